@@ -1,0 +1,156 @@
+//! The contract between whoever has bytes and whoever decodes them.
+
+use bytes::Bytes;
+
+use crate::message::{Gap, Message};
+
+/// Decodes one direction of one connection.
+///
+/// A decoder is fed the bytes in order and appends to [`Output`] whatever became complete.
+/// It never fails as a whole: what it cannot decode it emits raw or counts as skipped, so
+/// that every byte fed is in a message or in [`Output::skipped`]. It never blocks, never
+/// panics on any bytes, and holds no more than its [`Limits`](crate::Limits) allow.
+pub trait StreamDecoder: Send {
+    /// Takes the next bytes; `timestamp_ns` is the kernel time of the event that brought them.
+    fn feed(&mut self, payload: &Bytes, timestamp_ns: u64, output: &mut Output);
+
+    /// Bytes were lost before the next `feed`.
+    fn gap(&mut self, gap: Gap, timestamp_ns: u64, output: &mut Output);
+
+    /// The other direction of the connection learned something.
+    fn notice(&mut self, notice: &PeerNotice, output: &mut Output);
+
+    /// True while the decoder holds input back because only a [`PeerNotice`] can tell how to go
+    /// on (a response that may answer a HEAD request).
+    fn awaits_notice(&self) -> bool {
+        false
+    }
+
+    /// No notice will come in time: decide by what the bytes alone allow.
+    fn notice_overdue(&mut self, _output: &mut Output) {}
+
+    /// The stream has been quiet for the idle time. Emits what is held and incomplete, marked
+    /// as such, and stays usable.
+    fn idle(&mut self, output: &mut Output);
+
+    /// The stream has ended: emits everything held. The decoder is not fed again.
+    fn close(&mut self, output: &mut Output);
+
+    /// Bytes held back, for memory accounting.
+    fn buffered_bytes(&self) -> usize;
+}
+
+/// What one half of a connection tells the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerNotice {
+    /// An HTTP/1 request head was seen. Requests are told in wire order, one notice each.
+    RequestHead {
+        /// What the response's framing depends on (RFC 9112 §6.3).
+        method: MethodClass,
+        /// Kernel time of the head's first byte: a response older than this answers an earlier,
+        /// unseen request.
+        timestamp_ns: u64,
+    },
+    /// This direction does not carry HTTP/1 requests, so no `RequestHead` will come.
+    NoRequests,
+}
+
+/// The request methods that change how a response is framed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MethodClass {
+    /// `CONNECT`: a 2xx response turns the connection into a tunnel.
+    Connect,
+    /// `HEAD`: the response has no body whatever its header fields say.
+    Head,
+    /// Any other.
+    Other,
+}
+
+/// Where decoders put what they produce. Reused between calls so that the hot path does not allocate.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Messages in wire order of completion.
+    pub messages: Vec<Message>,
+    /// For the decoder of the other direction.
+    pub notices: Vec<PeerNotice>,
+    /// Bytes that are in no message, each with its reason.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Bytes that a decoder took and did not emit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Skipped {
+    /// Why.
+    pub reason: SkipReason,
+    /// How many bytes as captured.
+    pub bytes: u64,
+}
+
+/// Why a decoder did not emit bytes it took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SkipReason {
+    /// Part of a message body beyond [`Limits::body_bytes`](crate::Limits::body_bytes).
+    BodyLimit,
+    /// A header block beyond its limit.
+    HeaderLimit,
+    /// Bytes passed over while looking for the next message after a gap or a late attach.
+    Resync,
+}
+
+impl SkipReason {
+    /// The reason's name in the ledger.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BodyLimit => "body_limit",
+            Self::HeaderLimit => "header_limit",
+            Self::Resync => "resync",
+        }
+    }
+}
+
+impl Output {
+    /// Empties it, keeping the allocations.
+    pub fn clear(&mut self) {
+        self.messages.clear();
+        self.notices.clear();
+        self.skipped.clear();
+    }
+}
+
+/// How a decoder is set up. One value serves all decoders of a run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Bounds.
+    pub limits: crate::Limits,
+    /// What the output format wants to see.
+    pub view: View,
+}
+
+/// The unit an output format shows where a protocol has more than one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum View {
+    /// HTTP/2 as frames, partial messages at idle, as the text format prints them.
+    #[default]
+    Text,
+    /// Whole messages per stream, one per JSON line; nothing partial before the stream ends.
+    Structured {
+        /// Also emit connection-level HTTP/2 frames.
+        frames: bool,
+    },
+}
+
+/// A decoder for one new stream: it detects the protocol from the first bytes and decodes on.
+pub fn stream_decoder(options: Options) -> Box<dyn StreamDecoder> {
+    Box::new(crate::detect::Detecting::new(options))
+}
+
+/// Three-valued answer of a protocol's probe of the first bytes of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detection {
+    /// It is this protocol.
+    Yes,
+    /// It is not.
+    No,
+    /// These bytes are a prefix of what could be either.
+    NeedMore,
+}

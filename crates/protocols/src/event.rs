@@ -1,0 +1,303 @@
+//! The vocabulary of captured events that probes, actors and formatters share.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+
+/// Direction of captured bytes as the captured process sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// The process received the bytes (`SSL_read`); data type 0 of the original.
+    Read,
+    /// The process sent the bytes (`SSL_write`); data type 1 of the original.
+    Write,
+}
+
+impl Direction {
+    /// The original's data type number: 0 for read, 1 for write.
+    pub const fn data_type(self) -> u8 {
+        match self {
+            Self::Read => 0,
+            Self::Write => 1,
+        }
+    }
+
+    /// The other direction of the same connection.
+    pub const fn opposite(self) -> Self {
+        match self {
+            Self::Read => Self::Write,
+            Self::Write => Self::Read,
+        }
+    }
+
+    /// `read` or `write`, as JSON Lines names it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+        }
+    }
+}
+
+/// A thread's name as the kernel keeps it (`task_struct.comm`): at most 15 bytes and a NUL.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Comm([u8; 16]);
+
+impl Comm {
+    /// Takes the kernel's 16 bytes; everything from the first NUL on is ignored.
+    pub const fn new(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes up to the first NUL.
+    pub fn as_bytes(&self) -> &[u8] {
+        let end = self.0.iter().position(|&byte| byte == 0).unwrap_or(self.0.len());
+        &self.0[..end]
+    }
+
+    /// The kernel's 16 bytes.
+    pub const fn raw(&self) -> [u8; 16] {
+        self.0
+    }
+}
+
+impl From<&str> for Comm {
+    fn from(name: &str) -> Self {
+        let mut bytes = [0; 16];
+        let kept = name.len().min(15);
+        bytes[..kept].copy_from_slice(&name.as_bytes()[..kept]);
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for Comm {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(String::from_utf8_lossy(self.as_bytes()).trim())
+    }
+}
+
+impl fmt::Debug for Comm {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:?}", String::from_utf8_lossy(self.as_bytes()))
+    }
+}
+
+/// The thread that made the captured call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Process {
+    /// Thread group id, which user space calls the process id.
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// Real user id, when the source of the event knows it.
+    pub uid: Option<u32>,
+    /// Thread name.
+    pub comm: Comm,
+}
+
+/// How the addresses of a connection were found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AddressSource {
+    /// From the socket that the captured call itself used.
+    Exact,
+    /// From the socket that the thread most probably used (memory BIO).
+    Heuristic,
+}
+
+impl AddressSource {
+    /// `exact` or `heuristic`, as JSON Lines names it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Heuristic => "heuristic",
+        }
+    }
+}
+
+/// The two addresses of a connection: who opened it and who accepted it, where that is
+/// known, else local and remote. See [`Socket::local`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Tuple {
+    /// Shown as `Src`.
+    pub source: SocketAddr,
+    /// Shown as `Dest`.
+    pub destination: SocketAddr,
+}
+
+impl fmt::Display for Tuple {
+    /// `a.b.c.d:p-a.b.c.d:p`, IPv6 as `[a]:p-[b]:p`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}-{}", self.source, self.destination)
+    }
+}
+
+/// One end of a [`Tuple`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// [`Tuple::source`].
+    Source,
+    /// [`Tuple::destination`].
+    Destination,
+}
+
+/// A kernel socket and its addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Socket {
+    /// Address of the kernel's `struct sock`: identifies the socket while it lives.
+    pub sock: u64,
+    /// Its addresses.
+    pub tuple: Tuple,
+    /// Which end is the captured process, `None` when a recording does not say.
+    pub local: Option<Side>,
+    /// How far the addresses can be trusted.
+    pub address_source: AddressSource,
+}
+
+impl Socket {
+    /// Sender and receiver of bytes that went in `direction`, when the local end is known.
+    pub fn endpoints(&self, direction: Direction) -> Option<(SocketAddr, SocketAddr)> {
+        let Tuple { source, destination } = self.tuple;
+        match (self.local?, direction) {
+            (Side::Source, Direction::Write) | (Side::Destination, Direction::Read) => {
+                Some((source, destination))
+            }
+            (Side::Source, Direction::Read) | (Side::Destination, Direction::Write) => {
+                Some((destination, source))
+            }
+        }
+    }
+}
+
+/// A TLS protocol version as on the wire, such as 0x0304.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TlsVersion(pub u16);
+
+impl fmt::Display for TlsVersion {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0x0002 => formatter.write_str("SSL2_VERSION"),
+            0x0300 => formatter.write_str("SSL3_VERSION"),
+            0x0301 => formatter.write_str("TLS1_VERSION"),
+            0x0302 => formatter.write_str("TLS1_1_VERSION"),
+            0x0303 => formatter.write_str("TLS1_2_VERSION"),
+            0x0304 => formatter.write_str("TLS1_3_VERSION"),
+            0xFEFF => formatter.write_str("DTLS1_VERSION"),
+            0xFEFD => formatter.write_str("DTLS1_2_VERSION"),
+            other => write!(formatter, "TLS_VERSION_UNKNOWN_{other}"),
+        }
+    }
+}
+
+/// Plaintext of one TLS library call, or of a part of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataEvent {
+    /// Kernel monotonic time in nanoseconds: entry of a write, return of a read.
+    pub timestamp_ns: u64,
+    /// Who made the call.
+    pub process: Process,
+    /// Sent or received.
+    pub direction: Direction,
+    /// File descriptor of the connection, when known.
+    pub fd: Option<u32>,
+    /// Address of the library's session object (`SSL *`), unique within a process while the
+    /// session lives. `None` in recordings of the original.
+    pub session: Option<u64>,
+    /// The kernel socket, when known.
+    pub socket: Option<Socket>,
+    /// Negotiated version, when known.
+    pub tls_version: Option<TlsVersion>,
+    /// Position of the payload's first byte in this direction of the session since the
+    /// capture first saw it. A jump means that bytes in between were lost.
+    pub stream_offset: Option<u64>,
+    /// The plaintext.
+    pub payload: Bytes,
+}
+
+/// What ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Close {
+    /// The kernel socket with this `struct sock` address was closed.
+    Socket {
+        /// Address of the kernel's `struct sock`.
+        sock: u64,
+    },
+    /// The library freed the session object (`SSL_free`).
+    Session {
+        /// Process that owned it.
+        pid: u32,
+        /// Address of the session object.
+        session: u64,
+    },
+    /// The process ended, and with it everything it had open.
+    Process {
+        /// Thread group id.
+        pid: u32,
+    },
+}
+
+/// One event of a capture or of a recording.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CapturedEvent {
+    /// Plaintext.
+    Data(DataEvent),
+    /// An end of life.
+    Close {
+        /// Kernel monotonic time in nanoseconds.
+        timestamp_ns: u64,
+        /// What ended.
+        close: Close,
+    },
+}
+
+impl CapturedEvent {
+    /// Kernel monotonic time in nanoseconds.
+    pub const fn timestamp_ns(&self) -> u64 {
+        match self {
+            Self::Data(data) => data.timestamp_ns,
+            Self::Close { timestamp_ns, .. } => *timestamp_ns,
+        }
+    }
+}
+
+/// Who a stream of messages belongs to; what the header line and the JSON fields show.
+/// Taken from the stream's first event and completed when the socket becomes known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The shown UUID: `PID_TID_COMM_FD_DATATYPE`, followed by `_TUPLE` when the socket is known.
+    pub uuid: String,
+    /// Thread of the first event.
+    pub process: Process,
+    /// Sent or received.
+    pub direction: Direction,
+    /// File descriptor, when known.
+    pub fd: Option<u32>,
+    /// Socket, when known.
+    pub socket: Option<Socket>,
+    /// TLS version, when known.
+    pub tls_version: Option<TlsVersion>,
+}
+
+impl Identity {
+    /// The identity that `event` establishes.
+    pub fn of(event: &DataEvent) -> Self {
+        Self {
+            uuid: Self::uuid_of(event),
+            process: event.process,
+            direction: event.direction,
+            fd: event.fd,
+            socket: event.socket,
+            tls_version: event.tls_version,
+        }
+    }
+
+    fn uuid_of(event: &DataEvent) -> String {
+        let Process { pid, tid, comm, .. } = event.process;
+        let fd = event.fd.unwrap_or(0);
+        let data_type = event.direction.data_type();
+        match event.socket {
+            Some(socket) => format!("{pid}_{tid}_{comm}_{fd}_{data_type}_{}", socket.tuple),
+            None => format!("{pid}_{tid}_{comm}_{fd}_{data_type}"),
+        }
+    }
+}

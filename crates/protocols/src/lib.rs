@@ -1,0 +1,26 @@
+//! Passive protocol decoders for captured plaintext.
+//!
+//! Bytes of one direction of one connection go in, [`Message`]s come out. Nothing here
+//! knows a runtime, a clock, a file or a socket, and nothing is `unsafe`: a decoder may
+//! be driven by an actor, a test or a fuzzer alike.
+//!
+//! The way through: [`event`] is what the capture delivers, [`decoder`] is the contract
+//! every protocol fulfils, [`message`] is what a decoder emits, [`format`] turns messages
+//! into text or JSON Lines. Every bound is in [`limits`].
+#![forbid(unsafe_code)]
+
+pub mod decoder;
+mod detect;
+pub mod event;
+pub mod format;
+pub mod limits;
+pub mod message;
+
+pub use decoder::{Detection, Options, Output, PeerNotice, StreamDecoder, View, stream_decoder};
+pub use event::{
+    AddressSource, CapturedEvent, Close, Comm, DataEvent, Direction, Identity, Process, Side, Socket,
+    TlsVersion, Tuple,
+};
+pub use format::Format;
+pub use limits::Limits;
+pub use message::{Content, Message};

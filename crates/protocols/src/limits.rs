@@ -1,0 +1,64 @@
+//! Every bound of the decoders, in one place.
+
+/// What one decoder may hold and produce. Sizes are bytes unless said otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest HTTP/1 head (start line and header fields).
+    pub http1_head_bytes: usize,
+    /// Most header fields in one HTTP/1 head.
+    pub http1_header_fields: usize,
+    /// Longest chunk-size line or trailer section of a chunked body.
+    pub http1_chunk_line_bytes: usize,
+    /// Body bytes kept per message, after decoding. What is beyond is counted, not kept.
+    pub body_bytes: usize,
+    /// Largest HTTP/2 frame buffered as a whole; DATA is streamed and never buffered.
+    pub http2_frame_bytes: usize,
+    /// Largest HTTP/2 header block (HEADERS and its CONTINUATIONs).
+    pub http2_header_block_bytes: usize,
+    /// Most HTTP/2 streams followed at once per direction.
+    pub http2_streams: usize,
+    /// Largest HPACK dynamic table honoured.
+    pub hpack_table_bytes: usize,
+    /// Largest decoded HPACK field list (guards against decompression blow-up).
+    pub hpack_list_bytes: usize,
+    /// Largest zstd window, as a power of two.
+    pub zstd_window_log: u32,
+    /// Most content codings applied one over the other.
+    pub content_codings: usize,
+    /// Largest WebSocket message kept.
+    pub websocket_message_bytes: usize,
+    /// Largest gRPC message kept.
+    pub grpc_message_bytes: usize,
+    /// Deepest nesting of a schema-less protobuf dump.
+    pub protobuf_depth: usize,
+    /// Most fields of a schema-less protobuf dump.
+    pub protobuf_fields: usize,
+    /// Most bytes looked at before a stream is called raw.
+    pub detect_bytes: usize,
+    /// Requests remembered for the responses still to come.
+    pub pending_requests: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            http1_head_bytes: 64 * 1024,
+            http1_header_fields: 1024,
+            http1_chunk_line_bytes: 16 * 1024,
+            body_bytes: 8 * 1024 * 1024,
+            http2_frame_bytes: 64 * 1024,
+            http2_header_block_bytes: 256 * 1024,
+            http2_streams: 1024,
+            hpack_table_bytes: 64 * 1024,
+            hpack_list_bytes: 1024 * 1024,
+            zstd_window_log: 23,
+            content_codings: 4,
+            websocket_message_bytes: 8 * 1024 * 1024,
+            grpc_message_bytes: 8 * 1024 * 1024,
+            protobuf_depth: 16,
+            protobuf_fields: 4096,
+            detect_bytes: 64 * 1024,
+            pending_requests: 4096,
+        }
+    }
+}

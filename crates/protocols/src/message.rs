@@ -1,0 +1,366 @@
+//! What decoders emit.
+
+use bytes::Bytes;
+
+/// One decoded unit, ready to be formatted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Kernel time of the event that brought the first byte, nanoseconds.
+    pub first_ns: u64,
+    /// Kernel time of the event that brought the last byte, nanoseconds.
+    pub last_ns: u64,
+    /// The unit itself.
+    pub content: Content,
+}
+
+/// The kinds of units. Boxed where large so that a `Message` stays small.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// A gap in the captured bytes.
+    Gap(Gap),
+    /// One gRPC message of an HTTP/2 stream.
+    Grpc(Box<GrpcMessage>),
+    /// An HTTP/1 request or response.
+    Http1(Box<Http1Message>),
+    /// An HTTP/2 frame; the text format's unit.
+    Http2Frame(Box<Http2Frame>),
+    /// An HTTP/2 request or response; the structured format's unit.
+    Http2(Box<Http2Message>),
+    /// Bytes of no known protocol.
+    Raw(Raw),
+    /// One server-sent event.
+    ServerSentEvent(Box<ServerSentEvent>),
+    /// One WebSocket message or control frame.
+    WebSocket(Box<WebSocketMessage>),
+}
+
+/// Bytes that the capture did not see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// How many, when known.
+    pub bytes: Option<u64>,
+    /// Why.
+    pub reason: GapReason,
+}
+
+/// Why bytes are missing from the middle of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GapReason {
+    /// The kernel could not hand them over; its counters say why.
+    KernelLoss,
+    /// The decoder was started anew after a failure; earlier bytes are gone with it.
+    Restart,
+    /// The pipeline dropped them under pressure.
+    Shed,
+}
+
+impl GapReason {
+    /// The reason's name in both formats.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::KernelLoss => "kernel_loss",
+            Self::Restart => "restart",
+            Self::Shed => "shed",
+        }
+    }
+}
+
+/// Bytes of no known protocol, as they were captured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Raw {
+    /// The bytes.
+    pub data: Bytes,
+}
+
+/// A message body (RFC 9110 §6.4).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Body {
+    /// Content after de-chunking and decoding, at most the limit's bytes.
+    pub data: Bytes,
+    /// Bytes of body on the wire, after de-chunking and before decoding.
+    pub wire_len: u64,
+    /// Bytes after decoding, including those beyond the limit.
+    pub len: u64,
+    /// Announced length on the wire (`Content-Length`), when announced.
+    pub expected: Option<u64>,
+    /// Content codings that were undone, in the order they were applied by the sender.
+    pub encoding: Vec<&'static str>,
+    /// The media type as announced, to choose how it is shown.
+    pub content_type: Option<Bytes>,
+    /// All of it was seen.
+    pub complete: bool,
+    /// Set when `data` was cut at this many bytes.
+    pub truncated_at: Option<u64>,
+    /// Why decoding stopped early.
+    pub error: Option<BodyError>,
+}
+
+/// Why a body could not be decoded to its end. What was decoded so far is in the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// A chunk size line is not RFC 9112 §7.1.
+    #[error("bad chunk size")]
+    BadChunk,
+    /// The coded stream is damaged.
+    #[error("corrupt {coding} data")]
+    Corrupt {
+        /// The coding that failed.
+        coding: &'static str,
+    },
+    /// The decoded size passed the limit; the rest was not decoded.
+    #[error("decoded body exceeds the limit")]
+    OutputLimit,
+    /// Bytes inside the body were lost.
+    #[error("gap in the body")]
+    Gap,
+    /// A coding that is not known; the body is shown as it came.
+    #[error("unknown content coding")]
+    UnknownCoding,
+    /// More codings than the limit.
+    #[error("too many content codings")]
+    TooManyCodings,
+}
+
+/// Which part of a message this is, when it had to be emitted in parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Part {
+    /// All of it.
+    #[default]
+    Whole,
+    /// The head and what came of the body so far; more parts may follow.
+    First,
+    /// Body bytes that follow an earlier part; `final_part` says whether it ends the message.
+    Continued {
+        /// No further part will come.
+        final_part: bool,
+    },
+}
+
+/// An HTTP/1 message (RFC 9112).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http1Message {
+    /// Request or response.
+    pub kind: Http1Kind,
+    /// Start line and header section as on the wire, up to and including the empty line.
+    pub head: Bytes,
+    /// The body.
+    pub body: Body,
+    /// Trailer section as on the wire without the final empty line; empty when there is none.
+    pub trailers: Bytes,
+    /// Framing that a strict recipient rejects or that recipients disagree on.
+    pub anomalies: Vec<Anomaly>,
+    /// Whole, or which part.
+    pub part: Part,
+}
+
+/// What the start line says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Http1Kind {
+    /// A request line.
+    Request,
+    /// A status line with this status code.
+    Response {
+        /// Status code, 100–999.
+        status: u16,
+    },
+}
+
+/// Oddities in HTTP/1 framing (RFC 9112 §11.2 and others). Marked, never guessed away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Anomaly {
+    /// Both `Transfer-Encoding` and `Content-Length`.
+    #[error("both Transfer-Encoding and Content-Length")]
+    BothLengths,
+    /// Several differing `Content-Length` values, or one that is no number.
+    #[error("conflicting or invalid Content-Length")]
+    BadContentLength,
+    /// `Transfer-Encoding` whose last coding is not chunked, or an unknown one.
+    #[error("unsupported Transfer-Encoding")]
+    BadTransferEncoding,
+    /// A line that ends in a bare LF.
+    #[error("bare LF line ends")]
+    BareLf,
+    /// A folded header line (obs-fold).
+    #[error("obsolete line folding")]
+    ObsFold,
+    /// White space between a field name and its colon.
+    #[error("space before a header's colon")]
+    SpaceBeforeColon,
+    /// A chunk size or chunk extension that recipients read differently.
+    #[error("bad chunk framing")]
+    BadChunk,
+}
+
+/// One HTTP field of a decoded field section. Absent name or value: only lost HPACK state knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    /// Name as on the wire.
+    pub name: Option<Bytes>,
+    /// Value as on the wire.
+    pub value: Option<Bytes>,
+    /// Sent as a never-indexed literal (RFC 7541 §7.1.3).
+    pub sensitive: bool,
+}
+
+/// An HTTP/2 request or response, one stream's one direction (RFC 9113 §8.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http2Message {
+    /// Request or response.
+    pub kind: Http2Kind,
+    /// Stream id; for a pushed request the promised stream's.
+    pub stream: u32,
+    /// The request came in PUSH_PROMISE, or the response answers a pushed request.
+    pub pushed: bool,
+    /// Field section with pseudo-header fields, in wire order.
+    pub fields: Vec<Field>,
+    /// Trailer section.
+    pub trailers: Vec<Field>,
+    /// The content.
+    pub body: Body,
+    /// Error code of the RST_STREAM that ended it.
+    pub reset: Option<u32>,
+}
+
+/// Which side of an exchange an HTTP/2 message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Http2Kind {
+    /// Carries `:method` and its like.
+    Request,
+    /// Carries `:status`.
+    Response,
+}
+
+/// One HTTP/2 frame (RFC 9113 §4.1), decoded as far as the text format shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http2Frame {
+    /// Frame type octet.
+    pub frame_type: u8,
+    /// Flags octet.
+    pub flags: u8,
+    /// Stream id without the reserved bit.
+    pub stream: u32,
+    /// Length field: payload length including padding.
+    pub length: u32,
+    /// The payload, where it is shown.
+    pub detail: Http2Detail,
+}
+
+/// The shown payload of an HTTP/2 frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Http2Detail {
+    /// Frame header only.
+    None,
+    /// A complete field section; it stands at the frame that carried END_HEADERS or, for a
+    /// section with CONTINUATION frames, at the HEADERS or PUSH_PROMISE frame.
+    Fields {
+        /// Fields in wire order.
+        fields: Vec<Field>,
+        /// PUSH_PROMISE: the promised stream id.
+        promised: Option<u32>,
+        /// Why the section is incomplete, if it is.
+        error: Option<&'static str>,
+    },
+    /// DATA shown as it came, padding removed.
+    Data(Bytes),
+    /// DATA of a stream with a content coding; its decoded content follows in `Merged`.
+    CodedData {
+        /// Name of the coding as in the field, such as `gzip`.
+        coding: Bytes,
+    },
+    /// Not a frame of its own: the decoded content of a stream that used a content coding.
+    Merged(Body),
+    /// RST_STREAM or GOAWAY.
+    Error {
+        /// Error code (RFC 9113 §7).
+        code: u32,
+        /// GOAWAY: last stream id.
+        last_stream: Option<u32>,
+        /// GOAWAY: additional debug data.
+        debug: Bytes,
+    },
+    /// SETTINGS parameters as (identifier, value).
+    Settings(Vec<(u16, u32)>),
+}
+
+/// One length-prefixed gRPC message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrpcMessage {
+    /// HTTP/2 stream id.
+    pub stream: u32,
+    /// Which side sent it.
+    pub kind: Http2Kind,
+    /// Position in the stream's direction, from 0.
+    pub index: u64,
+    /// The compressed flag was set.
+    pub compressed: bool,
+    /// Length on the wire.
+    pub wire_len: u64,
+    /// Content after decompression.
+    pub data: Bytes,
+    /// Schema-less dump, when the content reads as protobuf.
+    pub fields: Option<Vec<ProtobufField>>,
+    /// Set when it could not be decoded or was cut.
+    pub error: Option<BodyError>,
+}
+
+/// One field of a schema-less protobuf dump.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProtobufField {
+    /// Field number.
+    pub number: u32,
+    /// Value by wire type.
+    pub value: ProtobufValue,
+}
+
+impl Eq for ProtobufField {}
+
+/// A protobuf value, told from the wire type alone.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ProtobufValue {
+    /// Wire type 0.
+    Varint(u64),
+    /// Wire type 1.
+    Fixed64(u64),
+    /// Wire type 5.
+    Fixed32(u32),
+    /// Wire type 2 that is printable UTF-8.
+    Text(String),
+    /// Wire type 2 that reads as a message.
+    Message(Vec<ProtobufField>),
+    /// Wire type 2 that is neither.
+    Bytes(Bytes),
+}
+
+/// One WebSocket message, reassembled, or one control frame (RFC 6455).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebSocketMessage {
+    /// Opcode of the (first) frame: 1 text, 2 binary, 8 close, 9 ping, 10 pong.
+    pub opcode: u8,
+    /// Unmasked and decompressed application data.
+    pub data: Bytes,
+    /// permessage-deflate was used (RFC 7692).
+    pub compressed: bool,
+    /// How many frames it was sent in.
+    pub frames: u32,
+    /// Length on the wire over all frames.
+    pub wire_len: u64,
+    /// The final fragment was seen.
+    pub complete: bool,
+    /// HTTP/2 stream, for extended CONNECT (RFC 8441).
+    pub stream: Option<u32>,
+    /// Set when decoding stopped early or the data was cut.
+    pub error: Option<BodyError>,
+}
+
+/// One event of an event stream (HTML standard §9.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSentEvent {
+    /// HTTP/2 stream, if any.
+    pub stream: Option<u32>,
+    /// `event` field.
+    pub event: Option<String>,
+    /// `data` lines joined by LF.
+    pub data: String,
+    /// `id` field.
+    pub id: Option<String>,
+}
