@@ -15,6 +15,7 @@ pub mod event;
 pub mod format;
 pub mod limits;
 pub mod message;
+pub mod recording;
 
 pub use decoder::{Detection, Options, Output, PeerNotice, StreamDecoder, View, stream_decoder};
 pub use event::{

@@ -1,0 +1,429 @@
+//! The product's own recording: a header line, then one event per line.
+//!
+//! ```text
+//! {"ecapture_recording":1,"wall_clock_offset_ns":1700000000000000000}
+//! {"ts":5,"dir":"write","pid":7,"tid":7,"comm":"curl","fd":5,"session":"55d0","offset":0,"text":"GET / HTTP/1.1\r\n\r\n"}
+//! {"ts":9,"close":"session","pid":7,"session":"55d0"}
+//! ```
+//!
+//! Kernel addresses are hexadecimal strings because JSON numbers lose bits in many readers.
+//! A payload is `text` where it is UTF-8 and `base64` where it is not.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::LineError;
+use crate::event::{
+    AddressSource, CapturedEvent, Close, Comm, DataEvent, Direction, Process, Side, Socket, TlsVersion, Tuple,
+};
+
+/// The first line of a recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// Format version, 1.
+    pub ecapture_recording: u64,
+    /// Wall clock minus kernel monotonic clock when the recording was made, nanoseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wall_clock_offset_ns: Option<i64>,
+}
+
+impl Header {
+    /// A header of the current version.
+    pub const fn new(wall_clock_offset_ns: Option<i64>) -> Self {
+        Self {
+            ecapture_recording: 1,
+            wall_clock_offset_ns,
+        }
+    }
+
+    /// Reads a header line. `Ok(None)` when the line is some other JSON object, as the first line
+    /// of a recording of the original is.
+    pub fn parse(line: &[u8]) -> Result<Option<Self>, LineError> {
+        let value: serde_json::Value = serde_json::from_slice(line)?;
+        if value.get("ecapture_recording").is_none() {
+            return Ok(None);
+        }
+        let header: Self = serde_json::from_value(value)?;
+        match header.ecapture_recording {
+            1 => Ok(Some(header)),
+            other => Err(LineError::Version(other)),
+        }
+    }
+
+    /// Appends the header line with its LF.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        write_line(self, out);
+    }
+}
+
+/// Appends `event` as one line with its LF.
+pub fn write(event: &CapturedEvent, out: &mut Vec<u8>) {
+    write_line(&Line::of(event), out);
+}
+
+/// Reads one event line.
+pub fn parse(line: &[u8]) -> Result<CapturedEvent, LineError> {
+    let line: Line<'_> = serde_json::from_slice(line)?;
+    line.event()
+}
+
+fn write_line(value: &impl Serialize, out: &mut Vec<u8>) {
+    serde_json::to_writer(&mut *out, value).expect("plain structs serialise into memory");
+    out.push(b'\n');
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum LineDirection {
+    Read,
+    Write,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum LineClose {
+    Socket,
+    Session,
+    Process,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum LineComm<'a> {
+    Text(#[serde(borrow)] Cow<'a, str>),
+    Raw([u8; 16]),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum LineSide {
+    Src,
+    Dst,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum LineAddressSource {
+    Exact,
+    Heuristic,
+}
+
+#[derive(Serialize, Deserialize, Default)]
+struct Line<'a> {
+    ts: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dir: Option<LineDirection>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    close: Option<LineClose>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<u32>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    comm: Option<LineComm<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fd: Option<u32>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    session: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    sock: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    src: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    dst: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    local: Option<LineSide>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    addr: Option<LineAddressSource>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<u64>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    text: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    base64: Option<Cow<'a, str>>,
+}
+
+impl<'a> Line<'a> {
+    fn of(event: &'a CapturedEvent) -> Self {
+        match event {
+            CapturedEvent::Data(data) => Self::of_data(data),
+            CapturedEvent::Close { timestamp_ns, close } => Self::of_close(*timestamp_ns, *close),
+        }
+    }
+
+    fn of_close(ts: u64, close: Close) -> Self {
+        let (kind, pid, session, sock) = match close {
+            Close::Socket { sock } => (LineClose::Socket, None, None, Some(hex(sock))),
+            Close::Session { pid, session } => (LineClose::Session, Some(pid), Some(hex(session)), None),
+            Close::Process { pid } => (LineClose::Process, Some(pid), None, None),
+        };
+        Self {
+            ts,
+            close: Some(kind),
+            pid,
+            session,
+            sock,
+            ..Self::default()
+        }
+    }
+
+    fn of_data(data: &'a DataEvent) -> Self {
+        let (text, base64) = match std::str::from_utf8(&data.payload) {
+            Ok(text) => (Some(Cow::Borrowed(text)), None),
+            Err(_) => (None, Some(Cow::Owned(STANDARD.encode(&data.payload)))),
+        };
+        let line = Self {
+            ts: data.timestamp_ns,
+            dir: Some(match data.direction {
+                Direction::Read => LineDirection::Read,
+                Direction::Write => LineDirection::Write,
+            }),
+            pid: Some(data.process.pid),
+            tid: Some(data.process.tid),
+            uid: data.process.uid,
+            comm: Some(comm_line(data.process.comm)),
+            fd: data.fd,
+            session: data.session.map(hex),
+            tls: data.tls_version.map(|version| version.0),
+            offset: data.stream_offset,
+            text,
+            base64,
+            ..Self::default()
+        };
+        match data.socket {
+            Some(socket) => line.with_socket(socket),
+            None => line,
+        }
+    }
+
+    fn with_socket(self, socket: Socket) -> Self {
+        Self {
+            sock: Some(hex(socket.sock)),
+            src: Some(Cow::Owned(socket.tuple.source.to_string())),
+            dst: Some(Cow::Owned(socket.tuple.destination.to_string())),
+            local: socket.local.map(|side| match side {
+                Side::Source => LineSide::Src,
+                Side::Destination => LineSide::Dst,
+            }),
+            addr: Some(match socket.address_source {
+                AddressSource::Exact => LineAddressSource::Exact,
+                AddressSource::Heuristic => LineAddressSource::Heuristic,
+            }),
+            ..self
+        }
+    }
+
+    fn event(self) -> Result<CapturedEvent, LineError> {
+        let timestamp_ns = self.ts;
+        if let Some(kind) = &self.close {
+            let close = match kind {
+                LineClose::Socket => Close::Socket {
+                    sock: address("sock", self.sock.as_deref())?,
+                },
+                LineClose::Session => Close::Session {
+                    pid: self.pid.ok_or(LineError::Missing("pid"))?,
+                    session: address("session", self.session.as_deref())?,
+                },
+                LineClose::Process => Close::Process {
+                    pid: self.pid.ok_or(LineError::Missing("pid"))?,
+                },
+            };
+            return Ok(CapturedEvent::Close { timestamp_ns, close });
+        }
+        self.data().map(CapturedEvent::Data)
+    }
+
+    fn data(self) -> Result<DataEvent, LineError> {
+        let socket = self.socket()?;
+        let session = match self.session.as_deref() {
+            Some(text) => Some(address("session", Some(text))?),
+            None => None,
+        };
+        let payload = match (self.text, self.base64) {
+            (Some(text), None) => Bytes::from(text.into_owned()),
+            (None, Some(encoded)) => Bytes::from(STANDARD.decode(encoded.as_bytes())?),
+            (None, None) => return Err(LineError::Missing("text or base64")),
+            (Some(_), Some(_)) => {
+                return Err(LineError::Range {
+                    field: "base64",
+                    expected: "either text or base64",
+                    observed: "both".into(),
+                });
+            }
+        };
+        let pid = self.pid.ok_or(LineError::Missing("pid"))?;
+        Ok(DataEvent {
+            timestamp_ns: self.ts,
+            process: Process {
+                pid,
+                tid: self.tid.unwrap_or(pid),
+                uid: self.uid,
+                comm: self.comm.map(comm_of).unwrap_or_default(),
+            },
+            direction: match self.dir.ok_or(LineError::Missing("dir"))? {
+                LineDirection::Read => Direction::Read,
+                LineDirection::Write => Direction::Write,
+            },
+            fd: self.fd,
+            session,
+            socket,
+            tls_version: self.tls.map(TlsVersion),
+            stream_offset: self.offset,
+            payload,
+        })
+    }
+
+    fn socket(&self) -> Result<Option<Socket>, LineError> {
+        let Some(sock) = self.sock.as_deref() else {
+            return Ok(None);
+        };
+        Ok(Some(Socket {
+            sock: address("sock", Some(sock))?,
+            tuple: Tuple {
+                source: socket_address("src", self.src.as_deref())?,
+                destination: socket_address("dst", self.dst.as_deref())?,
+            },
+            local: self.local.as_ref().map(|side| match side {
+                LineSide::Src => Side::Source,
+                LineSide::Dst => Side::Destination,
+            }),
+            address_source: match self.addr {
+                Some(LineAddressSource::Heuristic) => AddressSource::Heuristic,
+                _ => AddressSource::Exact,
+            },
+        }))
+    }
+}
+
+fn hex(address: u64) -> Cow<'static, str> {
+    Cow::Owned(format!("{address:x}"))
+}
+
+fn address(field: &'static str, text: Option<&str>) -> Result<u64, LineError> {
+    let text = text.ok_or(LineError::Missing(field))?;
+    u64::from_str_radix(text, 16).map_err(|_| LineError::Range {
+        field,
+        expected: "a hexadecimal number",
+        observed: text.to_owned(),
+    })
+}
+
+fn socket_address(field: &'static str, text: Option<&str>) -> Result<SocketAddr, LineError> {
+    let text = text.ok_or(LineError::Missing(field))?;
+    text.parse().map_err(|_| LineError::Address(text.to_owned()))
+}
+
+fn comm_line(comm: Comm) -> LineComm<'static> {
+    match std::str::from_utf8(comm.as_bytes()) {
+        Ok(text) => LineComm::Text(Cow::Owned(text.to_owned())),
+        Err(_) => LineComm::Raw(comm.raw()),
+    }
+}
+
+fn comm_of(comm: LineComm<'_>) -> Comm {
+    match comm {
+        LineComm::Text(text) => Comm::from(text.as_ref()),
+        LineComm::Raw(raw) => Comm::new(raw),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data_event(payload: &'static [u8]) -> DataEvent {
+        DataEvent {
+            timestamp_ns: 42,
+            process: Process {
+                pid: 7,
+                tid: 8,
+                uid: Some(0),
+                comm: Comm::from("curl"),
+            },
+            direction: Direction::Write,
+            fd: Some(5),
+            session: Some(0x55d0),
+            socket: Some(Socket {
+                sock: 0xffff_8881_0000_0000,
+                tuple: Tuple {
+                    source: "127.0.0.1:41000".parse().unwrap(),
+                    destination: "[::1]:443".parse().unwrap(),
+                },
+                local: Some(Side::Source),
+                address_source: AddressSource::Heuristic,
+            }),
+            tls_version: Some(TlsVersion(0x0304)),
+            stream_offset: Some(0),
+            payload: Bytes::from_static(payload),
+        }
+    }
+
+    fn round_trip(event: &CapturedEvent) {
+        let mut line = Vec::new();
+        write(event, &mut line);
+        assert_eq!(line.iter().filter(|&&byte| byte == b'\n').count(), 1);
+        assert_eq!(&parse(&line).unwrap(), event);
+    }
+
+    #[test]
+    fn every_kind_of_event_survives_a_round_trip() {
+        round_trip(&CapturedEvent::Data(data_event(b"GET / HTTP/1.1\r\n\r\n")));
+        round_trip(&CapturedEvent::Data(data_event(b"\xff\x00\xfe")));
+        round_trip(&CapturedEvent::Data(data_event(b"")));
+        let mut odd_comm = data_event(b"x");
+        odd_comm.process.comm = Comm::new([0xff; 16]);
+        odd_comm.socket = None;
+        odd_comm.session = None;
+        odd_comm.fd = None;
+        round_trip(&CapturedEvent::Data(odd_comm));
+        for close in [
+            Close::Socket { sock: 1 },
+            Close::Session {
+                pid: 2,
+                session: u64::MAX,
+            },
+            Close::Process { pid: 3 },
+        ] {
+            round_trip(&CapturedEvent::Close {
+                timestamp_ns: 1,
+                close,
+            });
+        }
+    }
+
+    #[test]
+    fn a_header_is_told_from_an_event_and_its_version_is_checked() {
+        let mut line = Vec::new();
+        Header::new(Some(-5)).write(&mut line);
+        assert_eq!(Header::parse(&line).unwrap(), Some(Header::new(Some(-5))));
+        assert_eq!(Header::parse(br#"{"DataType":1}"#).unwrap(), None);
+        assert!(matches!(
+            Header::parse(br#"{"ecapture_recording":2}"#),
+            Err(LineError::Version(2))
+        ));
+        assert!(matches!(Header::parse(b"\x00"), Err(LineError::Json(_))));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_line_is_named() {
+        let missing = parse(br#"{"ts":1,"dir":"read","text":"x"}"#).unwrap_err();
+        assert_eq!(missing.to_string(), r#"field "pid" is missing"#);
+        let address =
+            parse(br#"{"ts":1,"dir":"read","pid":1,"sock":"1","src":"x","dst":"1.1.1.1:1","text":""}"#);
+        assert_eq!(
+            address.unwrap_err().to_string(),
+            r#"address: expected ip:port, observed "x""#
+        );
+        let base64 = parse(br#"{"ts":1,"dir":"read","pid":1,"base64":"*"}"#).unwrap_err();
+        assert!(matches!(base64, LineError::Base64(_)));
+    }
+}
