@@ -9,6 +9,8 @@
 //! into text or JSON Lines. Every bound is in [`limits`].
 #![forbid(unsafe_code)]
 
+pub mod body;
+mod content_coding;
 pub mod decoder;
 mod detect;
 pub mod event;
@@ -17,6 +19,7 @@ pub mod limits;
 pub mod message;
 pub mod recording;
 
+pub use body::BodyBuilder;
 pub use decoder::{Detection, Options, Output, PeerNotice, StreamDecoder, View, stream_decoder};
 pub use event::{
     AddressSource, CapturedEvent, Close, Comm, DataEvent, Direction, Identity, Process, Side, Socket,

@@ -1,0 +1,265 @@
+//! Builds a [`Body`] from wire bytes as they come: undoes content codings, counts, and stops
+//! at the limits.
+//!
+//! One builder serves one message of any protocol. Bytes of an uncoded body that came in one
+//! piece are shared with the captured event, not copied. Memory: at most
+//! [`Limits::body_bytes`] held, plus the windows of the codings in use; nothing is allocated
+//! before the first byte.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::content_coding::{Chain, Plan, Sink};
+use crate::limits::Limits;
+use crate::message::{Body, BodyError};
+
+/// Most undecoded bytes kept in case that decoding fails before it gave anything.
+const FALLBACK_BYTES: usize = 4 * 1024;
+
+/// Collects one message's body.
+pub struct BodyBuilder {
+    wire_len: u64,
+    len: u64,
+    expected: Option<u64>,
+    held: Held,
+    limit: usize,
+    /// Wire bytes that are in no body taken or finished.
+    skipped: u64,
+    truncated: bool,
+    error: Option<BodyError>,
+    content_type: Option<Bytes>,
+    coded: Option<Box<Coded>>,
+}
+
+/// Decoded bytes that wait to be taken: a slice of a captured event while that is enough.
+#[derive(Default)]
+struct Held {
+    slice: Bytes,
+    buffer: BytesMut,
+}
+
+/// State of a body with content codings.
+struct Coded {
+    names: Vec<&'static str>,
+    /// Absent once decoding has stopped.
+    chain: Option<Chain>,
+    /// Wire bytes that came before the first decoded byte, at most [`FALLBACK_BYTES`].
+    undecoded: BytesMut,
+}
+
+impl BodyBuilder {
+    /// A body whose codings are `encoding` (the `Content-Encoding` field value, several fields
+    /// joined by commas) and whose announced wire length is `expected`.
+    pub fn new(
+        encoding: Option<&[u8]>,
+        content_type: Option<Bytes>,
+        expected: Option<u64>,
+        limits: &Limits,
+    ) -> Self {
+        let (coded, error) = match encoding {
+            None => (None, None),
+            Some(value) => {
+                let plan = Plan::from_field(value, limits);
+                (Coded::new(&plan, limits).map(Box::new), plan.error)
+            }
+        };
+        Self {
+            wire_len: 0,
+            len: 0,
+            expected,
+            held: Held::default(),
+            limit: limits.body_bytes,
+            skipped: 0,
+            truncated: false,
+            error,
+            content_type,
+            coded,
+        }
+    }
+
+    /// Takes the next wire bytes, framing already removed.
+    pub fn push(&mut self, wire: &Bytes) {
+        if wire.is_empty() {
+            return;
+        }
+        self.wire_len += wire.len() as u64;
+        match &self.coded {
+            None => self.keep(wire),
+            Some(coded) if coded.chain.is_some() => self.decode(wire),
+            Some(_) => self.skipped += wire.len() as u64,
+        }
+    }
+
+    /// Bytes inside the body were lost; `bytes` of them, when that is known. An uncoded body
+    /// goes on after the gap, a coded one cannot be decoded further.
+    pub fn gap(&mut self, bytes: Option<u64>) {
+        self.error.get_or_insert(BodyError::Gap);
+        self.stop_decoding();
+        self.wire_len += bytes.unwrap_or(0);
+    }
+
+    /// Something outside the content, such as its framing, stopped the body. The first error stays.
+    pub fn fail(&mut self, error: BodyError) {
+        self.error.get_or_insert(error);
+    }
+
+    /// Bytes of body on the wire so far, lost ones included.
+    pub fn wire_len(&self) -> u64 {
+        self.wire_len
+    }
+
+    /// Decoded bytes held now.
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Nothing is held now.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Wire bytes that will be in no body, since the last call.
+    pub fn take_skipped(&mut self) -> u64 {
+        std::mem::take(&mut self.skipped)
+    }
+
+    /// Gives what is held as a part of the body. Lengths are those of the whole body so far;
+    /// `complete` is false. Afterwards there is room for the limit's bytes again.
+    pub fn take_so_far(&mut self) -> Body {
+        let part = self.part(false);
+        self.truncated = false;
+        part
+    }
+
+    /// Gives the rest of the body. `complete`: its framing says that no byte is missing.
+    pub fn finish(&mut self, complete: bool) -> Body {
+        if complete
+            && self.error.is_none()
+            && let Some(error) = self.coded.as_deref().and_then(Coded::unfinished)
+            && self.wire_len > 0
+        {
+            self.error = Some(error);
+            self.stop_decoding();
+        }
+        self.part(complete)
+    }
+
+    fn part(&mut self, complete: bool) -> Body {
+        let data = self.held.take();
+        Body {
+            truncated_at: self.truncated.then_some(data.len() as u64),
+            data,
+            wire_len: self.wire_len,
+            len: self.len,
+            expected: self.expected,
+            encoding: self
+                .coded
+                .as_ref()
+                .map_or_else(Vec::new, |coded| coded.names.clone()),
+            content_type: self.content_type.clone(),
+            complete: complete && self.error != Some(BodyError::Gap),
+            error: self.error,
+        }
+    }
+
+    fn keep(&mut self, bytes: &Bytes) {
+        self.len += bytes.len() as u64;
+        let room = self.limit.saturating_sub(self.len());
+        let kept = bytes.len().min(room);
+        if kept < bytes.len() {
+            self.truncated = true;
+            self.skipped += (bytes.len() - kept) as u64;
+        }
+        self.held.append(bytes.slice(..kept));
+    }
+
+    fn decode(&mut self, wire: &Bytes) {
+        let Some(coded) = &mut self.coded else { return };
+        let Some(chain) = &mut coded.chain else { return };
+        let decoded = self.held.as_buffer();
+        let before = decoded.len();
+        let mut sink = Sink {
+            room: self.limit.saturating_sub(before),
+            decoded,
+        };
+        let result = chain.push(wire, &mut sink);
+        self.len += (decoded.len() - before) as u64;
+        if self.len == 0 {
+            let room = FALLBACK_BYTES.saturating_sub(coded.undecoded.len());
+            coded.undecoded.extend_from_slice(&wire[..wire.len().min(room)]);
+        } else if !coded.undecoded.is_empty() {
+            coded.undecoded = BytesMut::new();
+        }
+        if let Err(error) = result {
+            self.truncated |= error == BodyError::OutputLimit;
+            self.error.get_or_insert(error);
+            self.stop_decoding();
+        }
+    }
+
+    /// Nothing more will be decoded. A body of which nothing was decoded is shown as it came.
+    fn stop_decoding(&mut self) {
+        let Some(coded) = &mut self.coded else { return };
+        coded.chain = None;
+        if self.len > 0 {
+            return;
+        }
+        let undecoded = std::mem::take(&mut coded.undecoded).freeze();
+        let lost = self.wire_len - undecoded.len() as u64;
+        self.coded = None;
+        self.keep(&undecoded);
+        self.skipped += lost;
+        self.truncated |= lost > 0;
+    }
+}
+
+impl Coded {
+    fn new(plan: &Plan, limits: &Limits) -> Option<Self> {
+        if plan.codings.is_empty() {
+            return None;
+        }
+        Some(Self {
+            names: plan.codings.iter().map(|coding| coding.name()).collect(),
+            chain: Some(Chain::new(&plan.codings, limits)),
+            undecoded: BytesMut::new(),
+        })
+    }
+
+    fn unfinished(&self) -> Option<BodyError> {
+        let coding = self.chain.as_ref()?.unfinished()?;
+        Some(BodyError::Corrupt {
+            coding: coding.name(),
+        })
+    }
+}
+
+impl Held {
+    fn len(&self) -> usize {
+        self.slice.len() + self.buffer.len()
+    }
+
+    fn append(&mut self, bytes: Bytes) {
+        if self.len() == 0 {
+            self.slice = bytes;
+        } else {
+            self.as_buffer().extend_from_slice(&bytes);
+        }
+    }
+
+    fn as_buffer(&mut self) -> &mut BytesMut {
+        if !self.slice.is_empty() {
+            self.buffer.extend_from_slice(&std::mem::take(&mut self.slice));
+        }
+        &mut self.buffer
+    }
+
+    fn take(&mut self) -> Bytes {
+        if self.buffer.is_empty() {
+            std::mem::take(&mut self.slice)
+        } else {
+            std::mem::take(&mut self.buffer).freeze()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

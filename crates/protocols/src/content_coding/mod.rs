@@ -1,0 +1,254 @@
+//! Content codings (RFC 9110 §8.4.1), undone as a stream with bounded output.
+//!
+//! A [`Chain`] holds one stage per coding. Input goes through the outermost coding first;
+//! each stage writes into a small buffer on the stack that is the next stage's input, and the
+//! last one writes into a [`Sink`] that counts and stops the chain when it is full. A stage
+//! allocates its window only when the first byte reaches it.
+
+mod brotli;
+mod inflate;
+mod zstandard;
+
+use bytes::BytesMut;
+
+use crate::limits::Limits;
+use crate::message::BodyError;
+
+/// Size of the buffer between two stages.
+const STAGE_BUFFER: usize = 8 * 1024;
+
+/// How much more than the final output the stages before the last may write together.
+const INNER_FACTOR: usize = 16;
+
+/// One coding's decoder.
+trait Stage: Send {
+    /// Decodes from `input` into `output`.
+    fn step(&mut self, input: &[u8], output: &mut [u8]) -> Step;
+
+    /// The coded stream has ended, as far as it can be known.
+    fn has_ended(&self) -> bool;
+}
+
+/// What one call of a stage did.
+struct Step {
+    consumed: usize,
+    written: usize,
+    outcome: Outcome,
+}
+
+/// How a stage goes on.
+enum Outcome {
+    /// The input is damaged after what was written.
+    Corrupt,
+    /// Whatever else comes is not part of the coded stream.
+    Ended,
+    /// More input, or more room for output.
+    Running,
+}
+
+/// Where decoded bytes go: at most `room` more of them.
+pub(crate) struct Sink<'a> {
+    /// Receives them.
+    pub(crate) decoded: &'a mut BytesMut,
+    /// How many more are accepted.
+    pub(crate) room: usize,
+}
+
+/// Decoders for a list of codings.
+pub(crate) struct Chain {
+    /// Outermost coding first.
+    stages: Vec<(Coding, Box<dyn Stage>)>,
+    /// What stages that feed other stages may still write; bounds the work of nested bombs.
+    inner_room: usize,
+}
+
+/// Codings to undo and what stands in the way.
+pub(crate) struct Plan {
+    /// In the order in which the sender applied them.
+    pub(crate) codings: Vec<Coding>,
+    /// Codings that were applied before these and cannot be undone.
+    pub(crate) error: Option<BodyError>,
+}
+
+/// A coding that can be undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Coding {
+    Brotli,
+    Deflate,
+    Gzip,
+    Zstd,
+}
+
+impl Coding {
+    /// The registered name, in lower case and without the historic `x-`.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Brotli => "br",
+            Self::Deflate => "deflate",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    fn from_token(token: &[u8]) -> Option<Self> {
+        let is = |name: &str| token.eq_ignore_ascii_case(name.as_bytes());
+        if is("gzip") || is("x-gzip") {
+            Some(Self::Gzip)
+        } else if is("deflate") {
+            Some(Self::Deflate)
+        } else if is("br") {
+            Some(Self::Brotli)
+        } else if is("zstd") {
+            Some(Self::Zstd)
+        } else {
+            None
+        }
+    }
+
+    fn stage(self, limits: &Limits) -> Box<dyn Stage> {
+        match self {
+            Self::Brotli => Box::new(brotli::Brotli::default()),
+            Self::Deflate => Box::new(inflate::Inflate::deflate()),
+            Self::Gzip => Box::new(inflate::Inflate::gzip()),
+            Self::Zstd => Box::new(zstandard::Zstandard::new(limits.zstd_window_log)),
+        }
+    }
+}
+
+impl Plan {
+    /// Reads a `Content-Encoding` field value (several fields joined by commas).
+    pub(crate) fn from_field(value: &[u8], limits: &Limits) -> Self {
+        let mut codings = Vec::new();
+        let mut error = None;
+        let tokens = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+        for token in tokens.rev().filter(|token| !token.is_empty()) {
+            if token.eq_ignore_ascii_case(b"identity") {
+                continue;
+            }
+            let Some(coding) = Coding::from_token(token) else {
+                error = Some(BodyError::UnknownCoding);
+                break;
+            };
+            if codings.len() == limits.content_codings {
+                error = Some(BodyError::TooManyCodings);
+                break;
+            }
+            codings.push(coding);
+        }
+        codings.reverse();
+        Self { codings, error }
+    }
+}
+
+impl Chain {
+    /// `codings` in the order in which the sender applied them.
+    pub(crate) fn new(codings: &[Coding], limits: &Limits) -> Self {
+        let stages = codings
+            .iter()
+            .rev()
+            .map(|&coding| (coding, coding.stage(limits)))
+            .collect();
+        Self {
+            stages,
+            inner_room: limits.body_bytes.saturating_mul(INNER_FACTOR),
+        }
+    }
+
+    /// Decodes `input` into `sink`. After an error the chain is of no more use; what was
+    /// decoded before it is in the sink.
+    pub(crate) fn push(&mut self, input: &[u8], sink: &mut Sink<'_>) -> Result<(), BodyError> {
+        run(&mut self.stages, &mut self.inner_room, input, sink)
+    }
+
+    /// The first coding whose stream has not come to its end.
+    pub(crate) fn unfinished(&self) -> Option<Coding> {
+        self.stages
+            .iter()
+            .find(|(_, stage)| !stage.has_ended())
+            .map(|(coding, _)| *coding)
+    }
+}
+
+fn run(
+    stages: &mut [(Coding, Box<dyn Stage>)],
+    inner_room: &mut usize,
+    mut input: &[u8],
+    sink: &mut Sink<'_>,
+) -> Result<(), BodyError> {
+    let Some(((coding, stage), following)) = stages.split_first_mut() else {
+        return sink.accept(input);
+    };
+    let mut buffer = [0; STAGE_BUFFER];
+    loop {
+        let Step {
+            consumed,
+            written,
+            outcome,
+        } = stage.step(input, &mut buffer);
+        input = &input[consumed..];
+        if !following.is_empty() {
+            *inner_room = inner_room.checked_sub(written).ok_or(BodyError::OutputLimit)?;
+        }
+        if written > 0 {
+            run(following, inner_room, &buffer[..written], sink)?;
+        }
+        match outcome {
+            Outcome::Corrupt => {
+                return Err(BodyError::Corrupt {
+                    coding: coding.name(),
+                });
+            }
+            Outcome::Ended => return Ok(()),
+            Outcome::Running => {}
+        }
+        let stalled = consumed == 0 && written == 0;
+        if stalled || (input.is_empty() && written < buffer.len()) {
+            return Ok(());
+        }
+    }
+}
+
+impl Sink<'_> {
+    fn accept(&mut self, decoded: &[u8]) -> Result<(), BodyError> {
+        let kept = decoded.len().min(self.room);
+        self.decoded.extend_from_slice(&decoded[..kept]);
+        self.room -= kept;
+        if kept < decoded.len() {
+            Err(BodyError::OutputLimit)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(value: &str) -> (Vec<&'static str>, Option<BodyError>) {
+        let plan = Plan::from_field(value.as_bytes(), &Limits::default());
+        (plan.codings.into_iter().map(Coding::name).collect(), plan.error)
+    }
+
+    #[test]
+    fn field_value_is_read_as_a_list() {
+        assert_eq!(names("GZip"), (vec!["gzip"], None));
+        assert_eq!(names("x-gzip , identity, br"), (vec!["gzip", "br"], None));
+        assert_eq!(names(" , "), (vec![], None));
+    }
+
+    #[test]
+    fn only_codings_outside_an_unknown_one_are_undone() {
+        assert_eq!(
+            names("compress, gzip"),
+            (vec!["gzip"], Some(BodyError::UnknownCoding))
+        );
+        assert_eq!(names("gzip, compress"), (vec![], Some(BodyError::UnknownCoding)));
+    }
+
+    #[test]
+    fn too_many_codings_are_refused() {
+        let (codings, error) = names("gzip,gzip,gzip,gzip,gzip");
+        assert_eq!((codings.len(), error), (4, Some(BodyError::TooManyCodings)));
+    }
+}
