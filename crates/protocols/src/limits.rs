@@ -17,6 +17,11 @@ pub struct Limits {
     pub http2_header_block_bytes: usize,
     /// Most HTTP/2 streams followed at once per direction.
     pub http2_streams: usize,
+    /// Most body bytes held over all streams of one HTTP/2 direction; beyond it the stream that has
+    /// been quiet longest is emitted as it is.
+    pub http2_held_bytes: usize,
+    /// Most bytes held while looking for a frame start after a gap or a late attach.
+    pub http2_resync_bytes: usize,
     /// Largest HPACK dynamic table honoured.
     pub hpack_table_bytes: usize,
     /// Largest decoded HPACK field list (guards against decompression blow-up).
@@ -49,6 +54,8 @@ impl Default for Limits {
             http2_frame_bytes: 64 * 1024,
             http2_header_block_bytes: 256 * 1024,
             http2_streams: 1024,
+            http2_held_bytes: 32 * 1024 * 1024,
+            http2_resync_bytes: 128 * 1024,
             hpack_table_bytes: 64 * 1024,
             hpack_list_bytes: 1024 * 1024,
             zstd_window_log: 23,

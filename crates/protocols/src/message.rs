@@ -219,6 +219,8 @@ pub struct Http2Message {
     pub body: Body,
     /// Error code of the RST_STREAM that ended it.
     pub reset: Option<u32>,
+    /// Why a field section is incomplete, if one is.
+    pub error: Option<&'static str>,
 }
 
 /// Which side of an exchange an HTTP/2 message is.
@@ -262,6 +264,16 @@ pub enum Http2Detail {
     },
     /// DATA shown as it came, padding removed.
     Data(Bytes),
+    /// Some of the content of a DATA frame that is shown in parts because it is long or slow to
+    /// come; never [`Part::Whole`].
+    DataPart {
+        /// Content of this part, padding removed.
+        data: Bytes,
+        /// Which part.
+        part: Part,
+    },
+    /// DATA of a stream that carries another protocol, such as gRPC; its messages follow.
+    Carrier,
     /// DATA of a stream with a content coding; its decoded content follows in `Merged`.
     CodedData {
         /// Name of the coding as in the field, such as `gzip`.
