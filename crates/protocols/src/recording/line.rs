@@ -370,7 +370,11 @@ mod tests {
     fn round_trip(event: &CapturedEvent) {
         let mut line = Vec::new();
         write(event, &mut line);
-        assert_eq!(line.split(|&byte| byte == b'\n').count(), 2, "one line and its end");
+        assert_eq!(
+            line.split(|&byte| byte == b'\n').count(),
+            2,
+            "one line and its end"
+        );
         assert_eq!(&parse(&line).unwrap(), event);
     }
 

@@ -1,0 +1,114 @@
+//! Content for a reader: text in UTF-8, binary data as a short dump, known files by name.
+
+mod charset;
+mod media;
+
+use crate::format::text::hex;
+use crate::format::text::page::Page;
+use crate::message::{Body, BodyError, Part};
+
+/// Bytes of binary content that are shown.
+const SHOWN_BINARY: usize = 256;
+
+/// Writes the content itself.
+pub(in crate::format::text) fn write(body: &Body, part: Part, page: &mut Page<'_>) {
+    if page.whole_binary() {
+        page.bytes(&body.data);
+        return;
+    }
+    let continued = matches!(part, Part::Continued { .. });
+    let cut = !body.complete || body.truncated_at.is_some();
+    let data = if continued {
+        skip_cut_character(&body.data)
+    } else {
+        &body.data
+    };
+    let text_len = data.len() - if cut { cut_character(data) } else { 0 };
+    if is_text(&data[..text_len]) {
+        page.bytes(&body.data);
+    } else if let Some(text) = charset::to_utf8(&body.data, body.content_type.as_deref()) {
+        page.bytes(text.as_bytes());
+    } else {
+        write_binary(body, part, page);
+    }
+}
+
+/// Text that a terminal can show: UTF-8 without control characters other than those of
+/// formatting and of terminals.
+pub(in crate::format::text) fn is_text(bytes: &[u8]) -> bool {
+    let is_control = |byte: u8| matches!(byte, 0..=6 | 14..=26 | 28..=31 | 127);
+    str::from_utf8(bytes).is_ok() && !bytes.iter().any(|&byte| is_control(byte))
+}
+
+/// Says how much of a message that goes on has come.
+pub(in crate::format::text) fn mark_progress(body: &Body, page: &mut Page<'_>) {
+    let came = body.wire_len;
+    match body.expected {
+        Some(expected) => page.mark(format_args!("body so far, {came} of {expected} bytes")),
+        None => page.mark(format_args!("body so far, {came} bytes")),
+    }
+    mark_error(body, page);
+}
+
+/// Says what is missing from a message that has ended.
+pub(in crate::format::text) fn mark_end(body: &Body, page: &mut Page<'_>) {
+    let came = body.wire_len;
+    match body.expected {
+        _ if body.complete || body.error == Some(BodyError::Gap) => {}
+        Some(expected) => page.mark(format_args!("body incomplete, {came} of {expected} bytes")),
+        None => page.mark(format_args!("body incomplete, {came} bytes")),
+    }
+    mark_error(body, page);
+}
+
+fn mark_error(body: &Body, page: &mut Page<'_>) {
+    if let Some(limit) = body.truncated_at {
+        page.mark(format_args!("body cut at {limit} bytes"));
+    }
+    if let Some(error) = body.error {
+        page.mark(format_args!("{error}"));
+    }
+}
+
+fn write_binary(body: &Body, part: Part, page: &mut Page<'_>) {
+    let len = body.data.len();
+    let first = !matches!(part, Part::Continued { .. });
+    let name = if first { media::name(&body.data) } else { None };
+    if let Some(name) = name.or_else(|| media::declared(body.content_type.as_deref())) {
+        page.mark(format_args!("{name}, {len} bytes"));
+        return;
+    }
+    let shown = len.min(SHOWN_BINARY);
+    hex::dump(&body.data[..shown], page.out());
+    if shown < len {
+        page.mark(format_args!("binary, {shown} of {len} bytes shown"));
+    } else {
+        page.mark(format_args!("binary, {len} bytes"));
+    }
+}
+
+/// How many bytes at the end are the beginning of a UTF-8 character.
+pub(crate) fn cut_character(bytes: &[u8]) -> usize {
+    let tail = &bytes[bytes.len().saturating_sub(3)..];
+    let Some(start) = tail.iter().rposition(|&byte| byte & 0xC0 != 0x80) else {
+        return 0;
+    };
+    let width = match tail[start] {
+        0xC2..=0xDF => 2,
+        0xE0..=0xEF => 3,
+        0xF0..=0xF4 => 4,
+        _ => 1,
+    };
+    let present = tail.len() - start;
+    if present < width { present } else { 0 }
+}
+
+/// `bytes` without the rest of a UTF-8 character that an earlier part began.
+fn skip_cut_character(bytes: &[u8]) -> &[u8] {
+    let rest = bytes
+        .iter()
+        .take(3)
+        .take_while(|&&byte| byte & 0xC0 == 0x80)
+        .count();
+    &bytes[rest..]
+}

@@ -1,0 +1,140 @@
+//! The original's text format.
+//!
+//! A record is a header line and a text. A message that stands for itself (HTTP/1, raw bytes)
+//! is a record of its own; consecutive units of a stream (HTTP/2 frames, WebSocket messages
+//! and their like) share one. Every record ends with a newline. What is not captured text but
+//! said about it is a line of the form `[ecapture: …]` after the unit it belongs to.
+
+mod body;
+mod grpc;
+mod hex;
+mod http1;
+mod http2;
+mod page;
+mod raw;
+mod sse;
+mod websocket;
+
+use std::fmt::Display;
+use std::io::Write;
+
+use crate::event::Identity;
+use crate::format::Format;
+use crate::format::text::page::Page;
+use crate::message::{Content, Gap, Message};
+
+/// The `--format text` writer.
+#[derive(Debug, Clone, Default)]
+pub struct Text {
+    /// `--hex`: dump the formatted output.
+    pub hex: bool,
+    /// Colour the header line.
+    pub color: bool,
+    /// `--tsize`: cut each message after this many bytes.
+    pub truncate: Option<usize>,
+}
+
+impl Format for Text {
+    fn write(&self, identity: &Identity, messages: &[Message], out: &mut Vec<u8>) {
+        let joins = |first: &Message, second: &Message| is_streamed(first) && is_streamed(second);
+        for record in messages.chunk_by(joins) {
+            self.write_header(identity, out);
+            self.write_record(record, out);
+        }
+    }
+}
+
+impl Text {
+    fn write_header(&self, identity: &Identity, out: &mut Vec<u8>) {
+        let (start, end) = if self.color {
+            ("\x1b[36m", "\x1b[0m")
+        } else {
+            ("", "")
+        };
+        let (pid, comm) = (identity.process.pid, identity.process.comm);
+        match identity.socket.map(|socket| socket.tuple) {
+            Some(tuple) => push(
+                out,
+                format_args!(
+                    "{start}PID:{pid}, Comm:{comm}, Src:{}, Dest:{},{end}\n",
+                    tuple.source, tuple.destination
+                ),
+            ),
+            None => push(
+                out,
+                format_args!("{start}PID:{pid}, Comm:{comm}, Src::0, Dest::0,{end}\n"),
+            ),
+        }
+    }
+
+    fn write_record(&self, messages: &[Message], out: &mut Vec<u8>) {
+        if !self.hex {
+            for message in messages {
+                self.write_page(message, &mut Page::new(out, false));
+            }
+            return;
+        }
+        let mut text = Vec::new();
+        let mut marks = Vec::new();
+        for message in messages {
+            let mut page = Page::new(&mut text, true);
+            self.write_unit(message, &mut page);
+            marks.append(&mut page.into_marks());
+        }
+        hex::dump(&text, out);
+        out.extend_from_slice(&marks);
+    }
+
+    fn write_page(&self, message: &Message, page: &mut Page<'_>) {
+        self.write_unit(message, page);
+        page.close();
+    }
+
+    fn write_unit(&self, message: &Message, page: &mut Page<'_>) {
+        write_content(&message.content, page);
+        if let Some(limit) = self.truncate {
+            page.truncate(limit);
+        }
+    }
+}
+
+/// Whether the message is one unit of a stream that shares its record with its neighbours.
+fn is_streamed(message: &Message) -> bool {
+    match message.content {
+        Content::Grpc(_)
+        | Content::Http2(_)
+        | Content::Http2Frame(_)
+        | Content::ServerSentEvent(_)
+        | Content::WebSocket(_) => true,
+        Content::Gap(_) | Content::Http1(_) | Content::Raw(_) => false,
+    }
+}
+
+fn write_content(content: &Content, page: &mut Page<'_>) {
+    match content {
+        Content::Gap(gap) => write_gap(*gap, page),
+        Content::Grpc(message) => grpc::write(message, page),
+        Content::Http1(message) => http1::write(message, page),
+        Content::Http2(message) => http2::write_message(message, page),
+        Content::Http2Frame(frame) => http2::write_frame(frame, page),
+        Content::Raw(raw) => raw::write(raw, page),
+        Content::ServerSentEvent(event) => sse::write(event, page),
+        Content::WebSocket(message) => websocket::write(message, page),
+    }
+}
+
+fn write_gap(gap: Gap, page: &mut Page<'_>) {
+    let reason = gap.reason.as_str();
+    match gap.bytes {
+        Some(bytes) => page.mark(format_args!("{bytes} bytes lost ({reason})")),
+        None => page.mark(format_args!("bytes lost ({reason})")),
+    }
+}
+
+fn push(out: &mut Vec<u8>, text: impl Display) {
+    // Writing to a vector cannot fail.
+    let _ = write!(out, "{text}");
+}
+
+#[cfg(test)]
+mod tests;

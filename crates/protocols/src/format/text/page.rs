@@ -1,0 +1,79 @@
+//! Where the writers of the kinds write to.
+
+use std::fmt::Arguments;
+use std::io::Write;
+
+/// The text of one unit and the marks that follow it.
+pub(super) struct Page<'a> {
+    out: &'a mut Vec<u8>,
+    /// Where this unit begins in `out`.
+    start: usize,
+    marks: Vec<u8>,
+    whole_binary: bool,
+}
+
+impl<'a> Page<'a> {
+    /// `whole_binary`: see [`Page::whole_binary`].
+    pub(super) fn new(out: &'a mut Vec<u8>, whole_binary: bool) -> Self {
+        Self {
+            start: out.len(),
+            out,
+            marks: Vec::new(),
+            whole_binary,
+        }
+    }
+
+    /// Binary content is wanted whole and as it is, because the text is dumped afterwards.
+    pub(super) fn whole_binary(&self) -> bool {
+        self.whole_binary
+    }
+
+    /// Appends captured bytes.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
+    /// Appends formatted text.
+    pub(super) fn text(&mut self, text: Arguments<'_>) {
+        // Writing to a vector cannot fail.
+        let _ = self.out.write_fmt(text);
+    }
+
+    /// For writers that append by themselves.
+    pub(super) fn out(&mut self) -> &mut Vec<u8> {
+        self.out
+    }
+
+    /// Ends the current line, if one is open.
+    pub(super) fn end_line(&mut self) {
+        if self.out.len() > self.start && self.out.last() != Some(&b'\n') {
+            self.out.push(b'\n');
+        }
+    }
+
+    /// Adds a line about the unit; it stands after the unit's text and is never cut.
+    pub(super) fn mark(&mut self, text: Arguments<'_>) {
+        // Writing to a vector cannot fail.
+        let _ = writeln!(self.marks, "[ecapture: {text}]");
+    }
+
+    /// Keeps the first `limit` bytes of the unit's text.
+    pub(super) fn truncate(&mut self, limit: usize) {
+        let len = self.out.len() - self.start;
+        if len > limit {
+            self.out.truncate(self.start + limit);
+            self.mark(format_args!("truncated at {limit} of {len} bytes"));
+        }
+    }
+
+    /// Ends the unit: its last line and its marks.
+    pub(super) fn close(&mut self) {
+        self.end_line();
+        self.out.append(&mut self.marks);
+    }
+
+    /// The marks, for a unit whose text is dumped before them.
+    pub(super) fn into_marks(self) -> Vec<u8> {
+        self.marks
+    }
+}

@@ -1,0 +1,197 @@
+use bytes::Bytes;
+
+use super::*;
+use crate::event::{AddressSource, Direction, Process, Socket, Tuple};
+use crate::message::{Body, GapReason, Http1Kind, Http1Message, Part, Raw};
+
+fn identity(socket: Option<Socket>) -> Identity {
+    Identity {
+        uuid: String::new(),
+        process: Process {
+            pid: 7,
+            tid: 7,
+            uid: None,
+            comm: "curl".into(),
+        },
+        direction: Direction::Read,
+        fd: None,
+        socket,
+        tls_version: None,
+    }
+}
+
+fn message(content: Content) -> Message {
+    Message {
+        first_ns: 1,
+        last_ns: 2,
+        content,
+    }
+}
+
+fn raw(data: &'static [u8]) -> Message {
+    message(Content::Raw(Raw {
+        data: Bytes::from_static(data),
+    }))
+}
+
+fn http1(head: &'static str, body: Body) -> Http1Message {
+    Http1Message {
+        kind: Http1Kind::Response { status: 200 },
+        head: Bytes::from_static(head.as_bytes()),
+        body,
+        trailers: Bytes::new(),
+        anomalies: Vec::new(),
+        part: Part::Whole,
+    }
+}
+
+fn body(data: &'static [u8]) -> Body {
+    let len = data.len() as u64;
+    Body {
+        data: Bytes::from_static(data),
+        wire_len: len,
+        len,
+        complete: true,
+        ..Body::default()
+    }
+}
+
+fn formatted(text: &Text, messages: &[Message]) -> String {
+    let mut out = Vec::new();
+    text.write(&identity(None), messages, &mut out);
+    let out = String::from_utf8(out).unwrap();
+    out.replace("PID:7, Comm:curl, Src::0, Dest::0,\n", "# ")
+}
+
+fn response(head: &'static str, body: Body) -> String {
+    formatted(
+        &Text::default(),
+        &[message(Content::Http1(Box::new(http1(head, body))))],
+    )
+}
+
+#[test]
+fn header_line_shows_the_addresses_as_stored() {
+    let tuple = Tuple {
+        source: "10.0.0.2:5000".parse().unwrap(),
+        destination: "[::1]:443".parse().unwrap(),
+    };
+    let socket = Socket {
+        sock: 1,
+        tuple,
+        local: None,
+        address_source: AddressSource::Exact,
+    };
+    let mut out = Vec::new();
+    Text::default().write(&identity(Some(socket)), &[raw(b"x")], &mut out);
+    assert_eq!(out, b"PID:7, Comm:curl, Src:10.0.0.2:5000, Dest:[::1]:443,\nx\n");
+}
+
+#[test]
+fn every_message_is_a_record_that_ends_its_line() {
+    let text = Text::default();
+    assert_eq!(formatted(&text, &[raw(b"a\n"), raw(b"b")]), "# a\n# b\n");
+    assert_eq!(formatted(&text, &[]), "");
+}
+
+#[test]
+fn binary_raw_bytes_are_dumped_whole() {
+    assert_eq!(
+        formatted(&Text::default(), &[raw(b"text\0and more")]),
+        "# 00000000  74 65 78 74 00 61 6e 64  20 6d 6f 72 65           |text.and more|\n"
+    );
+}
+
+#[test]
+fn gap_is_a_mark() {
+    let gap = |bytes| {
+        message(Content::Gap(Gap {
+            bytes,
+            reason: GapReason::KernelLoss,
+        }))
+    };
+    let text = Text::default();
+    assert_eq!(
+        formatted(&text, &[gap(Some(4096))]),
+        "# [ecapture: 4096 bytes lost (kernel_loss)]\n"
+    );
+    assert_eq!(
+        formatted(&text, &[gap(None)]),
+        "# [ecapture: bytes lost (kernel_loss)]\n"
+    );
+}
+
+#[test]
+fn tsize_cuts_at_exactly_that_many_bytes() {
+    let text = Text {
+        truncate: Some(4),
+        ..Text::default()
+    };
+    assert_eq!(
+        formatted(&text, &[raw(b"abcdef")]),
+        "# abcd\n[ecapture: truncated at 4 of 6 bytes]\n"
+    );
+    assert_eq!(formatted(&text, &[raw(b"abcd")]), "# abcd\n");
+}
+
+#[test]
+fn hex_dumps_the_formatted_text() {
+    let text = Text {
+        hex: true,
+        truncate: Some(3),
+        ..Text::default()
+    };
+    assert_eq!(
+        formatted(&text, &[raw(b"\0bcdef")]),
+        "# 00000000  00 62 63                                          |.bc|\n\
+         [ecapture: truncated at 3 of 6 bytes]\n"
+    );
+}
+
+#[test]
+fn incomplete_bodies_say_so() {
+    let mut cut = body(b"yyy");
+    cut.complete = false;
+    assert_eq!(
+        response("H\r\n\r\n", cut.clone()),
+        "# H\r\n\r\nyyy\n[ecapture: body incomplete, 3 bytes]\n"
+    );
+    cut.expected = Some(10);
+    assert_eq!(
+        response("H\r\n\r\n", cut),
+        "# H\r\n\r\nyyy\n[ecapture: body incomplete, 3 of 10 bytes]\n"
+    );
+}
+
+#[test]
+fn binary_bodies_are_shortened_or_named() {
+    let image = response("", body(b"\x89PNG\r\n\x1a\n\0\0"));
+    assert_eq!(image, "# [ecapture: PNG image, 10 bytes]\n");
+    let mut declared = body(b"\x01\x02");
+    declared.content_type = Some(Bytes::from_static(b"Image/x-own; v=1"));
+    assert_eq!(response("", declared), "# [ecapture: Image/x-own, 2 bytes]\n");
+    let long = response("", body(&[0; 1000]));
+    assert_eq!(long.lines().count(), 17);
+    assert!(
+        long.ends_with("[ecapture: binary, 256 of 1000 bytes shown]\n"),
+        "{long}"
+    );
+}
+
+#[test]
+fn bodies_are_shown_in_utf_8() {
+    let mut latin1 = body(b"caf\xE9");
+    latin1.content_type = Some(Bytes::from_static(b"text/plain; charset=latin1"));
+    assert_eq!(response("", latin1), "# café\n");
+}
+
+#[test]
+fn a_cut_character_does_not_make_text_binary() {
+    let mut cut = body("aé".as_bytes());
+    cut.data.truncate(2);
+    cut.complete = false;
+    let mut out = Vec::new();
+    let messages = [message(Content::Http1(Box::new(http1("", cut))))];
+    Text::default().write(&identity(None), &messages, &mut out);
+    assert!(out.starts_with(b"PID:7, Comm:curl, Src::0, Dest::0,\na\xC3\n[ecapture"));
+}
