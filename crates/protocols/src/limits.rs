@@ -32,6 +32,8 @@ pub struct Limits {
     pub content_codings: usize,
     /// Largest WebSocket message kept.
     pub websocket_message_bytes: usize,
+    /// Largest server-sent event kept, counted over its `data`, `event` and `id` values.
+    pub sse_event_bytes: usize,
     /// Largest gRPC message kept.
     pub grpc_message_bytes: usize,
     /// Deepest nesting of a schema-less protobuf dump.
@@ -61,6 +63,7 @@ impl Default for Limits {
             zstd_window_log: 23,
             content_codings: 4,
             websocket_message_bytes: 8 * 1024 * 1024,
+            sse_event_bytes: 1024 * 1024,
             grpc_message_bytes: 8 * 1024 * 1024,
             protobuf_depth: 16,
             protobuf_fields: 4096,

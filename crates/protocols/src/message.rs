@@ -346,7 +346,8 @@ pub enum ProtobufValue {
 /// One WebSocket message, reassembled, or one control frame (RFC 6455).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebSocketMessage {
-    /// Opcode of the (first) frame: 1 text, 2 binary, 8 close, 9 ping, 10 pong.
+    /// Opcode of the (first) frame: 1 text, 2 binary, 8 close, 9 ping, 10 pong. 0 for the rest of
+    /// a message whose beginning was lost or already emitted as incomplete.
     pub opcode: u8,
     /// Unmasked and decompressed application data.
     pub data: Bytes,
@@ -354,7 +355,7 @@ pub struct WebSocketMessage {
     pub compressed: bool,
     /// How many frames it was sent in.
     pub frames: u32,
-    /// Length on the wire over all frames.
+    /// Length on the wire over all its frames, frame headers included.
     pub wire_len: u64,
     /// The final fragment was seen.
     pub complete: bool,
@@ -375,4 +376,8 @@ pub struct ServerSentEvent {
     pub data: String,
     /// `id` field.
     pub id: Option<String>,
+    /// Reconnection time in milliseconds, when a `retry` field came since the event before.
+    pub retry: Option<u64>,
+    /// Set when [`Limits::sse_event_bytes`](crate::Limits::sse_event_bytes) cut a value.
+    pub truncated: bool,
 }
