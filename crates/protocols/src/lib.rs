@@ -18,6 +18,7 @@ pub mod format;
 pub mod limits;
 pub mod message;
 pub mod recording;
+pub mod websocket;
 
 pub use body::BodyBuilder;
 pub use decoder::{Detection, Options, Output, PeerNotice, StreamDecoder, View, stream_decoder};

@@ -1,0 +1,234 @@
+//! A message while its frames come in.
+
+use super::frame::{FrameHeader, unmask};
+use super::inflate::{Inflater, Stop};
+use crate::message::{BodyError, Content, Message, WebSocketMessage};
+
+/// How the coding is called in errors, as in `Sec-WebSocket-Extensions`.
+const CODING: &str = "permessage-deflate";
+/// Compressed payload is unmasked in pieces of this many bytes.
+const PIECE: usize = 4096;
+
+/// A data message, or one control frame, that is not complete.
+#[derive(Debug)]
+pub(super) struct Assembly {
+    opcode: u8,
+    compressed: bool,
+    first_ns: u64,
+    last_ns: u64,
+    frames: u32,
+    wire_len: u64,
+    data: Vec<u8>,
+    error: Option<BodyError>,
+    /// Nothing more can be kept of it: the limit was passed or the coding is broken.
+    stopped: bool,
+    /// Its compressed beginning was lost, so nothing of it can be shown.
+    lost: bool,
+}
+
+/// Where the inflater of a direction lives: absent until the first compressed message.
+#[derive(Default)]
+pub(super) struct Window {
+    inflater: Option<Inflater>,
+    /// Messages that went before are not known.
+    unknown: bool,
+}
+
+/// Bytes of one frame's payload.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Payload<'a> {
+    /// As on the wire.
+    pub(super) bytes: &'a [u8],
+    /// The frame's masking key.
+    pub(super) mask: Option<[u8; 4]>,
+    /// How far into the frame's payload they start.
+    pub(super) offset: u64,
+    /// When they came.
+    pub(super) timestamp_ns: u64,
+}
+
+impl Window {
+    /// The window from here on refers to messages that were not seen.
+    pub(super) fn lose(&mut self) {
+        self.inflater = None;
+        self.unknown = true;
+    }
+
+    /// Bytes held besides the window itself.
+    pub(super) fn held(&self) -> usize {
+        self.inflater.as_ref().map_or(0, Inflater::held)
+    }
+
+    fn inflater(&mut self) -> &mut Inflater {
+        self.inflater.get_or_insert_with(|| match self.unknown {
+            true => Inflater::with_unknown_window(),
+            false => Inflater::from_start(),
+        })
+    }
+}
+
+impl Assembly {
+    /// Starts with the message's first frame.
+    pub(super) fn new(header: &FrameHeader) -> Self {
+        Self {
+            opcode: header.opcode,
+            compressed: header.compressed && matches!(header.opcode, 1 | 2),
+            first_ns: 0,
+            last_ns: 0,
+            frames: 0,
+            wire_len: 0,
+            data: Vec::new(),
+            error: None,
+            stopped: false,
+            lost: false,
+        }
+    }
+
+    /// Counts a frame header whose first byte came at `timestamp_ns`.
+    pub(super) fn add_header(&mut self, header: &FrameHeader, timestamp_ns: u64) {
+        self.frames += 1;
+        self.add_wire(header.size, timestamp_ns);
+    }
+
+    /// Takes payload; returns how many of the bytes are not kept.
+    pub(super) fn add_payload(&mut self, payload: Payload<'_>, window: &mut Window, limit: usize) -> usize {
+        let Payload {
+            bytes: payload,
+            mask,
+            offset,
+            timestamp_ns,
+        } = payload;
+        self.add_wire(payload.len(), timestamp_ns);
+        if self.stopped || self.lost {
+            return payload.len();
+        }
+        if !self.compressed {
+            return self.add_plain(payload, mask, offset, limit);
+        }
+        let mut scratch = [0; PIECE];
+        for (index, piece) in payload.chunks(PIECE).enumerate() {
+            let piece = match mask {
+                None => piece,
+                Some(key) => {
+                    let unmasked = &mut scratch[..piece.len()];
+                    unmasked.copy_from_slice(piece);
+                    unmask(unmasked, key, offset + (index * PIECE) as u64);
+                    unmasked
+                }
+            };
+            if let Err(stop) = window.inflater().inflate(piece, &mut self.data, limit) {
+                self.stop(stop, window);
+                return payload.len().saturating_sub((index + 1) * PIECE);
+            }
+        }
+        0
+    }
+
+    /// Bytes held.
+    pub(super) fn held(&self) -> usize {
+        self.data.len()
+    }
+
+    /// The last fragment is complete.
+    pub(super) fn finish(mut self, window: &mut Window, limit: usize) -> Option<Message> {
+        if self.compressed
+            && !self.stopped
+            && !self.lost
+            && let Err(stop) = window.inflater().finish(&mut self.data, limit)
+        {
+            self.stop(stop, window);
+        }
+        self.emit(true, window)
+    }
+
+    /// Emits what came so far, marked as incomplete, and goes on with the rest as a continuation.
+    pub(super) fn emit_part(&mut self, window: &mut Window) -> Option<Message> {
+        let rest = Self {
+            opcode: super::frame::CONTINUATION,
+            compressed: self.compressed,
+            first_ns: self.last_ns,
+            last_ns: self.last_ns,
+            frames: 0,
+            wire_len: 0,
+            data: Vec::new(),
+            error: None,
+            stopped: self.stopped,
+            lost: self.lost,
+        };
+        std::mem::replace(self, rest).emit(false, window)
+    }
+
+    /// Bytes of it were lost: emits what came before. What comes after can be shown unless it is
+    /// compressed.
+    pub(super) fn emit_before_gap(&mut self, window: &mut Window) -> Option<Message> {
+        self.error = self.error.or(Some(BodyError::Gap));
+        let before = self.emit_part(window);
+        if self.compressed {
+            self.lost = true;
+            window.lose();
+        }
+        before
+    }
+
+    /// True when its bytes are in no message.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    fn add_wire(&mut self, length: usize, timestamp_ns: u64) {
+        if self.wire_len == 0 {
+            self.first_ns = timestamp_ns;
+        }
+        self.wire_len += length as u64;
+        self.last_ns = timestamp_ns;
+    }
+
+    fn add_plain(&mut self, payload: &[u8], mask: Option<[u8; 4]>, offset: u64, limit: usize) -> usize {
+        let start = self.data.len();
+        let kept = payload.len().min(limit.saturating_sub(start));
+        self.data.extend_from_slice(&payload[..kept]);
+        if let Some(key) = mask {
+            unmask(&mut self.data[start..], key, offset);
+        }
+        if kept < payload.len() {
+            self.stopped = true;
+            self.error = Some(BodyError::OutputLimit);
+        }
+        payload.len() - kept
+    }
+
+    fn stop(&mut self, stop: Stop, window: &mut Window) {
+        self.stopped = true;
+        self.error = Some(match stop {
+            Stop::Corrupt => BodyError::Corrupt { coding: CODING },
+            Stop::Limit => BodyError::OutputLimit,
+        });
+        window.lose();
+    }
+
+    fn emit(mut self, complete: bool, window: &mut Window) -> Option<Message> {
+        if self.compressed
+            && let Some(inflater) = &mut window.inflater
+            && inflater.settle(&self.data)
+        {
+            self.error = self.error.or(Some(BodyError::Gap));
+        }
+        if self.wire_len == 0 || self.lost {
+            return None;
+        }
+        Some(Message {
+            first_ns: self.first_ns,
+            last_ns: self.last_ns,
+            content: Content::WebSocket(Box::new(WebSocketMessage {
+                opcode: self.opcode,
+                data: self.data.into(),
+                compressed: self.compressed,
+                frames: self.frames,
+                wire_len: self.wire_len,
+                complete,
+                stream: None,
+                error: self.error,
+            })),
+        })
+    }
+}

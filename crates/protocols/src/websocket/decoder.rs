@@ -1,0 +1,400 @@
+//! The state machine of one direction.
+
+use bytes::Bytes;
+
+use super::assembly::{Assembly, Payload, Window};
+use super::frame::{CONTINUATION, FrameHeader, LONGEST_HEADER, unmask};
+use super::resync::{Found, Search};
+use crate::decoder::{Options, Output, PeerNotice, SkipReason, Skipped, StreamDecoder, View};
+use crate::message::{Content, Gap, Message, WebSocketMessage};
+
+/// Decodes the frames of one direction into messages and control frames.
+///
+/// Takes masked and unmasked frames alike, but not both in one direction. A frame with a reserved
+/// opcode becomes a message of its own with that opcode. What cannot be a frame puts the decoder
+/// into search for one that can; the bytes passed over are counted as
+/// [`SkipReason::Resync`].
+///
+/// Every byte fed is in some message's [`wire_len`](WebSocketMessage::wire_len) or in
+/// [`SkipReason::Resync`]. Payload that is counted in `wire_len` but not kept is told as
+/// [`SkipReason::BodyLimit`] besides.
+///
+/// Holds at most one message ([`Limits::websocket_message_bytes`](crate::Limits), twice that while
+/// the deflate window is unknown), one control frame, and
+/// [`Limits::detect_bytes`](crate::Limits) while searching; about 48 KiB, or 96 KiB while the window
+/// is unknown, from the first compressed message on.
+pub struct WebSocketDecoder {
+    options: Options,
+    stream: Option<u32>,
+    /// Whether this direction masks, once known.
+    masked: Option<bool>,
+    phase: Phase,
+    data: Option<Assembly>,
+    window: Window,
+}
+
+enum Phase {
+    Header(PartialHeader),
+    Payload(Frame),
+    Searching(Search),
+}
+
+/// A header of which some bytes are here.
+struct PartialHeader {
+    bytes: [u8; LONGEST_HEADER],
+    length: usize,
+    first_ns: u64,
+}
+
+/// A frame whose payload is being read.
+struct Frame {
+    header: FrameHeader,
+    done: u64,
+    /// Set for control frames and reserved opcodes, which stand on their own.
+    own: Option<Assembly>,
+    /// The rest of it is not shown.
+    discard: bool,
+}
+
+impl WebSocketDecoder {
+    /// For a direction seen from its first frame on.
+    pub fn new(options: Options) -> Self {
+        Self {
+            options,
+            stream: None,
+            masked: None,
+            phase: Phase::Header(PartialHeader::EMPTY),
+            data: None,
+            window: Window::default(),
+        }
+    }
+
+    /// For a direction that is picked up in the middle: looks for a frame first.
+    pub fn attached(options: Options) -> Self {
+        let mut decoder = Self::new(options);
+        decoder.phase = Phase::Searching(Search::default());
+        decoder.window.lose();
+        decoder
+    }
+
+    /// The frames are the content of this HTTP/2 stream (RFC 8441).
+    #[must_use]
+    pub fn with_stream(mut self, stream: u32) -> Self {
+        self.stream = Some(stream);
+        self
+    }
+
+    fn decode(&mut self, payload: &Bytes, timestamp_ns: u64, output: &mut Output) {
+        let mut at = 0;
+        while at < payload.len() {
+            let rest = payload.slice(at..);
+            at += match &mut self.phase {
+                Phase::Header(partial) if partial.length == 0 => {
+                    match self.take_whole(&rest, timestamp_ns, output) {
+                        0 => self.take_header(&rest, timestamp_ns, output),
+                        taken => taken,
+                    }
+                }
+                Phase::Header(_) => self.take_header(&rest, timestamp_ns, output),
+                Phase::Payload(_) => self.take_payload(&rest, timestamp_ns, output),
+                Phase::Searching(_) => {
+                    self.search(&rest, at == 0, timestamp_ns, output);
+                    return;
+                }
+            };
+        }
+    }
+
+    /// The usual case without any state: a frame that is a whole message and lies in one event.
+    /// Returns the bytes taken, 0 when it is not this case.
+    fn take_whole(&mut self, rest: &Bytes, timestamp_ns: u64, output: &mut Output) -> usize {
+        let Some(header) = FrameHeader::parse(rest) else { return 0 };
+        let length = usize::try_from(header.length).unwrap_or(usize::MAX);
+        let end = header.size.saturating_add(length);
+        let is_simple = header.fin
+            && header.opcode != CONTINUATION
+            && (!header.compressed || header.is_control())
+            && (header.is_control() || self.data.is_none());
+        if !is_simple
+            || end > rest.len()
+            || length > self.options.limits.websocket_message_bytes
+            || !header.is_possible()
+            || self.masked.is_some_and(|masked| masked != header.mask.is_some())
+        {
+            return 0;
+        }
+        self.masked = Some(header.mask.is_some());
+        let data = match header.mask {
+            None => rest.slice(header.size..end),
+            Some(key) => {
+                let mut data = rest[header.size..end].to_vec();
+                unmask(&mut data, key, 0);
+                data.into()
+            }
+        };
+        output.messages.push(Message {
+            first_ns: timestamp_ns,
+            last_ns: timestamp_ns,
+            content: Content::WebSocket(Box::new(WebSocketMessage {
+                opcode: header.opcode,
+                data,
+                compressed: false,
+                frames: 1,
+                wire_len: end as u64,
+                complete: true,
+                stream: self.stream,
+                error: None,
+            })),
+        });
+        end
+    }
+
+    fn take_header(&mut self, rest: &Bytes, timestamp_ns: u64, output: &mut Output) -> usize {
+        let Phase::Header(partial) = &mut self.phase else { return 0 };
+        let taken = partial.fill(rest, timestamp_ns);
+        if let Some(header) = FrameHeader::parse(&partial.bytes[..partial.length]) {
+            let first_ns = partial.first_ns;
+            self.begin(header, first_ns, output);
+        }
+        taken
+    }
+
+    fn begin(&mut self, header: FrameHeader, first_ns: u64, output: &mut Output) {
+        let masked = header.mask.is_some();
+        if !header.is_possible() || self.masked.is_some_and(|known| known != masked) {
+            skip(output, SkipReason::Resync, header.size as u64);
+            self.lose_framing(output);
+            return;
+        }
+        self.masked = Some(masked);
+        let mut frame = Frame {
+            header,
+            done: 0,
+            own: None,
+            discard: false,
+        };
+        if frame.stands_alone() {
+            frame.own.insert(Assembly::new(&header)).add_header(&header, first_ns);
+        } else {
+            if header.opcode != CONTINUATION {
+                self.emit_data_part(output);
+                self.data = None;
+            }
+            let data = self.data.get_or_insert_with(|| Assembly::new(&header));
+            data.add_header(&header, first_ns);
+            if data.is_lost() {
+                skip(output, SkipReason::Resync, header.size as u64);
+            }
+        }
+        self.phase = Phase::Payload(frame);
+        if header.length == 0 {
+            self.end_frame(output);
+        }
+    }
+
+    fn take_payload(&mut self, rest: &Bytes, timestamp_ns: u64, output: &mut Output) -> usize {
+        let Phase::Payload(frame) = &mut self.phase else { return 0 };
+        let left = frame.header.length - frame.done;
+        let taken = usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
+        let payload = Payload {
+            bytes: &rest[..taken],
+            mask: frame.header.mask,
+            offset: frame.done,
+            timestamp_ns,
+        };
+        frame.done += taken as u64;
+        let limit = self.options.limits.websocket_message_bytes;
+        match frame.own.as_mut().or(self.data.as_mut()).filter(|_| !frame.discard) {
+            Some(message) => {
+                let dropped = message.add_payload(payload, &mut self.window, limit);
+                let reason = if message.is_lost() { SkipReason::Resync } else { SkipReason::BodyLimit };
+                skip(output, reason, dropped as u64);
+            }
+            None => skip(output, SkipReason::Resync, taken as u64),
+        }
+        if taken as u64 == left {
+            self.end_frame(output);
+        }
+        taken
+    }
+
+    fn end_frame(&mut self, output: &mut Output) {
+        let next = Phase::Header(PartialHeader::EMPTY);
+        let Phase::Payload(frame) = std::mem::replace(&mut self.phase, next) else { return };
+        let ended = match frame.own {
+            Some(own) => Some(own),
+            None if frame.header.fin && !frame.stands_alone() => self.data.take(),
+            None => None,
+        };
+        let limit = self.options.limits.websocket_message_bytes;
+        let message = ended.and_then(|message| message.finish(&mut self.window, limit));
+        self.emit(message, output);
+    }
+
+    fn search(&mut self, rest: &Bytes, is_event_start: bool, timestamp_ns: u64, output: &mut Output) {
+        let Phase::Searching(search) = &mut self.phase else { return };
+        let mut skipped = 0;
+        let limits = &self.options.limits;
+        let found = search.push(rest, is_event_start, timestamp_ns, self.masked, limits, &mut skipped);
+        skip(output, SkipReason::Resync, skipped);
+        if let Some(found) = found {
+            self.resume(found, rest.len(), timestamp_ns, output);
+        }
+    }
+
+    /// Decodes on from where frames were found; the last `newest` bytes came at `timestamp_ns`.
+    fn resume(&mut self, found: Found, newest: usize, timestamp_ns: u64, output: &mut Output) {
+        skip(output, SkipReason::Resync, found.skipped as u64);
+        self.phase = Phase::Header(PartialHeader::EMPTY);
+        let older = found.bytes.len().saturating_sub(newest);
+        let bytes = Bytes::from(found.bytes);
+        self.decode(&bytes.slice(..older), found.timestamp_ns, output);
+        self.decode(&bytes.slice(older..), timestamp_ns, output);
+    }
+
+    /// The frame boundaries are not known any more.
+    fn lose_framing(&mut self, output: &mut Output) {
+        self.emit_data_part(output);
+        self.data = None;
+        self.window.lose();
+        self.phase = Phase::Searching(Search::default());
+    }
+
+    /// A gap that ends inside the payload being read leaves the framing intact.
+    fn step_over(&mut self, bytes: Option<u64>, output: &mut Output) -> bool {
+        let (Phase::Payload(frame), Some(bytes)) = (&mut self.phase, bytes) else { return false };
+        if bytes > frame.header.length - frame.done {
+            return false;
+        }
+        frame.done += bytes;
+        let whole = frame.done == frame.header.length;
+        let before = match &mut frame.own {
+            Some(own) => own.emit_before_gap(&mut self.window),
+            None => self.data.as_mut().and_then(|data| data.emit_before_gap(&mut self.window)),
+        };
+        if frame.own.take().is_some() {
+            frame.discard = true;
+        }
+        self.emit(before, output);
+        if whole {
+            self.end_frame(output);
+        }
+        true
+    }
+
+    fn emit_data_part(&mut self, output: &mut Output) {
+        let part = self.data.as_mut().and_then(|data| data.emit_part(&mut self.window));
+        self.emit(part, output);
+    }
+
+    fn emit(&self, message: Option<Message>, output: &mut Output) {
+        output.messages.extend(message.map(|mut message| {
+            if let Content::WebSocket(inner) = &mut message.content {
+                inner.stream = self.stream;
+            }
+            message
+        }));
+    }
+
+    /// Emits the beginning of everything that is unfinished, and forgets the framing.
+    fn abandon(&mut self, lost: bool, output: &mut Output) {
+        let next = Phase::Searching(Search::default());
+        let mut own = None;
+        match std::mem::replace(&mut self.phase, next) {
+            Phase::Header(partial) => skip(output, SkipReason::Resync, partial.length as u64),
+            Phase::Payload(frame) => own = frame.own,
+            Phase::Searching(search) => skip(output, SkipReason::Resync, search.len() as u64),
+        }
+        for mut unfinished in [self.data.take(), own].into_iter().flatten() {
+            let part = match lost {
+                true => unfinished.emit_before_gap(&mut self.window),
+                false => unfinished.emit_part(&mut self.window),
+            };
+            self.emit(part, output);
+        }
+        self.window.lose();
+    }
+}
+
+impl StreamDecoder for WebSocketDecoder {
+    fn feed(&mut self, payload: &Bytes, timestamp_ns: u64, output: &mut Output) {
+        self.decode(payload, timestamp_ns, output);
+    }
+
+    fn gap(&mut self, gap: Gap, timestamp_ns: u64, output: &mut Output) {
+        if !self.step_over(gap.bytes, output) {
+            self.abandon(true, output);
+        }
+        output.messages.push(Message {
+            first_ns: timestamp_ns,
+            last_ns: timestamp_ns,
+            content: Content::Gap(gap),
+        });
+    }
+
+    fn notice(&mut self, _notice: &PeerNotice, _output: &mut Output) {}
+
+    fn idle(&mut self, output: &mut Output) {
+        if let Phase::Searching(search) = &mut self.phase
+            && let Some(found) = search.settle(0, self.masked, &self.options.limits)
+        {
+            let timestamp_ns = found.timestamp_ns;
+            self.resume(found, 0, timestamp_ns, output);
+        }
+        if self.options.view == View::Text {
+            self.emit_data_part(output);
+        }
+    }
+
+    fn close(&mut self, output: &mut Output) {
+        self.idle(output);
+        self.abandon(false, output);
+    }
+
+    fn buffered_bytes(&self) -> usize {
+        let data = self.data.as_ref().map_or(0, Assembly::held) + self.window.held();
+        data + match &self.phase {
+            Phase::Header(partial) => partial.length,
+            Phase::Payload(frame) => frame.own.as_ref().map_or(0, Assembly::held),
+            Phase::Searching(search) => search.len(),
+        }
+    }
+}
+
+impl PartialHeader {
+    const EMPTY: Self = Self {
+        bytes: [0; LONGEST_HEADER],
+        length: 0,
+        first_ns: 0,
+    };
+
+    /// Takes the bytes of `rest` that belong to the header; returns how many.
+    fn fill(&mut self, rest: &[u8], timestamp_ns: u64) -> usize {
+        if self.length == 0 {
+            self.first_ns = timestamp_ns;
+        }
+        let mut taken = 0;
+        for &byte in rest {
+            if self.length >= 2 && self.length >= FrameHeader::size_of(self.bytes[1]) {
+                break;
+            }
+            self.bytes[self.length] = byte;
+            self.length += 1;
+            taken += 1;
+        }
+        taken
+    }
+}
+
+impl Frame {
+    /// Control frames may come between fragments; reserved opcodes are kept out of them.
+    fn stands_alone(&self) -> bool {
+        !matches!(self.header.opcode, 0..=2)
+    }
+}
+
+fn skip(output: &mut Output, reason: SkipReason, bytes: u64) {
+    if bytes > 0 {
+        output.skipped.push(Skipped { reason, bytes });
+    }
+}

@@ -1,0 +1,176 @@
+//! Finds the frames again after a gap or a late attach.
+
+use super::frame::{self, FrameHeader, unmask};
+use crate::decoder::Detection;
+use crate::limits::Limits;
+
+/// Frames in a row that are believed when the first starts an event. Libraries write frames whole.
+pub(super) const FRAMES_AT_EVENT_START: u32 = 2;
+/// Frames in a row that are believed anywhere else.
+const FRAMES_ANYWHERE: u32 = 3;
+/// Event starts watched at once.
+const WATCHED: usize = 32;
+
+/// Bytes in which no frame was found yet.
+#[derive(Debug, Default)]
+pub(super) struct Search {
+    buffer: Vec<u8>,
+    /// Event starts that may still turn out to start a frame, and their times.
+    starts: Vec<(usize, u64)>,
+}
+
+/// Where frames start again.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Bytes to pass over.
+    pub(super) skipped: usize,
+    /// What follows them.
+    pub(super) bytes: Vec<u8>,
+    /// Time of its first byte.
+    pub(super) timestamp_ns: u64,
+}
+
+impl Search {
+    /// Looks at the next event. Holds at most `limits.detect_bytes` afterwards; what is passed over
+    /// for good is added to `skipped`.
+    pub(super) fn push(
+        &mut self,
+        event: &[u8],
+        is_event_start: bool,
+        timestamp_ns: u64,
+        masked: Option<bool>,
+        limits: &Limits,
+        skipped: &mut u64,
+    ) -> Option<Found> {
+        if is_event_start && self.starts.len() < WATCHED {
+            self.starts.push((self.buffer.len(), timestamp_ns));
+        }
+        self.buffer.extend_from_slice(event);
+        let mut found = None;
+        let buffer = &self.buffer;
+        self.starts.retain(|&(start, timestamp_ns)| {
+            if found.is_some() {
+                return false;
+            }
+            let verdict = verdict(&buffer[start..], FRAMES_AT_EVENT_START, masked, limits);
+            if verdict == Detection::Yes {
+                found = Some((start, timestamp_ns));
+            }
+            verdict == Detection::NeedMore
+        });
+        if found.is_none() && self.buffer.len() >= limits.detect_bytes {
+            found = self.scan(masked, limits).map(|start| (start, timestamp_ns));
+            if found.is_none() {
+                self.forget(limits, skipped);
+            }
+        }
+        found.map(|(start, timestamp_ns)| self.take(start, timestamp_ns))
+    }
+
+    /// No more bytes for now: takes the best start there is.
+    pub(super) fn settle(
+        &mut self,
+        timestamp_ns: u64,
+        masked: Option<bool>,
+        limits: &Limits,
+    ) -> Option<Found> {
+        let start = self.scan(masked, limits)?;
+        Some(self.take(start, timestamp_ns))
+    }
+
+    /// Bytes held.
+    pub(super) fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    fn scan(&self, masked: Option<bool>, limits: &Limits) -> Option<usize> {
+        let anywhere =
+            |&start: &usize| verdict(&self.buffer[start..], FRAMES_ANYWHERE, masked, limits) == Detection::Yes;
+        (0..self.buffer.len()).find(anywhere)
+    }
+
+    fn take(&mut self, start: usize, timestamp_ns: u64) -> Found {
+        self.starts.clear();
+        Found {
+            skipped: start,
+            bytes: std::mem::take(&mut self.buffer).split_off(start),
+            timestamp_ns,
+        }
+    }
+
+    /// Drops the older bytes, so that each byte is scanned about twice.
+    fn forget(&mut self, limits: &Limits, skipped: &mut u64) {
+        let dropped = self.buffer.len() - limits.detect_bytes / 2;
+        self.buffer.drain(..dropped);
+        self.starts.retain(|&(start, _)| start >= dropped);
+        for (start, _) in &mut self.starts {
+            *start -= dropped;
+        }
+        *skipped += dropped as u64;
+    }
+}
+
+/// Do `frames` believable frames, or fewer that end with the bytes, stand at the start of `bytes`?
+pub(super) fn verdict(bytes: &[u8], frames: u32, masked: Option<bool>, limits: &Limits) -> Detection {
+    let mut rest = bytes;
+    for seen in 0..frames {
+        if seen > 0 && seen + 1 >= frames && rest.is_empty() {
+            return Detection::Yes;
+        }
+        if rest.first().is_some_and(|&first| !may_start(first)) {
+            return Detection::No;
+        }
+        let Some(header) = FrameHeader::parse(rest) else {
+            return Detection::NeedMore;
+        };
+        if !header.is_plausible(masked.or(mask_of(bytes)), limits) {
+            return Detection::No;
+        }
+        // Eight length octets, of which at least five are zero, are enough to believe in.
+        if header.length > u64::from(u16::MAX) {
+            return Detection::Yes;
+        }
+        let Some((payload, after)) = rest[header.size..].split_at_checked(header.length as usize) else {
+            return Detection::NeedMore;
+        };
+        if !is_payload_plausible(&header, payload) {
+            return Detection::No;
+        }
+        rest = after;
+    }
+    Detection::Yes
+}
+
+fn may_start(first: u8) -> bool {
+    first & 0x30 == 0 && matches!(first & 0x0f, 0..=2 | 8..=10)
+}
+
+fn mask_of(bytes: &[u8]) -> Option<bool> {
+    bytes.get(1).map(|second| second & 0x80 != 0)
+}
+
+fn is_payload_plausible(header: &FrameHeader, payload: &[u8]) -> bool {
+    let is_text = header.opcode == frame::TEXT && !header.compressed;
+    if !is_text && header.opcode != frame::CLOSE {
+        return true;
+    }
+    let mut payload = payload.to_vec();
+    if let Some(key) = header.mask {
+        unmask(&mut payload, key, 0);
+    }
+    let text = match payload.as_slice() {
+        [high, low, reason @ ..] if header.opcode == frame::CLOSE => {
+            if !(1000..5000).contains(&u16::from_be_bytes([*high, *low])) {
+                return false;
+            }
+            reason
+        }
+        [_] if header.opcode == frame::CLOSE => return false,
+        text => text,
+    };
+    match std::str::from_utf8(text) {
+        Ok(_) => true,
+        // A fragment may end inside a character.
+        Err(error) => !header.fin && error.error_len().is_none(),
+    }
+}
