@@ -60,9 +60,12 @@ impl Window {
     }
 
     fn inflater(&mut self) -> &mut Inflater {
-        self.inflater.get_or_insert_with(|| match self.unknown {
-            true => Inflater::with_unknown_window(),
-            false => Inflater::from_start(),
+        self.inflater.get_or_insert_with(|| {
+            if self.unknown {
+                Inflater::with_unknown_window()
+            } else {
+                Inflater::from_start()
+            }
         })
     }
 }

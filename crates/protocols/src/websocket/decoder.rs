@@ -108,7 +108,9 @@ impl WebSocketDecoder {
     /// The usual case without any state: a frame that is a whole message and lies in one event.
     /// Returns the bytes taken, 0 when it is not this case.
     fn take_whole(&mut self, rest: &Bytes, timestamp_ns: u64, output: &mut Output) -> usize {
-        let Some(header) = FrameHeader::parse(rest) else { return 0 };
+        let Some(header) = FrameHeader::parse(rest) else {
+            return 0;
+        };
         let length = usize::try_from(header.length).unwrap_or(usize::MAX);
         let end = header.size.saturating_add(length);
         let is_simple = header.fin
@@ -150,7 +152,9 @@ impl WebSocketDecoder {
     }
 
     fn take_header(&mut self, rest: &Bytes, timestamp_ns: u64, output: &mut Output) -> usize {
-        let Phase::Header(partial) = &mut self.phase else { return 0 };
+        let Phase::Header(partial) = &mut self.phase else {
+            return 0;
+        };
         let taken = partial.fill(rest, timestamp_ns);
         if let Some(header) = FrameHeader::parse(&partial.bytes[..partial.length]) {
             let first_ns = partial.first_ns;
@@ -174,7 +178,10 @@ impl WebSocketDecoder {
             discard: false,
         };
         if frame.stands_alone() {
-            frame.own.insert(Assembly::new(&header)).add_header(&header, first_ns);
+            frame
+                .own
+                .insert(Assembly::new(&header))
+                .add_header(&header, first_ns);
         } else {
             if header.opcode != CONTINUATION {
                 self.emit_data_part(output);
@@ -193,7 +200,9 @@ impl WebSocketDecoder {
     }
 
     fn take_payload(&mut self, rest: &Bytes, timestamp_ns: u64, output: &mut Output) -> usize {
-        let Phase::Payload(frame) = &mut self.phase else { return 0 };
+        let Phase::Payload(frame) = &mut self.phase else {
+            return 0;
+        };
         let left = frame.header.length - frame.done;
         let taken = usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
         let payload = Payload {
@@ -204,10 +213,19 @@ impl WebSocketDecoder {
         };
         frame.done += taken as u64;
         let limit = self.options.limits.websocket_message_bytes;
-        match frame.own.as_mut().or(self.data.as_mut()).filter(|_| !frame.discard) {
+        match frame
+            .own
+            .as_mut()
+            .or(self.data.as_mut())
+            .filter(|_| !frame.discard)
+        {
             Some(message) => {
                 let dropped = message.add_payload(payload, &mut self.window, limit);
-                let reason = if message.is_lost() { SkipReason::Resync } else { SkipReason::BodyLimit };
+                let reason = if message.is_lost() {
+                    SkipReason::Resync
+                } else {
+                    SkipReason::BodyLimit
+                };
                 skip(output, reason, dropped as u64);
             }
             None => skip(output, SkipReason::Resync, taken as u64),
@@ -220,7 +238,9 @@ impl WebSocketDecoder {
 
     fn end_frame(&mut self, output: &mut Output) {
         let next = Phase::Header(PartialHeader::EMPTY);
-        let Phase::Payload(frame) = std::mem::replace(&mut self.phase, next) else { return };
+        let Phase::Payload(frame) = std::mem::replace(&mut self.phase, next) else {
+            return;
+        };
         let ended = match frame.own {
             Some(own) => Some(own),
             None if frame.header.fin && !frame.stands_alone() => self.data.take(),
@@ -232,10 +252,19 @@ impl WebSocketDecoder {
     }
 
     fn search(&mut self, rest: &Bytes, is_event_start: bool, timestamp_ns: u64, output: &mut Output) {
-        let Phase::Searching(search) = &mut self.phase else { return };
+        let Phase::Searching(search) = &mut self.phase else {
+            return;
+        };
         let mut skipped = 0;
         let limits = &self.options.limits;
-        let found = search.push(rest, is_event_start, timestamp_ns, self.masked, limits, &mut skipped);
+        let found = search.push(
+            rest,
+            is_event_start,
+            timestamp_ns,
+            self.masked,
+            limits,
+            &mut skipped,
+        );
         skip(output, SkipReason::Resync, skipped);
         if let Some(found) = found {
             self.resume(found, rest.len(), timestamp_ns, output);
@@ -262,7 +291,9 @@ impl WebSocketDecoder {
 
     /// A gap that ends inside the payload being read leaves the framing intact.
     fn step_over(&mut self, bytes: Option<u64>, output: &mut Output) -> bool {
-        let (Phase::Payload(frame), Some(bytes)) = (&mut self.phase, bytes) else { return false };
+        let (Phase::Payload(frame), Some(bytes)) = (&mut self.phase, bytes) else {
+            return false;
+        };
         if bytes > frame.header.length - frame.done {
             return false;
         }
@@ -270,7 +301,10 @@ impl WebSocketDecoder {
         let whole = frame.done == frame.header.length;
         let before = match &mut frame.own {
             Some(own) => own.emit_before_gap(&mut self.window),
-            None => self.data.as_mut().and_then(|data| data.emit_before_gap(&mut self.window)),
+            None => self
+                .data
+                .as_mut()
+                .and_then(|data| data.emit_before_gap(&mut self.window)),
         };
         if frame.own.take().is_some() {
             frame.discard = true;
@@ -283,7 +317,10 @@ impl WebSocketDecoder {
     }
 
     fn emit_data_part(&mut self, output: &mut Output) {
-        let part = self.data.as_mut().and_then(|data| data.emit_part(&mut self.window));
+        let part = self
+            .data
+            .as_mut()
+            .and_then(|data| data.emit_part(&mut self.window));
         self.emit(part, output);
     }
 
@@ -306,9 +343,10 @@ impl WebSocketDecoder {
             Phase::Searching(search) => skip(output, SkipReason::Resync, search.len() as u64),
         }
         for mut unfinished in [self.data.take(), own].into_iter().flatten() {
-            let part = match lost {
-                true => unfinished.emit_before_gap(&mut self.window),
-                false => unfinished.emit_part(&mut self.window),
+            let part = if lost {
+                unfinished.emit_before_gap(&mut self.window)
+            } else {
+                unfinished.emit_part(&mut self.window)
             };
             self.emit(part, output);
         }

@@ -59,13 +59,10 @@ impl FrameHeader {
             0 => (&header[2..], None),
             _ => (&header[2..size - 4], header.last_chunk::<4>().copied()),
         };
-        let (length, minimal) = match *extended {
-            [high, low] => (u64::from(u16::from_be_bytes([high, low])), (high, low) >= (0, 126)),
-            [a, b, c, d, e, f, g, h] => {
-                let length = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
-                (length, length > u64::from(u16::MAX))
-            }
-            _ => (u64::from(second & 0x7f), true),
+        let (length, shortest) = match extended.len() {
+            2 => (big_endian(extended), 126),
+            8 => (big_endian(extended), u64::from(u16::MAX) + 1),
+            _ => (u64::from(second & 0x7f), 0),
         };
         Some(Self {
             fin: first & 0x80 != 0,
@@ -75,7 +72,7 @@ impl FrameHeader {
             mask,
             length,
             size,
-            minimal,
+            minimal: length >= shortest,
         })
     }
 
@@ -108,6 +105,12 @@ impl FrameHeader {
     }
 }
 
+fn big_endian(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0, |number, &byte| number << 8 | u64::from(byte))
+}
+
 /// Applies a masking key (RFC 6455 §5.3) to `payload`, which starts `offset` octets into the frame's.
 pub(super) fn unmask(payload: &mut [u8], key: [u8; 4], offset: u64) {
     let shift = (offset % 4) as usize;
@@ -129,9 +132,15 @@ mod tests {
     #[test]
     fn parses_the_three_length_encodings() {
         let short = FrameHeader::parse(&[0x81, 0x05]).unwrap();
-        assert_eq!((short.length, short.size, short.fin, short.opcode), (5, 2, true, TEXT));
+        assert_eq!(
+            (short.length, short.size, short.fin, short.opcode),
+            (5, 2, true, TEXT)
+        );
         let medium = FrameHeader::parse(&[0x02, 126, 1, 0]).unwrap();
-        assert_eq!((medium.length, medium.size, medium.fin, medium.minimal), (256, 4, false, true));
+        assert_eq!(
+            (medium.length, medium.size, medium.fin, medium.minimal),
+            (256, 4, false, true)
+        );
         let long = FrameHeader::parse(&[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]).unwrap();
         assert_eq!((long.length, long.size, long.minimal), (65_536, 10, true));
     }
@@ -139,7 +148,11 @@ mod tests {
     #[test]
     fn knows_wasteful_lengths() {
         assert!(!FrameHeader::parse(&[0x82, 126, 0, 125]).unwrap().minimal);
-        assert!(!FrameHeader::parse(&[0x82, 127, 0, 0, 0, 0, 0, 0, 0xff, 0xff]).unwrap().minimal);
+        assert!(
+            !FrameHeader::parse(&[0x82, 127, 0, 0, 0, 0, 0, 0, 0xff, 0xff])
+                .unwrap()
+                .minimal
+        );
     }
 
     #[test]

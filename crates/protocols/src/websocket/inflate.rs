@@ -94,8 +94,13 @@ impl Inflater {
     /// Tells that `output`, all since the last call, is being taken. True when it has `?` in place
     /// of unknown bytes.
     pub(super) fn settle(&mut self, output: &[u8]) -> bool {
-        let Some(shadow) = &mut self.shadow else { return false };
-        let differs = output.iter().zip(&shadow.output).rposition(|(one, other)| one != other);
+        let Some(shadow) = &mut self.shadow else {
+            return false;
+        };
+        let differs = output
+            .iter()
+            .zip(&shadow.output)
+            .rposition(|(one, other)| one != other);
         shadow.agreed = differs.map_or(shadow.agreed + output.len(), |last| output.len() - last - 1);
         shadow.output.clear();
         if shadow.agreed >= WINDOW {
@@ -207,7 +212,11 @@ mod tests {
     fn keeps_the_window_between_messages() {
         let mut sender = Compress::new(Compression::best(), false);
         let mut inflater = Inflater::from_start();
-        for message in [&b"Hello, hello, hello?"[..], b"Hello, hello, hello?", b"and hello again"] {
+        for message in [
+            &b"Hello, hello, hello?"[..],
+            b"Hello, hello, hello?",
+            b"and hello again",
+        ] {
             let coded = deflated(&mut sender, message, FlushCompress::Sync);
             assert_eq!(inflated(&mut inflater, &coded), (message.to_vec(), false));
             // RFC 7692 §7.2.3.6: how an empty message is sent.
@@ -220,11 +229,23 @@ mod tests {
         let mut sender = Compress::new(Compression::best(), false);
         deflated(&mut sender, b"the unseen beginning", FlushCompress::Sync);
         let mut inflater = Inflater::with_unknown_window();
-        let coded = deflated(&mut sender, b"new text? the unseen beginning!", FlushCompress::Sync);
+        let coded = deflated(
+            &mut sender,
+            b"new text? the unseen beginning!",
+            FlushCompress::Sync,
+        );
         let (output, unknown) = inflated(&mut inflater, &coded);
         assert!(unknown);
-        assert!(output.starts_with(b"new text?"), "{:?}", String::from_utf8_lossy(&output));
-        assert!(output.ends_with(b"????????????????!"), "{:?}", String::from_utf8_lossy(&output));
+        assert!(
+            output.starts_with(b"new text?"),
+            "{:?}",
+            String::from_utf8_lossy(&output)
+        );
+        assert!(
+            output.ends_with(b"????????????????!"),
+            "{:?}",
+            String::from_utf8_lossy(&output)
+        );
         let coded = deflated(&mut sender, b"0123456789?", FlushCompress::Sync);
         assert_eq!(inflated(&mut inflater, &coded), (b"0123456789?".to_vec(), false));
     }
@@ -255,9 +276,16 @@ mod tests {
 
     #[test]
     fn stops_bombs_at_the_limit() {
-        let bomb = deflated(&mut Compress::new(Compression::best(), false), &[0; 1 << 20], FlushCompress::Sync);
+        let bomb = deflated(
+            &mut Compress::new(Compression::best(), false),
+            &vec![0; 1 << 20],
+            FlushCompress::Sync,
+        );
         let mut output = Vec::new();
-        assert_eq!(Inflater::from_start().inflate(&bomb, &mut output, 1000), Err(Stop::Limit));
+        assert_eq!(
+            Inflater::from_start().inflate(&bomb, &mut output, 1000),
+            Err(Stop::Limit)
+        );
         assert_eq!(output, [0; 1000]);
         assert!(output.capacity() < 64 * 1024);
     }
@@ -265,6 +293,9 @@ mod tests {
     #[test]
     fn damage_is_an_error() {
         let mut output = Vec::new();
-        assert_eq!(Inflater::from_start().inflate(&[0xff; 64], &mut output, 1000), Err(Stop::Corrupt));
+        assert_eq!(
+            Inflater::from_start().inflate(&[0xff; 64], &mut output, 1000),
+            Err(Stop::Corrupt)
+        );
     }
 }

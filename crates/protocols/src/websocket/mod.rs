@@ -32,7 +32,12 @@ pub fn detect(bytes: &[u8], client: bool) -> Detection {
     match bytes.first() {
         // The rest of a fragmented message is no good start.
         Some(first) if first & 0x0f == frame::CONTINUATION => Detection::No,
-        _ => resync::verdict(bytes, resync::FRAMES_AT_EVENT_START, Some(client), &Limits::default()),
+        _ => resync::verdict(
+            bytes,
+            resync::FRAMES_AT_EVENT_START,
+            Some(client),
+            &Limits::default(),
+        ),
     }
 }
 
@@ -43,9 +48,16 @@ mod tests {
     #[test]
     fn tells_frames_from_other_protocols() {
         assert_eq!(detect(b"\x81\x05Hello", false), Detection::Yes);
-        assert_eq!(detect(b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58", true), Detection::Yes);
+        assert_eq!(
+            detect(b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58", true),
+            Detection::Yes
+        );
         assert_eq!(detect(b"\x81\x05Hello", true), Detection::No, "clients mask");
-        assert_eq!(detect(b"\x81\x05\xff\xff\xff\xff\xff", false), Detection::No, "not UTF-8");
+        assert_eq!(
+            detect(b"\x81\x05\xff\xff\xff\xff\xff", false),
+            Detection::No,
+            "not UTF-8"
+        );
         for other in [
             &b"GET / HTTP/1.1\r\n\r\n"[..],
             b"HTTP/1.1 200 OK\r\n",

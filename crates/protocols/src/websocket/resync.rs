@@ -84,8 +84,9 @@ impl Search {
     }
 
     fn scan(&self, masked: Option<bool>, limits: &Limits) -> Option<usize> {
-        let anywhere =
-            |&start: &usize| verdict(&self.buffer[start..], FRAMES_ANYWHERE, masked, limits) == Detection::Yes;
+        let anywhere = |&start: &usize| {
+            verdict(&self.buffer[start..], FRAMES_ANYWHERE, masked, limits) == Detection::Yes
+        };
         (0..self.buffer.len()).find(anywhere)
     }
 
@@ -127,10 +128,10 @@ pub(super) fn verdict(bytes: &[u8], frames: u32, masked: Option<bool>, limits: &
             return Detection::No;
         }
         // Eight length octets, of which at least five are zero, are enough to believe in.
-        if header.length > u64::from(u16::MAX) {
+        let Ok(length) = u16::try_from(header.length) else {
             return Detection::Yes;
-        }
-        let Some((payload, after)) = rest[header.size..].split_at_checked(header.length as usize) else {
+        };
+        let Some((payload, after)) = rest[header.size..].split_at_checked(length.into()) else {
             return Detection::NeedMore;
         };
         if !is_payload_plausible(&header, payload) {
