@@ -1,0 +1,259 @@
+//! One JSON object per message and line. `schema/jsonl.schema.json` describes them.
+//!
+//! Header names and values that are not UTF-8 are read as ISO 8859-1; a folded HTTP/1 value keeps
+//! its fold. `trailers` is there, if empty, when the message's end was seen.
+
+mod http1;
+mod http2;
+mod object;
+mod time;
+
+use std::io::Write;
+use std::net::SocketAddr;
+
+use object::{Object, push_number};
+
+use crate::event::{Direction, Identity, Socket};
+use crate::format::Format;
+use crate::message::{
+    Body, Content, Gap, Http1Kind, Http2Kind, Message, Part, ServerSentEvent, WebSocketMessage,
+};
+
+/// The `--format jsonl` writer.
+#[derive(Debug, Clone, Default)]
+pub struct JsonLines {
+    /// Wall clock minus kernel monotonic clock in nanoseconds; without it `time` is absent.
+    pub wall_clock_offset_ns: Option<i64>,
+    /// `--tsize`: cut bodies and data after this many bytes.
+    pub truncate: Option<usize>,
+}
+
+impl Format for JsonLines {
+    fn write(&self, identity: &Identity, messages: &[Message], out: &mut Vec<u8>) {
+        for message in messages {
+            self.write_line(identity, message, out);
+        }
+    }
+}
+
+impl JsonLines {
+    fn write_line(&self, identity: &Identity, message: &Message, out: &mut Vec<u8>) {
+        let mut object = Object::open(out);
+        object.number("v", 1_u64);
+        object.string("kind", kind(&message.content));
+        self.add_times(message, &mut object);
+        add_identity(identity, &message.content, &mut object);
+        if self.add_content(&message.content, &mut object) {
+            object.boolean("truncated", true);
+        }
+        drop(object);
+        out.push(b'\n');
+    }
+
+    fn add_times(&self, message: &Message, object: &mut Object<'_>) {
+        let wall_clock = self
+            .wall_clock_offset_ns
+            .and_then(|offset| offset.checked_add_unsigned(message.first_ns));
+        if let Some(nanoseconds) = wall_clock {
+            let out = object.member("time");
+            out.push(b'"');
+            time::push(nanoseconds, out);
+            out.push(b'"');
+        }
+        object.number("ts_ns", message.first_ns);
+        object.number("end_ns", message.last_ns);
+    }
+
+    /// True when it was cut at the limit.
+    fn add_content(&self, content: &Content, object: &mut Object<'_>) -> bool {
+        let limit = self.truncate;
+        match content {
+            Content::Gap(gap) => add_gap(*gap, object),
+            Content::Grpc(message) => return http2::add_grpc(message, limit, object),
+            Content::Http1(message) => return http1::add(message, limit, object),
+            Content::Http2Frame(frame) => return http2::add_frame(frame, limit, object),
+            Content::Http2(message) => return http2::add_message(message, limit, object),
+            Content::Raw(raw) => {
+                let mut object = object.object("data");
+                object.number("len", raw.data.len() as u64);
+                return object.content(&raw.data, false, limit);
+            }
+            Content::ServerSentEvent(event) => return add_event(event, limit, object),
+            Content::WebSocket(message) => return add_web_socket(message, limit, object),
+        }
+        false
+    }
+}
+
+fn kind(content: &Content) -> &'static str {
+    match content {
+        Content::Gap(_) => "gap",
+        Content::Grpc(_) => "grpc.message",
+        Content::Http1(message) => match message.kind {
+            Http1Kind::Request => "http1.request",
+            Http1Kind::Response { .. } => "http1.response",
+        },
+        Content::Http2Frame(_) => "http2.frame",
+        Content::Http2(message) => match message.kind {
+            Http2Kind::Request => "http2.request",
+            Http2Kind::Response => "http2.response",
+        },
+        Content::Raw(_) => "raw",
+        Content::ServerSentEvent(_) => "sse.event",
+        Content::WebSocket(_) => "websocket.message",
+    }
+}
+
+fn add_identity(identity: &Identity, content: &Content, object: &mut Object<'_>) {
+    object.string("uuid", &identity.uuid);
+    object.number("pid", identity.process.pid);
+    object.number("tid", identity.process.tid);
+    object.string("comm", &String::from_utf8_lossy(identity.process.comm.as_bytes()));
+    if let Some(fd) = identity.fd {
+        object.number("fd", fd);
+    }
+    object.string("direction", identity.direction.as_str());
+    if let Some(socket) = &identity.socket {
+        if let Some((sender, receiver)) = endpoints(socket, identity.direction, content) {
+            add_address("src", sender, object);
+            add_address("dst", receiver, object);
+        }
+        object.string("addr_source", socket.address_source.as_str());
+    }
+    if let Some(version) = identity.tls_version {
+        object.string("tls_version", &version.to_string());
+    }
+}
+
+/// Sender and receiver of the message's bytes. When the captured end is not known, a request tells
+/// it: who opened the connection sends it.
+fn endpoints(socket: &Socket, direction: Direction, content: &Content) -> Option<(SocketAddr, SocketAddr)> {
+    if let Some(endpoints) = socket.endpoints(direction) {
+        return Some(endpoints);
+    }
+    let is_request = match content {
+        Content::Grpc(message) => message.kind == Http2Kind::Request,
+        Content::Http1(message) => message.kind == Http1Kind::Request,
+        // A pushed request is the server's.
+        Content::Http2(message) => message.kind == Http2Kind::Request && !message.pushed,
+        Content::ServerSentEvent(_) => false,
+        Content::Gap(_) | Content::Http2Frame(_) | Content::Raw(_) | Content::WebSocket(_) => return None,
+    };
+    let (opener, accepter) = (socket.tuple.source, socket.tuple.destination);
+    Some(if is_request {
+        (opener, accepter)
+    } else {
+        (accepter, opener)
+    })
+}
+
+fn add_address(name: &'static str, address: SocketAddr, object: &mut Object<'_>) {
+    let out = object.member(name);
+    out.push(b'"');
+    match address {
+        SocketAddr::V4(address) => {
+            for (index, octet) in address.ip().octets().into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b'.');
+                }
+                push_number(octet.into(), out);
+            }
+            out.push(b':');
+            push_number(address.port().into(), out);
+        }
+        SocketAddr::V6(address) => {
+            // Writing to a vector cannot fail.
+            let _ = write!(out, "{address}");
+        }
+    }
+    out.push(b'"');
+}
+
+fn add_gap(gap: Gap, object: &mut Object<'_>) {
+    let mut object = object.object("gap");
+    match gap.bytes {
+        Some(bytes) => object.number("bytes", bytes),
+        None => object.member("bytes").extend_from_slice(b"null"),
+    }
+    object.string("reason", gap.reason.as_str());
+}
+
+fn add_body(body: &Body, limit: Option<usize>, object: &mut Object<'_>) -> bool {
+    let mut object = object.object("body");
+    object.number("wire_len", body.wire_len);
+    object.number("len", body.len);
+    if let Some(expected) = body.expected {
+        object.number("expected", expected);
+    }
+    let mut encoding = object.array("encoding");
+    for coding in &body.encoding {
+        encoding.string(coding);
+    }
+    drop(encoding);
+    let is_cut = !body.complete || body.truncated_at.is_some();
+    let truncated = object.content(&body.data, is_cut, limit);
+    object.boolean("complete", body.complete);
+    if let Some(length) = body.truncated_at {
+        object.number("truncated_at", length);
+    }
+    if let Some(error) = body.error {
+        object.string("error", &error.to_string());
+    }
+    truncated
+}
+
+/// Only for a message that comes in parts.
+fn add_part(part: Part, object: &mut Object<'_>) {
+    match part {
+        Part::Whole => {}
+        Part::First => object.string("part", "first"),
+        Part::Continued { final_part: false } => object.string("part", "continued"),
+        Part::Continued { final_part: true } => object.string("part", "final"),
+    }
+}
+
+fn add_event(event: &ServerSentEvent, limit: Option<usize>, object: &mut Object<'_>) -> bool {
+    if let Some(stream) = event.stream {
+        object.number("stream", stream);
+    }
+    let mut object = object.object("message");
+    if let Some(name) = &event.event {
+        object.string("event", name);
+    }
+    if let Some(id) = &event.id {
+        object.string("id", id);
+    }
+    if let Some(retry) = event.retry {
+        object.number("retry", retry);
+    }
+    object.number("len", event.data.len() as u64);
+    let truncated = object.content(event.data.as_bytes(), false, limit);
+    if event.truncated {
+        object.boolean("cut", true);
+    }
+    truncated
+}
+
+fn add_web_socket(message: &WebSocketMessage, limit: Option<usize>, object: &mut Object<'_>) -> bool {
+    if let Some(stream) = message.stream {
+        object.number("stream", stream);
+    }
+    let mut object = object.object("message");
+    object.number("opcode", message.opcode);
+    object.boolean("compressed", message.compressed);
+    object.number("frames", message.frames);
+    object.number("wire_len", message.wire_len);
+    object.number("len", message.data.len() as u64);
+    let truncated = match (message.opcode, &*message.data) {
+        (8, [high, low, reason @ ..]) => {
+            object.number("code", u16::from_be_bytes([*high, *low]));
+            object.content(reason, !message.complete, limit)
+        }
+        (_, data) => object.content(data, !message.complete || message.error.is_some(), limit),
+    };
+    object.boolean("complete", message.complete);
+    if let Some(error) = message.error {
+        object.string("error", &error.to_string());
+    }
+    truncated
+}

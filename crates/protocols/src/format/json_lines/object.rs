@@ -1,0 +1,294 @@
+//! Writes JSON straight into the output.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+/// An open JSON object; closed when dropped.
+pub(super) struct Object<'a> {
+    out: &'a mut Vec<u8>,
+    is_empty: bool,
+}
+
+/// An open JSON array; closed when dropped.
+pub(super) struct Array<'a> {
+    out: &'a mut Vec<u8>,
+    is_empty: bool,
+}
+
+impl<'a> Object<'a> {
+    pub(super) fn open(out: &'a mut Vec<u8>) -> Self {
+        out.push(b'{');
+        Self { out, is_empty: true }
+    }
+
+    /// Starts a member; the caller writes its value. `name` needs no escaping.
+    pub(super) fn member(&mut self, name: &'static str) -> &mut Vec<u8> {
+        if !self.is_empty {
+            self.out.push(b',');
+        }
+        self.is_empty = false;
+        self.out.push(b'"');
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
+        self.out
+    }
+
+    pub(super) fn number(&mut self, name: &'static str, value: impl Into<u64>) {
+        push_number(value.into(), self.member(name));
+    }
+
+    pub(super) fn boolean(&mut self, name: &'static str, value: bool) {
+        self.member(name)
+            .extend_from_slice(if value { b"true" } else { b"false" });
+    }
+
+    pub(super) fn string(&mut self, name: &'static str, value: &str) {
+        push_string(value, self.member(name));
+    }
+
+    /// A string that is UTF-8 on the wire or else read as ISO 8859-1, the historic reading of HTTP.
+    pub(super) fn wire_string(&mut self, name: &'static str, value: &[u8]) {
+        push_wire_string(value, self.member(name));
+    }
+
+    pub(super) fn object(&mut self, name: &'static str) -> Object<'_> {
+        Object::open(self.member(name))
+    }
+
+    pub(super) fn array(&mut self, name: &'static str) -> Array<'_> {
+        Array::open(self.member(name))
+    }
+
+    /// `text` when `data` is UTF-8, else `base64`, of at most `limit` bytes. `is_cut` says that the
+    /// end of `data` is not the end of the content, so a character may be cut there; what is left of
+    /// it is not written. True when something was cut by `limit`.
+    pub(super) fn content(&mut self, data: &[u8], is_cut: bool, limit: Option<usize>) -> bool {
+        let kept = limit.unwrap_or(usize::MAX).min(data.len());
+        match text_of(data, is_cut) {
+            Some(text) => {
+                let text = &text[..text.floor_char_boundary(kept)];
+                self.string("text", text);
+            }
+            None => self.base64(&data[..kept]),
+        }
+        kept < data.len()
+    }
+
+    pub(super) fn base64(&mut self, data: &[u8]) {
+        let out = self.member("base64");
+        out.push(b'"');
+        push_base64(data, out);
+        out.push(b'"');
+    }
+}
+
+impl Drop for Object<'_> {
+    fn drop(&mut self) {
+        self.out.push(b'}');
+    }
+}
+
+impl<'a> Array<'a> {
+    pub(super) fn open(out: &'a mut Vec<u8>) -> Self {
+        out.push(b'[');
+        Self { out, is_empty: true }
+    }
+
+    /// Starts an element; the caller writes it.
+    pub(super) fn element(&mut self) -> &mut Vec<u8> {
+        if !self.is_empty {
+            self.out.push(b',');
+        }
+        self.is_empty = false;
+        self.out
+    }
+
+    pub(super) fn string(&mut self, value: &str) {
+        push_string(value, self.element());
+    }
+
+    /// A field as `[name, value]`; `null` for what is not known.
+    pub(super) fn field(&mut self, name: Option<&[u8]>, value: Option<&[u8]>) {
+        let mut pair = Array::open(self.element());
+        for part in [name, value] {
+            let out = pair.element();
+            match part {
+                Some(part) => push_wire_string(part, out),
+                None => out.extend_from_slice(b"null"),
+            }
+        }
+    }
+}
+
+impl Drop for Array<'_> {
+    fn drop(&mut self) {
+        self.out.push(b']');
+    }
+}
+
+/// Appends decimal digits.
+pub(super) fn push_number(mut value: u64, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = decimal_digit(value % 10);
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[start..]);
+}
+
+/// The last decimal digit of `value`.
+pub(super) fn decimal_digit(value: u64) -> u8 {
+    b"0123456789"[(value % 10) as usize]
+}
+
+fn text_of(data: &[u8], is_cut: bool) -> Option<&str> {
+    match std::str::from_utf8(data) {
+        Ok(text) => Some(text),
+        Err(error) if is_cut && error.error_len().is_none() => {
+            std::str::from_utf8(&data[..error.valid_up_to()]).ok()
+        }
+        Err(_) => None,
+    }
+}
+
+fn push_wire_string(value: &[u8], out: &mut Vec<u8>) {
+    let text = match std::str::from_utf8(value) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => value.iter().map(|&byte| char::from(byte)).collect(),
+    };
+    push_string(&text, out);
+}
+
+fn push_string(value: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    let mut rest = value.as_bytes();
+    loop {
+        let (plain, after) = rest.split_at(plain_length(rest));
+        out.extend_from_slice(plain);
+        let Some((&special, after)) = after.split_first() else {
+            break;
+        };
+        push_escape(special, out);
+        rest = after;
+    }
+    out.push(b'"');
+}
+
+/// How many bytes from the start stand for themselves (RFC 8259 §7).
+fn plain_length(bytes: &[u8]) -> usize {
+    const BLOCK: usize = 32;
+    // Whole blocks without an early exit are compared many bytes at a time.
+    let is_plain = |block: &&[u8]| !block.iter().fold(false, |found, &byte| found | is_special(byte));
+    let start = bytes.chunks_exact(BLOCK).take_while(is_plain).count() * BLOCK;
+    let rest = &bytes[start..];
+    start
+        + rest
+            .iter()
+            .position(|&byte| is_special(byte))
+            .unwrap_or(rest.len())
+}
+
+fn is_special(byte: u8) -> bool {
+    matches!(byte, 0..0x20 | b'"' | b'\\')
+}
+
+fn push_escape(byte: u8, out: &mut Vec<u8>) {
+    let short = match byte {
+        b'"' | b'\\' => byte,
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        _ => {
+            let hex = |digit: u8| b"0123456789abcdef"[usize::from(digit)];
+            out.extend_from_slice(&[b'\\', b'u', b'0', b'0', hex(byte >> 4), hex(byte & 0x0f)]);
+            return;
+        }
+    };
+    out.extend_from_slice(&[b'\\', short]);
+}
+
+fn push_base64(data: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + data.len().div_ceil(3) * 4, 0);
+    // Cannot fail: the room is exactly what padded base64 needs.
+    let written = STANDARD.encode_slice(data, &mut out[start..]).unwrap_or(0);
+    out.truncate(start + written);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn string(value: &str) -> String {
+        let mut out = Vec::new();
+        push_string(value, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn strings_come_back_from_a_json_parser() {
+        let every_ascii: String = (0..=127_u8).map(char::from).collect();
+        let long = format!(
+            "{}\"{}\\\u{1F600}\n{}",
+            "a".repeat(70),
+            "b".repeat(33),
+            "é".repeat(50)
+        );
+        for value in ["", "plain", "\"", "\u{0}\u{1f}\u{7f}", &every_ascii, &long] {
+            assert_eq!(serde_json::from_str::<String>(&string(value)).unwrap(), value);
+        }
+    }
+
+    #[test]
+    fn numbers() {
+        for value in [0, 9, 10, 12_345, u64::MAX] {
+            let mut out = Vec::new();
+            push_number(value, &mut out);
+            assert_eq!(out, value.to_string().into_bytes());
+        }
+    }
+
+    #[test]
+    fn content_is_text_or_base64_and_cut_between_characters() {
+        let content = |data: &[u8], is_cut, limit| {
+            let mut out = Vec::new();
+            let truncated = Object::open(&mut out).content(data, is_cut, limit);
+            (String::from_utf8(out).unwrap(), truncated)
+        };
+        assert_eq!(
+            content("dé".as_bytes(), false, None),
+            ("{\"text\":\"dé\"}".into(), false)
+        );
+        assert_eq!(
+            content("dé".as_bytes(), false, Some(2)),
+            ("{\"text\":\"d\"}".into(), true)
+        );
+        assert_eq!(
+            content("dé".as_bytes(), false, Some(3)),
+            ("{\"text\":\"dé\"}".into(), false)
+        );
+        assert_eq!(
+            content(b"d\xc3", false, None),
+            ("{\"base64\":\"ZMM=\"}".into(), false)
+        );
+        assert_eq!(content(b"d\xc3", true, None), ("{\"text\":\"d\"}".into(), false));
+        assert_eq!(
+            content(b"\xff\xfe\xfd\xfc", false, Some(3)),
+            ("{\"base64\":\"//79\"}".into(), true)
+        );
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf_8_are_read_as_latin1() {
+        let mut out = Vec::new();
+        push_wire_string(b"caf\xe9", &mut out);
+        assert_eq!(out, "\"café\"".as_bytes());
+    }
+}

@@ -1,0 +1,105 @@
+//! Wall-clock time as RFC 3339 writes it.
+
+use super::object::decimal_digit;
+
+const NANOSECONDS: i64 = 1_000_000_000;
+const SECONDS_PER_DAY: i64 = 86_400;
+/// Days in the 400 years after which the Gregorian calendar repeats.
+const DAYS_PER_ERA: i64 = 146_097;
+/// From 0000-03-01 to 1970-01-01.
+const EPOCH: i64 = 719_468;
+
+/// Appends `YYYY-MM-DDThh:mm:ss.nnnnnnnnnZ` for nanoseconds since 1970.
+pub(super) fn push(nanoseconds: i64, out: &mut Vec<u8>) {
+    let seconds = nanoseconds.div_euclid(NANOSECONDS);
+    let (year, month, day) = date(seconds.div_euclid(SECONDS_PER_DAY));
+    let second = seconds.rem_euclid(SECONDS_PER_DAY);
+    push_padded(year, 4, out);
+    for (separator, value, width) in [
+        (b'-', month, 2),
+        (b'-', day, 2),
+        (b'T', second / 3600, 2),
+        (b':', second / 60 % 60, 2),
+        (b':', second % 60, 2),
+        (b'.', nanoseconds.rem_euclid(NANOSECONDS), 9),
+    ] {
+        out.push(separator);
+        push_padded(value, width, out);
+    }
+    out.push(b'Z');
+}
+
+/// Year, month and day of a day counted from 1970-01-01. Years are counted from March, so that the
+/// leap day is a year's last.
+fn date(day: i64) -> (i64, i64, i64) {
+    let day = day + EPOCH;
+    let day_of_era = day.rem_euclid(DAYS_PER_ERA);
+    // Leap days before this day: one every 4 years, none every 100, one every 400.
+    let leap_days = day_of_era / 1_460 - day_of_era / 36_524 + day_of_era / (DAYS_PER_ERA - 1);
+    let year_of_era = (day_of_era - leap_days) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    // From March on the months have 31, 30, 31, 30, 31 days, over and over: 153 in five.
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day_of_month = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = (month_from_march + 2) % 12 + 1;
+    let year = year_of_era + day.div_euclid(DAYS_PER_ERA) * 400 + i64::from(month <= 2);
+    (year, month, day_of_month)
+}
+
+/// The last `width` decimal digits.
+fn push_padded(value: i64, width: u32, out: &mut Vec<u8>) {
+    let value = value.unsigned_abs();
+    out.extend(
+        (0..width)
+            .rev()
+            .map(|place| decimal_digit(value / 10_u64.pow(place))),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(nanoseconds: i64) -> String {
+        let mut out = Vec::new();
+        push(nanoseconds, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn known_times() {
+        for (nanoseconds, expected) in [
+            (0, "1970-01-01T00:00:00.000000000Z"),
+            (-1, "1969-12-31T23:59:59.999999999Z"),
+            (951_782_400 * NANOSECONDS, "2000-02-29T00:00:00.000000000Z"),
+            (1_709_251_199 * NANOSECONDS + 5, "2024-02-29T23:59:59.000000005Z"),
+            (1_735_689_600 * NANOSECONDS, "2025-01-01T00:00:00.000000000Z"),
+            (4_107_542_400 * NANOSECONDS, "2100-03-01T00:00:00.000000000Z"),
+            (i64::MAX, "2262-04-11T23:47:16.854775807Z"),
+            (i64::MIN, "1677-09-21T00:12:43.145224192Z"),
+        ] {
+            assert_eq!(written(nanoseconds), expected);
+        }
+    }
+
+    #[test]
+    fn days_follow_each_other() {
+        let mut expected = (1600, 1, 1);
+        for day in -135_140..300_000 {
+            assert_eq!(date(day), expected);
+            let (year, month, day) = expected;
+            let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+            let length = match month {
+                2 if leap => 29,
+                2 => 28,
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+            expected = match (month, day) {
+                (12, 31) => (year + 1, 1, 1),
+                (_, day) if day == length => (year, month + 1, 1),
+                _ => (year, month, day + 1),
+            };
+        }
+    }
+}
