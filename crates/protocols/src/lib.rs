@@ -18,6 +18,7 @@ pub mod format;
 pub mod limits;
 pub mod message;
 pub mod recording;
+pub mod sse;
 pub mod websocket;
 
 pub use body::BodyBuilder;
