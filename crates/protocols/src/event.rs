@@ -282,7 +282,7 @@ impl Identity {
     /// The identity that `event` establishes.
     pub fn of(event: &DataEvent) -> Self {
         Self {
-            uuid: Self::uuid_of(event),
+            uuid: uuid(event.process, event.fd, event.direction, event.socket),
             process: event.process,
             direction: event.direction,
             fd: event.fd,
@@ -291,13 +291,19 @@ impl Identity {
         }
     }
 
-    fn uuid_of(event: &DataEvent) -> String {
-        let Process { pid, tid, comm, .. } = event.process;
-        let fd = event.fd.unwrap_or(0);
-        let data_type = event.direction.data_type();
-        match event.socket {
-            Some(socket) => format!("{pid}_{tid}_{comm}_{fd}_{data_type}_{}", socket.tuple),
-            None => format!("{pid}_{tid}_{comm}_{fd}_{data_type}"),
-        }
+    /// Takes in the socket that became known later, or better, than with the first event.
+    pub fn complete(&mut self, socket: Socket) {
+        self.socket = Some(socket);
+        self.uuid = uuid(self.process, self.fd, self.direction, self.socket);
+    }
+}
+
+fn uuid(process: Process, fd: Option<u32>, direction: Direction, socket: Option<Socket>) -> String {
+    let Process { pid, tid, comm, .. } = process;
+    let fd = fd.unwrap_or(0);
+    let data_type = direction.data_type();
+    match socket {
+        Some(socket) => format!("{pid}_{tid}_{comm}_{fd}_{data_type}_{}", socket.tuple),
+        None => format!("{pid}_{tid}_{comm}_{fd}_{data_type}"),
     }
 }
