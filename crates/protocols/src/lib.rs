@@ -15,6 +15,8 @@ pub mod decoder;
 mod detect;
 pub mod event;
 pub mod format;
+pub mod grpc;
+pub mod http2;
 pub mod limits;
 pub mod message;
 pub mod recording;

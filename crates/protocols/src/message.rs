@@ -113,6 +113,9 @@ pub enum BodyError {
     /// Bytes inside the body were lost.
     #[error("gap in the body")]
     Gap,
+    /// The stream ended before the announced length came.
+    #[error("ends before its announced length")]
+    Incomplete,
     /// A coding that is not known; the body is shown as it came.
     #[error("unknown content coding")]
     UnknownCoding,

@@ -1,6 +1,250 @@
+//! HTTP/2 frames as the original prints them, and messages for whoever has no frames.
+
+use crate::format::text::body;
 use crate::format::text::page::Page;
-use crate::message::{Http2Frame, Http2Message};
+use crate::message::{Body, Field, Http2Detail, Http2Frame, Http2Kind, Http2Message, Part};
 
-pub(super) fn write_frame(_frame: &Http2Frame, _page: &mut Page<'_>) {}
+/// Frame types by octet (RFC 9113 §6).
+const FRAME_TYPES: [&str; 10] = [
+    "DATA",
+    "HEADERS",
+    "PRIORITY",
+    "RST_STREAM",
+    "SETTINGS",
+    "PUSH_PROMISE",
+    "PING",
+    "GOAWAY",
+    "WINDOW_UPDATE",
+    "CONTINUATION",
+];
+/// Error codes by number (RFC 9113 §7).
+const ERROR_CODES: [&str; 14] = [
+    "NO_ERROR",
+    "PROTOCOL_ERROR",
+    "INTERNAL_ERROR",
+    "FLOW_CONTROL_ERROR",
+    "SETTINGS_TIMEOUT",
+    "STREAM_CLOSED",
+    "FRAME_SIZE_ERROR",
+    "REFUSED_STREAM",
+    "CANCEL",
+    "COMPRESSION_ERROR",
+    "CONNECT_ERROR",
+    "ENHANCE_YOUR_CALM",
+    "INADEQUATE_SECURITY",
+    "HTTP_1_1_REQUIRED",
+];
+/// Settings by identifier (RFC 9113 §6.5.2, RFC 8441 §3).
+const SETTINGS: [(u16, &str); 7] = [
+    (1, "HEADER_TABLE_SIZE"),
+    (2, "ENABLE_PUSH"),
+    (3, "MAX_CONCURRENT_STREAMS"),
+    (4, "INITIAL_WINDOW_SIZE"),
+    (5, "MAX_FRAME_SIZE"),
+    (6, "MAX_HEADER_LIST_SIZE"),
+    (8, "ENABLE_CONNECT_PROTOCOL"),
+];
 
-pub(super) fn write_message(_message: &Http2Message, _page: &mut Page<'_>) {}
+pub(super) fn write_frame(frame: &Http2Frame, page: &mut Page<'_>) {
+    match &frame.detail {
+        Http2Detail::Merged(merged) => return write_merged(frame.stream, merged, page),
+        Http2Detail::DataPart {
+            data,
+            part: Part::Continued { final_part },
+        } => return write_part(frame, data, *final_part, page),
+        _ => write_head(frame, page),
+    }
+    match &frame.detail {
+        Http2Detail::Carrier | Http2Detail::Merged(_) | Http2Detail::None => {}
+        Http2Detail::Fields {
+            fields,
+            promised,
+            error,
+        } => {
+            write_fields(fields, page);
+            if let Some(promised) = promised {
+                page.mark(format_args!("promises stream {promised}"));
+            }
+            if let Some(error) = error {
+                page.mark(format_args!("{error}"));
+            }
+        }
+        Http2Detail::Data(data) => {
+            write_content(data, Part::Whole, page);
+            page.bytes(b"\n");
+        }
+        Http2Detail::DataPart { data, .. } => write_part(frame, data, false, page),
+        Http2Detail::CodedData { coding } => {
+            let coding = String::from_utf8_lossy(coding);
+            page.text(format_args!("Partial entity body with {coding} encoding ... \n"));
+        }
+        Http2Detail::Error {
+            code,
+            last_stream,
+            debug,
+        } => write_error(*code, *last_stream, debug, page),
+        Http2Detail::Settings(settings) => {
+            for (identifier, value) in settings {
+                match SETTINGS.iter().find(|(known, _)| known == identifier) {
+                    Some((_, name)) => page.mark(format_args!("{name} = {value}")),
+                    None => page.mark(format_args!("setting {identifier:#06x} = {value}")),
+                }
+            }
+        }
+    }
+}
+
+/// A stream's message.
+pub(super) fn write_message(message: &Http2Message, page: &mut Page<'_>) {
+    let kind = match message.kind {
+        Http2Kind::Request => "request",
+        Http2Kind::Response => "response",
+    };
+    let pushed = if message.pushed { "pushed " } else { "" };
+    page.text(format_args!(
+        "\nHTTP/2 {pushed}{kind}, stream {}\n",
+        message.stream
+    ));
+    write_fields(&message.fields, page);
+    if !message.body.data.is_empty() {
+        page.bytes(b"\n");
+        body::write(&message.body, Part::Whole, page);
+        page.bytes(b"\n");
+    }
+    write_fields(&message.trailers, page);
+    if let Some(error) = message.error {
+        page.mark(format_args!("{error}"));
+    }
+    if let Some(code) = message.reset {
+        page.mark(format_args!("reset with {}", ErrorCode(code)));
+    }
+    body::mark_end(&message.body, page);
+}
+
+fn write_head(frame: &Http2Frame, page: &mut Page<'_>) {
+    match FRAME_TYPES.get(usize::from(frame.frame_type)) {
+        Some(name) => page.text(format_args!("\nFrame Type\t=>\t{name}\n")),
+        None => page.text(format_args!(
+            "\nFrame Type\t=>\tUNKNOWN_FRAME_TYPE_{}\n",
+            frame.frame_type
+        )),
+    }
+    page.text(format_args!("Frame StreamID\t=>\t{}\n", frame.stream));
+    // The original tells the length of these two only.
+    if matches!(frame.frame_type, 0 | 1) {
+        page.text(format_args!("Frame Length\t=>\t{}\n", frame.length));
+    }
+}
+
+fn write_fields(fields: &[Field], page: &mut Page<'_>) {
+    for field in fields {
+        page.bytes(b"header field ");
+        write_quoted(field.name.as_deref(), page);
+        page.bytes(b" = ");
+        write_quoted(field.value.as_deref(), page);
+        page.bytes(if field.sensitive { b" (sensitive)\n" } else { b"\n" });
+    }
+    let unknown = |field: &&Field| field.name.is_none() || field.value.is_none();
+    let count = fields.iter().filter(unknown).count();
+    if count > 0 {
+        page.mark(format_args!(
+            "{count} fields refer to header compression state from before the capture"
+        ));
+    }
+}
+
+fn write_part(frame: &Http2Frame, data: &[u8], final_part: bool, page: &mut Page<'_>) {
+    write_content(data, Part::Whole, page);
+    page.bytes(b"\n");
+    if !final_part {
+        let (stream, length) = (frame.stream, frame.length);
+        page.mark(format_args!(
+            "part of a DATA frame of {length} bytes on stream {stream}, {} bytes here",
+            data.len()
+        ));
+    }
+}
+
+/// Content of a frame: text as it is, binary data as a short dump.
+fn write_content(data: &[u8], part: Part, page: &mut Page<'_>) {
+    let content = Body {
+        data: bytes::Bytes::copy_from_slice(data),
+        ..Body::default()
+    };
+    body::write(&content, part, page);
+}
+
+fn write_merged(stream: u32, merged: &Body, page: &mut Page<'_>) {
+    page.text(format_args!("\nMerged Data Frame, StreamID\t=>\t{stream}\n"));
+    page.text(format_args!(
+        "Merged Data Frame, Final Length\t=>\t{}\n\n",
+        merged.data.len()
+    ));
+    body::write(merged, Part::Whole, page);
+    page.bytes(b"\n");
+    body::mark_end(merged, page);
+}
+
+fn write_error(code: u32, last_stream: Option<u32>, debug: &[u8], page: &mut Page<'_>) {
+    page.text(format_args!("Frame Error\t=>\t{}\n", ErrorCode(code)));
+    if let Some(last_stream) = last_stream {
+        page.mark(format_args!("last stream {last_stream}"));
+    }
+    if !debug.is_empty() {
+        page.mark(format_args!("debug data \"{}\"", debug.escape_ascii()));
+    }
+}
+
+/// An error code by name and number.
+struct ErrorCode(u32);
+
+impl std::fmt::Display for ErrorCode {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self(code) = self;
+        let name = usize::try_from(*code).ok().and_then(|code| ERROR_CODES.get(code));
+        write!(formatter, "{} ({code})", name.unwrap_or(&"UNKNOWN"))
+    }
+}
+
+/// A double-quoted string as Go's `%q` writes it: escapes for control characters and bytes that are
+/// not UTF-8, the rest as it is.
+fn write_quoted(text: Option<&[u8]>, page: &mut Page<'_>) {
+    let Some(text) = text else {
+        page.bytes(b"<unknown>");
+        return;
+    };
+    page.bytes(b"\"");
+    for chunk in text.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            write_character(character, page);
+        }
+        for byte in chunk.invalid() {
+            page.text(format_args!("\\x{byte:02x}"));
+        }
+    }
+    page.bytes(b"\"");
+}
+
+fn write_character(character: char, page: &mut Page<'_>) {
+    match character {
+        '"' | '\\' => page.text(format_args!("\\{character}")),
+        '\x07' => page.bytes(b"\\a"),
+        '\x08' => page.bytes(b"\\b"),
+        '\x0c' => page.bytes(b"\\f"),
+        '\n' => page.bytes(b"\\n"),
+        '\r' => page.bytes(b"\\r"),
+        '\t' => page.bytes(b"\\t"),
+        '\x0b' => page.bytes(b"\\v"),
+        '\0'..='\x1f' | '\x7f' => page.text(format_args!("\\x{:02x}", u32::from(character))),
+        _ if is_printable(character) => page.text(format_args!("{character}")),
+        '\u{10000}'.. => page.text(format_args!("\\U{:08x}", u32::from(character))),
+        _ => page.text(format_args!("\\u{:04x}", u32::from(character))),
+    }
+}
+
+/// What Go calls printable, near enough: no controls, no spaces but the ASCII one, nothing unassigned
+/// that Rust's own escaping knows of.
+fn is_printable(character: char) -> bool {
+    let escaped = matches!(character.escape_debug().next(), Some('\\')) && character != '\'';
+    character == ' ' || !(character.is_control() || character.is_whitespace() || escaped)
+}

@@ -1,0 +1,183 @@
+//! Tells frames from other bytes by following them: each plausible header says where the next one
+//! must be.
+
+use crate::decoder::Detection;
+use crate::http2::frame::{FrameHead, HEAD_BYTES, PREFACE, kind};
+use crate::http2::hpack;
+
+/// Plausible complete frames in a row that are believed. One alone turns up by chance in every few
+/// thousand bytes of binary data.
+const BELIEVED: usize = 3;
+
+/// What following the frames from an offset showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Chain {
+    /// Something on the way is no frame.
+    Broken,
+    /// Frames, as far as the bytes go.
+    Runs {
+        /// Complete frames followed, at most [`BELIEVED`].
+        complete: usize,
+        /// The bytes end where a frame ends.
+        to_end: bool,
+    },
+}
+
+impl Chain {
+    /// Follows at most [`BELIEVED`] frames from the start of `bytes`.
+    pub(super) fn follow(bytes: &[u8]) -> Self {
+        let mut rest = bytes;
+        let mut complete = 0;
+        let mut open_section = None;
+        while complete < BELIEVED && !rest.is_empty() {
+            let Some(head) = FrameHead::at(rest) else {
+                return Self::Runs {
+                    complete,
+                    to_end: false,
+                };
+            };
+            let in_order = match open_section {
+                Some(stream) => head.kind == kind::CONTINUATION && head.stream == stream,
+                None => head.kind != kind::CONTINUATION || complete == 0,
+            };
+            if !head.is_plausible() || !in_order {
+                return Self::Broken;
+            }
+            let Some(payload) = rest.get(HEAD_BYTES..head.wire_len()) else {
+                return Self::Runs {
+                    complete,
+                    to_end: false,
+                };
+            };
+            if !payload_is_plausible(head, payload) {
+                return Self::Broken;
+            }
+            let continues = head.opens_section() || head.kind == kind::CONTINUATION;
+            open_section = (continues && !head.ends_headers()).then_some(head.stream);
+            rest = &rest[head.wire_len()..];
+            complete += 1;
+        }
+        Self::Runs {
+            complete,
+            to_end: rest.is_empty(),
+        }
+    }
+
+    /// Enough frames in a row to believe them wherever they were found.
+    pub(super) fn is_believed(self) -> bool {
+        matches!(
+            self,
+            Self::Runs {
+                complete: BELIEVED..,
+                ..
+            }
+        )
+    }
+
+    /// Enough to believe them where an event starts: whole frames that end with it.
+    pub(super) fn fills(self) -> bool {
+        matches!(
+            self,
+            Self::Runs {
+                complete: 1..,
+                to_end: true
+            }
+        )
+    }
+
+    /// At least one whole frame and nothing against it.
+    pub(super) fn has_begun(self) -> bool {
+        matches!(self, Self::Runs { complete: 1.., .. })
+    }
+}
+
+/// Whether a stream that starts with `first` is one half of an HTTP/2 connection: the client's
+/// preface, a server's first SETTINGS, or in mid-connection [`BELIEVED`] plausible frames in a row.
+pub fn detect(first: &[u8]) -> Detection {
+    if first.len() < PREFACE.len() && PREFACE.starts_with(first) {
+        return Detection::NeedMore;
+    }
+    if first.starts_with(PREFACE) || opens_with_settings(first) {
+        return Detection::Yes;
+    }
+    if first.len() < HEAD_BYTES {
+        return could_be_head(first);
+    }
+    match Chain::follow(first) {
+        Chain::Broken => Detection::No,
+        chain if chain.is_believed() => Detection::Yes,
+        Chain::Runs { .. } => Detection::NeedMore,
+    }
+}
+
+/// For a stream that [`detect`] answered `NeedMore` for and that has fallen silent: whether `first` is
+/// believed or whole plausible frames and nothing else. A single DATA frame is not enough, other protocols have
+/// length prefixes too.
+pub fn detect_quiet(first: &[u8]) -> bool {
+    let chain = Chain::follow(first);
+    let only_data =
+        FrameHead::at(first).is_some_and(|head| head.kind == kind::DATA && head.wire_len() == first.len());
+    chain.is_believed() || chain.fills() && !only_data
+}
+
+/// Whether `first` are the first bytes that this side of the connection sent, so that its HPACK state
+/// is known: the preface or a SETTINGS frame (RFC 9113 §3.4).
+pub fn starts_connection(first: &[u8]) -> bool {
+    first.starts_with(PREFACE)
+        || FrameHead::at(first)
+            .is_some_and(|head| head.kind == kind::SETTINGS && !head.is_ack() && head.is_plausible())
+}
+
+fn opens_with_settings(first: &[u8]) -> bool {
+    let complete = FrameHead::at(first).filter(|head| head.length > 0 && first.len() >= head.wire_len());
+    complete.is_some_and(|head| {
+        head.kind == kind::SETTINGS
+            && head.is_plausible()
+            && payload_is_plausible(head, &first[HEAD_BYTES..head.wire_len()])
+    })
+}
+
+/// Whether a header may begin with these fewer than nine bytes. Missing bytes are taken as whatever
+/// suits best, so that the answer never turns from no to yes.
+fn could_be_head(first: &[u8]) -> Detection {
+    let known_kind = first.get(3).is_none_or(|&kind| kind <= kind::CONTINUATION);
+    let long = first.first().is_some_and(|&high| high > 0x10);
+    let reserved = first.get(5).is_some_and(|&high| high & 0x80 != 0);
+    if known_kind && !long && !reserved {
+        Detection::NeedMore
+    } else {
+        Detection::No
+    }
+}
+
+fn payload_is_plausible(head: FrameHead, payload: &[u8]) -> bool {
+    let word = |bytes: &[u8]| bytes.first_chunk().map_or(0, |chunk| u32::from_be_bytes(*chunk));
+    match head.kind {
+        kind::DATA if head.is_padded() => payload.first().is_some_and(|&pad| u32::from(pad) < head.length),
+        kind::HEADERS if head.ends_headers() && !head.is_padded() => {
+            let block = payload.get(if head.has_priority() { 5 } else { 0 }..);
+            block.is_some_and(hpack::reads_as_block)
+        }
+        kind::RST_STREAM => word(payload) <= 0xff,
+        kind::SETTINGS => payload.chunks_exact(6).all(setting_is_plausible),
+        kind::GOAWAY => word(payload) >> 31 == 0 && word(&payload[4..]) <= 0xff,
+        kind::WINDOW_UPDATE => (1..=0x7fff_ffff).contains(&word(payload)),
+        kind::PRIORITY => word(payload) & 0x7fff_ffff != head.stream,
+        _ => true,
+    }
+}
+
+/// RFC 9113 §6.5.2; identifiers beyond it are allowed, some clients send reserved ones on purpose.
+fn setting_is_plausible(setting: &[u8]) -> bool {
+    let &[i1, i0, v3, v2, v1, v0] = setting else {
+        return false;
+    };
+    let value = u32::from_be_bytes([v3, v2, v1, v0]);
+    match u16::from_be_bytes([i1, i0]) {
+        0 => false,
+        2 | 8 => value <= 1,
+        4 => value <= 0x7fff_ffff,
+        5 => (1 << 14..1 << 24).contains(&value),
+        _ => true,
+    }
+}

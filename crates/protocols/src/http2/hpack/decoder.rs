@@ -1,0 +1,250 @@
+//! Header blocks to fields (RFC 7541 §3 and §6).
+
+use bytes::{Bytes, BytesMut};
+
+use crate::http2::hpack::primitive::{Cursor, Literal};
+use crate::http2::hpack::table::{DynamicTable, Entry};
+use crate::http2::hpack::{huffman, static_table};
+use crate::limits::Limits;
+use crate::message::Field;
+
+/// Table size before any setting or size update (RFC 9113 §6.5.2).
+const DEFAULT_TABLE_BYTES: usize = 4096;
+
+/// Decodes the header blocks of one direction of one connection, in wire order.
+///
+/// Holds at most [`Limits::hpack_table_bytes`] as RFC 7541 §4.1 counts them; entries own their bytes,
+/// so a captured chunk is never kept alive by one header.
+#[derive(Debug)]
+pub struct Decoder {
+    table: DynamicTable,
+    table_cap: usize,
+    list_limit: usize,
+}
+
+/// Why the fields of a block are not all there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BlockError {
+    /// The block ends inside a representation, or one is not RFC 7541's. The dynamic table was
+    /// dropped: how many entries the rest would have inserted is unknown.
+    #[error("header block is damaged")]
+    Damaged,
+    /// The fields together pass [`Limits::hpack_list_bytes`]; those beyond are left out.
+    #[error("header list exceeds the limit")]
+    ListLimit,
+    /// A name or value is not valid Huffman code; it is unknown.
+    #[error("bad Huffman code")]
+    Huffman,
+}
+
+impl BlockError {
+    /// The reason as messages carry it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Damaged => "header block is damaged",
+            Self::ListLimit => "header list exceeds the limit",
+            Self::Huffman => "bad Huffman code",
+        }
+    }
+}
+
+impl Decoder {
+    /// `start_seen`: the connection is decoded from its first byte, so the sender's table is known to
+    /// be empty and of the default size. Otherwise its size is unknown and the limit stands for it.
+    pub fn new(limits: &Limits, start_seen: bool) -> Self {
+        let cap = limits.hpack_table_bytes;
+        Self {
+            table: DynamicTable::new(if start_seen {
+                DEFAULT_TABLE_BYTES.min(cap)
+            } else {
+                cap
+            }),
+            table_cap: cap,
+            list_limit: limits.hpack_list_bytes,
+        }
+    }
+
+    /// Insertions were missed: what the table holds no longer has the sender's indices.
+    pub fn forget(&mut self) {
+        self.table.clear();
+        self.table.resize(self.table_cap);
+    }
+
+    /// Bytes held by the dynamic table, as RFC 7541 §4.1 counts them.
+    pub fn table_bytes(&self) -> usize {
+        self.table.size()
+    }
+
+    /// Appends the fields of one complete block to `fields`, in wire order. Plain literals are slices
+    /// of `block`. On an error the fields appended so far are right.
+    pub fn decode(&mut self, block: &Bytes, fields: &mut Vec<Field>) -> Result<(), BlockError> {
+        let mut pass = Pass {
+            table: &mut self.table,
+            table_cap: self.table_cap,
+            cursor: Cursor { block, position: 0 },
+            block,
+            arena: BytesMut::new(),
+            list_left: self.list_limit,
+            error: None,
+            fields,
+        };
+        let whole = pass.run();
+        let error = pass.error;
+        if whole.is_none() {
+            self.forget();
+            return Err(BlockError::Damaged);
+        }
+        error.map_or(Ok(()), Err)
+    }
+}
+
+/// One pass over one block.
+struct Pass<'a> {
+    table: &'a mut DynamicTable,
+    table_cap: usize,
+    cursor: Cursor<'a>,
+    block: &'a Bytes,
+    /// Where Huffman-coded strings are decoded to; one allocation serves the block.
+    arena: BytesMut,
+    list_left: usize,
+    error: Option<BlockError>,
+    fields: &'a mut Vec<Field>,
+}
+
+impl Pass<'_> {
+    /// `None` when the block is damaged.
+    fn run(&mut self) -> Option<()> {
+        while let Some(first) = self.cursor.peek() {
+            match first {
+                0x80.. => self.indexed()?,
+                0x40.. => self.literal(6, true, false)?,
+                0x20.. => self.resize()?,
+                0x10.. => self.literal(4, false, true)?,
+                _ => self.literal(4, false, false)?,
+            }
+        }
+        Some(())
+    }
+
+    /// §6.1.
+    fn indexed(&mut self) -> Option<()> {
+        let index = self.cursor.integer(7).filter(|&index| index != 0)?;
+        let Entry { name, value } = self.lookup(index);
+        self.emit(name, value, false);
+        Some(())
+    }
+
+    /// §6.2.
+    fn literal(&mut self, prefix_bits: u32, insert: bool, sensitive: bool) -> Option<()> {
+        let index = self.cursor.integer(prefix_bits)?;
+        let name = if index == 0 {
+            let literal = self.cursor.literal()?;
+            self.text(literal)
+        } else {
+            self.lookup(index).name
+        };
+        let literal = self.cursor.literal()?;
+        let value = self.text(literal);
+        if insert {
+            // A name out of a table is static or an entry's own already.
+            let name = if index == 0 {
+                name.as_ref().map(own)
+            } else {
+                name.clone()
+            };
+            let value = value.as_ref().map(own);
+            self.table.insert(Entry { name, value });
+        }
+        self.emit(name, value, sensitive);
+        Some(())
+    }
+
+    /// §6.3. A size beyond the limit is honoured up to it: entries then leave too early, which makes
+    /// later references unknown, not wrong.
+    fn resize(&mut self) -> Option<()> {
+        let size = self.cursor.integer(5)?;
+        self.table.resize(size.min(self.table_cap));
+        Some(())
+    }
+
+    fn lookup(&self, index: usize) -> Entry {
+        if let Some((name, value)) = static_table::entry(index) {
+            return Entry {
+                name: Some(Bytes::from_static(name)),
+                value: Some(Bytes::from_static(value)),
+            };
+        }
+        let unknown = Entry {
+            name: None,
+            value: None,
+        };
+        self.table
+            .entry(index - static_table::LENGTH - 1)
+            .cloned()
+            .unwrap_or(unknown)
+    }
+
+    fn text(&mut self, literal: Literal) -> Option<Bytes> {
+        if !literal.huffman {
+            return Some(self.block.slice(literal.start..literal.end));
+        }
+        if self.arena.capacity() == 0 {
+            self.arena
+                .reserve(huffman::decoded_bound(self.block.len() - literal.start));
+        }
+        let decoded = huffman::decode(&self.block[literal.start..literal.end], &mut self.arena);
+        let text = self.arena.split().freeze();
+        if decoded.is_none() {
+            self.error = self.error.or(Some(BlockError::Huffman));
+        }
+        decoded.map(|()| text)
+    }
+
+    fn emit(&mut self, name: Option<Bytes>, value: Option<Bytes>, sensitive: bool) {
+        let length = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
+        // Each field counts 32 more, as in SETTINGS_MAX_HEADER_LIST_SIZE (RFC 9113 §6.5.2).
+        let Some(left) = self.list_left.checked_sub(length(&name) + length(&value) + 32) else {
+            self.list_left = 0;
+            self.error = Some(BlockError::ListLimit);
+            return;
+        };
+        self.list_left = left;
+        self.fields.push(Field {
+            name,
+            value,
+            sensitive,
+        });
+    }
+}
+
+/// A copy, so that a long-lived entry does not keep a whole block alive.
+fn own(text: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(text)
+}
+
+/// Whether `block` has the form of a complete header block. What it refers to is not looked at.
+pub(crate) fn reads_as_block(block: &[u8]) -> bool {
+    let mut cursor = Cursor { block, position: 0 };
+    let mut read = || -> Option<()> {
+        while let Some(first) = cursor.peek() {
+            let prefix_bits = match first {
+                0x80.. => {
+                    cursor.integer(7).filter(|&index| index != 0)?;
+                    continue;
+                }
+                0x40.. => 6,
+                0x20.. => {
+                    cursor.integer(5)?;
+                    continue;
+                }
+                _ => 4,
+            };
+            if cursor.integer(prefix_bits)? == 0 {
+                cursor.literal()?;
+            }
+            cursor.literal()?;
+        }
+        Some(())
+    };
+    read().is_some()
+}

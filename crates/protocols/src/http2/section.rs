@@ -1,0 +1,193 @@
+//! Puts field sections together from HEADERS or PUSH_PROMISE and their CONTINUATIONs (RFC 9113 §4.3).
+
+use bytes::{Bytes, BytesMut};
+
+use crate::http2::codec::{self, FragmentShape};
+use crate::http2::frame::{FrameHead, kind};
+use crate::http2::hpack;
+use crate::limits::Limits;
+use crate::message::Field;
+
+/// Most CONTINUATION frames of one section that are remembered; empty ones cost the sender nothing.
+const CONTINUATIONS: usize = 1024;
+
+/// A decoded field section.
+#[derive(Debug)]
+pub(super) struct Section {
+    /// The frame that opened it.
+    pub(super) head: FrameHead,
+    /// PUSH_PROMISE: the promised stream.
+    pub(super) promised: Option<u32>,
+    pub(super) fields: Vec<Field>,
+    /// Why it is incomplete, if it is.
+    pub(super) error: Option<&'static str>,
+    /// The frames that continued it.
+    pub(super) continuations: Vec<FrameHead>,
+    /// Time of its first byte.
+    pub(super) first_ns: u64,
+    /// Bytes of header block that were not decoded.
+    pub(super) skipped: u64,
+}
+
+/// What became of a frame with a header block fragment.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// A section is complete.
+    Section(Section),
+    /// More CONTINUATION frames must follow.
+    Open,
+    /// A CONTINUATION of a section that was not seen to start.
+    Stray,
+}
+
+/// Assembles and decodes the sections of one direction. Holds at most one block's limit of bytes.
+#[derive(Debug)]
+pub(super) struct Sections {
+    hpack: hpack::Decoder,
+    open: Option<OpenSection>,
+    block_limit: usize,
+    /// Copy blocks, because their fields are kept and must not keep a captured chunk alive.
+    copies: bool,
+}
+
+#[derive(Debug)]
+struct OpenSection {
+    head: FrameHead,
+    promised: Option<u32>,
+    block: BytesMut,
+    continuations: Vec<FrameHead>,
+    first_ns: u64,
+    skipped: u64,
+}
+
+impl Sections {
+    pub(super) fn new(limits: &Limits, start_seen: bool, copies: bool) -> Self {
+        Self {
+            hpack: hpack::Decoder::new(limits, start_seen),
+            open: None,
+            block_limit: limits.http2_header_block_bytes,
+            copies,
+        }
+    }
+
+    /// Insertions into the dynamic table were missed.
+    pub(super) fn forget(&mut self) {
+        self.hpack.forget();
+    }
+
+    /// The next frame has to be a CONTINUATION.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        self.hpack.table_bytes() + self.open.as_ref().map_or(0, |open| open.block.len())
+    }
+
+    /// Takes a HEADERS, PUSH_PROMISE or CONTINUATION frame.
+    pub(super) fn take(&mut self, head: FrameHead, payload: Bytes, first_ns: u64) -> Taken {
+        if head.kind == kind::CONTINUATION {
+            return self.proceed(head, &payload);
+        }
+        let shape = FragmentShape {
+            padded: head.is_padded(),
+            prioritised: head.has_priority(),
+            promises: head.kind == kind::PUSH_PROMISE,
+        };
+        let payload_len = payload.len() as u64;
+        let Some(fragment) = codec::fragment(payload, shape) else {
+            self.hpack.forget();
+            return Taken::Section(Section {
+                error: Some("bad padding"),
+                skipped: payload_len,
+                ..Section::empty(head, None, first_ns)
+            });
+        };
+        if head.ends_headers() {
+            let section = Section::empty(head, fragment.promised, first_ns);
+            let block = if self.copies {
+                Bytes::copy_from_slice(&fragment.block)
+            } else {
+                fragment.block
+            };
+            return Taken::Section(self.decode(&block, section));
+        }
+        self.open = Some(OpenSection {
+            head,
+            promised: fragment.promised,
+            block: BytesMut::from(&fragment.block[..]),
+            continuations: Vec::new(),
+            first_ns,
+            skipped: 0,
+        });
+        Taken::Open
+    }
+
+    fn proceed(&mut self, head: FrameHead, payload: &Bytes) -> Taken {
+        let Some(open) = self.open.as_mut().filter(|open| open.head.stream == head.stream) else {
+            self.hpack.forget();
+            return Taken::Stray;
+        };
+        let room = self.block_limit.saturating_sub(open.block.len());
+        if payload.len() > room || open.continuations.len() >= CONTINUATIONS {
+            open.skipped += payload.len() as u64;
+        } else if open.skipped == 0 {
+            open.block.extend_from_slice(payload);
+        }
+        if open.continuations.len() < CONTINUATIONS {
+            open.continuations.push(head);
+        }
+        if !head.ends_headers() {
+            return Taken::Open;
+        }
+        self.close().map_or(Taken::Stray, Taken::Section)
+    }
+
+    /// Ends the open section as it is: its last frame came, or something else came instead.
+    pub(super) fn close(&mut self) -> Option<Section> {
+        let open = self.open.take()?;
+        let ended = open.continuations.last().is_some_and(|head| head.ends_headers());
+        let mut section = Section::empty(open.head, open.promised, open.first_ns);
+        section.continuations = open.continuations;
+        section.skipped = open.skipped;
+        let mut section = self.decode(&open.block.freeze(), section);
+        if section.skipped > 0 || !ended {
+            self.hpack.forget();
+            section.error = Some(if ended {
+                "header block exceeds the limit"
+            } else {
+                "rest of the header block is missing"
+            });
+        }
+        Some(section)
+    }
+
+    fn decode(&mut self, block: &Bytes, mut section: Section) -> Section {
+        let decoded = self.hpack.decode(block, &mut section.fields);
+        section.error = decoded.err().map(hpack::BlockError::as_str);
+        section
+    }
+}
+
+impl Section {
+    fn empty(head: FrameHead, promised: Option<u32>, first_ns: u64) -> Self {
+        Self {
+            head,
+            promised,
+            fields: Vec::new(),
+            error: None,
+            continuations: Vec::new(),
+            first_ns,
+            skipped: 0,
+        }
+    }
+
+    /// The value of the first field called `name`, where both are known.
+    pub(super) fn value(&self, name: &[u8]) -> Option<&Bytes> {
+        let field = self
+            .fields
+            .iter()
+            .find(|field| field.name.as_deref() == Some(name))?;
+        field.value.as_ref()
+    }
+}

@@ -1,0 +1,273 @@
+//! Cuts the byte stream into frames. DATA passes through in pieces as it comes; other frames are
+//! collected, at most [`Limits::http2_frame_bytes`] of each, or of those with header block
+//! fragments [`Limits::http2_header_block_bytes`].
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::http2::frame::{FrameHead, HEAD_BYTES, kind};
+use crate::limits::Limits;
+
+/// What the splitter found next.
+#[derive(Debug)]
+pub(super) enum Piece {
+    /// A complete frame other than DATA.
+    Frame { head: FrameHead, payload: Bytes },
+    /// Some content of a DATA frame, padding removed; a frame gives at least one piece.
+    Data(DataPiece),
+    /// A complete frame too large to collect; its payload was passed over.
+    Oversized { head: FrameHead },
+    /// These bytes are no frame header: the stream is out of step.
+    OutOfStep { bytes: Bytes },
+}
+
+/// Some content of a DATA frame.
+#[derive(Debug)]
+pub(super) struct DataPiece {
+    pub(super) head: FrameHead,
+    pub(super) content: Bytes,
+    /// Set on the frame's first piece: content bytes of the whole frame.
+    pub(super) frame: Option<usize>,
+    /// Content bytes of the frame that are still to come.
+    pub(super) left: usize,
+    /// The frame is complete.
+    pub(super) last: bool,
+}
+
+/// A piece and the time of its frame's first byte.
+pub(super) struct Found {
+    pub(super) piece: Piece,
+    pub(super) first_ns: u64,
+}
+
+/// Where in a frame the next byte belongs.
+#[derive(Debug)]
+enum State {
+    Head(BytesMut),
+    /// DATA with the pad length octet still to come.
+    PadLength(FrameHead),
+    Data {
+        head: FrameHead,
+        /// Content of the whole frame, until a piece has told it.
+        frame: Option<usize>,
+        left: usize,
+        padding: usize,
+    },
+    Collect {
+        head: FrameHead,
+        held: BytesMut,
+    },
+    Skip {
+        head: FrameHead,
+        left: usize,
+    },
+}
+
+/// The frame splitter of one direction. Holds at most one frame's limit of bytes.
+#[derive(Debug)]
+pub(super) struct Splitter {
+    state: State,
+    first_ns: u64,
+    frame_limit: usize,
+    block_limit: usize,
+}
+
+impl Splitter {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            state: State::Head(BytesMut::new()),
+            first_ns: 0,
+            frame_limit: limits.http2_frame_bytes,
+            block_limit: limits.http2_header_block_bytes,
+        }
+    }
+
+    /// Bytes held of an incomplete frame.
+    pub(super) fn held_bytes(&self) -> usize {
+        match &self.state {
+            State::Head(held) | State::Collect { held, .. } => held.len(),
+            State::PadLength(_) | State::Data { .. } | State::Skip { .. } => 0,
+        }
+    }
+
+    /// The frame that is under way.
+    pub(super) fn open_frame(&self) -> Option<FrameHead> {
+        match &self.state {
+            State::Head(_) => None,
+            State::PadLength(head)
+            | State::Data { head, .. }
+            | State::Collect { head, .. }
+            | State::Skip { head, .. } => Some(*head),
+        }
+    }
+
+    /// Gives up the frame under way and tells how many of its bytes are now in no piece.
+    pub(super) fn abandon(&mut self) -> usize {
+        let lost = match &self.state {
+            State::Head(held) => held.len(),
+            State::Collect { held, .. } => HEAD_BYTES + held.len(),
+            State::PadLength(_) => HEAD_BYTES,
+            State::Skip { head, left } => head.wire_len() - left,
+            State::Data { .. } => 0,
+        };
+        self.state = State::Head(BytesMut::new());
+        lost
+    }
+
+    /// Takes bytes from the front of `input` until something is complete; `None` when it is used up.
+    pub(super) fn next(&mut self, input: &mut Bytes, timestamp_ns: u64) -> Option<Found> {
+        loop {
+            if let State::Head(held) = &mut self.state {
+                if input.is_empty() {
+                    return None;
+                }
+                if held.is_empty() {
+                    self.first_ns = timestamp_ns;
+                }
+                let head = take_head(held, input)?;
+                if let Err(piece) = self.open(head) {
+                    return Some(self.found(piece));
+                }
+            }
+            match self.advance(input) {
+                Step::Found(piece) => return Some(self.found(piece)),
+                Step::Next => {}
+                Step::NeedMore => return None,
+            }
+        }
+    }
+
+    fn found(&self, piece: Piece) -> Found {
+        Found {
+            piece,
+            first_ns: self.first_ns,
+        }
+    }
+
+    fn open(&mut self, bytes: [u8; HEAD_BYTES]) -> Result<(), Piece> {
+        let head = FrameHead::parse(&bytes);
+        if !head.is_valid() {
+            self.state = State::Head(BytesMut::new());
+            let bytes = Bytes::copy_from_slice(&bytes);
+            return Err(Piece::OutOfStep { bytes });
+        }
+        let length = head.length as usize;
+        self.state = match head.kind {
+            kind::DATA if head.is_padded() && length > 0 => State::PadLength(head),
+            kind::DATA => State::Data {
+                head,
+                frame: Some(length),
+                left: length,
+                padding: 0,
+            },
+            kind::HEADERS | kind::PUSH_PROMISE | kind::CONTINUATION if length <= self.block_limit => {
+                State::Collect {
+                    head,
+                    held: BytesMut::new(),
+                }
+            }
+            _ if length > self.frame_limit => State::Skip { head, left: length },
+            _ => State::Collect {
+                head,
+                held: BytesMut::new(),
+            },
+        };
+        Ok(())
+    }
+
+    fn advance(&mut self, input: &mut Bytes) -> Step {
+        match &mut self.state {
+            State::Head(_) => Step::NeedMore,
+            State::PadLength(head) => {
+                let head = *head;
+                if input.is_empty() {
+                    return Step::NeedMore;
+                }
+                let rest = head.length as usize - 1;
+                // More padding than payload leaves no content (RFC 9113 §6.1 makes it an error).
+                let padding = usize::from(input.get_u8()).min(rest);
+                let left = rest - padding;
+                self.state = State::Data {
+                    head,
+                    frame: Some(left),
+                    left,
+                    padding,
+                };
+                Step::Next
+            }
+            State::Data {
+                head,
+                frame,
+                left,
+                padding,
+            } => {
+                let content = input.split_to(input.len().min(*left));
+                *left -= content.len();
+                let skipped = if *left == 0 { input.len().min(*padding) } else { 0 };
+                input.advance(skipped);
+                *padding -= skipped;
+                let last = *left == 0 && *padding == 0;
+                if !last && content.is_empty() {
+                    return Step::NeedMore;
+                }
+                let piece = DataPiece {
+                    head: *head,
+                    content,
+                    frame: frame.take(),
+                    left: *left,
+                    last,
+                };
+                if last {
+                    self.state = State::Head(BytesMut::new());
+                }
+                Step::Found(Piece::Data(piece))
+            }
+            State::Collect { head, held } => {
+                let head = *head;
+                let Some(payload) = collect(held, input, head.length as usize) else {
+                    return Step::NeedMore;
+                };
+                self.state = State::Head(BytesMut::new());
+                Step::Found(Piece::Frame { head, payload })
+            }
+            State::Skip { head, left } => {
+                let head = *head;
+                let skipped = input.len().min(*left);
+                input.advance(skipped);
+                *left -= skipped;
+                if *left > 0 {
+                    return Step::NeedMore;
+                }
+                self.state = State::Head(BytesMut::new());
+                Step::Found(Piece::Oversized { head })
+            }
+        }
+    }
+}
+
+enum Step {
+    Found(Piece),
+    Next,
+    NeedMore,
+}
+
+fn take_head(held: &mut BytesMut, input: &mut Bytes) -> Option<[u8; HEAD_BYTES]> {
+    if held.is_empty()
+        && let Some(head) = input.first_chunk::<HEAD_BYTES>().copied()
+    {
+        input.advance(HEAD_BYTES);
+        return Some(head);
+    }
+    let bytes = collect(held, input, HEAD_BYTES)?;
+    bytes.first_chunk().copied()
+}
+
+/// `wanted` bytes: a slice of `input` when nothing is held yet, else what is held and some of `input`.
+fn collect(held: &mut BytesMut, input: &mut Bytes, wanted: usize) -> Option<Bytes> {
+    if held.is_empty() && input.len() >= wanted {
+        return Some(input.split_to(wanted));
+    }
+    let missing = wanted - held.len();
+    let piece = input.split_to(input.len().min(missing));
+    held.extend_from_slice(&piece);
+    (held.len() == wanted).then(|| std::mem::take(held).freeze())
+}
