@@ -1,1 +1,8 @@
-//! Placeholder.
+//! Layouts that the kernel programs and user space share. Both sides compile this crate, so
+//! neither can drift from the other; records are decoded field by field, never transmuted.
+#![no_std]
+
+pub mod config;
+pub mod counter;
+pub mod limits;
+pub mod record;

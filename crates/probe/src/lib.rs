@@ -1,1 +1,35 @@
-//! Placeholder.
+//! Loads the kernel programs, attaches them to TLS libraries and turns their records into
+//! events. The only crate that knows aya.
+//!
+//! ```text
+//! target ─► elf ─► plan ─► attach ─► kernel programs ─► ring buffer ─► Events (stream)
+//! host ─► btf ─► offsets ──────────────────┘
+//! ```
+//!
+//! [`Capture::load`] does everything up to the ring, [`Capture::into_events`] is the stream, and
+//! a [`CaptureHandle`] stops it, reads its counters and changes its set of processes.
+#![deny(unsafe_code)]
+
+mod attach;
+mod btf;
+mod capture;
+mod counters;
+mod decode;
+mod detach;
+mod elf;
+mod error;
+mod events;
+mod handle;
+pub mod host;
+mod ld_cache;
+mod object;
+mod plan;
+pub mod target;
+
+pub use attach::{AttachPoint, AttachReport};
+pub use capture::{Capture, CaptureConfig, DEFAULT_RING_BYTES, Processes, object_names};
+pub use counters::KernelCounters;
+pub use error::Error;
+pub use events::Events;
+pub use handle::CaptureHandle;
+pub use plan::PointKind;

@@ -1,0 +1,90 @@
+//! What user space tells the programs: constants before loading, switches while they run.
+
+/// [`Config::filters`]: only the process [`Config::pid`].
+pub const FILTER_PID: u32 = 1;
+/// [`Config::filters`]: only threads whose real user id is [`Config::uid`].
+pub const FILTER_UID: u32 = 1 << 1;
+/// [`Config::filters`]: only processes of the `PIDS` map.
+pub const FILTER_PID_SET: u32 = 1 << 2;
+/// [`Config::filters`]: children of processes of the `PIDS` map join it.
+pub const FOLLOW_CHILDREN: u32 = 1 << 3;
+/// [`Config::features`]: the kernel has `bpf_loop`.
+pub const HAS_LOOP: u32 = 1;
+
+/// An offset that this kernel does not have.
+pub const NO_OFFSET: u32 = u32::MAX;
+
+/// Constants of one capture, written into the object before it is loaded.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Config {
+    /// Which filters apply, a sum of the constants of this module. 0 captures everything.
+    pub filters: u32,
+    /// Thread group id for [`FILTER_PID`].
+    pub pid: u32,
+    /// Real user id for [`FILTER_UID`].
+    pub uid: u32,
+    /// What this kernel can do, a sum of the constants of this module.
+    pub features: u32,
+    /// The reader is woken when this many bytes are waiting in the ring.
+    pub wake_bytes: u32,
+    /// Where this kernel keeps what the programs read.
+    pub offsets: KernelOffsets,
+}
+
+/// Byte offsets inside kernel structures, from the running kernel's BTF.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KernelOffsets {
+    /// `task_struct.files`
+    pub task_files: u32,
+    /// `task_struct.pid`
+    pub task_pid: u32,
+    /// `task_struct.tgid`
+    pub task_tgid: u32,
+    /// `task_struct.signal`
+    pub task_signal: u32,
+    /// `signal_struct.live`
+    pub signal_live: u32,
+    /// `files_struct.fdt`
+    pub files_fdt: u32,
+    /// `fdtable.max_fds`
+    pub fdtable_max_fds: u32,
+    /// `fdtable.fd`
+    pub fdtable_fd: u32,
+    /// `file.private_data`
+    pub file_private_data: u32,
+    /// `file.f_inode`
+    pub file_inode: u32,
+    /// `inode.i_mode`
+    pub inode_mode: u32,
+    /// `socket.sk`
+    pub socket_sk: u32,
+    /// `sock.__sk_common.skc_family`
+    pub sock_family: u32,
+    /// `sock.__sk_common.skc_num`
+    pub sock_local_port: u32,
+    /// `sock.__sk_common.skc_dport`
+    pub sock_remote_port: u32,
+    /// `sock.__sk_common.skc_rcv_saddr`
+    pub sock_local_v4: u32,
+    /// `sock.__sk_common.skc_daddr`
+    pub sock_remote_v4: u32,
+    /// `sock.__sk_common.skc_v6_rcv_saddr`, [`NO_OFFSET`] in a kernel without IPv6.
+    pub sock_local_v6: u32,
+    /// `sock.__sk_common.skc_v6_daddr`, [`NO_OFFSET`] in a kernel without IPv6.
+    pub sock_remote_v6: u32,
+}
+
+/// Switches that user space may turn while the programs run, the only entry of `CONTROL`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Control {
+    /// Not 0: no program captures anything any more.
+    pub stopped: u32,
+    /// Not 0: the reader sleeps and wants to be woken by the next record.
+    pub reader_waits: u32,
+}
+
+const _: () = assert!(size_of::<Config>() == 20 + 19 * 4);
+const _: () = assert!(size_of::<Control>() == 8);

@@ -1,0 +1,30 @@
+//! Indices of the per-CPU `COUNTERS` map. All counters only grow.
+
+/// Payload records handed to user space.
+pub const DATA_RECORDS: u32 = 0;
+/// Payload bytes handed to user space.
+pub const DATA_BYTES: u32 = 1;
+/// Library calls that a filter kept out.
+pub const FILTERED_CALLS: u32 = 2;
+/// Payload records lost because the ring was full.
+pub const RING_FULL_RECORDS: u32 = 3;
+/// Payload bytes lost because the ring was full.
+pub const RING_FULL_BYTES: u32 = 4;
+/// Payload records lost because the process's memory could not be read.
+pub const FAULT_RECORDS: u32 = 5;
+/// Payload bytes lost because the process's memory could not be read.
+pub const FAULT_BYTES: u32 = 6;
+/// Payload bytes lost because one call had more than [`crate::limits::CALL_CHUNKS`] records.
+pub const CUT_BYTES: u32 = 7;
+/// Calls lost because they could not be remembered until they returned.
+pub const CALLS_FULL: u32 = 8;
+/// Returns without a known entry: the call began before the capture, or was forgotten.
+pub const UNMATCHED_RETURNS: u32 = 9;
+/// Sessions whose stream offset could not be kept; their records have no offset.
+pub const SESSIONS_FULL: u32 = 10;
+/// Close records handed to user space.
+pub const CLOSE_RECORDS: u32 = 11;
+/// Close records lost because the ring was full.
+pub const CLOSE_LOST: u32 = 12;
+/// Number of counters.
+pub const COUNT: u32 = 13;

@@ -1,0 +1,28 @@
+//! Sizes that both sides must agree on.
+
+/// Payload bytes of the smallest record.
+pub const SMALL_PAYLOAD: usize = 256;
+/// Payload bytes of the second smallest record.
+pub const MEDIUM_PAYLOAD: usize = 1024;
+/// Payload bytes of the second largest record.
+pub const LARGE_PAYLOAD: usize = 4096;
+/// Payload bytes of the largest record; longer buffers are sent as several records.
+pub const CHUNK_PAYLOAD: usize = 16 * 1024;
+/// Most full records for one library call: 2 GiB, what an `int` length can say. What is beyond
+/// is counted as cut.
+pub const CALL_CHUNKS: u32 = 1 << 17;
+/// The same on kernels without `bpf_loop` (before 5.17), whose verifier walks every round: 1 MiB.
+pub const CALL_CHUNKS_UNROLLED: u32 = 64;
+
+/// Library calls in progress that are followed at once.
+pub const CALLS: u32 = 16 * 1024;
+/// Threads with library calls that are followed at once.
+pub const THREADS: u32 = 16 * 1024;
+/// Library sessions followed at once; the least recently used is forgotten first.
+pub const SESSIONS: u32 = 64 * 1024;
+/// Sockets followed at once; the least recently used is forgotten first.
+pub const SOCKETS: u32 = 64 * 1024;
+/// Processes followed at once.
+pub const PROCESSES: u32 = 16 * 1024;
+/// Size of the ring buffer unless user space sets another.
+pub const RING_BYTES: u32 = 16 * 1024 * 1024;

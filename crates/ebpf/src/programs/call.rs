@@ -1,0 +1,193 @@
+//! Pairs the entry and the return of library calls that move plaintext.
+
+use aya_ebpf::bindings::pt_regs;
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use aya_ebpf::programs::{ProbeContext, RetProbeContext};
+use ecapture_ebpf::counter;
+
+use super::delivery::deliver;
+use super::identity::bind_recent;
+use super::maps::{
+    CALLS, Call, CallKey, PROCESSES, SESSIONS, Session, SessionKey, THREADS, Thread, count, stopped, wanted,
+};
+use super::memory::user;
+
+/// Where the number of moved bytes is at the return.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub(super) enum Length {
+    /// The function returns it as an `int`; 0 and below mean that nothing moved.
+    ReturnedInt = 0,
+    /// The function returns more than 0 and stores it as a `size_t`.
+    Stored = 1,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Arguments {
+    pub session: u64,
+    pub buffer: u64,
+    pub length_pointer: u64,
+}
+
+/// Remembers a call until it returns.
+#[inline(always)]
+pub(super) fn enter(context: &ProbeContext, arguments: Arguments, direction: u8, length: Length) {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let pid = (pid_tgid >> 32) as u32;
+    if stopped() {
+        return;
+    }
+    if !wanted(pid) {
+        count(counter::FILTERED_CALLS, 1);
+        return;
+    }
+    let stack_pointer = stack_pointer_at_entry(context.regs);
+    let call = Call {
+        session: arguments.session,
+        buffer: arguments.buffer,
+        length_pointer: arguments.length_pointer,
+        // SAFETY: the helper has no preconditions.
+        entered_ns: unsafe { bpf_ktime_get_ns() },
+        outer: enter_thread(pid_tgid, stack_pointer),
+        direction: u32::from(direction),
+        length: length as u32,
+    };
+    if CALLS
+        .insert(
+            CallKey {
+                pid_tgid,
+                stack_pointer,
+            },
+            call,
+            0,
+        )
+        .is_err()
+    {
+        count(counter::CALLS_FULL, 1);
+    }
+}
+
+/// Makes the call the thread's innermost one. Returns the stack pointer of the call around it.
+#[inline(always)]
+fn enter_thread(pid_tgid: u64, stack_pointer: u64) -> u64 {
+    let Some(thread) = THREADS.get_ptr_mut(pid_tgid) else {
+        let thread = Thread {
+            innermost: stack_pointer,
+            ..Thread::NEW
+        };
+        let _full = THREADS.insert(pid_tgid, thread, 0);
+        return 0;
+    };
+    // SAFETY: the map lookup succeeded, and only this thread uses its entry.
+    let thread = unsafe { &mut *thread };
+    // A frame that is not further out than this one was left without a return (a long jump).
+    let outer = if thread.innermost > stack_pointer {
+        thread.innermost
+    } else {
+        0
+    };
+    if outer == 0 {
+        thread.call_fd = -1;
+        thread.call_fd_is_internet = 0;
+    }
+    thread.innermost = stack_pointer;
+    outer
+}
+
+/// Sends what a returning call moved.
+#[inline(always)]
+pub(super) fn leave(context: &RetProbeContext) {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let pid = (pid_tgid >> 32) as u32;
+    if stopped() || !wanted(pid) {
+        return;
+    }
+    let key = CallKey {
+        pid_tgid,
+        stack_pointer: stack_pointer_at_return(context.regs),
+    };
+    let Some(call) = CALLS.get_ptr(key) else {
+        count(counter::UNMATCHED_RETURNS, 1);
+        return;
+    };
+    // SAFETY: the map lookup succeeded; only this thread removes the entry.
+    let call = unsafe { *call };
+    let _gone = CALLS.remove(key);
+    let Some(thread) = THREADS.get_ptr_mut(pid_tgid) else {
+        return;
+    };
+    // SAFETY: the map lookup succeeded, and only this thread uses its entry.
+    let thread = unsafe { &mut *thread };
+    thread.innermost = call.outer;
+
+    let length = moved_bytes(context, &call);
+    if thread.call_fd < 0 {
+        thread.memory_bio = 1;
+    } else if length == 0 {
+        return;
+    }
+    let Some(session) = session_of(pid, call.session) else {
+        count(counter::SESSIONS_FULL, 1);
+        return;
+    };
+    if thread.call_fd < 0 && (length != 0 || session.sock == 0) {
+        bind_recent(session, thread);
+    }
+    if length != 0 {
+        deliver(&call, session, thread.call_fd, pid_tgid, length);
+    }
+}
+
+#[inline(always)]
+fn moved_bytes(context: &RetProbeContext, call: &Call) -> u64 {
+    let returned: i32 = context.ret::<u64>() as i32;
+    if returned <= 0 {
+        return 0;
+    }
+    if call.length == Length::ReturnedInt as u32 {
+        return returned as u64;
+    }
+    user(call.length_pointer).unwrap_or(0)
+}
+
+/// The session's entry, made when it is new.
+#[inline(always)]
+fn session_of(pid: u32, session: u64) -> Option<&'static mut Session> {
+    let key = SessionKey {
+        session,
+        pid,
+        padding: 0,
+    };
+    if SESSIONS.get_ptr(key).is_none() {
+        let _full = SESSIONS.insert(key, Session::NEW, 0);
+        let _full = PROCESSES.insert(pid, 1, 0);
+    }
+    // SAFETY: the map lookup succeeded; the library forbids concurrent use of one session.
+    SESSIONS.get_ptr_mut(key).map(|session| unsafe { &mut *session })
+}
+
+#[cfg(bpf_target_arch = "x86_64")]
+fn stack_pointer_at_entry(registers: *mut pt_regs) -> u64 {
+    // SAFETY: the kernel passes valid registers.
+    unsafe { (*registers).rsp }
+}
+
+/// `ret` has popped the return address.
+#[cfg(bpf_target_arch = "x86_64")]
+fn stack_pointer_at_return(registers: *mut pt_regs) -> u64 {
+    // SAFETY: the kernel passes valid registers.
+    unsafe { (*registers).rsp - 8 }
+}
+
+#[cfg(bpf_target_arch = "aarch64")]
+fn stack_pointer_at_entry(registers: *mut pt_regs) -> u64 {
+    // SAFETY: the kernel passes valid registers.
+    unsafe { (*registers).sp }
+}
+
+#[cfg(bpf_target_arch = "aarch64")]
+fn stack_pointer_at_return(registers: *mut pt_regs) -> u64 {
+    // SAFETY: the kernel passes valid registers.
+    unsafe { (*registers).sp }
+}

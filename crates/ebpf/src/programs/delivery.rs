@@ -1,0 +1,248 @@
+//! Puts records into the ring buffer and counts what does not get there.
+
+use core::arch::asm;
+use core::ffi::c_void;
+
+use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_loop, bpf_probe_read_user};
+use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_uid_gid};
+use ecapture_ebpf::config::HAS_LOOP;
+use ecapture_ebpf::counter;
+use ecapture_ebpf::limits::{
+    CALL_CHUNKS, CALL_CHUNKS_UNROLLED, CHUNK_PAYLOAD, LARGE_PAYLOAD, MEDIUM_PAYLOAD, SMALL_PAYLOAD,
+};
+use ecapture_ebpf::record::{CloseRecord, DIRECTION_READ, DataHeader, KIND_DATA, SOCKET_EXACT};
+
+use super::identity::bind;
+use super::maps::{CONTROL, Call, EVENTS, Session, config, count};
+use super::memory::user;
+
+/// A record as reserved in the ring.
+#[repr(C)]
+struct Slot<const PAYLOAD: usize> {
+    header: DataHeader,
+    payload: [u8; PAYLOAD],
+}
+
+/// Sends `length` bytes of the call's buffer, in as many records as that takes.
+#[inline(always)]
+pub(super) fn deliver(call: &Call, session: &mut Session, fd: i32, pid_tgid: u64, length: u64) {
+    if fd >= 0 {
+        bind(session, fd, SOCKET_EXACT);
+    }
+    if session.tls_version == 0 {
+        session.tls_version = tls_version(call.session);
+    }
+    let mut header = header_of(call, session, pid_tgid);
+    // The offset advances over everything the call moved, also over what cannot be sent.
+    let offset = &mut session.offsets[(call.direction & 1) as usize];
+    header.stream_offset = *offset;
+    *offset += length;
+
+    let mut parts = Parts {
+        header,
+        source: call.buffer,
+    };
+    send_chunks(&mut parts, length / CHUNK_PAYLOAD as u64);
+    send_tail(&parts, (length % CHUNK_PAYLOAD as u64) as u32);
+}
+
+/// What of a call is still to be sent.
+struct Parts {
+    header: DataHeader,
+    source: u64,
+}
+
+/// Sends `chunks` full records. A tail after too many of them is sent nevertheless.
+#[inline(always)]
+fn send_chunks(parts: &mut Parts, chunks: u64) {
+    if chunks == 0 {
+        return;
+    }
+    let has_loop = config!(features) & HAS_LOOP != 0;
+    let most = u64::from(if has_loop {
+        CALL_CHUNKS
+    } else {
+        CALL_CHUNKS_UNROLLED
+    });
+    let sent = if chunks > most { most } else { chunks };
+    let cut = (chunks - sent) * CHUNK_PAYLOAD as u64;
+    if has_loop {
+        // SAFETY: the callback gets the context that it expects, alive until the helper returns.
+        unsafe {
+            bpf_loop(
+                sent as u32,
+                send_chunk as *mut c_void,
+                (&raw mut *parts).cast(),
+                0,
+            );
+        }
+    } else {
+        for index in 0..CALL_CHUNKS_UNROLLED {
+            if u64::from(index) >= sent {
+                break;
+            }
+            send_next_chunk(parts);
+        }
+    }
+    if cut != 0 {
+        count(counter::CUT_BYTES, cut);
+        parts.header.stream_offset += cut;
+        parts.source += cut;
+    }
+}
+
+extern "C" fn send_chunk(_index: u64, parts: *mut c_void) -> u64 {
+    // SAFETY: `send_chunks` passes its parts.
+    send_next_chunk(unsafe { &mut *parts.cast() });
+    0
+}
+
+#[inline(always)]
+fn send_next_chunk(parts: &mut Parts) {
+    send::<CHUNK_PAYLOAD>(&parts.header, parts.source, CHUNK_PAYLOAD as u32);
+    parts.header.stream_offset += CHUNK_PAYLOAD as u64;
+    parts.source += CHUNK_PAYLOAD as u64;
+}
+
+#[inline(always)]
+fn send_tail(parts: &Parts, length: u32) {
+    let Parts { header, source } = parts;
+    let source = *source;
+    if length == 0 {
+        return;
+    }
+    if length <= SMALL_PAYLOAD as u32 {
+        send::<SMALL_PAYLOAD>(header, source, length);
+    } else if length <= MEDIUM_PAYLOAD as u32 {
+        send::<MEDIUM_PAYLOAD>(header, source, length);
+    } else if length <= LARGE_PAYLOAD as u32 {
+        send::<LARGE_PAYLOAD>(header, source, length);
+    } else {
+        send::<CHUNK_PAYLOAD>(header, source, length);
+    }
+}
+
+#[inline(always)]
+fn send<const PAYLOAD: usize>(header: &DataHeader, source: u64, length: u32) {
+    let length = bounded(length, PAYLOAD as u32);
+    let Some(mut slot) = EVENTS.reserve::<Slot<PAYLOAD>>(0) else {
+        count(counter::RING_FULL_RECORDS, 1);
+        count(counter::RING_FULL_BYTES, u64::from(length));
+        return;
+    };
+    let record = slot.as_mut_ptr();
+    // SAFETY: the slot is ours until it is submitted; the helper checks the source.
+    let failed = unsafe {
+        (&raw mut (*record).header).write(*header);
+        (*record).header.payload_length = length;
+        bpf_probe_read_user((&raw mut (*record).payload).cast(), length, source as *const _)
+    };
+    if failed != 0 {
+        slot.discard(u64::from(BPF_RB_NO_WAKEUP));
+        count(counter::FAULT_RECORDS, 1);
+        count(counter::FAULT_BYTES, u64::from(length));
+        return;
+    }
+    slot.submit(wake_flag(size_of::<Slot<PAYLOAD>>() as u64));
+    count(counter::DATA_RECORDS, 1);
+    count(counter::DATA_BYTES, u64::from(length));
+}
+
+/// Says once more, where the compiler cannot see that it is known already, that `length`
+/// is at most `most`: the verifier wants to see the comparison.
+#[inline(always)]
+fn bounded(length: u32, most: u32) -> u32 {
+    let mut hidden = u64::from(length);
+    // SAFETY: changes nothing.
+    unsafe { asm!("{0} = {0}", inout(reg) hidden) };
+    if hidden > u64::from(most) {
+        most
+    } else {
+        hidden as u32
+    }
+}
+
+/// A wake-up costs more than a record. So it is due only when the reader sleeps, or when
+/// this record of `size` bytes makes the waiting bytes reach the configured amount.
+#[inline(always)]
+fn wake_flag(size: u64) -> u64 {
+    if let Some(control) = CONTROL.get_ptr_mut(0) {
+        // SAFETY: the map lookup succeeded; a lost race wakes the reader twice.
+        unsafe {
+            if core::ptr::read_volatile(&raw const (*control).reader_waits) != 0 {
+                core::ptr::write_volatile(&raw mut (*control).reader_waits, 0);
+                return u64::from(BPF_RB_FORCE_WAKEUP);
+            }
+        }
+    }
+    let wake_bytes = u64::from(config!(wake_bytes));
+    let waiting = EVENTS.query(0);
+    if waiting >= wake_bytes && waiting < wake_bytes + 2 * size {
+        u64::from(BPF_RB_FORCE_WAKEUP)
+    } else {
+        u64::from(BPF_RB_NO_WAKEUP)
+    }
+}
+
+#[inline(always)]
+fn header_of(call: &Call, session: &Session, pid_tgid: u64) -> DataHeader {
+    let direction = call.direction as u8;
+    DataHeader {
+        kind: KIND_DATA,
+        payload_length: 0,
+        timestamp_ns: if direction == DIRECTION_READ {
+            // SAFETY: the helper has no preconditions.
+            unsafe { bpf_ktime_get_ns() }
+        } else {
+            call.entered_ns
+        },
+        pid: (pid_tgid >> 32) as u32,
+        tid: pid_tgid as u32,
+        uid: bpf_get_current_uid_gid() as u32,
+        fd: session.fd,
+        comm: bpf_get_current_comm().unwrap_or([0; 16]),
+        session: call.session,
+        stream_offset: 0,
+        sock: session.sock,
+        local_address: session.local_address,
+        remote_address: session.remote_address,
+        local_port: session.local_port,
+        remote_port: session.remote_port,
+        family: session.family,
+        tls_version: session.tls_version,
+        direction,
+        role: session.role,
+        socket_source: session.socket_source,
+        padding: [0; 5],
+    }
+}
+
+/// Up to OpenSSL 3.1 a session begins with its version; other libraries keep something
+/// there that is not a version.
+#[inline(always)]
+fn tls_version(session: u64) -> u16 {
+    match user::<u32>(session) {
+        Some(version @ (0x0300..=0x0304 | 0xFEFD | 0xFEFF)) => version as u16,
+        _ => 0,
+    }
+}
+
+/// Sends a close record. `pid` and `object` as [`CloseRecord`] says.
+#[inline(always)]
+pub(super) fn close(kind: u32, pid: u32, object: u64) {
+    let Some(mut slot) = EVENTS.reserve::<CloseRecord>(0) else {
+        count(counter::CLOSE_LOST, 1);
+        return;
+    };
+    // SAFETY: the helper has no preconditions.
+    let timestamp_ns = unsafe { bpf_ktime_get_ns() };
+    slot.write(CloseRecord {
+        kind,
+        pid,
+        timestamp_ns,
+        object,
+    });
+    slot.submit(wake_flag(size_of::<CloseRecord>() as u64));
+    count(counter::CLOSE_RECORDS, 1);
+}

@@ -1,0 +1,126 @@
+//! From a file descriptor to its socket and addresses, without knowing the library.
+
+use aya_ebpf::helpers::generated::bpf_get_current_task;
+use ecapture_ebpf::config::NO_OFFSET;
+use ecapture_ebpf::record::{FAMILY_V4, FAMILY_V6, SOCKET_HEURISTIC};
+
+use super::maps::{SOCKETS, Session, SocketState, Thread, config};
+use super::memory::{kernel, user};
+
+const MODE_TYPE_MASK: u16 = 0o170_000;
+const MODE_SOCKET: u16 = 0o140_000;
+
+/// A socket behind a file descriptor.
+pub(super) struct Found {
+    pub sock: u64,
+    pub family: u16,
+}
+
+impl Found {
+    pub(in crate::programs) fn is_internet(&self) -> bool {
+        self.family == FAMILY_V4 || self.family == FAMILY_V6
+    }
+}
+
+/// The socket that `fd` of the current process is, if it is one.
+#[inline(always)]
+pub(super) fn socket_of(fd: i32) -> Option<Found> {
+    if fd < 0 {
+        return None;
+    }
+    // SAFETY: the helper has no preconditions.
+    let task = unsafe { bpf_get_current_task() };
+    let files: u64 = kernel(task, config!(offsets.task_files))?;
+    let table: u64 = kernel(files, config!(offsets.files_fdt))?;
+    let descriptors: u32 = kernel(table, config!(offsets.fdtable_max_fds))?;
+    if fd as u32 >= descriptors {
+        return None;
+    }
+    let array: u64 = kernel(table, config!(offsets.fdtable_fd))?;
+    let file: u64 = kernel(array + fd as u64 * 8, 0)?;
+    let inode: u64 = kernel(file, config!(offsets.file_inode))?;
+    let mode: u16 = kernel(inode, config!(offsets.inode_mode))?;
+    if mode & MODE_TYPE_MASK != MODE_SOCKET {
+        return None;
+    }
+    let socket: u64 = kernel(file, config!(offsets.file_private_data))?;
+    let sock: u64 = kernel(socket, config!(offsets.socket_sk))?;
+    let family: u16 = kernel(sock, config!(offsets.sock_family))?;
+    Some(Found { sock, family })
+}
+
+/// Makes `session` belong to `fd`, unless it does already.
+#[inline(always)]
+pub(super) fn bind(session: &mut Session, fd: i32, source: u8) {
+    let Some(found) = socket_of(fd) else {
+        return;
+    };
+    let sock = if found.is_internet() { found.sock } else { 0 };
+    if session.fd == fd && session.sock == sock && session.socket_source == source {
+        return;
+    }
+    session.fd = fd;
+    session.sock = sock;
+    session.socket_source = source;
+    session.family = 0;
+    if sock != 0 && read_addresses(session, &found).is_some() {
+        session.family = found.family;
+        session.role = remember(sock) as u8;
+    }
+}
+
+#[inline(always)]
+fn read_addresses(session: &mut Session, found: &Found) -> Option<()> {
+    let sock = found.sock;
+    session.local_port = kernel(sock, config!(offsets.sock_local_port))?;
+    session.remote_port = u16::from_be(kernel(sock, config!(offsets.sock_remote_port))?);
+    if found.family == FAMILY_V6 {
+        if config!(offsets.sock_local_v6) == NO_OFFSET {
+            return None;
+        }
+        session.local_address = kernel(sock, config!(offsets.sock_local_v6))?;
+        session.remote_address = kernel(sock, config!(offsets.sock_remote_v6))?;
+        return Some(());
+    }
+    let local: [u8; 4] = kernel(sock, config!(offsets.sock_local_v4))?;
+    let remote: [u8; 4] = kernel(sock, config!(offsets.sock_remote_v4))?;
+    session.local_address = [0; 16];
+    session.remote_address = [0; 16];
+    session.local_address[..4].copy_from_slice(&local);
+    session.remote_address[..4].copy_from_slice(&remote);
+    Some(())
+}
+
+/// Marks the socket so that its end becomes an event, and says who opened it.
+#[inline(always)]
+fn remember(sock: u64) -> u32 {
+    if let Some(state) = SOCKETS.get_ptr_mut(sock) {
+        // SAFETY: the map lookup succeeded; the fields are whole words.
+        unsafe {
+            (*state).seen = 1;
+            return (*state).role;
+        }
+    }
+    let _full = SOCKETS.insert(sock, SocketState { role: 0, seen: 1 }, 0);
+    0
+}
+
+/// For calls that use no socket themselves: the thread's last read that looks like TLS
+/// belongs to the session of the next call, and to no other.
+#[inline(always)]
+pub(super) fn bind_recent(session: &mut Session, thread: &mut Thread) {
+    let fd = thread.recent_fd;
+    if fd < 0 || !looks_like_tls(thread.recent_buffer) {
+        return;
+    }
+    thread.recent_fd = -1;
+    bind(session, fd, SOCKET_HEURISTIC);
+}
+
+/// A TLS record header: content type, then a version that begins with 3.
+fn looks_like_tls(buffer: u64) -> bool {
+    match user::<[u8; 3]>(buffer) {
+        Some([kind, major, minor]) => (20..=24).contains(&kind) && major == 3 && minor <= 4,
+        None => false,
+    }
+}

@@ -1,0 +1,213 @@
+//! The maps and constants, and the few questions that every program asks of them.
+
+use aya_ebpf::helpers::bpf_get_current_uid_gid;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use ecapture_ebpf::config::{Config, Control, FILTER_PID, FILTER_PID_SET, FILTER_UID, KernelOffsets};
+use ecapture_ebpf::limits;
+use ecapture_ebpf::record;
+
+/// Written by user space before loading; the verifier sees constants.
+#[unsafe(no_mangle)]
+pub(super) static CONFIG: Config = Config {
+    filters: 0,
+    pid: 0,
+    uid: 0,
+    features: 0,
+    wake_bytes: 0,
+    offsets: KernelOffsets {
+        task_files: 0,
+        task_pid: 0,
+        task_tgid: 0,
+        task_signal: 0,
+        signal_live: 0,
+        files_fdt: 0,
+        fdtable_max_fds: 0,
+        fdtable_fd: 0,
+        file_private_data: 0,
+        file_inode: 0,
+        inode_mode: 0,
+        socket_sk: 0,
+        sock_family: 0,
+        sock_local_port: 0,
+        sock_remote_port: 0,
+        sock_local_v4: 0,
+        sock_remote_v4: 0,
+        sock_local_v6: 0,
+        sock_remote_v6: 0,
+    },
+};
+
+#[map]
+pub(super) static EVENTS: RingBuf = RingBuf::with_byte_size(limits::RING_BYTES, 0);
+
+#[map]
+pub(super) static COUNTERS: PerCpuArray<u64> =
+    PerCpuArray::with_max_entries(ecapture_ebpf::counter::COUNT, 0);
+
+#[map]
+pub(super) static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
+
+/// Processes that [`FILTER_PID_SET`] lets through, by thread group id.
+#[map]
+pub(super) static PIDS: HashMap<u32, u32> = HashMap::with_max_entries(limits::PROCESSES, 0);
+
+/// Processes that own a session, by thread group id: their end is an event.
+#[map]
+pub(super) static PROCESSES: LruHashMap<u32, u32> = LruHashMap::with_max_entries(limits::PROCESSES, 0);
+
+#[map]
+pub(super) static CALLS: LruHashMap<CallKey, Call> = LruHashMap::with_max_entries(limits::CALLS, 0);
+
+/// By `pid_tgid`.
+#[map]
+pub(super) static THREADS: LruHashMap<u64, Thread> = LruHashMap::with_max_entries(limits::THREADS, 0);
+
+#[map]
+pub(super) static SESSIONS: LruHashMap<SessionKey, Session> =
+    LruHashMap::with_max_entries(limits::SESSIONS, 0);
+
+/// By address of the `struct sock`.
+#[map]
+pub(super) static SOCKETS: LruHashMap<u64, SocketState> = LruHashMap::with_max_entries(limits::SOCKETS, 0);
+
+/// A call is known by its thread and its stack pointer, so that nested calls, and calls on
+/// other stacks of the same thread, are kept apart.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct CallKey {
+    pub pid_tgid: u64,
+    pub stack_pointer: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Call {
+    pub session: u64,
+    pub buffer: u64,
+    /// Where the library stores the number of bytes, for [`crate::programs::call::Length::Stored`].
+    pub length_pointer: u64,
+    pub entered_ns: u64,
+    /// Stack pointer of the call around this one, 0 without one.
+    pub outer: u64,
+    pub direction: u32,
+    pub length: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Thread {
+    /// Stack pointer of the innermost call, 0 outside of calls.
+    pub innermost: u64,
+    /// Buffer of the last `read` of [`Self::recent_fd`].
+    pub recent_buffer: u64,
+    /// Last internet socket that the thread read outside of calls.
+    pub recent_fd: i32,
+    /// Socket that the current call used.
+    pub call_fd: i32,
+    /// Not 0: `call_fd` is an internet socket.
+    pub call_fd_is_internet: u32,
+    /// Not 0: this thread's calls do not use sockets themselves.
+    pub memory_bio: u32,
+}
+
+impl Thread {
+    pub(in crate::programs) const NEW: Self = Self {
+        innermost: 0,
+        recent_buffer: 0,
+        recent_fd: record::NO_FD,
+        call_fd: record::NO_FD,
+        call_fd_is_internet: 0,
+        memory_bio: 0,
+    };
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct SessionKey {
+    pub session: u64,
+    pub pid: u32,
+    pub padding: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Session {
+    /// Position of the next byte, by direction.
+    pub offsets: [u64; 2],
+    pub sock: u64,
+    pub local_address: [u8; 16],
+    pub remote_address: [u8; 16],
+    pub local_port: u16,
+    pub remote_port: u16,
+    pub family: u16,
+    pub tls_version: u16,
+    pub fd: i32,
+    pub role: u8,
+    pub socket_source: u8,
+    pub padding: u16,
+}
+
+impl Session {
+    pub(in crate::programs) const NEW: Self = Self {
+        offsets: [0; 2],
+        sock: 0,
+        local_address: [0; 16],
+        remote_address: [0; 16],
+        local_port: 0,
+        remote_port: 0,
+        family: 0,
+        tls_version: 0,
+        fd: record::NO_FD,
+        role: record::ROLE_UNKNOWN,
+        socket_source: record::SOCKET_UNKNOWN,
+        padding: 0,
+    };
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct SocketState {
+    pub role: u32,
+    /// Not 0: user space has seen this socket and wants to know its end.
+    pub seen: u32,
+}
+
+/// A field of the configuration, read so that the compiler cannot assume its initial value.
+macro_rules! config {
+    ($($field:ident).+) => {
+        // SAFETY: CONFIG is initialised, aligned and never written while programs run.
+        unsafe { core::ptr::read_volatile(&raw const $crate::programs::maps::CONFIG.$($field).+) }
+    };
+}
+pub(super) use config;
+
+#[inline(always)]
+pub(super) fn count(counter: u32, amount: u64) {
+    if let Some(value) = COUNTERS.get_ptr_mut(counter) {
+        // SAFETY: the map lookup succeeded; the entry belongs to this CPU.
+        unsafe { *value += amount };
+    }
+}
+
+#[inline(always)]
+pub(super) fn stopped() -> bool {
+    match CONTROL.get_ptr(0) {
+        // SAFETY: the map lookup succeeded; user space writes whole words.
+        Some(control) => unsafe { core::ptr::read_volatile(&raw const (*control).stopped) != 0 },
+        None => true,
+    }
+}
+
+/// Whether the filters let the current thread through.
+#[inline(always)]
+pub(super) fn wanted(pid: u32) -> bool {
+    let filters = config!(filters);
+    if filters & FILTER_PID != 0 && pid != config!(pid) {
+        return false;
+    }
+    if filters & FILTER_UID != 0 && bpf_get_current_uid_gid() as u32 != config!(uid) {
+        return false;
+    }
+    filters & FILTER_PID_SET == 0 || PIDS.get_ptr(pid).is_some()
+}

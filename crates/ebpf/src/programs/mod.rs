@@ -1,0 +1,28 @@
+//! What runs in the kernel, one file per family of hooks.
+//!
+//! ```text
+//! openssl ─► call ─► delivery ─► EVENTS (ring buffer) ─► user space
+//!              ▲         ▲
+//!   syscall ───┘         └─── identity (fd → socket → addresses)
+//!   socket, process ─────────► close records
+//! ```
+
+mod call;
+mod delivery;
+mod identity;
+mod maps;
+mod memory;
+mod openssl;
+mod process;
+mod socket;
+mod syscall;
+
+/// Programs that use the kernel's GPL-only helpers must say so.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}

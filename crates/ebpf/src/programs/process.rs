@@ -1,0 +1,53 @@
+//! Processes that begin and end.
+
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+use ecapture_ebpf::config::FOLLOW_CHILDREN;
+use ecapture_ebpf::record::KIND_CLOSE_PROCESS;
+
+use super::delivery::close;
+use super::maps::{PIDS, PROCESSES, config, stopped};
+use super::memory::kernel;
+
+/// `sched_process_fork(struct task_struct *parent, struct task_struct *child)`
+#[btf_tracepoint(function = "sched_process_fork")]
+fn sched_process_fork(context: BtfTracePointContext) -> i32 {
+    if config!(filters) & FOLLOW_CHILDREN != 0 {
+        follow(context.arg(0), context.arg(1));
+    }
+    0
+}
+
+#[inline(always)]
+fn follow(parent: u64, child: u64) -> Option<()> {
+    let parent: u32 = kernel(parent, config!(offsets.task_tgid))?;
+    PIDS.get_ptr(parent)?;
+    let child: u32 = kernel(child, config!(offsets.task_tgid))?;
+    if child != parent {
+        let _full = PIDS.insert(child, 1, 0);
+    }
+    Some(())
+}
+
+/// `sched_process_exit(struct task_struct *p)`
+#[btf_tracepoint(function = "sched_process_exit")]
+fn sched_process_exit(context: BtfTracePointContext) -> i32 {
+    let _unreadable = exit(context.arg(0));
+    0
+}
+
+/// The process ends with its last thread, whichever that is.
+#[inline(always)]
+fn exit(task: u64) -> Option<()> {
+    let pid: u32 = kernel(task, config!(offsets.task_tgid))?;
+    let signal: u64 = kernel(task, config!(offsets.task_signal))?;
+    let live: i32 = kernel(signal, config!(offsets.signal_live))?;
+    if live != 0 {
+        return None;
+    }
+    let _absent = PIDS.remove(pid);
+    if PROCESSES.remove(pid).is_ok() && !stopped() {
+        close(KIND_CLOSE_PROCESS, pid, 0);
+    }
+    Some(())
+}

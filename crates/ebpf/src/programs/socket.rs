@@ -1,0 +1,55 @@
+//! Who opened a connection, and when it ends.
+
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+use ecapture_ebpf::record::{KIND_CLOSE_SOCKET, ROLE_ACCEPTOR, ROLE_CONNECTOR};
+
+use super::delivery::close;
+use super::maps::{SOCKETS, SocketState, stopped};
+
+// States of include/net/tcp_states.h.
+const SYN_SENT: i32 = 2;
+const SYN_RECEIVED: i32 = 3;
+const CLOSED: i32 = 7;
+
+/// `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`
+#[btf_tracepoint(function = "inet_sock_set_state")]
+fn inet_sock_set_state(context: BtfTracePointContext) -> i32 {
+    if stopped() {
+        return 0;
+    }
+    let sock: u64 = context.arg(0);
+    match context.arg::<i32>(2) {
+        SYN_SENT => remember(sock, ROLE_CONNECTOR),
+        SYN_RECEIVED => remember(sock, ROLE_ACCEPTOR),
+        CLOSED => forget(sock),
+        _ => {}
+    }
+    0
+}
+
+#[inline(always)]
+fn remember(sock: u64, role: u8) {
+    let _full = SOCKETS.insert(
+        sock,
+        SocketState {
+            role: u32::from(role),
+            seen: 0,
+        },
+        0,
+    );
+}
+
+/// Only the end of a socket that user space has seen is an event.
+#[inline(always)]
+fn forget(sock: u64) {
+    let Some(state) = SOCKETS.get_ptr(sock) else {
+        return;
+    };
+    // SAFETY: the map lookup succeeded; the field is a whole word.
+    let seen = unsafe { (*state).seen } != 0;
+    let _gone = SOCKETS.remove(sock);
+    if seen {
+        close(KIND_CLOSE_SOCKET, 0, sock);
+    }
+}

@@ -1,0 +1,45 @@
+//! Prints what the probes see, without the pipeline: `watch [SECONDS [LIBRARY…]]`.
+#![expect(clippy::print_stdout, reason = "its only purpose")]
+
+use std::env;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ecapture_probe::{Capture, CaptureConfig, Error, target};
+use futures_util::StreamExt;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let mut arguments = env::args().skip(1);
+    let seconds = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(10);
+    let mut libraries: Vec<PathBuf> = arguments.map(PathBuf::from).collect();
+    if libraries.is_empty() {
+        libraries = target::discover().into_iter().map(|target| target.path).collect();
+    }
+    let capture = Capture::load(&CaptureConfig {
+        libraries,
+        ..CaptureConfig::default()
+    })?;
+    for report in capture.attached() {
+        println!(
+            "{} {}: {:?}",
+            report.library.display(),
+            report.symbol,
+            report.outcome
+        );
+    }
+    let handle = capture.handle();
+    let stopper = capture.handle();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        stopper.stop()
+    });
+    let mut events = capture.into_events();
+    while let Some(batch) = events.next().await {
+        for event in batch {
+            println!("{event:?}");
+        }
+    }
+    println!("{:?}", handle.counters()?);
+    Ok(())
+}

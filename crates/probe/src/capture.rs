@@ -1,0 +1,251 @@
+//! Loading: from a configuration to attached programs.
+
+use std::path::PathBuf;
+
+use aya::maps::RingBuf;
+use aya::programs::{BtfTracePoint, Program};
+use aya::{Btf, Ebpf, EbpfLoader};
+use ecapture_ebpf::config::{
+    Config, FILTER_PID, FILTER_PID_SET, FILTER_UID, FOLLOW_CHILDREN, HAS_LOOP, KernelOffsets,
+};
+use ecapture_ebpf::limits;
+
+use crate::attach::{self, AttachReport};
+use crate::handle::{CaptureHandle, take_map};
+use crate::{Error, Events, btf, host, object};
+
+/// Size of the ring buffer unless the configuration says otherwise, in bytes.
+pub const DEFAULT_RING_BYTES: u32 = limits::RING_BYTES;
+/// The reader is woken early when so many bytes wait.
+const WAKE_BYTES: u32 = 256 * 1024;
+const PAGE_BYTES: u32 = 4096;
+
+/// Programs at library functions.
+const PROBES: [&str; 7] = [
+    "ssl_read",
+    "ssl_read_ex",
+    "ssl_write",
+    "ssl_write_ex",
+    "ssl_write_ex2",
+    "ssl_return",
+    "ssl_free",
+];
+/// Programs at kernel tracepoints of the same name.
+const TRACEPOINTS: [&str; 4] = [
+    "sys_enter",
+    "inet_sock_set_state",
+    "sched_process_fork",
+    "sched_process_exit",
+];
+
+/// Maps that user space opens.
+const MAPS: [&str; 4] = ["EVENTS", "CONTROL", "PIDS", "COUNTERS"];
+
+/// Everything that the loader expects in the kernel object, by kind. For the object's tests.
+#[doc(hidden)]
+pub fn object_names() -> [(&'static str, Vec<&'static str>); 4] {
+    [
+        ("probe", PROBES.to_vec()),
+        ("tracepoint", TRACEPOINTS.to_vec()),
+        ("map", MAPS.to_vec()),
+        ("constant", vec!["CONFIG"]),
+    ]
+}
+
+/// Whose calls are captured. What does not match is not captured, also when nothing matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Processes {
+    /// Every process.
+    #[default]
+    All,
+    /// One process with all its threads.
+    One(u32),
+    /// Those that [`CaptureHandle::add_pid`] names, none at first.
+    Set {
+        /// Children of the processes in the set join it when they are forked.
+        follow_children: bool,
+    },
+}
+
+/// What to capture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaptureConfig {
+    /// Libraries and programs to attach to.
+    pub libraries: Vec<PathBuf>,
+    /// Whose calls.
+    pub processes: Processes,
+    /// Only calls of threads with this real user id.
+    pub uid: Option<u32>,
+    /// Size of the ring buffer in bytes; rounded up to a power of two of at least a page.
+    pub ring_bytes: u32,
+}
+
+impl Default for CaptureConfig {
+    fn default() -> Self {
+        Self {
+            libraries: Vec::new(),
+            processes: Processes::All,
+            uid: None,
+            ring_bytes: DEFAULT_RING_BYTES,
+        }
+    }
+}
+
+/// Loaded and attached programs whose events are not yet read.
+pub struct Capture {
+    events: Events,
+    handle: CaptureHandle,
+    attached: Vec<AttachReport>,
+}
+
+impl Capture {
+    /// Loads the programs, attaches them and begins to capture.
+    ///
+    /// A function that a library lacks is only reported, see [`Self::attached`]. It is an error
+    /// when a library cannot be read, or when no function that carries data could be attached.
+    pub fn load(config: &CaptureConfig) -> Result<Self, Error> {
+        host::check()?;
+        if config.libraries.is_empty() {
+            return Err(Error::NoLibraries);
+        }
+        let bytes = std::fs::read(host::BTF_PATH).map_err(|source| host::Problem::NoBtf { source })?;
+        let offsets = btf::kernel_offsets(&bytes)?;
+        let btf =
+            Btf::parse(&bytes, object_endianness()).map_err(|error| Error::Load(Box::new(error.into())))?;
+        let mut ebpf = load_object(config, offsets, &btf)?;
+        load_programs(&mut ebpf, &btf)?;
+        let ring = take_map(&mut ebpf, "EVENTS", RingBuf::try_from)?;
+        let handle = CaptureHandle::new(&mut ebpf)?;
+        attach_tracepoints(&mut ebpf)?;
+        let attached = attach_libraries(&mut ebpf, config)?;
+        let events = Events::new(ring, ebpf, handle.clone());
+        Ok(Self {
+            events,
+            handle,
+            attached,
+        })
+    }
+
+    /// Where the probes stand, and which functions have none for what reason.
+    pub fn attached(&self) -> &[AttachReport] {
+        &self.attached
+    }
+
+    /// Control from elsewhere.
+    pub fn handle(&self) -> CaptureHandle {
+        self.handle.clone()
+    }
+
+    /// The stream of events. The capture ends when it is dropped.
+    pub fn into_events(self) -> Events {
+        self.events
+    }
+}
+
+/// [`Config`] as a constant of the object.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct ConfigValue(Config);
+
+// SAFETY: `Config` is `repr(C)`, has only integer fields and no padding.
+#[expect(unsafe_code, reason = "aya asks for this promise about constants")]
+unsafe impl aya::Pod for ConfigValue {}
+
+fn object_endianness() -> aya::Endianness {
+    aya::Endianness::default()
+}
+
+fn load_object(config: &CaptureConfig, offsets: KernelOffsets, btf: &Btf) -> Result<Ebpf, Error> {
+    let constants = ConfigValue(constants(config, offsets));
+    let ring_bytes = config.ring_bytes.max(PAGE_BYTES).checked_next_power_of_two();
+    EbpfLoader::new()
+        .btf(Some(btf))
+        .override_global("CONFIG", &constants, true)
+        .map_max_entries("EVENTS", ring_bytes.unwrap_or(1 << 31))
+        .load(&object::bytes()?)
+        .map_err(|error| Error::Load(Box::new(error)))
+}
+
+fn constants(config: &CaptureConfig, offsets: KernelOffsets) -> Config {
+    let (mut filters, pid) = match config.processes {
+        Processes::All => (0, 0),
+        Processes::One(pid) => (FILTER_PID, pid),
+        Processes::Set {
+            follow_children: false,
+        } => (FILTER_PID_SET, 0),
+        Processes::Set {
+            follow_children: true,
+        } => (FILTER_PID_SET | FOLLOW_CHILDREN, 0),
+    };
+    if config.uid.is_some() {
+        filters |= FILTER_UID;
+    }
+    let wake_bytes = WAKE_BYTES.min(config.ring_bytes / 4);
+    let features = if host::has_loop() { HAS_LOOP } else { 0 };
+    Config {
+        filters,
+        pid,
+        uid: config.uid.unwrap_or(0),
+        features,
+        wake_bytes,
+        offsets,
+    }
+}
+
+fn load_programs(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), Error> {
+    for name in PROBES {
+        attach::uprobe(ebpf, name)?
+            .load()
+            .map_err(|error| Error::program(name, &error))?;
+    }
+    for name in TRACEPOINTS {
+        tracepoint(ebpf, name)?
+            .load(name, btf)
+            .map_err(|error| Error::program(name, &error))?;
+    }
+    Ok(())
+}
+
+fn attach_tracepoints(ebpf: &mut Ebpf) -> Result<(), Error> {
+    for name in TRACEPOINTS {
+        tracepoint(ebpf, name)?
+            .attach()
+            .map_err(|error| Error::program(name, &error))?;
+    }
+    Ok(())
+}
+
+fn tracepoint<'ebpf>(ebpf: &'ebpf mut Ebpf, name: &'static str) -> Result<&'ebpf mut BtfTracePoint, Error> {
+    let missing = || Error::ObjectIncomplete {
+        what: "tracepoint",
+        name,
+    };
+    let program: &mut Program = ebpf.program_mut(name).ok_or_else(missing)?;
+    program.try_into().map_err(|_| missing())
+}
+
+fn attach_libraries(ebpf: &mut Ebpf, config: &CaptureConfig) -> Result<Vec<AttachReport>, Error> {
+    let mut reports = Vec::new();
+    for library in &config.libraries {
+        reports.extend(attach::library(ebpf, library)?);
+    }
+    let carries_data = |report: &AttachReport| report.outcome.is_ok() && report.symbol != "SSL_free";
+    if reports.iter().any(carries_data) {
+        return Ok(reports);
+    }
+    let libraries: Vec<_> = config
+        .libraries
+        .iter()
+        .map(|library| library.display().to_string())
+        .collect();
+    let reason = reports.into_iter().find_map(|report| {
+        report
+            .outcome
+            .err()
+            .map(|reason| format!("{}: {reason}", report.symbol))
+    });
+    Err(Error::NothingAttached {
+        libraries: libraries.join(", "),
+        reason: reason.unwrap_or_else(|| "only functions without data".to_owned()),
+    })
+}

@@ -1,0 +1,80 @@
+//! What the kernel programs counted.
+
+use aya::maps::{MapData, MapError, PerCpuArray};
+use ecapture_ebpf::counter;
+
+/// Totals over all CPUs since the capture began. Every byte that a captured call moved is in
+/// exactly one of `data_bytes`, `ring_full_bytes`, `fault_bytes` and `cut_bytes`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KernelCounters {
+    /// Payload records handed to user space.
+    pub data_records: u64,
+    /// Payload bytes handed to user space.
+    pub data_bytes: u64,
+    /// Library calls that a filter kept out.
+    pub filtered_calls: u64,
+    /// Payload records lost because the ring was full.
+    pub ring_full_records: u64,
+    /// Payload bytes lost because the ring was full.
+    pub ring_full_bytes: u64,
+    /// Payload records lost because the process's memory could not be read.
+    pub fault_records: u64,
+    /// Payload bytes lost because the process's memory could not be read.
+    pub fault_bytes: u64,
+    /// Payload bytes lost because one call moved more than 2 GiB (before Linux 5.17,
+    /// 1 MiB).
+    pub cut_bytes: u64,
+    /// Calls lost because they could not be remembered until they returned.
+    pub calls_full: u64,
+    /// Calls lost because they began before the capture, or were forgotten.
+    pub unmatched_returns: u64,
+    /// Calls lost because their session could not be remembered.
+    pub sessions_full: u64,
+    /// Close records handed to user space.
+    pub close_records: u64,
+    /// Close records lost because the ring was full.
+    pub close_lost: u64,
+}
+
+impl KernelCounters {
+    /// Payload bytes that are known to be lost.
+    pub const fn lost_bytes(&self) -> u64 {
+        self.ring_full_bytes + self.fault_bytes + self.cut_bytes
+    }
+
+    /// Losses by name, in a fixed order, for a summary. Names end in their unit.
+    pub const fn losses(&self) -> [(&'static str, u64); 9] {
+        [
+            ("ring full, records", self.ring_full_records),
+            ("ring full, bytes", self.ring_full_bytes),
+            ("memory not readable, records", self.fault_records),
+            ("memory not readable, bytes", self.fault_bytes),
+            ("call too long, bytes", self.cut_bytes),
+            ("too many calls at once, calls", self.calls_full),
+            ("call began before the capture, calls", self.unmatched_returns),
+            ("too many sessions, calls", self.sessions_full),
+            ("ring full, close records", self.close_lost),
+        ]
+    }
+
+    pub(crate) fn read(map: &PerCpuArray<MapData, u64>) -> Result<Self, MapError> {
+        let total = |index| -> Result<u64, MapError> {
+            Ok(map.get(&index, 0)?.iter().copied().fold(0, u64::wrapping_add))
+        };
+        Ok(Self {
+            data_records: total(counter::DATA_RECORDS)?,
+            data_bytes: total(counter::DATA_BYTES)?,
+            filtered_calls: total(counter::FILTERED_CALLS)?,
+            ring_full_records: total(counter::RING_FULL_RECORDS)?,
+            ring_full_bytes: total(counter::RING_FULL_BYTES)?,
+            fault_records: total(counter::FAULT_RECORDS)?,
+            fault_bytes: total(counter::FAULT_BYTES)?,
+            cut_bytes: total(counter::CUT_BYTES)?,
+            calls_full: total(counter::CALLS_FULL)?,
+            unmatched_returns: total(counter::UNMATCHED_RETURNS)?,
+            sessions_full: total(counter::SESSIONS_FULL)?,
+            close_records: total(counter::CLOSE_RECORDS)?,
+            close_lost: total(counter::CLOSE_LOST)?,
+        })
+    }
+}

@@ -1,0 +1,86 @@
+//! Detaching without holding up whoever waits for this process.
+//!
+//! The kernel takes about 0.1 s to detach one probe, one after the other. So the open links are
+//! left to a process of its own that closes them: it has nothing else open, so neither a shell
+//! nor a pipe waits for it.
+
+use std::fs;
+use std::io::{PipeWriter, pipe};
+use std::os::fd::{AsRawFd, RawFd};
+
+use aya::Ebpf;
+
+/// Loaded programs with their links.
+pub(crate) struct Programs {
+    // Dropped in this order: the other process closes the links after we have.
+    _ebpf: Ebpf,
+    closed: Option<PipeWriter>,
+}
+
+impl Programs {
+    pub(crate) fn new(ebpf: Ebpf) -> Self {
+        Self {
+            _ebpf: ebpf,
+            closed: None,
+        }
+    }
+}
+
+impl Drop for Programs {
+    fn drop(&mut self) {
+        self.closed = keep_links_elsewhere();
+    }
+}
+
+/// Starts the other process. It keeps all links open until the returned end is closed. `None`
+/// when it could not be started; then closing is merely slow.
+fn keep_links_elsewhere() -> Option<PipeWriter> {
+    let (reader, writer) = pipe().ok()?;
+    let others = descriptors_except_links(reader.as_raw_fd())?;
+    let mut byte = 0u8;
+    // SAFETY: between fork and _exit the children only make system calls on data that existed
+    // before, which is allowed in a process with several threads.
+    #[expect(
+        unsafe_code,
+        reason = "only a fork keeps descriptors open beyond this process"
+    )]
+    unsafe {
+        let child = libc::fork();
+        if child < 0 {
+            return None;
+        }
+        if child == 0 {
+            // The grandchild belongs to init, which reaps it.
+            if libc::fork() != 0 {
+                libc::_exit(0);
+            }
+            libc::setsid();
+            for &descriptor in &others {
+                libc::close(descriptor);
+            }
+            while libc::read(reader.as_raw_fd(), (&raw mut byte).cast(), 1) > 0 {}
+            libc::_exit(0);
+        }
+        libc::waitpid(child, std::ptr::null_mut(), 0);
+    }
+    Some(writer)
+}
+
+fn descriptors_except_links(kept: RawFd) -> Option<Vec<RawFd>> {
+    let mut others = Vec::new();
+    for entry in fs::read_dir("/proc/self/fd").ok()?.flatten() {
+        let Some(descriptor) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let is_link = fs::read_link(entry.path()).is_ok_and(|target| {
+            target
+                .as_os_str()
+                .as_encoded_bytes()
+                .starts_with(b"anon_inode:bpf")
+        });
+        if !is_link && descriptor != kept {
+            others.push(descriptor);
+        }
+    }
+    Some(others)
+}

@@ -1,0 +1,145 @@
+//! Control of a running capture, from anywhere.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aya::Ebpf;
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
+use ecapture_ebpf::config::Control;
+use futures_util::task::AtomicWaker;
+
+use crate::{Error, KernelCounters};
+
+/// [`Control`] as a map value.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct ControlValue(Control);
+
+// SAFETY: `Control` is `repr(C)`, has only integer fields and no padding.
+#[expect(unsafe_code, reason = "aya asks for this promise about map values")]
+unsafe impl aya::Pod for ControlValue {}
+
+/// Stops a capture, reads its counters and changes its set of processes.
+#[derive(Clone)]
+pub struct CaptureHandle {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    control: Mutex<Array<MapData, ControlValue>>,
+    pids: Mutex<HashMap<MapData, u32, u32>>,
+    counters: PerCpuArray<MapData, u64>,
+    stopping: AtomicBool,
+    undecodable: AtomicU64,
+    reader: AtomicWaker,
+}
+
+impl CaptureHandle {
+    /// Takes its maps out of the loaded object.
+    pub(crate) fn new(ebpf: &mut Ebpf) -> Result<Self, Error> {
+        let control = take_map(ebpf, "CONTROL", Array::try_from)?;
+        let pids = take_map(ebpf, "PIDS", HashMap::try_from)?;
+        let counters = take_map(ebpf, "COUNTERS", PerCpuArray::try_from)?;
+        let shared = Shared {
+            control: Mutex::new(control),
+            pids: Mutex::new(pids),
+            counters,
+            stopping: AtomicBool::new(false),
+            undecodable: AtomicU64::new(0),
+            reader: AtomicWaker::new(),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// Captures nothing new from now on. What is already in the ring is still delivered, then
+    /// the stream of events ends. May be called more than once.
+    pub fn stop(&self) -> Result<(), Error> {
+        self.shared.stopping.store(true, Ordering::Release);
+        let stopped = self.set_control(Control {
+            stopped: 1,
+            reader_waits: 0,
+        });
+        self.shared.reader.wake();
+        stopped
+    }
+
+    /// What the kernel has counted so far. Takes some microseconds.
+    pub fn counters(&self) -> Result<KernelCounters, Error> {
+        KernelCounters::read(&self.shared.counters).map_err(|source| Error::Map {
+            map: "COUNTERS",
+            source,
+        })
+    }
+
+    /// Records of the ring that this version does not understand. Always 0 unless the object
+    /// was overridden.
+    pub fn undecodable_records(&self) -> u64 {
+        self.shared.undecodable.load(Ordering::Relaxed)
+    }
+
+    /// Lets a process through, with its threads; see [`crate::Processes::Set`].
+    pub fn add_pid(&self, pid: u32) -> Result<(), Error> {
+        lock(&self.shared.pids)
+            .insert(pid, 1, 0)
+            .map_err(|source| Error::Map { map: "PIDS", source })
+    }
+
+    /// No longer lets a process through. A process that is not in the set is no error.
+    pub fn remove_pid(&self, pid: u32) -> Result<(), Error> {
+        match lock(&self.shared.pids).remove(&pid) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(source) => Err(Error::Map { map: "PIDS", source }),
+        }
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.shared.stopping.load(Ordering::Acquire)
+    }
+
+    /// Asks the kernel to wake the reader with the next record. It forgets this by itself.
+    pub(crate) fn reader_waits(&self) -> Result<(), Error> {
+        self.set_control(Control {
+            stopped: 0,
+            reader_waits: 1,
+        })
+    }
+
+    /// Whom [`Self::stop`] wakes.
+    pub(crate) fn register_reader(&self, waker: &std::task::Waker) {
+        self.shared.reader.register(waker);
+    }
+
+    pub(crate) fn count_undecodable(&self) {
+        self.shared.undecodable.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn set_control(&self, control: Control) -> Result<(), Error> {
+        let mut map = lock(&self.shared.control);
+        // A reader that begins to wait must not undo a stop; both hold the lock.
+        let stopped = control.stopped | u32::from(self.is_stopping());
+        map.set(0, ControlValue(Control { stopped, ..control }), 0)
+            .map_err(|source| Error::Map {
+                map: "CONTROL",
+                source,
+            })
+    }
+}
+
+/// A map of the loaded object as `T`.
+pub(crate) fn take_map<T>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    convert: impl FnOnce(Map) -> Result<T, MapError>,
+) -> Result<T, Error> {
+    let map = ebpf
+        .take_map(name)
+        .ok_or(Error::ObjectIncomplete { what: "map", name })?;
+    convert(map).map_err(|source| Error::Map { map: name, source })
+}
+
+/// The maps stay usable after a panic elsewhere: they hold no invariant of ours.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

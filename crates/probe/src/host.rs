@@ -1,0 +1,154 @@
+//! Whether this host can run the programs. Each problem's message is one line with its fix.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// Where the kernel keeps its type information.
+pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
+/// First kernel with the ring buffer map.
+pub const OLDEST_KERNEL: (u32, u32) = (5, 8);
+
+const CAP_SYS_PTRACE: u32 = 19;
+const CAP_SYS_ADMIN: u32 = 21;
+
+/// Something that keeps a capture from running, or from seeing everything.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// Uprobes need a capability that this process does not have.
+    #[error("missing the capability CAP_SYS_ADMIN, which probes need; run as root (sudo ecapture …)")]
+    MissingSysAdmin,
+    /// Other users' processes cannot be looked into.
+    #[error(
+        "missing the capability CAP_SYS_PTRACE: libraries of other users' processes are not found; run as root (sudo ecapture …)"
+    )]
+    MissingSysPtrace,
+    /// The kernel lacks the ring buffer map.
+    #[error("kernel {observed} is too old; {}.{} or newer is needed", OLDEST_KERNEL.0, OLDEST_KERNEL.1)]
+    KernelTooOld {
+        /// `uname -r`.
+        observed: String,
+    },
+    /// The kernel has no type information.
+    #[error(
+        "cannot read {BTF_PATH}: {source}; use a kernel built with CONFIG_DEBUG_INFO_BTF=y (every current distribution's is), and mount sysfs"
+    )]
+    NoBtf {
+        /// From the system.
+        source: io::Error,
+    },
+    /// Lockdown keeps programs from reading kernel memory.
+    #[error(
+        "kernel lockdown is in the mode confidentiality, which forbids reading memory; boot with lockdown=integrity or less"
+    )]
+    Lockdown,
+    /// The kernel was built without uprobes.
+    #[error(
+        "this kernel has no uprobes (/sys/bus/event_source/devices/uprobe is absent); use one built with CONFIG_UPROBE_EVENTS=y and mount sysfs"
+    )]
+    NoUprobes,
+}
+
+/// The first problem that keeps a capture from running.
+pub fn check() -> Result<(), Problem> {
+    match problems()
+        .into_iter()
+        .find(|problem| !matches!(problem, Problem::MissingSysPtrace))
+    {
+        Some(problem) => Err(problem),
+        None => Ok(()),
+    }
+}
+
+/// All problems, the gravest first.
+pub fn problems() -> Vec<Problem> {
+    let capabilities = effective_capabilities();
+    let has = |capability: u32| capabilities >> capability & 1 == 1;
+    let release = release();
+    let mut problems = Vec::new();
+    if !has(CAP_SYS_ADMIN) {
+        problems.push(Problem::MissingSysAdmin);
+    }
+    if version(&release).is_some_and(|observed| observed < OLDEST_KERNEL) {
+        problems.push(Problem::KernelTooOld {
+            observed: release.trim().to_owned(),
+        });
+    }
+    if let Err(source) = fs::File::open(BTF_PATH) {
+        problems.push(Problem::NoBtf { source });
+    }
+    if !Path::new("/sys/bus/event_source/devices/uprobe").exists() {
+        problems.push(Problem::NoUprobes);
+    }
+    let lockdown = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
+    if lockdown.contains("[confidentiality]") {
+        problems.push(Problem::Lockdown);
+    }
+    if !has(CAP_SYS_PTRACE) {
+        problems.push(Problem::MissingSysPtrace);
+    }
+    problems
+}
+
+/// Whether the kernel has the helper `bpf_loop`.
+pub(crate) fn has_loop() -> bool {
+    version(&release()).is_some_and(|observed| observed >= (5, 17))
+}
+
+fn release() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default()
+}
+
+fn effective_capabilities() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    capability_line(&status).unwrap_or(0)
+}
+
+fn capability_line(status: &str) -> Option<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(value.trim(), 16).ok()
+}
+
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut parts = release.split(|character: char| !character.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_compare_by_number() {
+        assert_eq!(version("6.18.44-fc-v595\n"), Some((6, 18)));
+        assert_eq!(version("5.10.0-28-amd64"), Some((5, 10)));
+        assert!(version("5.4.0").unwrap() < OLDEST_KERNEL);
+        assert_eq!(version("next"), None);
+    }
+
+    #[test]
+    fn capabilities_are_hexadecimal() {
+        assert_eq!(
+            capability_line("Name:\tx\nCapEff:\t0000000000200000\n"),
+            Some(1 << 21)
+        );
+        assert_eq!(capability_line("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn every_message_is_one_line() {
+        let observed = "4.4".to_owned();
+        for problem in [
+            Problem::MissingSysAdmin,
+            Problem::MissingSysPtrace,
+            Problem::KernelTooOld { observed },
+            Problem::NoBtf {
+                source: io::Error::from(io::ErrorKind::NotFound),
+            },
+            Problem::Lockdown,
+            Problem::NoUprobes,
+        ] {
+            assert!(!problem.to_string().contains('\n'), "{problem}");
+        }
+    }
+}

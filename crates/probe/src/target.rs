@@ -1,0 +1,201 @@
+//! Which libraries and programs are worth attaching to.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::elf::Image;
+use crate::{Error, ld_cache, plan};
+
+const LD_CACHE: &str = "/etc/ld.so.cache";
+/// Where libraries are when there is no cache (musl).
+const USUAL_DIRECTORIES: [&str; 6] = [
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+    "/usr/lib64",
+    "/usr/lib",
+    "/usr/local/lib",
+    "/lib",
+];
+
+/// A library or program with TLS functions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Path that reaches it from here, through `/proc/PID/root` when it is in a container.
+    pub path: PathBuf,
+    /// Where it was found.
+    pub found: Found,
+}
+
+/// Where a target was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// It was named by the user.
+    Named,
+    /// In the dynamic loader's cache or a usual directory.
+    Installed,
+    /// In the memory of this process.
+    Process(u32),
+}
+
+/// Checks a library that the user named.
+pub fn named(path: &Path) -> Result<Target, Error> {
+    let names = plan::OPENSSL.map(|hook| hook.symbol);
+    if Image::read(path, &names)?.is_empty() {
+        return Err(Error::NoFunctions {
+            path: path.to_owned(),
+            expected: names.join(", "),
+        });
+    }
+    Ok(Target {
+        path: path.to_owned(),
+        found: Found::Named,
+    })
+}
+
+/// Every TLS library of this host, and every program with TLS functions of its own that runs
+/// now. Each file once, by device and inode. Processes that cannot be looked into are skipped.
+pub fn discover() -> Vec<Target> {
+    let mut seen = Seen::default();
+    for path in installed() {
+        seen.add(&path, Found::Installed);
+    }
+    for pid in processes() {
+        for path in mapped(pid) {
+            seen.add(&path, Found::Process(pid));
+        }
+    }
+    seen.targets
+}
+
+#[derive(Default)]
+struct Seen {
+    inodes: HashSet<(u64, u64)>,
+    targets: Vec<Target>,
+}
+
+impl Seen {
+    fn add(&mut self, path: &Path, found: Found) {
+        let Ok(metadata) = fs::metadata(path) else { return };
+        if !self.inodes.insert((metadata.dev(), metadata.ino())) {
+            return;
+        }
+        let path = fs::canonicalize(path)
+            .ok()
+            .filter(|_| matches!(found, Found::Installed))
+            .unwrap_or_else(|| path.to_owned());
+        let carries_data = plan::OPENSSL.iter().filter(|hook| hook.returns.is_some());
+        let names: Vec<_> = carries_data.map(|hook| hook.symbol).collect();
+        if Image::read(&path, &names).is_ok_and(|image| !image.is_empty()) {
+            self.targets.push(Target { path, found });
+        }
+    }
+}
+
+fn installed() -> Vec<PathBuf> {
+    let mut paths = ld_cache::libraries(&fs::read(LD_CACHE).unwrap_or_default(), "libssl.so");
+    for directory in USUAL_DIRECTORIES {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            if is_library_name(&entry.file_name().to_string_lossy()) {
+                paths.push(entry.path());
+            }
+        }
+    }
+    paths
+}
+
+/// `libssl.so.3` and the names that bundles give their copies, such as `libssl-1a2b.so.1.1`.
+fn is_library_name(name: &str) -> bool {
+    name.starts_with("libssl") && name.contains(".so")
+}
+
+fn processes() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+/// The program itself and the TLS libraries in the memory of a process.
+fn mapped(pid: u32) -> Vec<PathBuf> {
+    let mut paths = vec![PathBuf::from(format!("/proc/{pid}/exe"))];
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    for line in maps.lines() {
+        if let Some(path) = mapped_library(pid, line)
+            && paths.last() != Some(&path)
+        {
+            paths.push(path);
+        }
+    }
+    paths
+}
+
+/// The library that a line of `/proc/PID/maps` names. A deleted file is reached through its
+/// mapping.
+fn mapped_library(pid: u32, line: &str) -> Option<PathBuf> {
+    let mut fields = line.splitn(6, ' ');
+    let range = fields.next()?;
+    if !fields.next()?.contains('x') {
+        return None;
+    }
+    let path = fields.nth(3)?.trim_start();
+    let name = path.rsplit('/').next()?;
+    if !is_library_name(name) {
+        return None;
+    }
+    Some(PathBuf::from(if path.ends_with(" (deleted)") {
+        format!("/proc/{pid}/map_files/{range}")
+    } else {
+        format!("/proc/{pid}/root{path}")
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_executable_mappings_of_tls_libraries_count() {
+        let executable = "7f00-7f10 r-xp 0001f000 fe:00 1234    /usr/lib/libssl.so.3";
+        assert_eq!(
+            mapped_library(7, executable),
+            Some(PathBuf::from("/proc/7/root/usr/lib/libssl.so.3"))
+        );
+        let data = "7f00-7f10 rw-p 0001f000 fe:00 1234    /usr/lib/libssl.so.3";
+        assert_eq!(mapped_library(7, data), None);
+        let other = "7f00-7f10 r-xp 0001f000 fe:00 1234    /usr/lib/libz.so.1";
+        assert_eq!(mapped_library(7, other), None);
+        assert_eq!(mapped_library(7, "7f00-7f10 r-xp 00000000 00:00 0 "), None);
+    }
+
+    #[test]
+    fn a_deleted_library_is_reached_through_its_mapping() {
+        let line = "7f00-7f10 r-xp 0001f000 fe:00 1234    /opt/a b/libssl-9f.so.3 (deleted)";
+        assert_eq!(
+            mapped_library(7, line),
+            Some(PathBuf::from("/proc/7/map_files/7f00-7f10"))
+        );
+    }
+
+    #[test]
+    fn a_text_file_is_refused_in_one_line() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "not a library").unwrap();
+        let error = named(file.path()).unwrap_err();
+        assert!(matches!(error, Error::NotALibrary { .. }), "{error}");
+        assert!(!error.to_string().contains('\n'));
+    }
+
+    #[test]
+    fn a_missing_file_is_refused() {
+        let error = named(Path::new("/nowhere/libssl.so")).unwrap_err();
+        assert!(matches!(error, Error::Unreadable { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_library_without_tls_functions_is_refused() {
+        let error = named(Path::new("/proc/self/exe")).unwrap_err();
+        assert!(matches!(error, Error::NoFunctions { .. }), "{error}");
+    }
+}
