@@ -5,7 +5,7 @@
 //! nor a pipe waits for it.
 
 use std::fs;
-use std::io::{PipeWriter, pipe};
+use std::io::{PipeReader, PipeWriter, pipe};
 use std::os::fd::{AsRawFd, RawFd};
 
 use aya::Ebpf;
@@ -37,33 +37,35 @@ impl Drop for Programs {
 fn keep_links_elsewhere() -> Option<PipeWriter> {
     let (reader, writer) = pipe().ok()?;
     let others = descriptors_except_links(reader.as_raw_fd())?;
+    fork_holder(&reader, &others).then_some(writer)
+}
+
+/// Starts a process that closes `others`, waits until nobody can write to `reader` any more, and
+/// ends. Whether it was started.
+#[expect(
+    unsafe_code,
+    reason = "only a fork keeps descriptors open beyond this process"
+)]
+fn fork_holder(reader: &PipeReader, others: &[RawFd]) -> bool {
     let mut byte = 0u8;
     // SAFETY: between fork and _exit the children only make system calls on data that existed
     // before, which is allowed in a process with several threads.
-    #[expect(
-        unsafe_code,
-        reason = "only a fork keeps descriptors open beyond this process"
-    )]
     unsafe {
         let child = libc::fork();
-        if child < 0 {
-            return None;
-        }
         if child == 0 {
             // The grandchild belongs to init, which reaps it.
             if libc::fork() != 0 {
                 libc::_exit(0);
             }
             libc::setsid();
-            for &descriptor in &others {
+            for &descriptor in others {
                 libc::close(descriptor);
             }
             while libc::read(reader.as_raw_fd(), (&raw mut byte).cast(), 1) > 0 {}
             libc::_exit(0);
         }
-        libc::waitpid(child, std::ptr::null_mut(), 0);
+        child > 0 && libc::waitpid(child, std::ptr::null_mut(), 0) == child
     }
-    Some(writer)
 }
 
 fn descriptors_except_links(kept: RawFd) -> Option<Vec<RawFd>> {

@@ -69,14 +69,13 @@ impl Image {
         let segments = segments.collect();
         let mut functions = HashMap::new();
         let symbols = elf.dynamic_symbols().chain(elf.symbols());
-        for symbol in symbols.filter(|symbol| symbol.is_definition()) {
+        for symbol in symbols.filter(ObjectSymbol::is_definition) {
             let Ok(name) = symbol.name() else { continue };
             if symbol.kind() == SymbolKind::Text
                 && let Some(&name) = names.iter().find(|&&wanted| wanted == name)
             {
                 let function = Function {
                     address: symbol.address(),
-                    size: symbol.size(),
                 };
                 functions.entry(name).or_insert(function);
             }
@@ -85,7 +84,6 @@ impl Image {
         drop(cache);
         Ok(Self {
             path: path.to_owned(),
-            file,
             segments,
             functions,
         })
