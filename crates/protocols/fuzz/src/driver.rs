@@ -1,0 +1,167 @@
+//! Feeds a decoder as the first bytes of an input say.
+
+use bytes::Bytes;
+use ecapture_protocols::decoder::MethodClass;
+use ecapture_protocols::message::{Gap, GapReason};
+use ecapture_protocols::{Limits, Options, Output, PeerNotice, StreamDecoder, View};
+
+use super::checks::check_accounting;
+
+/// How many bytes at the start of an input steer.
+const SIZE: usize = 4;
+
+/// How an input is fed.
+#[derive(Clone, Copy)]
+pub(crate) struct Steering {
+    piece: u8,
+    flags: u8,
+    pub(crate) seed: u16,
+}
+
+impl Steering {
+    pub(crate) fn of(input: &[u8]) -> (Self, &[u8]) {
+        let (steering, bytes) = match input.split_first_chunk::<SIZE>() {
+            Some((&[piece, flags, high, low], bytes)) => ([piece, flags, high, low], bytes),
+            None => ([0; SIZE], input),
+        };
+        let [piece, flags, high, low] = steering;
+        (
+            Self {
+                piece,
+                flags,
+                seed: u16::from_be_bytes([high, low]),
+            },
+            bytes,
+        )
+    }
+
+    pub(crate) fn options(self) -> Options {
+        let view = match self.flags & 3 {
+            0 | 1 => View::Text,
+            2 => View::Structured { frames: false },
+            _ => View::Structured { frames: true },
+        };
+        Options {
+            limits: limits(),
+            view,
+        }
+    }
+
+    /// One of two variants of the target.
+    pub(crate) fn choice(self) -> bool {
+        self.flags & 4 != 0
+    }
+
+    /// Whether gaps, idle times and notices come in between.
+    fn disturbs(self) -> bool {
+        self.flags & 8 != 0
+    }
+
+    pub(crate) fn chance(self, one_in: u16) -> bool {
+        self.seed.is_multiple_of(one_in)
+    }
+
+    /// Size of the pieces: 0 is all at once.
+    pub(crate) fn piece(self, length: usize) -> usize {
+        match self.piece {
+            0 => length.max(1),
+            size => size.into(),
+        }
+    }
+
+    /// The next of a series of pseudo-random numbers.
+    fn step(&mut self) -> u16 {
+        self.seed = self.seed.wrapping_mul(25_173).wrapping_add(13_849);
+        self.seed >> 4
+    }
+}
+
+/// Small, so that short inputs reach them.
+pub(crate) fn limits() -> Limits {
+    Limits {
+        http1_head_bytes: 2048,
+        http1_header_fields: 32,
+        http1_chunk_line_bytes: 256,
+        body_bytes: 4096,
+        http2_frame_bytes: 4096,
+        http2_header_block_bytes: 4096,
+        http2_streams: 8,
+        hpack_table_bytes: 1024,
+        hpack_list_bytes: 8192,
+        websocket_message_bytes: 4096,
+        sse_event_bytes: 512,
+        grpc_message_bytes: 4096,
+        protobuf_fields: 64,
+        detect_bytes: 1024,
+        pending_requests: 16,
+        ..Limits::default()
+    }
+}
+
+/// What one direction may hold under [`limits`]: the sum of everything that a decoder may hold at
+/// once, generously. A leak passes it quickly, for inputs are much longer.
+fn memory_bound(limits: &Limits, longest_event: usize) -> usize {
+    let per_stream = limits.body_bytes * 2 + limits.hpack_list_bytes + limits.grpc_message_bytes * 2;
+    limits.detect_bytes
+        + limits.http1_head_bytes
+        + limits.http1_chunk_line_bytes
+        + limits.http2_frame_bytes
+        + limits.http2_header_block_bytes
+        + limits.websocket_message_bytes * 2
+        + limits.hpack_table_bytes * 2
+        + per_stream * (limits.http2_streams + 1)
+        + longest_event * 2
+}
+
+/// Feeds everything and checks memory and accounting.
+pub(crate) fn drive(mut decoder: Box<dyn StreamDecoder>, bytes: &[u8], mut steering: Steering) -> Output {
+    let piece = steering.piece(bytes.len());
+    let bound = memory_bound(&limits(), piece);
+    let mut output = Output::default();
+    let mut has_gap = false;
+    for (index, piece) in bytes.chunks(piece).enumerate() {
+        if steering.disturbs() {
+            has_gap |= disturb(&mut *decoder, &mut steering, &mut output);
+        }
+        decoder.feed(&Bytes::copy_from_slice(piece), index as u64, &mut output);
+        let held = decoder.buffered_bytes();
+        assert!(held <= bound, "{held} bytes held, at most {bound} allowed");
+        if decoder.awaits_notice() {
+            decoder.notice_overdue(&mut output);
+        }
+    }
+    decoder.close(&mut output);
+    check_accounting(&output, bytes.len() as u64, has_gap);
+    output
+}
+
+/// True when a gap was fed.
+fn disturb(decoder: &mut dyn StreamDecoder, steering: &mut Steering, output: &mut Output) -> bool {
+    let reason = GapReason::KernelLoss;
+    match steering.step() % 32 {
+        0 => {
+            let bytes = Some(u64::from(steering.step() % 300));
+            decoder.gap(Gap { bytes, reason }, 0, output);
+            return true;
+        }
+        1 => {
+            decoder.gap(Gap { bytes: None, reason }, 0, output);
+            return true;
+        }
+        2..=5 => decoder.idle(output),
+        6 => decoder.notice(&PeerNotice::NoRequests, output),
+        step @ 7..=9 => {
+            let method = [MethodClass::Head, MethodClass::Connect, MethodClass::Other][usize::from(step) - 7];
+            decoder.notice(
+                &PeerNotice::RequestHead {
+                    method,
+                    timestamp_ns: 0,
+                },
+                output,
+            );
+        }
+        10 => decoder.notice_overdue(output),
+        _ => {}
+    }
+    false
+}

@@ -1,0 +1,228 @@
+//! What must hold for any bytes, one function per fuzz target.
+//!
+//! The fuzz targets and the ordinary test `corpus_replay` call the same functions. Each input begins
+//! with four bytes that say how it is fed: the piece size, the view, and a seed for gaps,
+//! idle times and notices in between. The properties:
+//!
+//! * no panic, and so no overflow and no out-of-bounds index;
+//! * a decoder holds no more than its limits add up to;
+//! * every byte fed is in a message or counted as skipped, exactly where the protocol's messages say
+//!   how long they were on the wire, and no byte twice elsewhere;
+//! * every line of JSON is one JSON value and the text format takes every message.
+
+mod checks;
+mod driver;
+
+use bytes::Bytes;
+use checks::check_formats;
+use driver::{Steering, drive, limits};
+use ecapture_protocols::message::{Body, Http1Kind, Http1Message, Part};
+use ecapture_protocols::sse::SseDecoder;
+use ecapture_protocols::websocket::{self, WebSocketDecoder};
+use ecapture_protocols::{BodyBuilder, Content, Message, recording, stream_decoder};
+
+/// A fuzz target by name, for the replay of its corpus.
+pub type Target = fn(&[u8]);
+
+/// All targets.
+pub const TARGETS: [(&str, Target); 9] = [
+    ("content_coding", content_coding),
+    ("detection", detection),
+    ("hpack", hpack),
+    ("http1", http1),
+    ("http2", http2),
+    ("json_lines", json_lines),
+    ("recording", recording),
+    ("sse", sse),
+    ("websocket", websocket),
+];
+
+/// Any bytes as a new stream.
+pub fn detection(input: &[u8]) {
+    let (steering, bytes) = Steering::of(input);
+    let options = steering.options();
+    let output = drive(stream_decoder(options), bytes, steering);
+    check_formats(&output.messages);
+}
+
+/// A stream that begins as an HTTP/1 request or response.
+pub fn http1(input: &[u8]) {
+    let (steering, bytes) = Steering::of(input);
+    let start: &[u8] = if steering.choice() {
+        b"HTTP/1.1 200 OK\r\n"
+    } else {
+        b"POST / HTTP/1.1\r\n"
+    };
+    let output = drive(
+        stream_decoder(steering.options()),
+        &[start, bytes].concat(),
+        steering,
+    );
+    check_formats(&output.messages);
+}
+
+/// A stream that begins as HTTP/2: the client's preface or the server's SETTINGS.
+pub fn http2(input: &[u8]) {
+    let (steering, bytes) = Steering::of(input);
+    let output = drive(
+        stream_decoder(steering.options()),
+        &[http2_start(steering), bytes].concat(),
+        steering,
+    );
+    check_formats(&output.messages);
+}
+
+/// Field sections: bytes between `0xff 0xff` are the blocks of successive HEADERS frames.
+pub fn hpack(input: &[u8]) {
+    let (steering, bytes) = Steering::of(input);
+    let mut wire = http2_start(steering).to_vec();
+    for (index, block) in split_blocks(bytes).enumerate() {
+        let length = u32::try_from(block.len()).unwrap_or(0).to_be_bytes();
+        let stream = u32::try_from(index * 2 + 1).unwrap_or(1).to_be_bytes();
+        wire.extend_from_slice(&length[1..]);
+        wire.extend_from_slice(&[1, 5]);
+        wire.extend_from_slice(&stream);
+        wire.extend_from_slice(block);
+    }
+    let output = drive(stream_decoder(steering.options()), &wire, steering);
+    check_formats(&output.messages);
+}
+
+/// WebSocket frames, from the start or attached in the middle.
+pub fn websocket(input: &[u8]) {
+    let (steering, bytes) = Steering::of(input);
+    for client in [false, true] {
+        websocket::detect(bytes, client);
+    }
+    let options = steering.options();
+    let decoder = if steering.choice() {
+        WebSocketDecoder::new(options)
+    } else {
+        WebSocketDecoder::attached(options)
+    };
+    let output = drive(Box::new(decoder), bytes, steering);
+    check_formats(&output.messages);
+}
+
+/// A body with a content coding: the first byte chooses it.
+pub fn content_coding(input: &[u8]) {
+    const CODINGS: [&[u8]; 8] = [
+        b"gzip",
+        b"deflate",
+        b"br",
+        b"zstd",
+        b"gzip, br",
+        b"x-gzip,deflate",
+        b"identity",
+        b"br, zstd, gzip, br, br",
+    ];
+    let (steering, bytes) = Steering::of(input);
+    let Some((&choice, bytes)) = bytes.split_first() else {
+        return;
+    };
+    let coding = CODINGS[usize::from(choice) % CODINGS.len()];
+    let limits = limits();
+    let mut body = BodyBuilder::new(Some(coding), None, None, &limits);
+    for piece in bytes.chunks(steering.piece(bytes.len())) {
+        body.push(&Bytes::copy_from_slice(piece));
+        assert!(body.len() <= limits.body_bytes, "{} held", body.len());
+    }
+    assert_eq!(body.wire_len(), bytes.len() as u64, "wire bytes are all counted");
+    let body = body.finish(true);
+    assert!(body.data.len() <= limits.body_bytes);
+    assert_eq!(body.wire_len, bytes.len() as u64);
+    assert!(
+        body.len >= body.data.len() as u64,
+        "{} < {}",
+        body.len,
+        body.data.len()
+    );
+}
+
+/// An event stream: any two ways to cut it give the same events.
+pub fn sse(input: &[u8]) {
+    let (steering, bytes) = Steering::of(input);
+    let limits = limits();
+    let mut whole = Vec::new();
+    SseDecoder::new(&limits).push(bytes, &mut whole);
+    let mut pieces = Vec::new();
+    let mut decoder = SseDecoder::new(&limits);
+    for piece in bytes.chunks(steering.piece(bytes.len())) {
+        decoder.push(piece, &mut pieces);
+        assert!(decoder.buffered_bytes() <= 2 * limits.sse_event_bytes + 4);
+    }
+    assert_eq!(whole, pieces, "the same events in any pieces");
+    let message = |event| Message {
+        first_ns: 0,
+        last_ns: 0,
+        content: Content::ServerSentEvent(Box::new(event)),
+    };
+    check_formats(&whole.into_iter().map(message).collect::<Vec<_>>());
+}
+
+/// JSON Lines of HTTP/1 heads and trailers made of any bytes.
+pub fn json_lines(input: &[u8]) {
+    let (steering, bytes) = Steering::of(input);
+    let mut parts = split_blocks(bytes).map(Bytes::copy_from_slice);
+    let mut next = || parts.next().unwrap_or_default();
+    let message = Http1Message {
+        kind: if steering.choice() {
+            Http1Kind::Request
+        } else {
+            Http1Kind::Response { status: 200 }
+        },
+        head: next(),
+        trailers: next(),
+        body: Body {
+            data: next(),
+            complete: steering.chance(2),
+            ..Body::default()
+        },
+        anomalies: Vec::new(),
+        part: Part::Whole,
+    };
+    check_formats(&[Message {
+        first_ns: steering.seed.into(),
+        last_ns: u64::MAX,
+        content: Content::Http1(Box::new(message)),
+    }]);
+}
+
+/// Lines of recordings, our own and the original's; what can be read can be written and read again.
+pub fn recording(input: &[u8]) {
+    let (_, line) = Steering::of(input);
+    let _ = recording::line::Header::parse(line);
+    if let Ok(original) = recording::original::OriginalLine::parse(line) {
+        original.payload_file();
+        let _ = original.event(Bytes::from_static(b"payload"), original.delay_ns());
+    }
+    if let Ok(event) = recording::line::parse(line) {
+        let mut written = Vec::new();
+        recording::line::write(&event, &mut written);
+        assert_eq!(
+            recording::line::parse(&written).ok(),
+            Some(event),
+            "written and read again"
+        );
+    }
+}
+
+fn http2_start(steering: Steering) -> &'static [u8] {
+    if steering.choice() {
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"
+    } else {
+        b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64\0\0\0\x04\x01\0\0\0\0"
+    }
+}
+
+fn split_blocks(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(bytes);
+    std::iter::from_fn(move || {
+        let bytes = rest.take()?;
+        let Some(end) = bytes.windows(2).position(|pair| pair == [0xff, 0xff]) else {
+            return Some(bytes);
+        };
+        rest = Some(&bytes[end + 2..]);
+        Some(&bytes[..end])
+    })
+}
