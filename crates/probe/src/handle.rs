@@ -1,5 +1,6 @@
 //! Control of a running capture, from anywhere.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -89,7 +90,8 @@ impl CaptureHandle {
     /// No longer lets a process through. A process that is not in the set is no error.
     pub fn remove_pid(&self, pid: u32) -> Result<(), Error> {
         match lock(&self.shared.pids).remove(&pid) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Ok(()) => Ok(()),
+            Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(source) => Err(Error::Map { map: "PIDS", source }),
         }
     }

@@ -81,16 +81,20 @@ impl Seen {
         if !self.inodes.insert((metadata.dev(), metadata.ino())) {
             return;
         }
-        let path = fs::canonicalize(path)
-            .ok()
-            .filter(|_| matches!(found, Found::Installed))
-            .unwrap_or_else(|| path.to_owned());
+        let path = plain_path(path, &metadata).unwrap_or_else(|| path.to_owned());
         let carries_data = plan::OPENSSL.iter().filter(|hook| hook.returns.is_some());
         let names: Vec<_> = carries_data.map(|hook| hook.symbol).collect();
         if Image::read(&path, &names).is_ok_and(|image| !image.is_empty()) {
             self.targets.push(Target { path, found });
         }
     }
+}
+
+/// The path without links and without a detour through `/proc`, when it reaches the same file.
+fn plain_path(path: &Path, metadata: &fs::Metadata) -> Option<PathBuf> {
+    let plain = fs::canonicalize(path).ok()?;
+    let reached = fs::metadata(&plain).ok()?;
+    (reached.dev() == metadata.dev() && reached.ino() == metadata.ino()).then_some(plain)
 }
 
 fn installed() -> Vec<PathBuf> {

@@ -1,0 +1,64 @@
+//! Addresses where they are not plain IPv4 of the calling thread's own socket.
+
+use ecapture_probe::Processes;
+use ecapture_protocols::Direction::{Read, Write};
+use ecapture_protocols::{AddressSource, Side};
+
+use crate::support::{capture, config, curl, output, peers, python};
+
+#[test]
+fn ipv6() {
+    let Some(peers) = peers(&["curl", "python3", "openssl"]) else {
+        return;
+    };
+    let mut server = peers.server("https_server.py", &["::1"]);
+    let (pid, port) = (server.pid(), server.line());
+    let url = format!("https://[::1]:{port}/");
+    let captured = capture(&config(Processes::All), move |_| output(&mut curl(&[&url])));
+    let event = captured.data(pid, Read)[0];
+    let tuple = event.socket.unwrap().tuple;
+    assert_eq!(tuple.destination.to_string(), format!("[::1]:{port}"));
+    assert_eq!(tuple.source.ip().to_string(), "::1");
+}
+
+#[test]
+fn ipv4_inside_an_ipv6_socket() {
+    let Some(peers) = peers(&["curl", "python3", "openssl"]) else {
+        return;
+    };
+    let mut server = peers.server("https_server.py", &["::"]);
+    let (pid, port) = (server.pid(), server.line());
+    let url = format!("https://127.0.0.1:{port}/");
+    let captured = capture(&config(Processes::All), move |_| output(&mut curl(&[&url])));
+    let tuple = captured.data(pid, Write)[0].socket.unwrap().tuple;
+    assert_eq!(tuple.destination.to_string(), format!("127.0.0.1:{port}"));
+}
+
+/// Sixteen connections of one thread, whose calls use memory BIOs, in turn.
+#[test]
+fn memory_bios_of_many_connections() {
+    let Some(peers) = peers(&["python3", "openssl"]) else {
+        return;
+    };
+    let mut server = peers.server("asyncio_server.py", &[]);
+    let (pid, port) = (server.pid(), server.line());
+    let captured = capture(&config(Processes::All), {
+        let port = port.clone();
+        move |_| output(python("line_client.py").args([&port, "16", "20"]))
+    });
+    captured.assert_nothing_lost();
+    let received = captured.data(pid, Read);
+    assert_eq!(received.len(), 16 * 20);
+    for event in &received {
+        // Each line begins with the port that it was sent from.
+        let line = std::str::from_utf8(&event.payload).unwrap();
+        let socket = event.socket.unwrap();
+        assert_eq!(
+            line.split(' ').next().unwrap(),
+            socket.tuple.source.port().to_string()
+        );
+        assert_eq!(socket.tuple.destination.to_string(), format!("127.0.0.1:{port}"));
+        assert_eq!(socket.local, Some(Side::Destination));
+        assert_eq!(socket.address_source, AddressSource::Heuristic);
+    }
+}

@@ -1,0 +1,9 @@
+//! Captures real programs. Needs root, a kernel with BTF, and the peers that each test names; a
+//! test that cannot run says `SKIPPED` and why, and fails when `ECAPTURE_REQUIRE_PRIVILEGED=1`.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod bulk;
+mod filters;
+mod identity;
+mod requests;
+mod support;

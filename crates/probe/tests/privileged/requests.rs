@@ -1,0 +1,228 @@
+//! The bytes of real requests and answers, on both sides.
+
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use ecapture_probe::Processes;
+use ecapture_protocols::Direction::{Read, Write as Sent};
+use ecapture_protocols::{AddressSource, CapturedEvent, Close, DataEvent, Side};
+
+use crate::support::{Peer, capture, config, curl, output, peers, python};
+
+fn request(path: &str, port: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n")
+}
+
+/// Every event names the socket it went over: `source` connected to `destination`.
+fn assert_socket(events: &[&DataEvent], side: Side, port: &str) {
+    assert!(!events.is_empty());
+    for event in events {
+        let socket = event.socket.unwrap();
+        assert_eq!(socket.local, Some(side));
+        assert_eq!(socket.address_source, AddressSource::Exact);
+        assert_eq!(socket.tuple.destination.to_string(), format!("127.0.0.1:{port}"));
+        assert_eq!(socket.tuple.source.ip().to_string(), "127.0.0.1");
+        assert!(event.fd.is_some_and(|fd| fd > 2));
+        assert_eq!(event.tls_version.unwrap().to_string(), "TLS1_3_VERSION");
+        assert_eq!(event.process.uid, Some(0));
+    }
+}
+
+#[test]
+fn curl_and_python() {
+    let Some(peers) = peers(&["curl", "python3", "openssl"]) else {
+        return;
+    };
+    let mut server = peers.server("https_server.py", &["127.0.0.1"]);
+    let (pid, port) = (server.pid(), server.line());
+    let url = format!("https://127.0.0.1:{port}/some/path?x=1");
+    let captured = capture(&config(Processes::All), move |_| {
+        let mut client = Peer::start(curl(&["-A", "test", &url]));
+        (client.pid(), client.rest())
+    });
+    captured.assert_nothing_lost();
+    let (client, body) = &captured.result;
+    assert_eq!(body, "hello from the server\n");
+    let expected = request("/some/path?x=1", &port);
+    assert_eq!(captured.text(*client, Sent), expected);
+    assert_eq!(captured.text(pid, Read), expected);
+    let answer = captured.text(pid, Sent);
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with(body),
+        "{answer}"
+    );
+    assert_eq!(captured.text(*client, Read), answer);
+
+    let (sent, received) = (captured.data(*client, Sent), captured.data(pid, Read));
+    assert_socket(&sent, Side::Source, &port);
+    assert_socket(&captured.data(*client, Read), Side::Source, &port);
+    assert_socket(&received, Side::Destination, &port);
+    assert_socket(&captured.data(pid, Sent), Side::Destination, &port);
+    assert_eq!(sent[0].process.comm.to_string(), "curl");
+    assert_eq!(received[0].process.comm.to_string(), "python3");
+    assert_eq!(sent[0].socket.unwrap().tuple, received[0].socket.unwrap().tuple);
+    assert_ne!(sent[0].socket.unwrap().sock, received[0].socket.unwrap().sock);
+
+    let closed = |wanted: Close| {
+        captured
+            .events
+            .iter()
+            .any(|event| matches!(event, CapturedEvent::Close { close, .. } if *close == wanted))
+    };
+    assert!(closed(Close::Socket {
+        sock: sent[0].socket.unwrap().sock
+    }));
+    assert!(closed(Close::Session {
+        pid: *client,
+        session: sent[0].session.unwrap()
+    }));
+    assert!(closed(Close::Process { pid: *client }));
+    assert!(!closed(Close::Process { pid }));
+}
+
+#[test]
+fn curl_and_nginx() {
+    let Some(peers) = peers(&["curl", "nginx", "openssl"]) else {
+        return;
+    };
+    let directory = peers.directory().display().to_string();
+    fs::write(peers.directory().join("index.html"), "from nginx\n").unwrap();
+    // nginx cannot be asked for a free port; this one is not ephemeral.
+    let port = "18443";
+    let configuration = format!(
+        "daemon off; master_process off; pid {directory}/pid; error_log stderr error;
+         events {{}}
+         http {{ access_log off; server {{ listen 127.0.0.1:{port} ssl; root {directory}; ssl_protocols TLSv1.3;
+           ssl_certificate {}; ssl_certificate_key {}; }} }}",
+        peers.certificate().display(),
+        peers.key().display(),
+    );
+    fs::write(peers.directory().join("nginx.conf"), configuration).unwrap();
+    let mut command = Command::new("nginx");
+    command.arg("-c").arg(peers.directory().join("nginx.conf"));
+    let mut server = Peer::start(command);
+    server.wait_for(port.parse().unwrap());
+    let url = format!("https://127.0.0.1:{port}/");
+    let captured = capture(&config(Processes::All), move |_| {
+        output(&mut curl(&["-A", "test", &url, &url]))
+    });
+    captured.assert_nothing_lost();
+    assert_eq!(captured.result, "from nginx\nfrom nginx\n");
+    assert_eq!(captured.text(server.pid(), Read), request("/", port).repeat(2));
+    let answer = captured.text(server.pid(), Sent);
+    assert_eq!(answer.matches("\r\n\r\nfrom nginx\n").count(), 2, "{answer}");
+    assert_socket(&captured.data(server.pid(), Sent), Side::Destination, port);
+    let offsets: Vec<_> = captured
+        .data(server.pid(), Read)
+        .iter()
+        .map(|data| data.stream_offset)
+        .collect();
+    assert_eq!(offsets, [Some(0), Some(request("/", port).len() as u64)]);
+}
+
+#[test]
+fn openssl_client_and_server() {
+    let Some(peers) = peers(&["openssl", "python3"]) else {
+        return;
+    };
+    let mut server = peers.server("asyncio_server.py", &[]);
+    let port = server.line();
+    let captured = capture(&config(Processes::All), move |_| {
+        let mut command = Command::new("openssl");
+        command.args(["s_client", "-quiet", "-connect", &format!("127.0.0.1:{port}")]);
+        command.stderr(Stdio::null());
+        let mut client = Peer::start(command);
+        client
+            .child()
+            .stdin
+            .as_mut()
+            .unwrap()
+            .write_all(b"over s_client\n")
+            .unwrap();
+        (client.pid(), client.line())
+    });
+    let (client, echo) = &captured.result;
+    assert_eq!(echo, "echo over s_client");
+    assert_eq!(captured.text(*client, Sent), "over s_client\n");
+    assert_eq!(captured.text(*client, Read), "echo over s_client\n");
+    assert_eq!(captured.text(server.pid(), Read), "over s_client\n");
+    assert_eq!(
+        captured.data(*client, Sent)[0].process.comm.to_string(),
+        "openssl"
+    );
+}
+
+#[test]
+fn tls_inside_tls() {
+    let Some(peers) = peers(&["curl", "python3", "openssl"]) else {
+        return;
+    };
+    let mut server = peers.server("https_server.py", &["127.0.0.1"]);
+    let mut proxy = peers.server("https_proxy.py", &[]);
+    let (port, proxy_port) = (server.line(), proxy.line());
+    let mut command = Command::new("curl");
+    command.args(["-sSk", "--proxy-insecure", "-A", "test"]);
+    command.args(["--proxy", &format!("https://127.0.0.1:{proxy_port}")]);
+    command.arg(format!("https://127.0.0.1:{port}/inner"));
+    let captured = capture(&config(Processes::All), move |_| {
+        let mut client = Peer::start(command);
+        (client.pid(), client.rest())
+    });
+    captured.assert_nothing_lost();
+    let (client, body) = &captured.result;
+    assert_eq!(body, "hello from the server\n");
+    let sent = captured.data(*client, Sent);
+    let inner = sent
+        .iter()
+        .find(|data| data.payload.starts_with(b"GET /inner"))
+        .unwrap();
+    let outer = sent
+        .iter()
+        .find(|data| data.payload.starts_with(b"CONNECT "))
+        .unwrap();
+    assert_ne!(inner.session, outer.session);
+    assert_eq!(inner.socket.unwrap().sock, outer.socket.unwrap().sock);
+    // The inner request is sent once in the clear and once more as the outer session's payload.
+    let of_inner = sent.iter().filter(|data| data.session == inner.session).count();
+    assert_eq!(of_inner, 1);
+    assert_eq!(captured.text(server.pid(), Read), request("/inner", &port));
+}
+
+#[test]
+fn a_stop_keeps_what_was_captured() {
+    let Some(peers) = peers(&["curl", "python3", "openssl"]) else {
+        return;
+    };
+    let mut server = peers.server("bulk_server.py", &["1"]);
+    let port = server.line();
+    let captured = capture(&config(Processes::All), move |handle| {
+        let mut client = Peer::start({
+            let mut command = python("bulk_client.py");
+            command.args([&port, "1", "50000000", "10000"]);
+            command
+        });
+        while handle.counters().unwrap().data_bytes < 1_000_000 {
+            std::thread::yield_now();
+        }
+        handle.stop().unwrap();
+        let at_stop = handle.counters().unwrap();
+        let _done = client.rest();
+        at_stop
+    });
+    let after = captured.counters;
+    // Calls that were past the check when the stop came may still deliver one record each.
+    assert!(
+        after.data_records - captured.result.data_records <= 16,
+        "{after:?}"
+    );
+    let bytes: usize = captured
+        .events
+        .iter()
+        .map(|event| match event {
+            CapturedEvent::Data(data) => data.payload.len(),
+            CapturedEvent::Close { .. } => 0,
+        })
+        .sum();
+    assert_eq!(bytes as u64, after.data_bytes);
+}
