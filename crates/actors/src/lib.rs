@@ -1,1 +1,53 @@
-//! Placeholder.
+//! The actor pipeline: captured events in, formatted records out.
+//!
+//! ```text
+//! source ─▶ RingReader ─▶ Processor ─▶ one Worker per stream ─▶ Sink ─▶ writer
+//! ```
+//!
+//! | actor | receives | sends | lost on restart |
+//! |---|---|---|---|
+//! | `RingReader` | batches of the source stream | numbered event batches | ends the run |
+//! | `Processor` | event batches, reports and exit notices of Workers | batches per Worker, retirements | ends the run |
+//! | `Worker` | events of one direction of one connection | record batches, reports | decoder state, named in the output |
+//! | `Sink` | record batches | nothing; writes | ends the run |
+//!
+//! The rules that keep it honest: every mailbox that takes data is fed through one retained
+//! sender with `try_send`, so its bound holds; whoever is refused keeps what it has and waits,
+//! back to the source, which is only read while less than the limit is in flight
+//! ([`PipelineLimits`]); `do_send` carries only control messages, of which each actor has a
+//! bounded number outstanding. Children hold weak ports to their parent. A failed Worker is
+//! replaced by a new value with a new decoder; everything it had not decoded is either handed
+//! to its successor or counted in the [`Ledger`].
+#![forbid(unsafe_code)]
+
+#[cfg(not(panic = "unwind"))]
+compile_error!("a failed Worker is replaced after its panic has unwound: build with panic = \"unwind\"");
+
+mod clock;
+mod conductor;
+pub mod inject;
+mod ledger;
+mod limits;
+mod messages;
+mod pipeline;
+mod processor;
+mod registry;
+mod ring_reader;
+mod sink;
+mod summary;
+mod supervision;
+mod worker;
+
+use std::sync::Arc;
+
+use ecapture_protocols::{Identity, StreamDecoder};
+
+pub use clock::Clock;
+pub use ledger::{KernelCounterSource, Ledger, Loss, LossRow, Stage, Tally};
+pub use limits::{PipelineLimits, Timings};
+pub use pipeline::{PipelineConfig, PipelineHandle, Placement, spawn, spawn_with};
+pub use sink::{SinkPolicy, SinkWriter};
+pub use summary::{Outcome, PipelineError, Statistics, Summary};
+
+/// Makes the decoder of a new stream, or of a stream whose Worker failed.
+pub type DecoderFactory = Arc<dyn Fn(&Identity) -> Box<dyn StreamDecoder> + Send + Sync>;

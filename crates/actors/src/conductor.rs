@@ -1,0 +1,220 @@
+//! Outside of the actors: stops the run, notices failures and stuck Arbiters, and publishes the
+//! summary.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::WeakRecipient;
+use actix::prelude::*;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::Timings;
+use crate::ledger::{KernelCounterSource, Ledger, Loss, Tally};
+use crate::messages::{Incident, SourceEnded, StopReading};
+use crate::summary::{Outcome, PipelineError, Statistics, Summary};
+
+/// An Arbiter and whose it is.
+pub(crate) struct NamedArbiter {
+    pub(crate) name: &'static str,
+    pub(crate) arbiter: Arbiter,
+}
+
+/// See the module's documentation.
+pub(crate) struct Conductor {
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) kernel_counters: Option<Arc<dyn KernelCounterSource>>,
+    pub(crate) timings: Timings,
+    pub(crate) stop_reading: WeakRecipient<StopReading>,
+    /// Also what keeps the Processor going when the reader has ended.
+    pub(crate) source_ended: Recipient<SourceEnded>,
+    pub(crate) stop: Arc<Notify>,
+    pub(crate) incidents: mpsc::UnboundedReceiver<Incident>,
+    pub(crate) arbiters: Vec<NamedArbiter>,
+    pub(crate) summary: watch::Sender<Option<Summary>>,
+}
+
+/// The course of a run, as far as it is known.
+struct Course {
+    outcome: Outcome,
+    /// `RingReader`, Processor and Sink.
+    actors_left: usize,
+    deadline: Option<Instant>,
+}
+
+impl Course {
+    /// The first failure decides; a closed output is only an end while nothing has failed.
+    fn fail(&mut self, error: PipelineError) {
+        if !matches!(self.outcome, Outcome::Failed(_)) {
+            tracing::error!(%error, "the run fails");
+            self.outcome = Outcome::Failed(error);
+        }
+    }
+}
+
+impl Conductor {
+    /// Follows the run to its end.
+    pub(crate) async fn run(mut self) {
+        let mut course = Course {
+            outcome: Outcome::Complete,
+            actors_left: 3,
+            deadline: None,
+        };
+        let mut watchdog = Watchdog::new(&self.arbiters, self.timings.watchdog_interval);
+        let stop = Arc::clone(&self.stop);
+        while course.actors_left > 0 {
+            let deadline = course.deadline;
+            tokio::select! {
+                Some(incident) = self.incidents.recv() => self.meet(incident, &mut course),
+                () = stop.notified() => self.begin_stop(&mut course),
+                () = until(deadline) => {
+                    course.fail(PipelineError::DrainDeadline { deadline: self.timings.drain_deadline });
+                    break;
+                }
+                error = watchdog.wait() => {
+                    course.fail(error);
+                    break;
+                }
+            }
+        }
+        self.end(course);
+    }
+
+    fn meet(&mut self, incident: Incident, course: &mut Course) {
+        match incident {
+            Incident::Exited { actor, panicked } => {
+                course.actors_left -= 1;
+                if panicked {
+                    course.fail(PipelineError::ActorFailed { actor });
+                    self.begin_stop(course);
+                }
+                if actor == "RingReader" {
+                    self.end_source(course);
+                }
+            }
+            Incident::RestartLimit { failures } => {
+                let window = self.timings.failure_window;
+                course.fail(PipelineError::RestartLimit { failures, window });
+                self.begin_stop(course);
+            }
+            Incident::SinkClosed => {
+                if matches!(course.outcome, Outcome::Complete) {
+                    course.outcome = Outcome::SinkClosed;
+                }
+                self.begin_stop(course);
+            }
+            Incident::SinkFailed(error) => {
+                course.fail(PipelineError::Sink {
+                    source: Arc::new(error),
+                });
+                self.begin_stop(course);
+            }
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "one message per stop")]
+    fn begin_stop(&self, course: &mut Course) {
+        course
+            .deadline
+            .get_or_insert_with(|| Instant::now() + self.timings.drain_deadline);
+        if let Some(reader) = self.stop_reading.upgrade() {
+            reader.do_send(StopReading);
+        }
+    }
+
+    /// The reader is gone. It has told the Processor unless it failed; telling twice is harmless.
+    #[expect(clippy::disallowed_methods, reason = "one message per run")]
+    fn end_source(&self, course: &mut Course) {
+        self.source_ended.do_send(SourceEnded);
+        if matches!(course.outcome, Outcome::Failed(_)) {
+            course
+                .deadline
+                .get_or_insert_with(|| Instant::now() + self.timings.drain_deadline);
+        }
+    }
+
+    /// Counts what did not make it, ends the Arbiters, publishes the summary. A thread that is
+    /// blocked in a write is left behind; it ends with the process.
+    fn end(self, course: Course) {
+        if let Outcome::Failed(error) = &course.outcome {
+            let late = matches!(error, PipelineError::DrainDeadline { .. });
+            let loss = if late {
+                Loss::ShutdownDeadline
+            } else {
+                Loss::Unfinished
+            };
+            let Tally { events, bytes } = self.ledger.in_flight();
+            self.ledger.lose(loss, events, bytes);
+            let Tally { events, bytes } = self.ledger.unwritten();
+            self.ledger.lose_output(Loss::SinkDeadline, events, bytes);
+        }
+        let statistics = Statistics::of(&self.ledger, self.kernel_counters.as_deref());
+        for named in &self.arbiters {
+            named.arbiter.stop();
+        }
+        self.summary.send_replace(Some(Summary {
+            outcome: course.outcome,
+            statistics,
+        }));
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Asks every Arbiter in turn to run something, and expects it to happen.
+struct Watchdog {
+    arbiters: Vec<(&'static str, actix_rt::ArbiterHandle)>,
+    interval: tokio::time::Interval,
+    patience: Duration,
+}
+
+impl Watchdog {
+    /// Rounds without an answer after which an Arbiter counts as stuck.
+    const MISSES: u32 = 2;
+
+    fn new(arbiters: &[NamedArbiter], interval: Duration) -> Self {
+        // A writer may block as long as its reader wants; the rest of the pipeline then waits
+        // for the Sink without being blocked itself.
+        let watched = arbiters.iter().filter(|named| named.name != "Sink");
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            arbiters: watched
+                .map(|named| (named.name, named.arbiter.handle()))
+                .collect(),
+            interval: ticks,
+            patience: interval,
+        }
+    }
+
+    /// Returns when an Arbiter is stuck.
+    async fn wait(&mut self) -> PipelineError {
+        if self.arbiters.is_empty() {
+            std::future::pending::<()>().await;
+        }
+        loop {
+            self.interval.tick().await;
+            for (arbiter, handle) in &self.arbiters {
+                let silence = self.patience * Self::MISSES;
+                if !answers(handle, silence).await {
+                    return PipelineError::Stuck { arbiter, silence };
+                }
+            }
+        }
+    }
+}
+
+/// True when the Arbiter runs something within `patience`, or has ended in order.
+async fn answers(arbiter: &actix_rt::ArbiterHandle, patience: Duration) -> bool {
+    let (answer, answered) = oneshot::channel();
+    let asked = arbiter.spawn_fn(move || {
+        // The watchdog may have been cancelled meanwhile.
+        let _ = answer.send(());
+    });
+    !asked || tokio::time::timeout(patience, answered).await.is_ok()
+}

@@ -1,0 +1,464 @@
+//! The ledger: what was seen, what became of it, and every loss by name.
+//!
+//! Two equations hold whenever nothing is in flight, and each side is counted where it happens:
+//!
+//! ```text
+//! captured:   seen     = delivered + Σ losses before and in the decoders   (events and bytes)
+//! formatted:  produced = written   + Σ losses at the Sink                  (messages and bytes)
+//! ```
+//!
+//! *Seen* is what the `RingReader` (or an adapter before it) took from the source. *Delivered*
+//! is what a decoder took without failing, minus the bytes it reported as skipped and the bytes
+//! it held when it failed. Losses before the source, in the kernel, are listed with their own
+//! counters and are on neither side.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+
+use ecapture_protocols::decoder::SkipReason;
+use tokio::sync::Notify;
+
+use crate::limits::PipelineLimits;
+
+/// Where something was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// Before the event reached user space.
+    Kernel,
+    /// Between the source and the Processor.
+    Reader,
+    /// Between the Processor and a decoder.
+    Processor,
+    /// In a Worker that failed.
+    Worker,
+    /// In a decoder, by one of its limits.
+    Decoder,
+    /// Between formatting and the output's target.
+    Sink,
+}
+
+impl Stage {
+    /// The stage's name in the ledger.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Reader => "reader",
+            Self::Processor => "processor",
+            Self::Worker => "worker",
+            Self::Decoder => "decoder",
+            Self::Sink => "sink",
+        }
+    }
+}
+
+/// The named losses of user space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Loss {
+    /// An event that could not be decoded from its record.
+    DecodeError,
+    /// An event that a filter of the caller did not want.
+    Filtered,
+    /// An event dropped on purpose by fault injection.
+    Injected,
+    /// Events for a Worker that kept refusing them.
+    WorkerFull,
+    /// Events in flight when the run ended before they were decoded.
+    Unfinished,
+    /// Events in flight when the drain's deadline passed.
+    ShutdownDeadline,
+    /// The event during which a decoder or formatter failed.
+    WorkerFailed,
+    /// What a failed Worker had queued or held.
+    WorkerRestart,
+    /// Body bytes beyond the limit.
+    BodyLimit,
+    /// What a decoder still held beyond the limit per connection.
+    BufferLimit,
+    /// Header bytes beyond the limit.
+    HeaderLimit,
+    /// Bytes passed over on the way to the next message.
+    Resync,
+    /// Output for a target that had gone away.
+    SinkClosed,
+    /// Output that could not be written.
+    SinkError,
+    /// Output beyond what the Sink may keep while its target fails.
+    SinkFull,
+    /// Output not yet written when the drain's deadline passed.
+    SinkDeadline,
+}
+
+impl Loss {
+    /// All of them, in the order of [`Loss::index`].
+    pub const ALL: [Self; 16] = [
+        Self::DecodeError,
+        Self::Filtered,
+        Self::Injected,
+        Self::WorkerFull,
+        Self::Unfinished,
+        Self::ShutdownDeadline,
+        Self::WorkerFailed,
+        Self::WorkerRestart,
+        Self::BodyLimit,
+        Self::BufferLimit,
+        Self::HeaderLimit,
+        Self::Resync,
+        Self::SinkClosed,
+        Self::SinkError,
+        Self::SinkFull,
+        Self::SinkDeadline,
+    ];
+
+    const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// Where it happens.
+    pub const fn stage(self) -> Stage {
+        match self {
+            Self::DecodeError | Self::Filtered | Self::Injected => Stage::Reader,
+            Self::WorkerFull | Self::Unfinished | Self::ShutdownDeadline => Stage::Processor,
+            Self::WorkerFailed | Self::WorkerRestart => Stage::Worker,
+            Self::BodyLimit | Self::BufferLimit | Self::HeaderLimit | Self::Resync => Stage::Decoder,
+            Self::SinkClosed | Self::SinkError | Self::SinkFull | Self::SinkDeadline => Stage::Sink,
+        }
+    }
+
+    /// Its name in the ledger.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DecodeError => "decode_error",
+            Self::Filtered => "filtered",
+            Self::Injected => "injected",
+            Self::WorkerFull => "worker_full",
+            Self::Unfinished => "unfinished",
+            Self::ShutdownDeadline => "shutdown_deadline",
+            Self::WorkerFailed => "worker_failed",
+            Self::WorkerRestart => "worker_restart",
+            Self::BodyLimit => SkipReason::BodyLimit.as_str(),
+            Self::BufferLimit => "buffer_limit",
+            Self::HeaderLimit => SkipReason::HeaderLimit.as_str(),
+            Self::Resync => SkipReason::Resync.as_str(),
+            Self::SinkClosed => "sink_closed",
+            Self::SinkError => "sink_error",
+            Self::SinkFull => "sink_full",
+            Self::SinkDeadline => "sink_deadline",
+        }
+    }
+
+    /// True when the user asked for it (a filter, a display limit, a closed pipe), so that it
+    /// is no failure of the capture.
+    pub const fn intended(self) -> bool {
+        matches!(self, Self::Filtered | Self::BodyLimit | Self::SinkClosed)
+    }
+}
+
+impl From<SkipReason> for Loss {
+    fn from(reason: SkipReason) -> Self {
+        match reason {
+            SkipReason::BodyLimit => Self::BodyLimit,
+            SkipReason::HeaderLimit => Self::HeaderLimit,
+            SkipReason::Resync => Self::Resync,
+        }
+    }
+}
+
+/// One line of the table of losses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LossRow {
+    /// Where.
+    pub stage: Stage,
+    /// Why.
+    pub reason: &'static str,
+    /// Captured events, or formatted messages at [`Stage::Sink`].
+    pub events: u64,
+    /// Captured bytes, or formatted bytes at [`Stage::Sink`].
+    pub bytes: u64,
+    /// The user asked for it.
+    pub intended: bool,
+}
+
+/// Gives the kernel side's counters of what never reached user space.
+pub trait KernelCounterSource: Send + Sync {
+    /// The current rows, in a fixed order. Called for every snapshot.
+    fn rows(&self) -> Vec<LossRow>;
+}
+
+/// A pair of counters.
+#[derive(Debug, Default)]
+struct Count {
+    events: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Count {
+    fn add(&self, events: u64, bytes: u64) {
+        self.events.fetch_add(events, Relaxed);
+        self.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    fn sub(&self, events: u64, bytes: u64) {
+        self.events.fetch_sub(events, Relaxed);
+        self.bytes.fetch_sub(bytes, Relaxed);
+    }
+
+    fn get(&self) -> Tally {
+        Tally {
+            events: self.events.load(Relaxed),
+            bytes: self.bytes.load(Relaxed),
+        }
+    }
+}
+
+/// Events (or messages) and bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Captured events, or formatted messages.
+    pub events: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// The counters of one run, shared by all its actors. Adding is wait-free; the actors add once
+/// per batch.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    seen: Count,
+    delivered: Count,
+    produced: Count,
+    written: Count,
+    losses: [Count; Loss::ALL.len()],
+    in_flight: Count,
+    unwritten: Count,
+    held: AtomicU64,
+    pub(crate) gauges: Gauges,
+    reader_waits: AtomicBool,
+    room: Notify,
+    room_below: RoomBelow,
+}
+
+/// Reading goes on while less than this is on its way.
+#[derive(Debug)]
+struct RoomBelow {
+    events: AtomicU64,
+    bytes: AtomicU64,
+    output_bytes: AtomicU64,
+}
+
+impl Default for RoomBelow {
+    fn default() -> Self {
+        let unlimited = || AtomicU64::new(u64::MAX);
+        Self {
+            events: unlimited(),
+            bytes: unlimited(),
+            output_bytes: unlimited(),
+        }
+    }
+}
+
+/// Figures that are on no side of an equation.
+#[derive(Debug, Default)]
+pub(crate) struct Gauges {
+    pub(crate) closes: AtomicU64,
+    pub(crate) live_workers: AtomicU64,
+    pub(crate) peak_workers: AtomicU64,
+    pub(crate) started_workers: AtomicU64,
+    pub(crate) restarts: AtomicU64,
+    pub(crate) quarantined: AtomicU64,
+    pub(crate) shed_connections: AtomicU64,
+    pub(crate) stalls: AtomicU64,
+    pub(crate) stall_ns: AtomicU64,
+    pub(crate) sink_retries: AtomicU64,
+}
+
+impl Ledger {
+    /// An empty ledger.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Counts events taken from the source.
+    pub(crate) fn see(&self, events: u64, bytes: u64) {
+        self.in_flight.add(events, bytes);
+        self.seen.add(events, bytes);
+    }
+
+    /// Counts events that an adapter before the pipeline saw and did not pass on.
+    pub fn lose_before_reading(&self, loss: Loss, events: u64, bytes: u64) {
+        self.seen.add(events, bytes);
+        self.losses[loss.index()].add(events, bytes);
+    }
+
+    /// Counts events that a decoder took.
+    pub(crate) fn deliver(&self, events: u64, bytes: u64) {
+        self.delivered.add(events, bytes);
+        self.settle(events, bytes);
+    }
+
+    /// Counts events that never reached a decoder, or failed in one.
+    pub(crate) fn lose(&self, loss: Loss, events: u64, bytes: u64) {
+        self.losses[loss.index()].add(events, bytes);
+        self.settle(events, bytes);
+    }
+
+    /// Counts bytes that were delivered and then not emitted.
+    pub(crate) fn lose_delivered(&self, loss: Loss, bytes: u64) {
+        self.delivered.sub(0, bytes);
+        self.losses[loss.index()].add(0, bytes);
+    }
+
+    /// Counts formatted output on its way to the Sink.
+    pub(crate) fn produce(&self, messages: u64, bytes: u64) {
+        self.produced.add(messages, bytes);
+        self.unwritten.add(messages, bytes);
+    }
+
+    /// Counts output that its target took.
+    pub(crate) fn write(&self, messages: u64, bytes: u64) {
+        self.written.add(messages, bytes);
+        self.unwritten.sub(messages, bytes);
+        self.wake_reader();
+    }
+
+    /// Counts output that its target never got.
+    pub(crate) fn lose_output(&self, loss: Loss, messages: u64, bytes: u64) {
+        self.losses[loss.index()].add(messages, bytes);
+        self.unwritten.sub(messages, bytes);
+        self.wake_reader();
+    }
+
+    /// Replaces what one decoder holds in the sum of all.
+    pub(crate) fn hold(&self, before: usize, now: usize) {
+        if now >= before {
+            self.held.fetch_add((now - before) as u64, Relaxed);
+        } else {
+            self.held.fetch_sub((before - now) as u64, Relaxed);
+        }
+    }
+
+    /// Bytes that all decoders hold.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.held.load(Relaxed)
+    }
+
+    /// Read and neither delivered nor lost yet.
+    pub(crate) fn in_flight(&self) -> Tally {
+        self.in_flight.get()
+    }
+
+    /// Produced and neither written nor lost yet.
+    pub(crate) fn unwritten(&self) -> Tally {
+        self.unwritten.get()
+    }
+
+    pub(crate) fn seen(&self) -> Tally {
+        self.seen.get()
+    }
+
+    pub(crate) fn delivered(&self) -> Tally {
+        self.delivered.get()
+    }
+
+    pub(crate) fn produced(&self) -> Tally {
+        self.produced.get()
+    }
+
+    pub(crate) fn written(&self) -> Tally {
+        self.written.get()
+    }
+
+    /// The losses that are not zero.
+    pub(crate) fn loss_rows(&self) -> Vec<LossRow> {
+        let rows = Loss::ALL.iter().map(|&loss| {
+            let Tally { events, bytes } = self.losses[loss.index()].get();
+            LossRow {
+                stage: loss.stage(),
+                reason: loss.as_str(),
+                events,
+                bytes,
+                intended: loss.intended(),
+            }
+        });
+        rows.filter(|row| row.events > 0 || row.bytes > 0).collect()
+    }
+
+    /// Counts one more live Worker.
+    pub(crate) fn worker_started(&self) {
+        let live = self.gauges.live_workers.fetch_add(1, Relaxed) + 1;
+        self.gauges.peak_workers.fetch_max(live, Relaxed);
+        self.gauges.started_workers.fetch_add(1, Relaxed);
+    }
+
+    /// Counts one live Worker less.
+    pub(crate) fn worker_ended(&self) {
+        self.gauges.live_workers.fetch_sub(1, Relaxed);
+    }
+
+    /// Sets what [`Self::has_room`] compares with.
+    pub(crate) fn limit(&self, limits: &PipelineLimits) {
+        // A replay collects a whole round before it passes it on.
+        let events = limits.in_flight_events.max(2 * limits.round_events);
+        self.room_below.events.store(events as u64, Relaxed);
+        self.room_below
+            .bytes
+            .store(limits.in_flight_bytes() as u64, Relaxed);
+        self.room_below
+            .output_bytes
+            .store(limits.output_bytes() as u64, Relaxed);
+    }
+
+    /// True while more may be read.
+    pub(crate) fn has_room(&self) -> bool {
+        let in_flight = self.in_flight.get();
+        in_flight.events < self.room_below.events.load(Relaxed)
+            && in_flight.bytes < self.room_below.bytes.load(Relaxed)
+            && self.unwritten.bytes.load(Relaxed) < self.room_below.output_bytes.load(Relaxed)
+    }
+
+    /// Returns once more may be read. One waiter at a time: the `RingReader`.
+    pub(crate) async fn room(&self) {
+        loop {
+            // The flag goes up before the look and the figures change before the flag is read,
+            // so that either side sees the other.
+            self.reader_waits.store(true, SeqCst);
+            if self.has_room() {
+                self.reader_waits.store(false, SeqCst);
+                return;
+            }
+            self.room.notified().await;
+        }
+    }
+
+    fn settle(&self, events: u64, bytes: u64) {
+        self.in_flight.sub(events, bytes);
+        self.wake_reader();
+    }
+
+    fn wake_reader(&self) {
+        if self.reader_waits.load(SeqCst) && self.has_room() {
+            self.room.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loss_indices_match_the_table() {
+        for (index, loss) in Loss::ALL.into_iter().enumerate() {
+            assert_eq!(loss.index(), index);
+        }
+    }
+
+    #[test]
+    fn skipped_bytes_move_from_delivered_to_a_loss() {
+        let ledger = Ledger::new();
+        ledger.see(2, 30);
+        ledger.deliver(2, 30);
+        ledger.lose_delivered(Loss::BodyLimit, 12);
+        assert_eq!(ledger.delivered().bytes, 18);
+        assert_eq!(ledger.in_flight(), Tally::default());
+        assert_eq!(ledger.loss_rows()[0].bytes, 12);
+    }
+}

@@ -1,0 +1,127 @@
+//! Every bound and every period of the pipeline, in one place.
+
+use std::time::Duration;
+
+/// How much the pipeline may hold.
+///
+/// Memory is divided: a quarter each for captured bytes on their way to a Worker, for bytes held
+/// by decoders, for formatted output on its way to the writer, and for what a Sink that retries
+/// keeps. Reading stops while the first or third quarter is used up; connections are shed,
+/// longest idle first, while the second is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PipelineLimits {
+    /// Bytes the pipeline may hold altogether.
+    pub max_memory: usize,
+    /// Workers alive at once. Beyond it the longest idle connections are shed.
+    pub max_workers: usize,
+    /// Bytes one decoder may hold before it must emit them as incomplete.
+    pub buffered_per_connection: usize,
+    /// Events read and not yet decoded.
+    pub in_flight_events: usize,
+    /// Events of one round of a replay, which is also how many are sorted at a time.
+    pub round_events: usize,
+    /// Event batches in the Processor's mailbox.
+    pub processor_mailbox: usize,
+    /// Batches in one Worker's mailbox.
+    pub worker_mailbox: usize,
+    /// Record batches in the Sink's mailbox.
+    pub sink_mailbox: usize,
+    /// Messages an actor handles before it lets the others on its Arbiter run.
+    pub budget: u32,
+    /// Bytes the Sink collects before it writes.
+    pub write_chunk: usize,
+    /// Notices kept for a direction of a connection that has not been seen yet.
+    pub notice_backlog: usize,
+    /// Failures of one connection's Workers within [`Timings::failure_window`] that put it in
+    /// quarantine.
+    pub failures_per_connection: usize,
+    /// Failures of all Workers within [`Timings::failure_window`] that end the run.
+    pub failures_per_run: usize,
+}
+
+impl Default for PipelineLimits {
+    fn default() -> Self {
+        Self {
+            max_memory: 256 * 1024 * 1024,
+            max_workers: 200_000,
+            buffered_per_connection: 16 * 1024 * 1024,
+            in_flight_events: 16 * 1024,
+            round_events: 1024,
+            processor_mailbox: 64,
+            worker_mailbox: 64,
+            sink_mailbox: 4096,
+            budget: 256,
+            write_chunk: 256 * 1024,
+            notice_backlog: 256,
+            failures_per_connection: 3,
+            failures_per_run: 50,
+        }
+    }
+}
+
+impl PipelineLimits {
+    /// Captured bytes read and not yet decoded.
+    pub const fn in_flight_bytes(&self) -> usize {
+        self.max_memory / 4
+    }
+
+    /// Bytes held by all decoders together.
+    pub const fn held_bytes(&self) -> usize {
+        self.max_memory / 4
+    }
+
+    /// Formatted bytes not yet written.
+    pub const fn output_bytes(&self) -> usize {
+        self.max_memory / 4
+    }
+
+    /// Formatted bytes that a Sink keeps while its target fails.
+    pub const fn sink_buffer(&self) -> usize {
+        self.max_memory / 8
+    }
+}
+
+/// The pipeline's periods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timings {
+    /// How often a Worker looks at the time.
+    pub run_interval: Duration,
+    /// Silence after which incomplete messages are shown; a plain stream also ends then.
+    pub idle: Duration,
+    /// Silence after which a connection whose close was missed is ended.
+    pub age_limit: Duration,
+    /// How long a stop waits for everything to be written.
+    pub drain_deadline: Duration,
+    /// How long one Worker may refuse events before they are dropped.
+    pub worker_stall: Duration,
+    /// Pause between two tries of a refused delivery.
+    pub retry_delay: Duration,
+    /// Pause before the second restart in a row; doubles from there.
+    pub restart_delay: Duration,
+    /// The window in which failures are counted.
+    pub failure_window: Duration,
+    /// First pause of a Sink that retries; doubles from there.
+    pub sink_retry_delay: Duration,
+    /// Longest pause of a Sink that retries.
+    pub sink_retry_delay_max: Duration,
+    /// How often the watchdog asks each Arbiter, and how long it waits for an answer.
+    pub watchdog_interval: Duration,
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        Self {
+            run_interval: Duration::from_millis(100),
+            idle: Duration::from_millis(1_100),
+            age_limit: Duration::from_mins(10),
+            drain_deadline: Duration::from_secs(3),
+            worker_stall: Duration::from_secs(1),
+            retry_delay: Duration::from_millis(1),
+            restart_delay: Duration::from_millis(50),
+            failure_window: Duration::from_secs(10),
+            sink_retry_delay: Duration::from_millis(100),
+            sink_retry_delay_max: Duration::from_secs(5),
+            watchdog_interval: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Every message that crosses actors.
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+use bytes::Bytes;
+use ecapture_protocols::message::Gap;
+use ecapture_protocols::{CapturedEvent, Direction, Identity, PeerNotice};
+
+/// Names one Worker for ever: never used twice, so it is its generation as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub(crate) struct WorkerId(pub(crate) u64);
+
+/// Place of a connection in the registry. Reused after the connection's end; a [`StreamRef`]
+/// tells old from new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ConnectionId(pub(crate) u32);
+
+/// One Worker and the place it serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct StreamRef {
+    pub(crate) connection: ConnectionId,
+    pub(crate) direction: Direction,
+    pub(crate) worker: WorkerId,
+}
+
+/// `RingReader` → Processor: events in source order, numbered from `first_sequence` on.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct EventBatch {
+    pub(crate) first_sequence: u64,
+    /// [`Clock::Stream`](crate::Clock::Stream): the time has come to this before the first
+    /// event, and something may have expired.
+    pub(crate) advance_ns: Option<u64>,
+    pub(crate) events: Vec<CapturedEvent>,
+}
+
+/// `RingReader` → Processor: no batch follows.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct SourceEnded;
+
+/// What a Worker needs of an event; the rest is in its [`Identity`].
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct StreamEvent {
+    pub(crate) sequence: u64,
+    pub(crate) timestamp_ns: u64,
+    pub(crate) stream_offset: Option<u64>,
+    pub(crate) payload: Bytes,
+}
+
+/// A notice and the event that caused it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SequencedNotice {
+    pub(crate) sequence: u64,
+    pub(crate) notice: PeerNotice,
+}
+
+/// Processor → Worker: the events of one batch that belong to its stream.
+#[derive(Message, Default)]
+#[rtype(result = "()")]
+pub(crate) struct WorkerBatch {
+    pub(crate) events: Vec<StreamEvent>,
+    /// More is known about the connection than before.
+    pub(crate) identity: Option<Arc<Identity>>,
+    /// Bytes the pipeline itself lost before these events.
+    pub(crate) gap: Option<Gap>,
+    /// Notices that waited for this Worker.
+    pub(crate) notices: Vec<SequencedNotice>,
+    /// The other direction has a Worker, so notices may come.
+    pub(crate) has_sibling: bool,
+}
+
+/// Processor → Worker: what the other direction told.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Notices(pub(crate) Vec<SequencedNotice>);
+
+/// Processor → Worker, [`Clock::Stream`](crate::Clock::Stream) only: the time is now `now_ns`;
+/// `sequence` is the last event before it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Advance {
+    pub(crate) now_ns: u64,
+    pub(crate) sequence: u64,
+}
+
+/// Why a Worker is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Its connection was closed.
+    Closed,
+    /// The source has ended.
+    Drained,
+    /// A plain stream was silent for the idle time.
+    Idle,
+    /// The limits ask for its place.
+    Shed,
+}
+
+/// Processor → Worker: emit what is held and stop.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Retire {
+    pub(crate) end: End,
+    /// The event, or the last event before the moment, that caused it.
+    pub(crate) sequence: u64,
+    /// No notice will come any more. Without this, a Worker whose decoder waits for one says so
+    /// and stays until it is told again.
+    pub(crate) last: bool,
+}
+
+/// Worker → Processor: the answer to one message in a replay; in a capture only sent when there
+/// is something to say.
+#[derive(Message, Debug)]
+#[rtype(result = "()")]
+pub(crate) struct WorkerReport {
+    pub(crate) stream: StreamRef,
+    /// For the Worker of the other direction.
+    pub(crate) notices: Vec<SequencedNotice>,
+    /// A plain stream has been idle since its `n`th event: may it end?
+    pub(crate) idle_after: Option<u64>,
+    /// It was told to end and waits for the last notices of the other direction.
+    pub(crate) holds_on: bool,
+    /// The next moment at which something expires.
+    pub(crate) deadline_ns: Option<u64>,
+}
+
+/// Worker → Processor: sent by the guard of every Worker that ends, however it ends.
+#[derive(Message, Debug)]
+#[rtype(result = "()")]
+pub(crate) struct WorkerExited {
+    pub(crate) stream: StreamRef,
+    pub(crate) panicked: bool,
+    /// Events taken from its mailbox and fed without failure, since it started.
+    pub(crate) fed: u64,
+    pub(crate) fed_bytes: u64,
+    /// Bytes of the event during which it failed.
+    pub(crate) failed_bytes: Option<u64>,
+    /// Events of its last batch that it had not come to.
+    pub(crate) leftover: Vec<StreamEvent>,
+    /// Where the next byte of the stream was expected before the failed event.
+    pub(crate) expected_offset: Option<u64>,
+    /// Captured bytes the decoder held when it failed.
+    pub(crate) held_bytes: u64,
+    /// Notices it had not passed on.
+    pub(crate) notices: Vec<SequencedNotice>,
+}
+
+/// Orders the records of a replay: by the event that completed them, then events before notices
+/// before expiries, then by the moment of expiry, then by Worker, then as produced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct RecordKey {
+    pub(crate) sequence: u64,
+    pub(crate) cause: Cause,
+    pub(crate) deadline_ns: u64,
+    pub(crate) worker: WorkerId,
+    pub(crate) index: u64,
+}
+
+/// What made a record complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) enum Cause {
+    #[default]
+    Event,
+    Notice,
+    Expiry,
+}
+
+/// One record of a batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Span {
+    pub(crate) key: RecordKey,
+    pub(crate) end: usize,
+    pub(crate) messages: u64,
+}
+
+/// Worker → Sink: formatted records in order.
+#[derive(Message, Debug, Default)]
+#[rtype(result = "()")]
+pub(crate) struct RecordBatch {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) messages: u64,
+    /// Where each record ends; only kept for a replay.
+    pub(crate) spans: Vec<Span>,
+}
+
+/// Processor → Sink: all records of the round have been sent.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct RoundEnded;
+
+/// Processor → Sink: no record follows; write everything and stop.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Finish;
+
+/// Handle → `RingReader`: take what the source has ready, then end.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct StopReading;
+
+/// Any actor → handle: something that decides how the run goes on.
+#[derive(Debug)]
+pub(crate) enum Incident {
+    /// An actor is gone.
+    Exited { actor: &'static str, panicked: bool },
+    /// Workers failed too often.
+    RestartLimit { failures: usize },
+    /// The output's target has gone away.
+    SinkClosed,
+    /// The output's target failed and the policy is to stop.
+    SinkFailed(std::io::Error),
+}
+
+/// Way of incidents to the handle: control only, a handful per run.
+pub(crate) type Incidents = tokio::sync::mpsc::UnboundedSender<Incident>;
+
+/// Reports the end of a singular actor, however it ends.
+#[derive(Debug)]
+pub(crate) struct ActorGuard {
+    pub(crate) actor: &'static str,
+    pub(crate) incidents: Incidents,
+}
+
+impl Drop for ActorGuard {
+    fn drop(&mut self) {
+        let panicked = std::thread::panicking();
+        // Nobody listens any more when the run was ended by force.
+        let _ = self.incidents.send(Incident::Exited {
+            actor: self.actor,
+            panicked,
+        });
+    }
+}

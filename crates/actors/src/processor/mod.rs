@@ -1,0 +1,281 @@
+//! The Processor: routes events to Workers, and spawns, supervises and retires them.
+//!
+//! * receives: [`EventBatch`], [`SourceEnded`] from the `RingReader`; [`WorkerReport`],
+//!   [`WorkerExited`] from Workers
+//! * sends: [`WorkerBatch`], [`Notices`], [`Advance`], [`Retire`] to Workers; [`RoundEnded`],
+//!   [`Finish`] to the Sink
+//! * bound: `processor_mailbox` batches and the limits on events in flight; while a Worker
+//!   refuses a batch nothing else is taken
+//! * lost on restart: it is not restarted; the run ends and the Workers show what they hold
+//!
+//! It never looks into a payload. It alone decides who serves a stream, so there is one Worker
+//! per stream at any moment: while one ends, events that come for its stream wait for its
+//! [`WorkerExited`].
+
+mod rounds;
+mod routing;
+mod supervision;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use actix_rt::ArbiterHandle;
+use ecapture_protocols::message::Gap;
+use ecapture_protocols::{CapturedEvent, Direction, Identity};
+
+use rounds::Rounds;
+
+use crate::Clock;
+use crate::messages::{
+    ActorGuard, ConnectionId, End, EventBatch, Finish, Incidents, RoundEnded, SourceEnded, StreamEvent,
+    StreamRef, WorkerExited, WorkerId, WorkerReport,
+};
+use crate::registry::Registry;
+use crate::supervision::{FailureWindow, nanoseconds};
+use crate::worker::{Gauge, Worker, WorkerPorts};
+
+/// Where Workers of one share of the connections run.
+pub(crate) struct Shard {
+    /// `None`: on the Processor's own Arbiter.
+    pub(crate) arbiter: Option<ArbiterHandle>,
+    pub(crate) ports: Arc<WorkerPorts>,
+}
+
+/// Where the Processor's messages go.
+pub(crate) struct ProcessorPorts {
+    pub(crate) shards: Vec<Shard>,
+    pub(crate) rounds: Recipient<RoundEnded>,
+    pub(crate) finish: Recipient<Finish>,
+    pub(crate) incidents: Incidents,
+}
+
+/// A stream's Worker and what is on its way to it.
+struct Stream {
+    worker: WorkerId,
+    /// `None` while a restart is delayed.
+    addr: Option<Addr<Worker>>,
+    identity: Arc<Identity>,
+    gauge: Arc<Gauge>,
+    /// Events of the current batch for it.
+    outbox: Vec<StreamEvent>,
+    /// To be told with the next batch.
+    identity_changed: bool,
+    gap: Option<Gap>,
+    sent: u64,
+    sent_bytes: u64,
+    /// Replay: messages it has not answered.
+    unanswered: u64,
+    /// Replay: what it told last, and the earliest moment that is queued for it.
+    deadline_ns: u64,
+    queued_deadline_ns: u64,
+    ending: Option<Box<Ending>>,
+}
+
+/// The state of a stream whose Worker was told to end, or has failed.
+#[derive(Default)]
+struct Ending {
+    /// Why it was told; `None` when it failed by itself.
+    end: Option<End>,
+    /// The event that caused it.
+    sequence: u64,
+    /// Its Worker waits for the last notices of the other direction.
+    holding: bool,
+    /// Events that the dead mailbox refused: for the successor.
+    refused: Vec<StreamEvent>,
+    /// Everything that came for this place since.
+    pending: VecDeque<(u64, CapturedEvent)>,
+    /// What a delayed successor starts with.
+    successor: Option<Successor>,
+}
+
+/// What a new generation takes over.
+struct Successor {
+    gap: Option<Gap>,
+    expected_offset: Option<u64>,
+    events: Vec<StreamEvent>,
+}
+
+/// See the module's documentation.
+pub(crate) struct Processor {
+    clock: Clock,
+    shards: Vec<Shard>,
+    rounds_port: Recipient<RoundEnded>,
+    finish_port: Recipient<Finish>,
+    incidents: Incidents,
+    registry: Registry<Stream>,
+    next_worker: u64,
+    /// Workers that have not been told to end.
+    serving: usize,
+    /// Workers told to end for the limits' sake and still there.
+    shedding: usize,
+    now_ns: u64,
+    last_sequence: u64,
+    /// Streams with something in their outbox, in order of first arrival.
+    touched: VecDeque<(ConnectionId, Direction)>,
+    refused_since_ns: Option<u64>,
+    rounds: Rounds,
+    failures: FailureWindow,
+    next_sweep_ns: u64,
+    source_ended: bool,
+    handled: u32,
+    _guard: ActorGuard,
+}
+
+impl Processor {
+    pub(crate) fn new(ports: ProcessorPorts) -> Self {
+        Self {
+            clock: ports.shards[0].ports.clock,
+            shards: ports.shards,
+            rounds_port: ports.rounds,
+            finish_port: ports.finish,
+            registry: Registry::default(),
+            next_worker: 0,
+            serving: 0,
+            shedding: 0,
+            now_ns: 0,
+            last_sequence: 0,
+            touched: VecDeque::new(),
+            refused_since_ns: None,
+            rounds: Rounds::default(),
+            failures: FailureWindow::default(),
+            next_sweep_ns: 0,
+            source_ended: false,
+            handled: 0,
+            _guard: ActorGuard {
+                actor: "Processor",
+                incidents: ports.incidents.clone(),
+            },
+            incidents: ports.incidents,
+        }
+    }
+
+    /// What all shards share.
+    fn shared(&self) -> &WorkerPorts {
+        &self.shards[0].ports
+    }
+
+    fn is_replay(&self) -> bool {
+        self.clock == Clock::Stream
+    }
+
+    fn live_now_ns(&self) -> u64 {
+        nanoseconds(self.shared().started_at.elapsed())
+    }
+
+    /// The stream that `stream` still serves.
+    fn stream_mut(&mut self, stream: StreamRef) -> Option<&mut Stream> {
+        let connection = self.registry.get_mut(stream.connection)?;
+        connection
+            .stream_mut(stream.direction)
+            .as_mut()
+            .filter(|current| current.worker == stream.worker)
+    }
+
+    /// Lets the others on this Arbiter run after every `budget` messages.
+    fn spend_budget(&mut self, ctx: &mut Context<Self>) {
+        self.handled = self.handled.wrapping_add(1);
+        if self.handled.is_multiple_of(self.shared().limits.budget) {
+            ctx.wait(tokio::task::yield_now().into_actor(self));
+        }
+    }
+
+    /// A Worker asks to end because its stream is idle; granted when no event is on its way.
+    fn consider_idle(&mut self, stream: StreamRef, fed: u64) {
+        let granted = self.stream_mut(stream).is_some_and(|current| {
+            current.ending.is_none() && current.sent == fed && current.outbox.is_empty()
+        });
+        if granted {
+            self.retire(stream.connection, stream.direction, End::Idle, self.last_sequence);
+        }
+    }
+
+    /// Ends what is left when the source has ended, and the Processor with the last Worker.
+    fn drain(&mut self, ctx: &mut Context<Self>) {
+        let all: Vec<ConnectionId> = self.registry.iter().map(|(id, _)| id).collect();
+        for id in all {
+            self.end_connection(id, End::Drained, None);
+        }
+        self.finish_if_drained(ctx);
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the last message of the run")]
+    fn finish_if_drained(&mut self, ctx: &mut Context<Self>) {
+        if self.source_ended && self.registry.len() == 0 {
+            self.finish_port.do_send(Finish);
+            ctx.stop();
+        }
+    }
+}
+
+impl Actor for Processor {
+    type Context = Context<Self>;
+}
+
+impl Handler<EventBatch> for Processor {
+    type Result = ();
+
+    fn handle(&mut self, batch: EventBatch, ctx: &mut Self::Context) {
+        if self.is_replay() {
+            self.rounds.queue_batch(batch);
+            self.advance_rounds(ctx);
+        } else {
+            self.now_ns = self.live_now_ns();
+            self.take_batch(batch.first_sequence, batch.events);
+            self.dispatch(ctx);
+            self.keep_limits();
+        }
+        self.spend_budget(ctx);
+    }
+}
+
+impl Handler<SourceEnded> for Processor {
+    type Result = ();
+
+    fn handle(&mut self, SourceEnded: SourceEnded, ctx: &mut Self::Context) {
+        if self.is_replay() {
+            self.rounds.queue_end();
+            self.advance_rounds(ctx);
+        } else if !self.source_ended {
+            self.source_ended = true;
+            self.drain(ctx);
+        }
+    }
+}
+
+impl Handler<WorkerReport> for Processor {
+    type Result = ();
+
+    fn handle(&mut self, report: WorkerReport, ctx: &mut Self::Context) {
+        if let Some(fed) = report.idle_after {
+            self.consider_idle(report.stream, fed);
+        }
+        if report.holds_on {
+            self.note_holding(report.stream);
+        }
+        if self.is_replay() {
+            self.note_report(report);
+            self.advance_rounds(ctx);
+        } else if !report.notices.is_empty() && self.stream_mut(report.stream).is_some() {
+            self.pass_notices(report.stream, report.notices);
+        }
+        self.spend_budget(ctx);
+    }
+}
+
+impl Handler<WorkerExited> for Processor {
+    type Result = ();
+
+    fn handle(&mut self, exited: WorkerExited, ctx: &mut Self::Context) {
+        if self.is_replay() {
+            self.note_exit(exited);
+            self.advance_rounds(ctx);
+        } else {
+            self.now_ns = self.live_now_ns();
+            self.bury(exited, ctx);
+            self.dispatch(ctx);
+            self.finish_if_drained(ctx);
+        }
+        self.spend_budget(ctx);
+    }
+}

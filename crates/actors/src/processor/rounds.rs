@@ -1,0 +1,223 @@
+//! Replay in lockstep.
+//!
+//! A recording is worked off in rounds, one per batch of the `RingReader`. Within a round the
+//! Workers run in parallel until none of them has anything left to do; what depends on the
+//! order in which they answer — replacements, notices — is only acted on then, in a fixed
+//! order. So the records of a round are a function of the events alone, and the Sink, told of
+//! the round's end, writes them in the order of their [`RecordKey`](crate::messages::RecordKey).
+//!
+//! ```text
+//! batch ─▶ expire what the clock passed ─▶ feed ─▶ exits, notices (until quiet) ─▶ RoundEnded
+//! ```
+//!
+//! Time costs only what it changes: a heap holds the next deadline of each Worker, and a jump
+//! of the clock wakes those whose deadline it passed, once each, with the time it jumped to.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+use actix::prelude::*;
+use ecapture_protocols::CapturedEvent;
+
+use super::Processor;
+use crate::messages::{
+    Advance, EventBatch, RoundEnded, SequencedNotice, StreamRef, WorkerExited, WorkerReport,
+};
+
+/// What the `RingReader` sent and is not yet worked off; bounded by the events in flight.
+enum Input {
+    Batch(EventBatch),
+    End,
+}
+
+#[derive(Default)]
+enum Stage {
+    /// Between rounds.
+    #[default]
+    Idle,
+    /// Workers act on the time; these events come next.
+    Expiring {
+        first_sequence: u64,
+        events: Vec<CapturedEvent>,
+    },
+    /// Workers are fed.
+    Feeding,
+    /// Workers end, after the last round.
+    Draining,
+}
+
+/// The state of the lockstep.
+#[derive(Default)]
+pub(super) struct Rounds {
+    queue: VecDeque<Input>,
+    stage: Stage,
+    /// Messages that Workers have not answered.
+    pub(super) outstanding: u64,
+    exits: Vec<WorkerExited>,
+    notices: Vec<(StreamRef, Vec<SequencedNotice>)>,
+    deadlines: BinaryHeap<Reverse<(u64, StreamRef)>>,
+}
+
+impl Rounds {
+    pub(super) fn queue_batch(&mut self, batch: EventBatch) {
+        self.queue.push_back(Input::Batch(batch));
+    }
+
+    pub(super) fn queue_end(&mut self) {
+        self.queue.push_back(Input::End);
+    }
+}
+
+impl Processor {
+    /// A Worker has answered one message.
+    pub(super) fn note_report(&mut self, report: WorkerReport) {
+        let WorkerReport {
+            stream,
+            notices,
+            deadline_ns,
+            ..
+        } = report;
+        let Some(current) = self.stream_mut(stream) else {
+            return;
+        };
+        current.unanswered -= 1;
+        current.deadline_ns = deadline_ns.unwrap_or(u64::MAX);
+        let earlier = current.deadline_ns < current.queued_deadline_ns;
+        if earlier {
+            current.queued_deadline_ns = current.deadline_ns;
+            let deadline_ns = current.deadline_ns;
+            self.rounds.deadlines.push(Reverse((deadline_ns, stream)));
+        }
+        self.rounds.outstanding -= 1;
+        if !notices.is_empty() {
+            self.rounds.notices.push((stream, notices));
+        }
+    }
+
+    /// A Worker has ended; it will not answer what it has not answered.
+    pub(super) fn note_exit(&mut self, exited: WorkerExited) {
+        if let Some(current) = self.stream_mut(exited.stream) {
+            let unanswered = std::mem::take(&mut current.unanswered);
+            self.rounds.outstanding -= unanswered;
+            self.rounds.exits.push(exited);
+        }
+    }
+
+    /// Takes every step of the current and the following rounds that can be taken now.
+    pub(super) fn advance_rounds(&mut self, ctx: &mut Context<Self>) {
+        while self.rounds.outstanding == 0 {
+            if self.settle_round(ctx) {
+                continue;
+            }
+            match std::mem::take(&mut self.rounds.stage) {
+                Stage::Idle => {
+                    if !self.begin_round(ctx) {
+                        return;
+                    }
+                }
+                Stage::Expiring {
+                    first_sequence,
+                    events,
+                } => {
+                    self.keep_limits();
+                    self.take_batch(first_sequence, events);
+                    self.dispatch(ctx);
+                    self.rounds.stage = Stage::Feeding;
+                }
+                Stage::Feeding => self.end_round(),
+                Stage::Draining => {
+                    self.rounds.stage = Stage::Draining;
+                    self.finish_if_drained(ctx);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Acts on what the Workers of the round have caused, in a fixed order: notices first, since
+    /// an exit may release who waits for the last of them. False when there was nothing.
+    fn settle_round(&mut self, ctx: &mut Context<Self>) -> bool {
+        if !self.rounds.notices.is_empty() {
+            for (stream, notices) in std::mem::take(&mut self.rounds.notices) {
+                self.pass_notices(stream, notices);
+            }
+            return true;
+        }
+        if !self.rounds.exits.is_empty() {
+            let mut exits = std::mem::take(&mut self.rounds.exits);
+            exits.sort_by_key(|exited| exited.stream);
+            for exited in exits {
+                self.bury(exited, ctx);
+            }
+            self.dispatch(ctx);
+            return true;
+        }
+        false
+    }
+
+    /// Starts the next round. False when there is none.
+    fn begin_round(&mut self, ctx: &mut Context<Self>) -> bool {
+        match self.rounds.queue.pop_front() {
+            None => false,
+            Some(Input::Batch(EventBatch {
+                first_sequence,
+                advance_ns,
+                events,
+            })) => {
+                if let Some(now_ns) = advance_ns {
+                    self.now_ns = self.now_ns.max(now_ns);
+                    self.expire();
+                }
+                self.rounds.stage = Stage::Expiring {
+                    first_sequence,
+                    events,
+                };
+                true
+            }
+            Some(Input::End) => {
+                self.source_ended = true;
+                self.rounds.stage = Stage::Draining;
+                self.drain(ctx);
+                self.registry.len() > 0
+            }
+        }
+    }
+
+    /// Wakes the Workers whose deadline has passed.
+    #[expect(clippy::disallowed_methods, reason = "one per Worker and round")]
+    fn expire(&mut self) {
+        let (now_ns, sequence) = (self.now_ns, self.last_sequence);
+        while let Some(&Reverse((deadline_ns, stream))) = self.rounds.deadlines.peek() {
+            if deadline_ns > now_ns {
+                return;
+            }
+            self.rounds.deadlines.pop();
+            let Some(current) = self.stream_mut(stream) else {
+                continue;
+            };
+            current.queued_deadline_ns = u64::MAX;
+            if current.ending.is_some() || current.deadline_ns == u64::MAX {
+                continue;
+            }
+            if current.deadline_ns > now_ns {
+                current.queued_deadline_ns = current.deadline_ns;
+                let deadline_ns = current.deadline_ns;
+                self.rounds.deadlines.push(Reverse((deadline_ns, stream)));
+                continue;
+            }
+            if let Some(addr) = &current.addr {
+                addr.do_send(Advance { now_ns, sequence });
+                current.unanswered += 1;
+                self.rounds.outstanding += 1;
+            }
+        }
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "one per round, and rounds wait for their events"
+    )]
+    fn end_round(&mut self) {
+        self.rounds_port.do_send(RoundEnded);
+    }
+}

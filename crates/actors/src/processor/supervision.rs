@@ -1,0 +1,302 @@
+//! What happens when a Worker is gone, and which Workers have to go for the limits' sake.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use ecapture_protocols::Direction;
+use ecapture_protocols::message::{Gap, GapReason};
+
+use super::routing::measure;
+use super::{Ending, Processor, Stream, Successor};
+use crate::ledger::Loss;
+use crate::messages::{ConnectionId, End, Incident, StreamRef, WorkerExited};
+use crate::supervision::{Verdict, judge, nanoseconds};
+
+impl Processor {
+    /// Takes the place of a Worker that has ended: vacates it, or starts its successor.
+    pub(super) fn bury(&mut self, mut exited: WorkerExited, ctx: &mut Context<Self>) {
+        let stream_ref = exited.stream;
+        let StreamRef {
+            connection: id,
+            direction,
+            ..
+        } = stream_ref;
+        if self.stream_mut(stream_ref).is_none() {
+            return;
+        }
+        let notices = std::mem::take(&mut exited.notices);
+        if !notices.is_empty() {
+            self.pass_notices(stream_ref, notices);
+        }
+        let Some(stream) = self
+            .registry
+            .get_mut(id)
+            .and_then(|found| found.stream_mut(direction).take())
+        else {
+            return;
+        };
+        if stream.ending.is_none() {
+            self.serving -= 1;
+        }
+        let mut stream = stream;
+        let ending = *stream.ending.take().unwrap_or_default();
+        let was_shed = ending.end == Some(End::Shed);
+        self.shedding = self.shedding.saturating_sub(usize::from(was_shed));
+        if exited.panicked || ending.end.is_none() {
+            self.replace(stream, ending, exited, ctx);
+        } else {
+            self.release_holders(id);
+            self.vacate(id, ending);
+        }
+    }
+
+    /// The Worker has ended as told: what waited for its place is routed anew.
+    fn vacate(&mut self, id: ConnectionId, ending: Ending) {
+        self.registry.remove_if_vacant(id);
+        for (sequence, event) in ending.pending {
+            self.route(sequence, event);
+        }
+        if self.source_ended {
+            self.end_newcomers();
+        }
+    }
+
+    /// The source has ended: nobody else will end what has just been started.
+    fn end_newcomers(&mut self) {
+        for (id, _) in self.touched.clone() {
+            self.end_connection(id, End::Drained, None);
+        }
+    }
+
+    /// The Worker has failed: its losses are counted and a new generation takes over.
+    fn replace(&mut self, stream: Stream, mut ending: Ending, exited: WorkerExited, ctx: &mut Context<Self>) {
+        let StreamRef {
+            connection: id,
+            direction,
+            worker,
+        } = exited.stream;
+        let expected_offset = exited.expected_offset;
+        let (gap, mut events) = self.count_failure(&stream, exited);
+        events.append(&mut ending.refused);
+        events.extend(stream.outbox);
+        ending.successor = Some(Successor {
+            gap: Some(gap),
+            expected_offset,
+            events,
+        });
+        let delay = self.judge_failure(id);
+        let Some(connection) = self.registry.get_mut(id) else {
+            return;
+        };
+        *connection.stream_mut(direction) = Some(Stream {
+            addr: None,
+            outbox: Vec::new(),
+            unanswered: 0,
+            ending: Some(Box::new(ending)),
+            ..stream
+        });
+        if delay.is_zero() || self.is_replay() {
+            self.start_successor(StreamRef {
+                connection: id,
+                direction,
+                worker,
+            });
+        } else {
+            ctx.run_later(delay, move |processor, ctx| {
+                processor.start_successor(StreamRef {
+                    connection: id,
+                    direction,
+                    worker,
+                });
+                processor.dispatch(ctx);
+                processor.finish_if_drained(ctx);
+            });
+        }
+    }
+
+    /// Counts what was lost with a Worker; returns the gap to show and the events to feed again.
+    fn count_failure(
+        &self,
+        stream: &Stream,
+        exited: WorkerExited,
+    ) -> (Gap, Vec<crate::messages::StreamEvent>) {
+        let ledger = &self.shared().ledger;
+        let unfed = stream.sent - exited.fed;
+        let unfed_bytes = stream.sent_bytes - exited.fed_bytes;
+        let (leftover, leftover_bytes) = measure(&exited.leftover);
+        let failed = u64::from(exited.failed_bytes.is_some());
+        let failed_bytes = exited.failed_bytes.unwrap_or(0);
+        let queued = unfed - leftover - failed;
+        ledger.lose(Loss::WorkerFailed, failed, failed_bytes);
+        ledger.lose_delivered(Loss::WorkerRestart, exited.held_bytes);
+        let gap = |bytes| Gap {
+            bytes: Some(bytes),
+            reason: GapReason::Restart,
+        };
+        if queued == 0 {
+            return (gap(failed_bytes + exited.held_bytes), exited.leftover);
+        }
+        // What was queued behind the leftover died with the mailbox: one gap covers both.
+        let lost_bytes = unfed_bytes - failed_bytes;
+        debug_assert!(leftover_bytes <= lost_bytes);
+        ledger.lose(Loss::WorkerRestart, queued + leftover, lost_bytes);
+        (gap(unfed_bytes + exited.held_bytes), Vec::new())
+    }
+
+    /// Records the failure; returns the pause before the next generation.
+    fn judge_failure(&mut self, id: ConnectionId) -> Duration {
+        let (limits, timings) = (self.shared().limits, self.shared().timings);
+        let ledger = Arc::clone(&self.shared().ledger);
+        let gauges = &ledger.gauges;
+        gauges.restarts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let failures = self.failures.add(self.now_ns, timings.failure_window);
+        if failures == limits.failures_per_run {
+            let _ = self.incidents.send(Incident::RestartLimit { failures });
+        }
+        let now_ns = self.now_ns;
+        let Some(connection) = self.registry.get_mut(id) else {
+            return Duration::ZERO;
+        };
+        let failures = connection
+            .failures
+            .get_or_insert_default()
+            .add(now_ns, timings.failure_window);
+        match judge(failures, limits.failures_per_connection, timings.restart_delay) {
+            Verdict::Restart { delay } => delay,
+            Verdict::Quarantine => {
+                if !connection.quarantined {
+                    connection.quarantined = true;
+                    gauges
+                        .quarantined
+                        .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                }
+                Duration::ZERO
+            }
+        }
+    }
+
+    /// Starts the new generation, hands it what the old one left, and routes what waited.
+    fn start_successor(&mut self, failed: StreamRef) {
+        let StreamRef {
+            connection: id,
+            direction,
+            ..
+        } = failed;
+        let Some(stream) = self.stream_mut(failed) else {
+            return;
+        };
+        let identity = Arc::clone(&stream.identity);
+        let Some(mut ending) = stream.ending.take() else {
+            return;
+        };
+        let Some(successor) = ending.successor.take() else {
+            return;
+        };
+        self.start_worker(id, direction, identity, successor.expected_offset);
+        if let Some(stream) = self
+            .registry
+            .get_mut(id)
+            .and_then(|found| found.stream_mut(direction).as_mut())
+        {
+            stream.gap = successor.gap;
+            stream.outbox = successor.events;
+        }
+        self.touched.push_back((id, direction));
+        if let Some(end) = ending.end {
+            self.retire(id, direction, end, ending.sequence);
+        }
+        for (sequence, event) in ending.pending {
+            self.route(sequence, event);
+        }
+        if self.source_ended {
+            self.end_newcomers();
+            self.end_connection(id, End::Drained, None);
+        }
+    }
+
+    /// Sheds connections while the limits are exceeded and ends those whose close was missed.
+    pub(super) fn keep_limits(&mut self) {
+        let (limits, timings) = (self.shared().limits, self.shared().timings);
+        let held = self.shared().ledger.held_bytes();
+        let allowed = limits.held_bytes() as u64;
+        if held > allowed && self.shedding == 0 {
+            self.shed_holders(held - allowed);
+        }
+        if self.now_ns >= self.next_sweep_ns {
+            let age_ns = nanoseconds(timings.age_limit);
+            self.next_sweep_ns = self.now_ns.saturating_add(age_ns / 10);
+            let limit_ns = self.now_ns.saturating_sub(age_ns);
+            let aged = self
+                .registry
+                .iter()
+                .filter(|(_, found)| found.last_active_ns < limit_ns);
+            for id in aged.map(|(id, _)| id).collect::<Vec<_>>() {
+                self.end_connection(id, End::Closed, None);
+            }
+        }
+    }
+
+    /// Makes room for one more Worker, at the cost of the connections that were idle longest.
+    /// Several go at once, so that looking for them costs little per new Worker.
+    pub(super) fn make_room_for(&mut self, newcomer: ConnectionId) {
+        let limits = self.shared().limits;
+        if self.serving < limits.max_workers {
+            return;
+        }
+        let candidates = self.registry.iter().filter(|&(id, _)| id != newcomer);
+        let mut candidates: Vec<(u64, ConnectionId)> = candidates
+            .filter(|(_, found)| {
+                is_serving(found.stream(Direction::Read)) || is_serving(found.stream(Direction::Write))
+            })
+            .map(|(id, found)| (found.last_active_ns, id))
+            .collect();
+        let count = (limits.max_workers / 100).max(1).min(candidates.len());
+        if count < candidates.len() {
+            candidates.select_nth_unstable(count);
+            candidates.truncate(count);
+        }
+        candidates.sort_unstable();
+        for (_, id) in candidates {
+            self.shed(id);
+        }
+    }
+
+    /// Sheds the connections that were idle longest until `excess` held bytes are freed.
+    fn shed_holders(&mut self, mut excess: u64) {
+        let holders = self.registry.iter().map(|(id, found)| {
+            let held = |direction| {
+                found
+                    .stream(direction)
+                    .map_or(0, |stream| stream.gauge.bytes() as u64)
+            };
+            (
+                found.last_active_ns,
+                id,
+                held(Direction::Read) + held(Direction::Write),
+            )
+        });
+        let mut holders: Vec<_> = holders.filter(|&(_, _, held)| held > 0).collect();
+        holders.sort_unstable();
+        for (_, id, held) in holders {
+            self.shed(id);
+            excess = excess.saturating_sub(held);
+            if excess == 0 {
+                return;
+            }
+        }
+    }
+
+    fn shed(&mut self, id: ConnectionId) {
+        self.shared()
+            .ledger
+            .gauges
+            .shed_connections
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.end_connection(id, End::Shed, None);
+    }
+}
+
+fn is_serving(stream: Option<&Stream>) -> bool {
+    stream.is_some_and(|stream| stream.ending.is_none())
+}

@@ -1,0 +1,291 @@
+//! Which connection an event belongs to. A plain table: no actor, no clock.
+//!
+//! Affinity is per connection and direction: the key never contains the thread when anything
+//! better is known, so a call made by another thread changes nothing.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use ecapture_protocols::{AddressSource, Close, Comm, DataEvent, Direction, Socket};
+use foldhash::HashMap;
+
+use crate::messages::{ConnectionId, SequencedNotice, WorkerId};
+use crate::supervision::FailureWindow;
+
+/// What tells connections apart, best knowledge first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum ConnectionKey {
+    /// The library's session object.
+    Session { pid: u32, session: u64 },
+    /// The kernel socket.
+    Socket { sock: u64 },
+    /// A file descriptor of a process; it may be reused unseen.
+    Descriptor { pid: u32, fd: u32 },
+    /// Nothing but the calling thread.
+    Thread { pid: u32, tid: u32, comm: Comm },
+}
+
+impl ConnectionKey {
+    pub(crate) fn of(event: &DataEvent) -> Self {
+        let pid = event.process.pid;
+        if let Some(session) = event.session {
+            return Self::Session { pid, session };
+        }
+        if let Some(socket) = event.socket {
+            return Self::Socket { sock: socket.sock };
+        }
+        match event.fd {
+            Some(fd) if fd > 0 => Self::Descriptor { pid, fd },
+            _ => Self::Thread {
+                pid,
+                tid: event.process.tid,
+                comm: event.process.comm,
+            },
+        }
+    }
+
+    /// How streams of this key end.
+    pub(crate) const fn lifecycle(&self) -> Lifecycle {
+        match self {
+            Self::Session { .. } | Self::Socket { .. } => Lifecycle::Connection,
+            Self::Descriptor { .. } | Self::Thread { .. } => Lifecycle::Plain,
+        }
+    }
+}
+
+/// How a stream ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lifecycle {
+    /// By silence: nothing will tell that it closed.
+    Plain,
+    /// By a close event, or by the age limit when that is missed.
+    Connection,
+}
+
+/// Both directions of one connection. `S` is what the owner keeps per direction.
+#[derive(Debug)]
+pub(crate) struct Connection<S> {
+    pub(crate) key: ConnectionKey,
+    pub(crate) pid: u32,
+    pub(crate) socket: Option<Socket>,
+    pub(crate) last_active_ns: u64,
+    pub(crate) failures: Option<Box<FailureWindow>>,
+    pub(crate) quarantined: bool,
+    /// Workers before this one served a connection that has ended: nothing they tell concerns
+    /// those after.
+    pub(crate) ended_before: WorkerId,
+    streams: [Option<S>; 2],
+    /// Notices for a direction without a Worker yet.
+    backlog: Option<Box<(Direction, VecDeque<SequencedNotice>)>>,
+}
+
+impl<S> Connection<S> {
+    pub(crate) fn stream(&self, direction: Direction) -> Option<&S> {
+        self.streams[usize::from(direction.data_type())].as_ref()
+    }
+
+    pub(crate) fn stream_mut(&mut self, direction: Direction) -> &mut Option<S> {
+        &mut self.streams[usize::from(direction.data_type())]
+    }
+
+    pub(crate) fn is_vacant(&self) -> bool {
+        self.streams.iter().all(Option::is_none)
+    }
+
+    /// Keeps notices until `direction` has a Worker; at most `limit`, the newest win.
+    pub(crate) fn keep_notices(&mut self, direction: Direction, notices: Vec<SequencedNotice>, limit: usize) {
+        let backlog = self
+            .backlog
+            .get_or_insert_with(|| Box::new((direction, VecDeque::new())));
+        if backlog.0 != direction {
+            **backlog = (direction, VecDeque::new());
+        }
+        backlog.1.extend(notices);
+        let excess = backlog.1.len().saturating_sub(limit);
+        backlog.1.drain(..excess);
+    }
+
+    /// The connection ends here for all Workers before `worker`; what comes later is another.
+    pub(crate) fn end_before(&mut self, worker: WorkerId) {
+        self.ended_before = worker;
+        self.backlog = None;
+    }
+
+    /// The notices kept for `direction`.
+    pub(crate) fn take_notices(&mut self, direction: Direction) -> Vec<SequencedNotice> {
+        match self.backlog.take_if(|backlog| backlog.0 == direction) {
+            Some(backlog) => backlog.1.into(),
+            None => Vec::new(),
+        }
+    }
+}
+
+/// What an event means for the connection it was found to belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// Nothing new, or a new connection.
+    Known,
+    /// The connection's socket is now known, or known better.
+    SocketLearned,
+    /// The key now stands for another connection: the streams there are closed.
+    Replaced,
+}
+
+/// All connections that have a Worker.
+#[derive(Debug)]
+pub(crate) struct Registry<S> {
+    by_key: HashMap<ConnectionKey, ConnectionId>,
+    by_sock: BTreeSet<(u64, ConnectionId)>,
+    by_pid: BTreeSet<(u32, ConnectionId)>,
+    connections: Vec<Option<Connection<S>>>,
+    free: Vec<ConnectionId>,
+}
+
+impl<S> Default for Registry<S> {
+    fn default() -> Self {
+        Self {
+            by_key: HashMap::default(),
+            by_sock: BTreeSet::new(),
+            by_pid: BTreeSet::new(),
+            connections: Vec::new(),
+            free: Vec::new(),
+        }
+    }
+}
+
+impl<S> Registry<S> {
+    /// Finds the connection of `event`, or makes a place for it.
+    pub(crate) fn admit(&mut self, event: &DataEvent) -> (ConnectionId, Admission) {
+        let key = ConnectionKey::of(event);
+        match self.by_key.get(&key) {
+            Some(&id) => (id, self.update_socket(id, event)),
+            None => (self.insert(key, event), Admission::Known),
+        }
+    }
+
+    fn insert(&mut self, key: ConnectionKey, event: &DataEvent) -> ConnectionId {
+        let connection = Connection {
+            key,
+            pid: event.process.pid,
+            socket: event.socket,
+            last_active_ns: 0,
+            failures: None,
+            quarantined: false,
+            ended_before: WorkerId::default(),
+            streams: [None, None],
+            backlog: None,
+        };
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.connections.push(None);
+            ConnectionId(u32::try_from(self.connections.len() - 1).unwrap_or(u32::MAX))
+        });
+        self.by_key.insert(key, id);
+        self.by_pid.insert((connection.pid, id));
+        if let Some(socket) = connection.socket {
+            self.by_sock.insert((socket.sock, id));
+        }
+        self.connections[id.0 as usize] = Some(connection);
+        id
+    }
+
+    fn update_socket(&mut self, id: ConnectionId, event: &DataEvent) -> Admission {
+        let Some(seen) = event.socket else {
+            return Admission::Known;
+        };
+        let Some(connection) = self.connections[id.0 as usize].as_mut() else {
+            return Admission::Known;
+        };
+        let admission = compare_sockets(connection.key, connection.socket, seen);
+        if admission == Admission::Known {
+            return admission;
+        }
+        if let Some(known) = connection.socket.replace(seen) {
+            self.by_sock.remove(&(known.sock, id));
+        }
+        self.by_sock.insert((seen.sock, id));
+        if admission == Admission::Replaced {
+            self.by_pid.remove(&(connection.pid, id));
+            connection.pid = event.process.pid;
+            self.by_pid.insert((connection.pid, id));
+            connection.failures = None;
+            connection.quarantined = false;
+        }
+        admission
+    }
+
+    /// The connections that `close` ends.
+    pub(crate) fn ended_by(&self, close: Close) -> Vec<ConnectionId> {
+        const ALL: std::ops::RangeInclusive<u32> = 0..=u32::MAX;
+        let (first, last) = (ConnectionId(*ALL.start()), ConnectionId(*ALL.end()));
+        match close {
+            Close::Process { pid } => self
+                .by_pid
+                .range((pid, first)..=(pid, last))
+                .map(|&(_, id)| id)
+                .collect(),
+            Close::Session { pid, session } => self
+                .by_key
+                .get(&ConnectionKey::Session { pid, session })
+                .copied()
+                .into_iter()
+                .collect(),
+            Close::Socket { sock } => self
+                .by_sock
+                .range((sock, first)..=(sock, last))
+                .map(|&(_, id)| id)
+                .collect(),
+        }
+    }
+
+    pub(crate) fn get(&self, id: ConnectionId) -> Option<&Connection<S>> {
+        self.connections.get(id.0 as usize)?.as_ref()
+    }
+
+    pub(crate) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection<S>> {
+        self.connections.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    /// Forgets a connection without streams.
+    pub(crate) fn remove_if_vacant(&mut self, id: ConnectionId) {
+        let place = &mut self.connections[id.0 as usize];
+        let Some(connection) = place.take_if(|connection| connection.is_vacant()) else {
+            return;
+        };
+        self.by_key.remove(&connection.key);
+        self.by_pid.remove(&(connection.pid, id));
+        if let Some(socket) = connection.socket {
+            self.by_sock.remove(&(socket.sock, id));
+        }
+        self.free.push(id);
+    }
+
+    /// Connections in order of their places.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ConnectionId, &Connection<S>)> {
+        (0..)
+            .zip(&self.connections)
+            .filter_map(|(place, connection)| Some((ConnectionId(place), connection.as_ref()?)))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+}
+
+/// What it means that a connection whose socket was `known` is now seen with `seen`.
+fn compare_sockets(key: ConnectionKey, known: Option<Socket>, seen: Socket) -> Admission {
+    let Some(known) = known else {
+        return Admission::SocketLearned;
+    };
+    if known == seen {
+        return Admission::Known;
+    }
+    let same = known.sock == seen.sock && known.tuple == seen.tuple;
+    match (known.address_source, seen.address_source) {
+        (AddressSource::Heuristic, AddressSource::Exact) => Admission::SocketLearned,
+        _ if same => Admission::Known,
+        (AddressSource::Exact, AddressSource::Exact) => Admission::Replaced,
+        // The key is the socket itself, so other addresses mean that it was reused.
+        _ if matches!(key, ConnectionKey::Socket { .. }) => Admission::Replaced,
+        // A guess about a session's socket may vary between calls: it never ends a connection.
+        _ => Admission::Known,
+    }
+}

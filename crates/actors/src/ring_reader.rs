@@ -1,0 +1,266 @@
+//! The `RingReader`: takes batches from the source, numbers the events, passes them on.
+//!
+//! * receives: the source's batches, [`StopReading`]
+//! * sends: [`EventBatch`], [`SourceEnded`] to the Processor
+//! * bound: what one source batch makes; while that is refused, or too much is in flight, the
+//!   source is not polled, so that a capture's events stay in the kernel's ring
+//! * lost on restart: it is not restarted; the run ends, and what was read is still shown
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context as TaskContext, Poll};
+
+use actix::dev::SendError;
+use actix::prelude::*;
+use ecapture_protocols::CapturedEvent;
+use futures_util::Stream;
+use tokio::time::Instant;
+
+use crate::ledger::Ledger;
+use crate::messages::{ActorGuard, EventBatch, Incidents, SourceEnded, StopReading};
+use crate::supervision::nanoseconds;
+use crate::{Clock, PipelineLimits, Timings};
+
+/// Where the `RingReader`'s messages go, and what it needs to know.
+pub(crate) struct ReaderPorts {
+    pub(crate) clock: Clock,
+    pub(crate) limits: PipelineLimits,
+    pub(crate) timings: Timings,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) batches: Recipient<EventBatch>,
+    pub(crate) ended: Recipient<SourceEnded>,
+    pub(crate) incidents: Incidents,
+}
+
+/// How the source is told to end.
+#[derive(Debug, Default)]
+struct StopFlags {
+    /// End as soon as nothing is ready.
+    when_empty: AtomicBool,
+    /// End now.
+    now: AtomicBool,
+}
+
+/// The source, able to end early.
+struct Stoppable<S> {
+    source: S,
+    flags: Arc<StopFlags>,
+}
+
+impl<S: Stream + Unpin> Stream for Stoppable<S> {
+    type Item = S::Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
+        if self.flags.now.load(Relaxed) {
+            return Poll::Ready(None);
+        }
+        match Pin::new(&mut self.source).poll_next(context) {
+            Poll::Pending if self.flags.when_empty.load(Relaxed) => Poll::Ready(None),
+            polled => polled,
+        }
+    }
+}
+
+/// See the module's documentation.
+pub(crate) struct RingReader {
+    ports: ReaderPorts,
+    flags: Arc<StopFlags>,
+    next_sequence: u64,
+    /// Replay: events of the round being collected, and the time it begins with.
+    round: Vec<CapturedEvent>,
+    round_bytes: usize,
+    round_advance_ns: Option<u64>,
+    /// Replay: when the clock was last told.
+    told_ns: Option<u64>,
+    outgoing: VecDeque<EventBatch>,
+    stalled_since: Option<Instant>,
+    source_ended: bool,
+    _guard: ActorGuard,
+}
+
+impl RingReader {
+    /// An actor that reads `source`; to be called within its `create`.
+    pub(crate) fn new<S>(ports: ReaderPorts, source: S, ctx: &mut Context<Self>) -> Self
+    where
+        S: Stream<Item = Vec<CapturedEvent>> + Unpin + 'static,
+    {
+        let flags = Arc::new(StopFlags::default());
+        ctx.add_stream(Stoppable {
+            source,
+            flags: Arc::clone(&flags),
+        });
+        Self {
+            flags,
+            next_sequence: 1,
+            round: Vec::new(),
+            round_bytes: 0,
+            round_advance_ns: None,
+            told_ns: None,
+            outgoing: VecDeque::new(),
+            stalled_since: None,
+            source_ended: false,
+            _guard: ActorGuard {
+                actor: "RingReader",
+                incidents: ports.incidents.clone(),
+            },
+            ports,
+        }
+    }
+
+    fn take(&mut self, events: Vec<CapturedEvent>) {
+        let (count, bytes) = count(&events);
+        self.ports.ledger.see(count, bytes);
+        self.ports
+            .ledger
+            .gauges
+            .closes
+            .fetch_add(events.len() as u64 - count, Relaxed);
+        match self.ports.clock {
+            Clock::Live => self.push_batch(None, events),
+            Clock::Stream => events.into_iter().for_each(|event| self.collect(event)),
+        }
+    }
+
+    /// Adds one event to the round. A round ends when it is full and before the clock moves on
+    /// by a run interval: where rounds end depends on the events alone, not on how the source
+    /// hands them over.
+    fn collect(&mut self, event: CapturedEvent) {
+        let timestamp_ns = event.timestamp_ns();
+        let told_ns = *self.told_ns.get_or_insert(timestamp_ns);
+        let interval_ns = nanoseconds(self.ports.timings.run_interval);
+        if timestamp_ns >= told_ns.saturating_add(interval_ns) {
+            self.end_round();
+            self.told_ns = Some(timestamp_ns);
+            self.round_advance_ns = Some(timestamp_ns);
+        }
+        if let CapturedEvent::Data(data) = &event {
+            self.round_bytes += data.payload.len();
+        }
+        self.round.push(event);
+        let limits = &self.ports.limits;
+        if self.round.len() >= limits.round_events || self.round_bytes >= limits.in_flight_bytes() / 4 {
+            self.end_round();
+        }
+    }
+
+    fn end_round(&mut self) {
+        if !self.round.is_empty() {
+            let round = std::mem::take(&mut self.round);
+            let advance_ns = self.round_advance_ns.take();
+            self.round_bytes = 0;
+            self.push_batch(advance_ns, round);
+        }
+    }
+
+    fn push_batch(&mut self, advance_ns: Option<u64>, events: Vec<CapturedEvent>) {
+        let first_sequence = self.next_sequence;
+        self.next_sequence += events.len() as u64;
+        self.outgoing.push_back(EventBatch {
+            first_sequence,
+            advance_ns,
+            events,
+        });
+    }
+
+    /// Passes on what is there; what is refused is kept, and the source waits meanwhile.
+    fn forward(&mut self, ctx: &mut Context<Self>) {
+        while let Some(batch) = self.outgoing.pop_front() {
+            match self.ports.batches.try_send(batch) {
+                Ok(()) => {}
+                Err(SendError::Full(batch)) => {
+                    self.outgoing.push_front(batch);
+                    self.stall();
+                    let pause = tokio::time::sleep(self.ports.timings.retry_delay);
+                    ctx.wait(pause.into_actor(self).map(|(), reader, ctx| reader.forward(ctx)));
+                    return;
+                }
+                Err(SendError::Closed(_)) => {
+                    tracing::error!("the processor is gone, reading ends");
+                    ctx.stop();
+                    return;
+                }
+            }
+        }
+        if self.source_ended {
+            self.tell_end(ctx);
+        } else if self.ports.ledger.has_room() {
+            self.resume();
+        } else {
+            self.stall();
+            let ledger = Arc::clone(&self.ports.ledger);
+            let room = async move { ledger.room().await };
+            ctx.wait(room.into_actor(self).map(|(), reader, _| reader.resume()));
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the last message of the run")]
+    fn tell_end(&mut self, ctx: &mut Context<Self>) {
+        self.resume();
+        self.ports.ended.do_send(SourceEnded);
+        ctx.stop();
+    }
+
+    fn stall(&mut self) {
+        if self.stalled_since.is_none() {
+            self.stalled_since = Some(Instant::now());
+            self.ports.ledger.gauges.stalls.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn resume(&mut self) {
+        if let Some(since) = self.stalled_since.take() {
+            self.ports
+                .ledger
+                .gauges
+                .stall_ns
+                .fetch_add(nanoseconds(since.elapsed()), Relaxed);
+        }
+    }
+}
+
+/// How many data events, and how many bytes of payload.
+fn count(events: &[CapturedEvent]) -> (u64, u64) {
+    let payloads = events.iter().filter_map(|event| match event {
+        CapturedEvent::Data(data) => Some(data.payload.len() as u64),
+        CapturedEvent::Close { .. } => None,
+    });
+    payloads.fold((0, 0), |(events, bytes), payload| (events + 1, bytes + payload))
+}
+
+impl Actor for RingReader {
+    type Context = Context<Self>;
+}
+
+impl StreamHandler<Vec<CapturedEvent>> for RingReader {
+    fn handle(&mut self, events: Vec<CapturedEvent>, ctx: &mut Self::Context) {
+        self.take(events);
+        self.forward(ctx);
+    }
+
+    /// The default would stop the actor with what it still holds.
+    fn finished(&mut self, ctx: &mut Self::Context) {
+        self.end_round();
+        self.source_ended = true;
+        self.forward(ctx);
+    }
+}
+
+impl Handler<StopReading> for RingReader {
+    type Result = ();
+
+    /// A capture's source may hold what happened before the stop: it is read while it has
+    /// something ready, for a third of the drain's time at most.
+    fn handle(&mut self, StopReading: StopReading, ctx: &mut Self::Context) {
+        match self.ports.clock {
+            Clock::Stream => self.flags.now.store(true, Relaxed),
+            Clock::Live => {
+                self.flags.when_empty.store(true, Relaxed);
+                ctx.run_later(self.ports.timings.drain_deadline / 3, |reader, _| {
+                    reader.flags.now.store(true, Relaxed);
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Output that has not been written yet, with the bounds of its records.
+
+use std::collections::VecDeque;
+
+/// Bytes of one or more records that belong together.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    bytes: usize,
+    messages: u64,
+}
+
+/// A queue of parts over one contiguous buffer.
+#[derive(Debug, Default)]
+pub(super) struct Buffer {
+    bytes: Vec<u8>,
+    parts: VecDeque<Part>,
+    /// Bytes of the first part that were written.
+    written: usize,
+}
+
+impl Buffer {
+    pub(super) fn push(&mut self, bytes: &[u8], messages: u64) {
+        self.bytes.extend_from_slice(bytes);
+        self.parts.push_back(Part {
+            bytes: bytes.len(),
+            messages,
+        });
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// What is to be written next.
+    pub(super) fn unwritten(&self, done: usize) -> &[u8] {
+        &self.bytes[self.written + done..]
+    }
+
+    /// `done` more bytes were written; returns the messages and bytes of the parts that are
+    /// thereby complete, and forgets them.
+    pub(super) fn complete(&mut self, done: usize) -> (u64, u64) {
+        self.written += done;
+        let (mut messages, mut bytes) = (0, 0);
+        while let Some(part) = self.parts.front() {
+            if part.bytes > self.written - bytes {
+                break;
+            }
+            bytes += part.bytes;
+            messages += part.messages;
+            self.parts.pop_front();
+        }
+        self.written -= bytes;
+        if self.parts.is_empty() {
+            self.bytes.clear();
+        } else {
+            self.bytes.drain(..bytes);
+        }
+        (messages, bytes as u64)
+    }
+
+    /// The target starts anew: so does the first part.
+    pub(super) fn rewind(&mut self) {
+        self.written = 0;
+    }
+
+    /// Forgets everything; returns the messages and bytes of the parts that were not complete.
+    pub(super) fn clear(&mut self) -> (u64, u64) {
+        let messages = self.parts.iter().map(|part| part.messages).sum();
+        let bytes = self.bytes.len() as u64;
+        self.bytes.clear();
+        self.parts.clear();
+        self.written = 0;
+        (messages, bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partly_written_part_is_written_again_after_a_rewind() {
+        let mut buffer = Buffer::default();
+        buffer.push(b"one\n", 1);
+        buffer.push(b"two\n", 1);
+        assert_eq!(buffer.complete(6), (1, 4));
+        assert_eq!(buffer.unwritten(0), b"o\n");
+        buffer.rewind();
+        assert_eq!(buffer.unwritten(0), b"two\n");
+        assert_eq!(buffer.complete(4), (1, 4));
+        assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn clearing_counts_what_was_not_complete() {
+        let mut buffer = Buffer::default();
+        buffer.push(b"one\n", 1);
+        buffer.push(b"two\n", 2);
+        buffer.complete(5);
+        assert_eq!(buffer.clear(), (2, 4));
+        assert_eq!(buffer.len(), 0);
+    }
+}

@@ -1,0 +1,285 @@
+//! The Sink: writes records.
+//!
+//! * receives: [`RecordBatch`] from Workers; [`RoundEnded`], [`Finish`] from the Processor
+//! * sends: nothing
+//! * bound: `sink_mailbox` batches; what it collects is part of the output in flight, which the
+//!   reader waits for, and while the target fails at most
+//!   [`PipelineLimits::sink_buffer`](crate::PipelineLimits::sink_buffer)
+//! * lost on restart: it is not restarted; the run ends, and what it had is counted
+//!
+//! In a capture records are written as they come: in order per Worker, and in no promised order
+//! between Workers. In a replay the records of a round are sorted first. Output is collected
+//! into large writes and flushed whenever the mailbox is empty.
+
+mod buffer;
+mod writer;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use actix::prelude::*;
+
+use buffer::Buffer;
+pub use writer::{SinkPolicy, SinkWriter};
+
+use crate::ledger::{Ledger, Loss};
+use crate::messages::{ActorGuard, Finish, Incident, Incidents, RecordBatch, RoundEnded, Span};
+use crate::{Clock, PipelineLimits, Timings};
+
+/// What the Sink is made of.
+pub(crate) struct SinkPorts {
+    pub(crate) clock: Clock,
+    pub(crate) limits: PipelineLimits,
+    pub(crate) timings: Timings,
+    pub(crate) policy: SinkPolicy,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) writer: Box<dyn SinkWriter>,
+    pub(crate) incidents: Incidents,
+}
+
+/// Whether the target takes output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    Open,
+    /// To be re-opened; the pause before the next try.
+    Failed {
+        delay: Duration,
+    },
+    /// Given up: everything is counted as this loss.
+    Gone(Loss),
+}
+
+/// See the module's documentation.
+pub(crate) struct Sink {
+    ports: SinkPorts,
+    target: Target,
+    buffer: Buffer,
+    /// Replay: batches of the current round.
+    round: Vec<RecordBatch>,
+    flush_planned: bool,
+    handled: u32,
+    guard: ActorGuard,
+}
+
+impl Sink {
+    pub(crate) fn new(ports: SinkPorts) -> Self {
+        Self {
+            target: Target::Open,
+            buffer: Buffer::default(),
+            round: Vec::new(),
+            flush_planned: false,
+            handled: 0,
+            guard: ActorGuard {
+                actor: "Sink",
+                incidents: ports.incidents.clone(),
+            },
+            ports,
+        }
+    }
+
+    fn push(&mut self, bytes: &[u8], messages: u64, ctx: &mut Context<Self>) {
+        match self.target {
+            Target::Gone(loss) => {
+                self.ports.ledger.lose_output(loss, messages, bytes.len() as u64);
+                return;
+            }
+            Target::Failed { .. } if self.buffer.len() + bytes.len() > self.ports.limits.sink_buffer() => {
+                self.ports
+                    .ledger
+                    .lose_output(Loss::SinkFull, messages, bytes.len() as u64);
+                return;
+            }
+            Target::Failed { .. } | Target::Open => self.buffer.push(bytes, messages),
+        }
+        if self.buffer.len() >= self.ports.limits.write_chunk {
+            self.write(ctx);
+        }
+    }
+
+    /// Sorts and writes the records of a round.
+    fn end_round(&mut self, ctx: &mut Context<Self>) {
+        let round = std::mem::take(&mut self.round);
+        let mut records: Vec<(Span, &[u8])> = Vec::new();
+        for batch in &round {
+            let mut start = 0;
+            for &span in &batch.spans {
+                records.push((span, &batch.bytes[start..span.end]));
+                start = span.end;
+            }
+        }
+        records.sort_unstable_by_key(|(span, _)| span.key);
+        for (span, bytes) in records {
+            self.push(bytes, span.messages, ctx);
+        }
+        self.plan_flush(ctx);
+    }
+
+    /// Flushes as soon as the mailbox is empty: futures of the context run only then.
+    fn plan_flush(&mut self, ctx: &mut Context<Self>) {
+        if !self.flush_planned {
+            self.flush_planned = true;
+            ctx.spawn(std::future::ready(()).into_actor(self).map(|(), sink, ctx| {
+                sink.flush_planned = false;
+                sink.write(ctx);
+                sink.flush(ctx);
+            }));
+        }
+    }
+
+    fn write(&mut self, ctx: &mut Context<Self>) {
+        if self.target != Target::Open || self.buffer.is_empty() {
+            return;
+        }
+        let (done, result) = write_all(self.ports.writer.as_mut(), &self.buffer);
+        let (messages, bytes) = self.buffer.complete(done);
+        self.ports.ledger.write(messages, bytes);
+        if let Err(error) = result {
+            self.fail(error, ctx);
+        }
+    }
+
+    fn flush(&mut self, ctx: &mut Context<Self>) {
+        if self.target == Target::Open
+            && let Err(error) = self.ports.writer.flush()
+        {
+            self.fail(error, ctx);
+        }
+    }
+
+    /// Does what the policy says about a failed write.
+    fn fail(&mut self, error: io::Error, ctx: &mut Context<Self>) {
+        let closed = error.kind() == io::ErrorKind::BrokenPipe;
+        match self.ports.policy {
+            SinkPolicy::Retry => {
+                tracing::warn!(%error, "output failed, trying again");
+                let delay = self.ports.timings.sink_retry_delay;
+                self.target = Target::Failed { delay };
+                ctx.run_later(delay, Self::reopen);
+            }
+            SinkPolicy::Drop if !closed => {
+                tracing::warn!(%error, "output failed, what could not be written is dropped");
+                let (messages, bytes) = self.buffer.clear();
+                self.ports.ledger.lose_output(Loss::SinkError, messages, bytes);
+                // Some targets work again by themselves (a disk with room); others are opened anew.
+                let _ = self.ports.writer.reopen();
+            }
+            SinkPolicy::Stop | SinkPolicy::Drop => self.give_up(error),
+        }
+    }
+
+    fn give_up(&mut self, error: io::Error) {
+        let closed = error.kind() == io::ErrorKind::BrokenPipe;
+        let loss = if closed { Loss::SinkClosed } else { Loss::SinkError };
+        self.target = Target::Gone(loss);
+        let (messages, bytes) = self.buffer.clear();
+        self.ports.ledger.lose_output(loss, messages, bytes);
+        let incident = if closed {
+            Incident::SinkClosed
+        } else {
+            Incident::SinkFailed(error)
+        };
+        // Nobody listens any more when the run was ended by force.
+        let _ = self.guard.incidents.send(incident);
+    }
+
+    fn reopen(&mut self, ctx: &mut Context<Self>) {
+        let Target::Failed { delay } = self.target else {
+            return;
+        };
+        self.ports.ledger.gauges.sink_retries.fetch_add(1, Relaxed);
+        match self.ports.writer.reopen() {
+            Ok(()) => {
+                self.target = Target::Open;
+                self.buffer.rewind();
+                self.write(ctx);
+                self.flush(ctx);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => self.give_up(error),
+            Err(error) => {
+                let delay = (delay * 2).min(self.ports.timings.sink_retry_delay_max);
+                tracing::debug!(%error, ?delay, "output still fails");
+                self.target = Target::Failed { delay };
+                ctx.run_later(delay, Self::reopen);
+            }
+        }
+    }
+
+    /// Writes what is there; no record will follow. A target that fails gets one last chance.
+    fn finish(&mut self, ctx: &mut Context<Self>) {
+        self.end_round(ctx);
+        if let Target::Failed { .. } = self.target {
+            self.reopen(ctx);
+        }
+        self.write(ctx);
+        self.flush(ctx);
+        let (messages, bytes) = self.buffer.clear();
+        if bytes > 0 {
+            self.ports.ledger.lose_output(Loss::SinkError, messages, bytes);
+        }
+        self.target = Target::Gone(Loss::SinkClosed);
+    }
+}
+
+/// Writes until done or failed; returns how far it came.
+fn write_all(writer: &mut dyn SinkWriter, buffer: &Buffer) -> (usize, io::Result<()>) {
+    let mut done = 0;
+    while !buffer.unwritten(done).is_empty() {
+        match writer.write(buffer.unwritten(done)) {
+            Ok(0) => return (done, Err(io::ErrorKind::WriteZero.into())),
+            Ok(written) => done += written,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (done, Err(error)),
+        }
+    }
+    (done, Ok(()))
+}
+
+impl Actor for Sink {
+    type Context = Context<Self>;
+
+    /// Reached without [`Finish`] when the Processor is gone and with it, one by one, all
+    /// Workers.
+    fn stopping(&mut self, ctx: &mut Self::Context) -> Running {
+        if !std::thread::panicking() && !matches!(self.target, Target::Gone(_)) {
+            self.finish(ctx);
+        }
+        Running::Stop
+    }
+}
+
+impl Handler<RecordBatch> for Sink {
+    type Result = ();
+
+    fn handle(&mut self, batch: RecordBatch, ctx: &mut Self::Context) {
+        match self.ports.clock {
+            Clock::Stream => self.round.push(batch),
+            Clock::Live => {
+                self.push(&batch.bytes, batch.messages, ctx);
+                self.plan_flush(ctx);
+            }
+        }
+        self.handled = self.handled.wrapping_add(1);
+        if self.handled.is_multiple_of(self.ports.limits.budget) {
+            ctx.wait(tokio::task::yield_now().into_actor(self));
+        }
+    }
+}
+
+impl Handler<RoundEnded> for Sink {
+    type Result = ();
+
+    fn handle(&mut self, RoundEnded: RoundEnded, ctx: &mut Self::Context) {
+        self.end_round(ctx);
+    }
+}
+
+impl Handler<Finish> for Sink {
+    type Result = ();
+
+    fn handle(&mut self, Finish: Finish, ctx: &mut Self::Context) {
+        self.finish(ctx);
+        ctx.stop();
+    }
+}

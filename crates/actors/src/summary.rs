@@ -1,0 +1,169 @@
+//! What a run says about itself, at any moment and at its end.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use crate::ledger::{KernelCounterSource, Ledger, LossRow, Stage, Tally};
+
+/// A snapshot of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Statistics {
+    /// Data events and payload bytes taken from the source.
+    pub seen: Tally,
+    /// Of these, what decoders took.
+    pub delivered: Tally,
+    /// Of these, what is on its way.
+    pub in_flight: Tally,
+    /// Messages and formatted bytes that Workers made.
+    pub produced: Tally,
+    /// Of these, what the output took.
+    pub written: Tally,
+    /// Of these, what is on its way.
+    pub unwritten: Tally,
+    /// Every loss that is not zero, from the kernel to the output.
+    pub losses: Vec<LossRow>,
+    /// Bytes held by decoders.
+    pub held_bytes: u64,
+    /// Close events.
+    pub closes: u64,
+    /// Workers alive.
+    pub live_workers: u64,
+    /// Most Workers alive at once.
+    pub peak_workers: u64,
+    /// Workers started, restarts included.
+    pub started_workers: u64,
+    /// Workers that failed and were replaced.
+    pub restarts: u64,
+    /// Connections that lost their decoders for good.
+    pub quarantined: u64,
+    /// Connections let go for the limits' sake.
+    pub shed_connections: u64,
+    /// Times the reader had to wait, and how long altogether.
+    pub stalls: u64,
+    /// See [`Self::stalls`].
+    pub stall_time: Duration,
+    /// Tries to re-open the output.
+    pub sink_retries: u64,
+}
+
+impl Statistics {
+    /// Reads the counters. Between actors at work the figures may be a few events apart.
+    pub(crate) fn of(ledger: &Ledger, kernel: Option<&dyn KernelCounterSource>) -> Self {
+        let gauges = &ledger.gauges;
+        let mut losses: Vec<LossRow> = kernel.map(KernelCounterSource::rows).unwrap_or_default();
+        losses.retain(|row| row.events > 0 || row.bytes > 0);
+        losses.extend(ledger.loss_rows());
+        Self {
+            seen: ledger.seen(),
+            delivered: ledger.delivered(),
+            in_flight: ledger.in_flight(),
+            produced: ledger.produced(),
+            written: ledger.written(),
+            unwritten: ledger.unwritten(),
+            losses,
+            held_bytes: ledger.held_bytes(),
+            closes: gauges.closes.load(Relaxed),
+            live_workers: gauges.live_workers.load(Relaxed),
+            peak_workers: gauges.peak_workers.load(Relaxed),
+            started_workers: gauges.started_workers.load(Relaxed),
+            restarts: gauges.restarts.load(Relaxed),
+            quarantined: gauges.quarantined.load(Relaxed),
+            shed_connections: gauges.shed_connections.load(Relaxed),
+            stalls: gauges.stalls.load(Relaxed),
+            stall_time: Duration::from_nanos(gauges.stall_ns.load(Relaxed)),
+            sink_retries: gauges.sink_retries.load(Relaxed),
+        }
+    }
+
+    /// True when both equations of the ledger hold with nothing in flight.
+    pub fn balanced(&self) -> bool {
+        let lost_input = self.lost(|stage| !matches!(stage, Stage::Kernel | Stage::Sink));
+        let lost_output = self.lost(|stage| stage == Stage::Sink);
+        let sum = |left: Tally, right: Tally| Tally {
+            events: left.events + right.events,
+            bytes: left.bytes + right.bytes,
+        };
+        self.seen == sum(self.delivered, lost_input) && self.produced == sum(self.written, lost_output)
+    }
+
+    /// True when something was lost that the user did not ask to leave out.
+    pub fn has_unintended_loss(&self) -> bool {
+        self.losses.iter().any(|row| !row.intended)
+    }
+
+    fn lost(&self, at: impl Fn(Stage) -> bool) -> Tally {
+        let rows = self.losses.iter().filter(|row| at(row.stage));
+        rows.fold(Tally::default(), |sum, row| Tally {
+            events: sum.events + row.events,
+            bytes: sum.bytes + row.bytes,
+        })
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// The source ended, or a stop was asked for, and everything was written.
+    Complete,
+    /// The reader of the output went away: an orderly end.
+    SinkClosed,
+    /// The run could not go on, or could not be brought to its end.
+    Failed(PipelineError),
+}
+
+/// Why a run failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PipelineError {
+    /// An actor that is not replaced failed.
+    #[error("the {actor} failed")]
+    ActorFailed {
+        /// Its name.
+        actor: &'static str,
+    },
+    /// Not everything was written before the deadline.
+    #[error("the output was not written within {deadline:?}")]
+    DrainDeadline {
+        /// [`Timings::drain_deadline`](crate::Timings::drain_deadline).
+        deadline: Duration,
+    },
+    /// Workers failed too often to be a matter of single connections.
+    #[error("{failures} workers failed within {window:?}")]
+    RestartLimit {
+        /// How many.
+        failures: usize,
+        /// [`Timings::failure_window`](crate::Timings::failure_window).
+        window: Duration,
+    },
+    /// The output could not be written.
+    #[error("writing the output failed: {source}")]
+    Sink {
+        /// What the writer said.
+        source: Arc<io::Error>,
+    },
+    /// An Arbiter did not answer the watchdog.
+    #[error("the arbiter of the {arbiter} has not answered for {silence:?}")]
+    Stuck {
+        /// Whose.
+        arbiter: &'static str,
+        /// How long.
+        silence: Duration,
+    },
+}
+
+/// The end of a run.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The ledger at that moment.
+    pub statistics: Statistics,
+}
+
+impl Summary {
+    /// See [`Statistics::balanced`].
+    pub fn balanced(&self) -> bool {
+        self.statistics.balanced()
+    }
+}

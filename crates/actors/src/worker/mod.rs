@@ -1,0 +1,500 @@
+//! The Worker: decodes and formats one direction of one connection.
+//!
+//! * receives: [`WorkerBatch`], [`Notices`], [`Advance`], [`Retire`] from the Processor
+//! * sends: [`RecordBatch`] to the Sink, [`WorkerReport`] and [`WorkerExited`] to the Processor
+//! * bound: `worker_mailbox` batches; one undelivered record batch, during which it takes nothing
+//! * lost on restart: the decoder's state and the event that broke it; events of the same batch
+//!   go to the successor
+//!
+//! ```text
+//! Init ──first bytes──▶ Processing ──Retire──▶ Done
+//!   └──────────────────────Retire───────────────▲
+//! ```
+//!
+//! What has to survive a failure — unfed events, finished records, counters — is kept in the
+//! [`ExitGuard`], whose drop hands it on.
+
+mod guard;
+mod timing;
+mod unparsed;
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use actix::WeakRecipient;
+use actix::dev::SendError;
+use actix::prelude::*;
+use ecapture_protocols::decoder::StreamDecoder;
+use ecapture_protocols::message::{Content, Gap, GapReason, Message as Decoded};
+use ecapture_protocols::{Format, Identity, Output};
+use tokio::time::Instant;
+
+pub(crate) use guard::{ExitGuard, Gauge};
+use timing::{Expiry, Timing};
+use unparsed::Unparsed;
+
+use crate::ledger::{Ledger, Loss};
+use crate::messages::{
+    Advance, Cause, End, Notices, RecordBatch, RecordKey, Retire, SequencedNotice, StreamEvent, WorkerBatch,
+    WorkerExited, WorkerReport,
+};
+use crate::registry::Lifecycle;
+use crate::supervision::nanoseconds;
+use crate::{Clock, DecoderFactory, PipelineLimits, Timings};
+
+/// What all Workers of one Arbiter share. The one sender to the Sink per Arbiter is what makes
+/// the bound of the Sink's mailbox hold.
+pub(crate) struct WorkerPorts {
+    pub(crate) clock: Clock,
+    pub(crate) started_at: Instant,
+    pub(crate) limits: PipelineLimits,
+    pub(crate) timings: Timings,
+    pub(crate) decoders: DecoderFactory,
+    pub(crate) format: Arc<dyn Format>,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) records: Recipient<RecordBatch>,
+    pub(crate) reports: WeakRecipient<WorkerReport>,
+    pub(crate) exits: WeakRecipient<WorkerExited>,
+}
+
+impl WorkerPorts {
+    /// The runtime's time since the start of the pipeline.
+    fn now_ns(&self) -> u64 {
+        nanoseconds(self.started_at.elapsed())
+    }
+}
+
+/// What a new Worker is made of.
+pub(crate) struct WorkerSeed {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) lifecycle: Lifecycle,
+    /// No decoder: this connection's decoders failed too often.
+    pub(crate) quarantined: bool,
+    pub(crate) guard: ExitGuard,
+}
+
+thread_local! {
+    /// Workers of one Arbiter run one after the other, so one set of vectors serves them all.
+    static OUTPUT: RefCell<Output> = RefCell::new(Output::default());
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Init,
+    Processing,
+    Done,
+}
+
+/// See the module's documentation.
+pub(crate) struct Worker {
+    identity: Arc<Identity>,
+    decoder: Option<Box<dyn StreamDecoder>>,
+    timing: Timing,
+    last_sequence: u64,
+    last_timestamp_ns: u64,
+    handled: u32,
+    lifecycle: Lifecycle,
+    phase: Phase,
+    quarantined: bool,
+    has_sibling: bool,
+    tick_armed: bool,
+    holds_on: bool,
+    idle_after: Option<u64>,
+    idle_deadline_ns: u64,
+    /// Dropped last: the decoder is gone when the exit is told.
+    guard: ExitGuard,
+}
+
+impl Worker {
+    pub(crate) fn new(seed: WorkerSeed) -> Self {
+        Self {
+            identity: seed.identity,
+            decoder: None,
+            timing: Timing::default(),
+            last_sequence: 0,
+            last_timestamp_ns: 0,
+            handled: 0,
+            lifecycle: seed.lifecycle,
+            phase: Phase::Init,
+            quarantined: seed.quarantined,
+            has_sibling: false,
+            tick_armed: false,
+            holds_on: false,
+            idle_after: None,
+            idle_deadline_ns: 0,
+            guard: seed.guard,
+        }
+    }
+
+    fn ports(&self) -> &WorkerPorts {
+        &self.guard.ports
+    }
+
+    /// Runs `turn` with the Arbiter's output vectors.
+    fn with_output<R>(&mut self, turn: impl FnOnce(&mut Self, &mut Output) -> R) -> R {
+        OUTPUT.with_borrow_mut(|output| {
+            // A Worker that failed may have left something behind.
+            output.clear();
+            turn(self, output)
+        })
+    }
+
+    fn decoder(&mut self) -> &mut dyn StreamDecoder {
+        if self.decoder.is_none() {
+            self.decoder = Some(self.new_decoder());
+        }
+        self.phase = Phase::Processing;
+        self.decoder.as_mut().expect("just set").as_mut()
+    }
+
+    fn new_decoder(&self) -> Box<dyn StreamDecoder> {
+        if self.quarantined {
+            Box::new(Unparsed)
+        } else {
+            (self.ports().decoders)(&self.identity)
+        }
+    }
+
+    fn take_gap(&mut self, gap: Gap, output: &mut Output) {
+        let timestamp_ns = self
+            .guard
+            .inbox
+            .front()
+            .map_or(self.last_timestamp_ns, |event| event.timestamp_ns);
+        let sequence = self
+            .guard
+            .inbox
+            .front()
+            .map_or(self.last_sequence, |event| event.sequence);
+        self.decoder().gap(gap, timestamp_ns, output);
+        self.guard.skip_offset(gap.bytes);
+        self.emit(Cause::Event, sequence, 0, output);
+    }
+
+    fn take_notices(&mut self, notices: Vec<SequencedNotice>, output: &mut Output) {
+        for SequencedNotice { sequence, notice } in notices {
+            self.decoder().notice(&notice, output);
+            let sequence = sequence.max(self.last_sequence);
+            self.emit(Cause::Notice, sequence, 0, output);
+        }
+    }
+
+    fn take_events(&mut self, output: &mut Output) {
+        while let Some(event) = self.guard.begin() {
+            self.last_sequence = event.sequence;
+            self.last_timestamp_ns = event.timestamp_ns;
+            self.check_continuity(&event, output);
+            if !event.payload.is_empty() {
+                self.decoder().feed(&event.payload, event.timestamp_ns, output);
+            }
+            self.emit(Cause::Event, event.sequence, 0, output);
+            let held = self.buffered_bytes();
+            self.guard.commit(&event, held);
+        }
+    }
+
+    /// Tells the decoder when bytes are missing before `event`. The first event of a stream only
+    /// sets where it starts: the capture may have come late.
+    fn check_continuity(&mut self, event: &StreamEvent, output: &mut Output) {
+        let (Some(expected), Some(offset)) = (self.guard.expected_offset, event.stream_offset) else {
+            return;
+        };
+        let bytes = match offset.checked_sub(expected) {
+            Some(0) => return,
+            Some(missing) => Some(missing),
+            // The count began anew, so what lies between is unknown.
+            None => None,
+        };
+        let gap = Gap {
+            bytes,
+            reason: GapReason::KernelLoss,
+        };
+        self.decoder().gap(gap, event.timestamp_ns, output);
+    }
+
+    /// Formats what the decoder put out and passes on what it told.
+    fn emit(&mut self, cause: Cause, sequence: u64, deadline_ns: u64, output: &mut Output) {
+        if !output.messages.is_empty() {
+            let format = Arc::clone(&self.guard.ports.format);
+            format.write(&self.identity, &output.messages, self.guard.record_bytes());
+            let key = RecordKey {
+                sequence,
+                cause,
+                deadline_ns,
+                ..RecordKey::default()
+            };
+            self.guard.commit_record(key, output.messages.len());
+            output.messages.clear();
+        }
+        for skipped in output.skipped.drain(..) {
+            self.guard
+                .ports
+                .ledger
+                .lose_delivered(Loss::from(skipped.reason), skipped.bytes);
+        }
+        let notices = output.notices.drain(..);
+        self.guard
+            .notices
+            .extend(notices.map(|notice| SequencedNotice { sequence, notice }));
+    }
+
+    fn awaits_notice(&self) -> bool {
+        self.decoder
+            .as_ref()
+            .is_some_and(|decoder| decoder.awaits_notice())
+    }
+
+    fn buffered_bytes(&self) -> usize {
+        self.decoder
+            .as_ref()
+            .map_or(0, |decoder| decoder.buffered_bytes())
+    }
+
+    /// Bounds what the decoder holds and sets when it is to be looked at next.
+    fn settle(&mut self, now_ns: u64, output: &mut Output) {
+        let Some(decoder) = self.decoder.as_mut() else {
+            self.timing.touch(now_ns, false);
+            return;
+        };
+        if decoder.awaits_notice() && !self.has_sibling {
+            decoder.notice_overdue(output);
+            self.emit(Cause::Event, self.last_sequence, 0, output);
+        }
+        if self.buffered_bytes() > self.ports().limits.buffered_per_connection {
+            self.relieve(output);
+        }
+        let awaits = self.awaits_notice();
+        self.timing.touch(now_ns, awaits);
+    }
+
+    /// The decoder holds more than it may: what it holds is shown as incomplete, and if that
+    /// does not free it, it is replaced.
+    fn relieve(&mut self, output: &mut Output) {
+        self.decoder().idle(output);
+        self.emit(Cause::Event, self.last_sequence, 0, output);
+        if self.buffered_bytes() > self.ports().limits.buffered_per_connection {
+            self.decoder = None;
+            let lost = self.guard.lose_held(Loss::BufferLimit);
+            let gap = Gap {
+                bytes: Some(lost),
+                reason: GapReason::Shed,
+            };
+            let timestamp_ns = self.last_timestamp_ns;
+            self.decoder().gap(gap, timestamp_ns, output);
+            self.emit(Cause::Event, self.last_sequence, 0, output);
+        }
+    }
+
+    /// Handles in order all that has expired by `now_ns`.
+    fn expire(&mut self, now_ns: u64, sequence: u64, output: &mut Output) {
+        while let Some((deadline_ns, expiry)) = self.next_expiry() {
+            if deadline_ns > now_ns {
+                break;
+            }
+            self.timing.handled(expiry);
+            match (expiry, self.lifecycle) {
+                (Expiry::NoticeOverdue, _) => self.decoder().notice_overdue(output),
+                (Expiry::Idle, Lifecycle::Connection) => self.decoder().idle(output),
+                (Expiry::Idle, Lifecycle::Plain) => {
+                    self.idle_after = Some(self.guard.fed());
+                    self.idle_deadline_ns = deadline_ns;
+                }
+            }
+            self.emit(Cause::Expiry, sequence, deadline_ns, output);
+        }
+        let held = self.buffered_bytes();
+        self.guard.hold(held);
+    }
+
+    fn next_expiry(&self) -> Option<(u64, Expiry)> {
+        let ends_by_silence = self.lifecycle == Lifecycle::Plain;
+        let waits_for_idle = ends_by_silence || self.guard.held() > 0;
+        self.timing.next(&self.ports().timings, waits_for_idle)
+    }
+
+    fn now_ns(&self) -> u64 {
+        match self.ports().clock {
+            Clock::Live => self.ports().now_ns(),
+            Clock::Stream => self.last_timestamp_ns,
+        }
+    }
+
+    /// Hands the records to the Sink, then answers the Processor; waits when the Sink is full.
+    fn deliver(&mut self, ctx: &mut Context<Self>) {
+        if let Some(records) = self.guard.take_records() {
+            match self.ports().records.try_send(records) {
+                Ok(()) => {}
+                Err(SendError::Full(records)) => {
+                    self.guard.keep_records(records);
+                    let pause = tokio::time::sleep(self.ports().timings.retry_delay);
+                    ctx.wait(pause.into_actor(self).map(|(), worker, ctx| worker.deliver(ctx)));
+                    return;
+                }
+                Err(SendError::Closed(records)) => {
+                    let bytes = records.bytes.len() as u64;
+                    self.ports()
+                        .ledger
+                        .lose_output(Loss::SinkClosed, records.messages, bytes);
+                }
+            }
+        }
+        if self.phase == Phase::Done {
+            ctx.stop();
+            return;
+        }
+        self.answer();
+        self.arm_tick(ctx);
+        self.handled = self.handled.wrapping_add(1);
+        if self.handled.is_multiple_of(self.ports().limits.budget) {
+            ctx.wait(tokio::task::yield_now().into_actor(self));
+        }
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "at most one report per message or tick of this Worker, and those are bounded"
+    )]
+    fn answer(&mut self) {
+        let idle_after = self.idle_after.take();
+        let holds_on = std::mem::take(&mut self.holds_on);
+        let is_replay = self.ports().clock == Clock::Stream;
+        if !is_replay && !holds_on && idle_after.is_none() && self.guard.notices.is_empty() {
+            return;
+        }
+        let report = WorkerReport {
+            stream: self.guard.stream,
+            notices: std::mem::take(&mut self.guard.notices),
+            idle_after,
+            holds_on,
+            deadline_ns: self.next_expiry().map(|(deadline_ns, _)| deadline_ns),
+        };
+        if let Some(reports) = self.ports().reports.upgrade() {
+            reports.do_send(report);
+        }
+    }
+
+    /// The run interval: only while something can expire, so that a silent connection costs
+    /// nothing.
+    fn arm_tick(&mut self, ctx: &mut Context<Self>) {
+        if self.tick_armed || self.ports().clock == Clock::Stream || self.next_expiry().is_none() {
+            return;
+        }
+        self.tick_armed = true;
+        ctx.run_later(self.ports().timings.run_interval, |worker, ctx| {
+            worker.tick_armed = false;
+            let now_ns = worker.ports().now_ns();
+            let sequence = worker.last_sequence;
+            worker.with_output(|worker, output| worker.expire(now_ns, sequence, output));
+            worker.deliver(ctx);
+        });
+    }
+
+    /// Emits all that is held; the stream ends here.
+    fn close(&mut self, end: End, sequence: u64) {
+        self.phase = Phase::Done;
+        let sequence = sequence.max(self.last_sequence);
+        self.with_output(|worker, output| {
+            if let Some(decoder) = worker.decoder.as_mut() {
+                decoder.close(output);
+            }
+            if end == End::Shed {
+                output.messages.push(shed_marker(worker.last_timestamp_ns));
+            }
+            let deadline_ns = if end == End::Idle {
+                worker.idle_deadline_ns
+            } else {
+                0
+            };
+            worker.emit(Cause::Expiry, sequence, deadline_ns, output);
+        });
+        self.decoder = None;
+        self.guard.hold(0);
+    }
+}
+
+/// Says in the output that the pipeline let go of a connection that may go on.
+fn shed_marker(timestamp_ns: u64) -> Decoded {
+    let gap = Gap {
+        bytes: None,
+        reason: GapReason::Shed,
+    };
+    Decoded {
+        first_ns: timestamp_ns,
+        last_ns: timestamp_ns,
+        content: Content::Gap(gap),
+    }
+}
+
+impl Actor for Worker {
+    type Context = Context<Self>;
+
+    /// Reached without `Retire` only when the Processor is gone: what is held is still shown.
+    fn stopping(&mut self, _ctx: &mut Self::Context) -> Running {
+        if self.phase != Phase::Done && !std::thread::panicking() {
+            self.close(End::Drained, self.last_sequence);
+        }
+        Running::Stop
+    }
+}
+
+impl Handler<WorkerBatch> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, batch: WorkerBatch, ctx: &mut Self::Context) {
+        if let Some(identity) = batch.identity {
+            self.identity = identity;
+        }
+        self.has_sibling = batch.has_sibling;
+        self.guard.inbox = batch.events.into();
+        self.with_output(|worker, output| {
+            if let Some(gap) = batch.gap {
+                worker.take_gap(gap, output);
+            }
+            worker.take_notices(batch.notices, output);
+            worker.take_events(output);
+            let now_ns = worker.now_ns();
+            worker.settle(now_ns, output);
+            let held = worker.buffered_bytes();
+            worker.guard.hold(held);
+        });
+        self.guard.count_fed();
+        self.deliver(ctx);
+    }
+}
+
+impl Handler<Notices> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, Notices(notices): Notices, ctx: &mut Self::Context) {
+        self.with_output(|worker, output| {
+            worker.take_notices(notices, output);
+            let awaits = worker.awaits_notice();
+            worker.timing.awaits(awaits);
+            let held = worker.buffered_bytes();
+            worker.guard.hold(held);
+        });
+        self.deliver(ctx);
+    }
+}
+
+impl Handler<Advance> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, Advance { now_ns, sequence }: Advance, ctx: &mut Self::Context) {
+        self.with_output(|worker, output| worker.expire(now_ns, sequence, output));
+        self.deliver(ctx);
+    }
+}
+
+impl Handler<Retire> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, Retire { end, sequence, last }: Retire, ctx: &mut Self::Context) {
+        if !last && self.awaits_notice() {
+            self.holds_on = true;
+        } else {
+            self.close(end, sequence);
+        }
+        self.deliver(ctx);
+    }
+}

@@ -1,0 +1,142 @@
+//! Idle-stop, close events, fd reuse, age, draining.
+
+use ecapture_actors::Clock;
+use ecapture_protocols::{CapturedEvent, Close, DataEvent, Direction};
+
+use crate::support::{Live, close, config, on_socket, plain, replay};
+
+#[actix::test]
+async fn a_plain_stream_ends_after_the_idle_time() {
+    let live = Live::start(config(Clock::Live));
+    live.feed.data(plain(4, Direction::Write, 0, "half"));
+    live.pass(1_050).await;
+    assert_eq!(live.handle.statistics().live_workers, 1);
+    live.pass(200).await;
+    assert_eq!(live.handle.statistics().live_workers, 0);
+    assert_eq!(live.page.text(), "1_1_app_4_1|half (end)\n");
+    live.feed.data(plain(4, Direction::Write, 0, "more\n"));
+    let (lines, summary) = live.end().await;
+    assert_eq!(lines[1], "1_1_app_4_1|more");
+    assert_eq!(summary.statistics.started_workers, 2);
+}
+
+#[actix::test]
+async fn an_event_restarts_the_idle_time() {
+    let live = Live::start(config(Clock::Live));
+    for _ in 0..5 {
+        live.feed.data(plain(4, Direction::Write, 0, "x"));
+        live.pass(1_000).await;
+    }
+    let (lines, summary) = live.end().await;
+    assert_eq!(lines, ["1_1_app_4_1|xxxxx (end)"]);
+    assert_eq!(summary.statistics.started_workers, 1);
+}
+
+#[actix::test]
+async fn a_connection_only_shows_what_is_incomplete_when_idle() {
+    let live = Live::start(config(Clock::Live));
+    live.feed.data(on_socket(7, Direction::Write, 0, "half"));
+    live.pass(5_000).await;
+    assert!(live.page.text().ends_with("half (idle)\n"));
+    live.feed.data(on_socket(7, Direction::Write, 0, "more\n"));
+    let (lines, summary) = live.end().await;
+    assert_eq!(lines.len(), 2);
+    assert_eq!(summary.statistics.started_workers, 1);
+}
+
+#[actix::test]
+async fn a_closed_socket_ends_both_directions() {
+    let live = Live::start(config(Clock::Live));
+    live.feed.data(on_socket(7, Direction::Write, 0, "a"));
+    live.feed.data(on_socket(7, Direction::Read, 0, "b"));
+    live.feed.data(on_socket(8, Direction::Read, 0, "c"));
+    live.feed.send(close(Close::Socket { sock: 7 }, 0));
+    live.pass(1).await;
+    assert_eq!(live.handle.statistics().live_workers, 1);
+    live.end().await;
+}
+
+#[actix::test]
+async fn session_and_process_ends_reach_their_streams() {
+    let live = Live::start(config(Clock::Live));
+    let event = |session, pid| {
+        let mut event = DataEvent {
+            session: Some(session),
+            ..plain(4, Direction::Write, 0, "a")
+        };
+        event.process.pid = pid;
+        event
+    };
+    live.feed.data(event(1, 1));
+    live.feed.data(event(2, 1));
+    live.feed.data(event(1, 2));
+    live.feed.data(plain(9, Direction::Read, 0, "b"));
+    live.feed.send(close(Close::Session { pid: 1, session: 1 }, 0));
+    live.pass(1).await;
+    assert_eq!(live.handle.statistics().live_workers, 3);
+    live.feed.send(close(Close::Process { pid: 1 }, 0));
+    live.pass(1).await;
+    assert_eq!(live.handle.statistics().live_workers, 1);
+    live.end().await;
+}
+
+#[actix::test]
+async fn a_reused_place_gets_a_new_worker_in_order() {
+    for clock in [Clock::Live, Clock::Stream] {
+        let mut events = Vec::new();
+        for number in 0..50 {
+            events.push(CapturedEvent::Data(on_socket(
+                7,
+                Direction::Write,
+                0,
+                &format!("half {number}"),
+            )));
+            events.push(close(Close::Socket { sock: 7 }, 0));
+        }
+        tokio::time::pause();
+        let (text, summary) = replay(config(clock), events, 7).await;
+        tokio::time::resume();
+        let numbers: Vec<String> = (0..50).map(|number| format!("half {number} (end)")).collect();
+        let shown: Vec<&str> = text.lines().map(|line| line.split_once('|').unwrap().1).collect();
+        assert_eq!(shown, numbers);
+        assert_eq!(summary.statistics.started_workers, 50);
+    }
+}
+
+#[actix::test]
+async fn a_connection_whose_close_was_missed_ends_by_age() {
+    let live = Live::start(config(Clock::Live));
+    live.feed.data(on_socket(7, Direction::Write, 0, "a"));
+    live.pass(11 * 60 * 1000).await;
+    live.feed.data(on_socket(8, Direction::Write, 0, "b"));
+    live.pass(1).await;
+    assert_eq!(live.handle.statistics().live_workers, 1);
+    live.end().await;
+}
+
+#[actix::test]
+async fn a_stop_shows_everything_that_was_read() {
+    let live = Live::start(config(Clock::Live));
+    for fd in 1..=100 {
+        live.feed.data(plain(fd, Direction::Write, 0, "half"));
+    }
+    live.handle.stop();
+    let summary = live.handle.finished().await;
+    crate::support::check(&summary);
+    assert_eq!(live.page.lines().len(), 100);
+}
+
+#[actix::test]
+async fn recorded_silence_ends_plain_streams_in_a_replay() {
+    let events = vec![
+        CapturedEvent::Data(plain(4, Direction::Write, 0, "half")),
+        CapturedEvent::Data(on_socket(7, Direction::Write, 10, "kept")),
+        CapturedEvent::Data(plain(4, Direction::Write, 1_090, " whole\n")),
+        CapturedEvent::Data(plain(4, Direction::Write, 3_000, "again\n")),
+        CapturedEvent::Data(on_socket(7, Direction::Write, 3_001, "more\n")),
+    ];
+    let (text, summary) = replay(config(Clock::Stream), events, 100).await;
+    let shown: Vec<&str> = text.lines().map(|line| line.split_once('|').unwrap().1).collect();
+    assert_eq!(shown, ["half whole", "kept (idle)", "again", "more"]);
+    assert_eq!(summary.statistics.started_workers, 3);
+}

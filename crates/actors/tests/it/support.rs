@@ -1,0 +1,344 @@
+//! Decoder, format, writer and source for tests, and one way to run a pipeline with them.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ecapture_actors::{
+    Clock, DecoderFactory, Outcome, PipelineConfig, PipelineHandle, Placement, SinkWriter, Summary, spawn,
+};
+use ecapture_protocols::decoder::{MethodClass, StreamDecoder};
+use ecapture_protocols::message::{Content, Gap, Message, Raw};
+use ecapture_protocols::{
+    AddressSource, CapturedEvent, Close, DataEvent, Direction, Format, Identity, Output, PeerNotice, Process,
+    Socket, Tuple,
+};
+use futures_util::Stream;
+use tokio::sync::mpsc;
+
+pub(crate) const MILLISECOND: u64 = 1_000_000;
+
+/// A line protocol: every complete line is a message.
+///
+/// * `>…` is a request: the other direction is told
+/// * `?…` is held until the other direction has told of a request
+/// * `!panic` makes the decoder panic; `!close-panic` makes it panic at its end
+#[derive(Default)]
+pub(crate) struct Lines {
+    held: Vec<u8>,
+    /// Lines that wait for a request.
+    waiting: Vec<Vec<u8>>,
+    /// Requests told and not used yet.
+    requests: usize,
+    panics_at_close: bool,
+    first_ns: u64,
+}
+
+impl Lines {
+    fn say(&self, text: impl Into<Vec<u8>>, output: &mut Output) {
+        let content = Content::Raw(Raw {
+            data: Bytes::from(text.into()),
+        });
+        output.messages.push(Message {
+            first_ns: self.first_ns,
+            last_ns: self.first_ns,
+            content,
+        });
+    }
+
+    fn line(&mut self, line: Vec<u8>, output: &mut Output) {
+        match line.first() {
+            Some(b'!') if line == b"!panic" => panic!("told to"),
+            Some(b'!') if line == b"!close-panic" => self.panics_at_close = true,
+            Some(b'>') => {
+                let timestamp_ns = self.first_ns;
+                output.notices.push(PeerNotice::RequestHead {
+                    method: MethodClass::Other,
+                    timestamp_ns,
+                });
+            }
+            Some(b'?') => {
+                self.waiting.push(line);
+                self.release(output);
+                return;
+            }
+            _ => {}
+        }
+        self.say(line, output);
+    }
+
+    fn release(&mut self, output: &mut Output) {
+        while self.requests > 0 && !self.waiting.is_empty() {
+            self.requests -= 1;
+            let line = self.waiting.remove(0);
+            self.say([b"answer ", line.as_slice()].concat(), output);
+        }
+    }
+
+    fn flush(&mut self, how: &str, output: &mut Output) {
+        for line in std::mem::take(&mut self.waiting) {
+            self.say([b"unasked ", line.as_slice()].concat(), output);
+        }
+        if !self.held.is_empty() {
+            let held = std::mem::take(&mut self.held);
+            self.say([held.as_slice(), b" (", how.as_bytes(), b")"].concat(), output);
+        }
+    }
+}
+
+impl StreamDecoder for Lines {
+    fn feed(&mut self, payload: &Bytes, timestamp_ns: u64, output: &mut Output) {
+        self.first_ns = timestamp_ns;
+        for &byte in payload {
+            if byte == b'\n' {
+                let line = std::mem::take(&mut self.held);
+                self.line(line, output);
+            } else {
+                self.held.push(byte);
+            }
+        }
+    }
+
+    fn gap(&mut self, gap: Gap, timestamp_ns: u64, output: &mut Output) {
+        self.flush("before gap", output);
+        output.messages.push(Message {
+            first_ns: timestamp_ns,
+            last_ns: timestamp_ns,
+            content: Content::Gap(gap),
+        });
+    }
+
+    fn notice(&mut self, notice: &PeerNotice, output: &mut Output) {
+        match notice {
+            PeerNotice::RequestHead { .. } => self.requests += 1,
+            PeerNotice::NoRequests => self.flush("no requests", output),
+        }
+        self.release(output);
+    }
+
+    fn awaits_notice(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    fn notice_overdue(&mut self, output: &mut Output) {
+        for line in std::mem::take(&mut self.waiting) {
+            self.say([b"overdue ", line.as_slice()].concat(), output);
+        }
+    }
+
+    fn idle(&mut self, output: &mut Output) {
+        self.flush("idle", output);
+    }
+
+    fn close(&mut self, output: &mut Output) {
+        assert!(!self.panics_at_close, "told to at the end");
+        self.flush("end", output);
+    }
+
+    fn buffered_bytes(&self) -> usize {
+        self.held.len() + self.waiting.iter().map(Vec::len).sum::<usize>()
+    }
+}
+
+pub(crate) fn lines() -> DecoderFactory {
+    Arc::new(|_| Box::<Lines>::default())
+}
+
+/// `UUID|text`, one line per message.
+pub(crate) struct UuidLines;
+
+impl Format for UuidLines {
+    fn write(&self, identity: &Identity, messages: &[Message], out: &mut Vec<u8>) {
+        for message in messages {
+            out.extend_from_slice(identity.uuid.as_bytes());
+            out.push(b'|');
+            match &message.content {
+                Content::Raw(raw) => out.extend_from_slice(&raw.data),
+                Content::Gap(gap) => out.extend_from_slice(describe(*gap).as_bytes()),
+                other => panic!("the test decoder never emits {other:?}"),
+            }
+            out.push(b'\n');
+        }
+    }
+}
+
+fn describe(gap: Gap) -> String {
+    let bytes = gap
+        .bytes
+        .map_or_else(|| "?".to_owned(), |bytes| bytes.to_string());
+    format!("[gap {} {bytes}]", gap.reason.as_str())
+}
+
+/// Keeps what is written.
+#[derive(Clone, Default)]
+pub(crate) struct Page(Arc<Mutex<Vec<u8>>>);
+
+impl Page {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.text().lines().map(str::to_owned).collect()
+    }
+}
+
+impl SinkWriter for Page {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A plain event: process 1, thread 1, `comm` "app".
+pub(crate) fn plain(fd: u32, direction: Direction, at_ms: u64, text: &str) -> DataEvent {
+    DataEvent {
+        timestamp_ns: at_ms * MILLISECOND,
+        process: Process {
+            pid: 1,
+            tid: 1,
+            uid: None,
+            comm: "app".into(),
+        },
+        direction,
+        fd: Some(fd),
+        session: None,
+        socket: None,
+        tls_version: None,
+        stream_offset: None,
+        payload: Bytes::copy_from_slice(text.as_bytes()),
+    }
+}
+
+pub(crate) fn socket(sock: u64) -> Socket {
+    Socket {
+        sock,
+        tuple: Tuple {
+            source: ([10, 0, 0, 1], u16::try_from(sock % 60_000).unwrap()).into(),
+            destination: ([10, 0, 0, 2], 443).into(),
+        },
+        local: None,
+        address_source: AddressSource::Exact,
+    }
+}
+
+/// An event of a connection known by its socket.
+pub(crate) fn on_socket(sock: u64, direction: Direction, at_ms: u64, text: &str) -> DataEvent {
+    DataEvent {
+        socket: Some(socket(sock)),
+        ..plain(5, direction, at_ms, text)
+    }
+}
+
+pub(crate) fn close(close: Close, at_ms: u64) -> CapturedEvent {
+    CapturedEvent::Close {
+        timestamp_ns: at_ms * MILLISECOND,
+        close,
+    }
+}
+
+pub(crate) fn config(clock: Clock) -> PipelineConfig {
+    let mut config = PipelineConfig::new(lines(), Arc::new(UuidLines));
+    config.clock = clock;
+    config.placement = Placement::Inline;
+    config
+}
+
+/// Events that a test feeds while the pipeline runs.
+pub(crate) struct Feed(mpsc::UnboundedSender<Vec<CapturedEvent>>);
+
+impl Feed {
+    pub(crate) fn new() -> (
+        Self,
+        impl Stream<Item = Vec<CapturedEvent>> + Send + Unpin + 'static,
+    ) {
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        (
+            Self(sender),
+            futures_util::stream::poll_fn(move |context| receiver.poll_recv(context)),
+        )
+    }
+
+    pub(crate) fn data(&self, event: DataEvent) {
+        self.send(CapturedEvent::Data(event));
+    }
+
+    pub(crate) fn send(&self, event: CapturedEvent) {
+        self.batch(vec![event]);
+    }
+
+    pub(crate) fn batch(&self, events: Vec<CapturedEvent>) {
+        self.0.send(events).unwrap();
+    }
+}
+
+/// A live pipeline under a test's hands.
+pub(crate) struct Live {
+    pub(crate) feed: Feed,
+    pub(crate) page: Page,
+    pub(crate) handle: PipelineHandle,
+}
+
+impl Live {
+    /// Stops the clock and starts a pipeline on it.
+    pub(crate) fn start(config: PipelineConfig) -> Self {
+        tokio::time::pause();
+        Self::start_running(config)
+    }
+
+    /// As `start`, where time is stopped already.
+    pub(crate) fn start_running(config: PipelineConfig) -> Self {
+        let page = Page::default();
+        let (feed, source) = Feed::new();
+        let handle = spawn(config, source, Box::new(page.clone()));
+        Self { feed, page, handle }
+    }
+
+    /// Lets `ms` milliseconds pass.
+    pub(crate) async fn pass(&self, ms: u64) {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+
+    /// Ends the source and checks what must hold at every orderly end.
+    pub(crate) async fn end(self) -> (Vec<String>, Summary) {
+        drop(self.feed);
+        let summary = self.handle.finished().await;
+        assert!(
+            matches!(summary.outcome, Outcome::Complete),
+            "{:?}",
+            summary.outcome
+        );
+        check(&summary);
+        (self.page.lines(), summary)
+    }
+}
+
+/// What must hold at every end.
+pub(crate) fn check(summary: &Summary) {
+    assert!(summary.balanced(), "{summary:#?}");
+    assert_eq!(summary.statistics.live_workers, 0, "{summary:#?}");
+    assert_eq!(summary.statistics.held_bytes, 0, "{summary:#?}");
+}
+
+/// Runs `events` through a replay, in batches of `batch`.
+pub(crate) async fn replay(
+    config: PipelineConfig,
+    events: Vec<CapturedEvent>,
+    batch: usize,
+) -> (String, Summary) {
+    let page = Page::default();
+    let batches: Vec<Vec<CapturedEvent>> = events.chunks(batch).map(<[_]>::to_vec).collect();
+    let handle = spawn(
+        config,
+        futures_util::stream::iter(batches),
+        Box::new(page.clone()),
+    );
+    let summary = handle.finished().await;
+    check(&summary);
+    (page.text(), summary)
+}
