@@ -86,6 +86,8 @@ pub(crate) fn limits() -> Limits {
         http2_frame_bytes: 4096,
         http2_header_block_bytes: 4096,
         http2_streams: 8,
+        http2_held_bytes: 16 * 1024,
+        http2_resync_bytes: 4096,
         hpack_table_bytes: 1024,
         hpack_list_bytes: 8192,
         websocket_message_bytes: 4096,
@@ -98,19 +100,18 @@ pub(crate) fn limits() -> Limits {
     }
 }
 
-/// What one direction may hold under [`limits`]: the sum of everything that a decoder may hold at
-/// once, generously. A leak passes it quickly, for inputs are much longer.
+/// What one direction may hold under [`limits`]: everything that any decoder says it may hold, at
+/// once, and the event in hand.
 fn memory_bound(limits: &Limits, longest_event: usize) -> usize {
-    let per_stream = limits.body_bytes * 2 + limits.hpack_list_bytes + limits.grpc_message_bytes * 2;
-    limits.detect_bytes
-        + limits.http1_head_bytes
-        + limits.http1_chunk_line_bytes
+    let http1 = limits.http1_head_bytes + limits.http1_chunk_line_bytes + limits.body_bytes;
+    let http2 = limits.hpack_table_bytes
+        + limits.hpack_list_bytes
         + limits.http2_frame_bytes
         + limits.http2_header_block_bytes
-        + limits.websocket_message_bytes * 2
-        + limits.hpack_table_bytes * 2
-        + per_stream * (limits.http2_streams + 1)
-        + longest_event * 2
+        + limits.http2_held_bytes
+        + limits.http2_resync_bytes;
+    let websocket = limits.websocket_message_bytes * 2 + limits.sse_event_bytes * 2;
+    limits.detect_bytes + http1.max(http2).max(websocket) + longest_event
 }
 
 /// Feeds everything and checks memory and accounting.
@@ -118,10 +119,9 @@ pub(crate) fn drive(mut decoder: Box<dyn StreamDecoder>, bytes: &[u8], mut steer
     let piece = steering.piece(bytes.len());
     let bound = memory_bound(&limits(), piece);
     let mut output = Output::default();
-    let mut has_gap = false;
     for (index, piece) in bytes.chunks(piece).enumerate() {
         if steering.disturbs() {
-            has_gap |= disturb(&mut *decoder, &mut steering, &mut output);
+            disturb(&mut *decoder, &mut steering, &mut output);
         }
         decoder.feed(&Bytes::copy_from_slice(piece), index as u64, &mut output);
         let held = decoder.buffered_bytes();
@@ -131,22 +131,20 @@ pub(crate) fn drive(mut decoder: Box<dyn StreamDecoder>, bytes: &[u8], mut steer
         }
     }
     decoder.close(&mut output);
-    check_accounting(&output, bytes.len() as u64, has_gap);
+    check_accounting(&output, bytes.len() as u64);
     output
 }
 
-/// True when a gap was fed.
-fn disturb(decoder: &mut dyn StreamDecoder, steering: &mut Steering, output: &mut Output) -> bool {
+/// Something that comes between events, or nothing.
+fn disturb(decoder: &mut dyn StreamDecoder, steering: &mut Steering, output: &mut Output) {
     let reason = GapReason::KernelLoss;
     match steering.step() % 32 {
         0 => {
             let bytes = Some(u64::from(steering.step() % 300));
             decoder.gap(Gap { bytes, reason }, 0, output);
-            return true;
         }
         1 => {
             decoder.gap(Gap { bytes: None, reason }, 0, output);
-            return true;
         }
         2..=5 => decoder.idle(output),
         6 => decoder.notice(&PeerNotice::NoRequests, output),
@@ -163,5 +161,4 @@ fn disturb(decoder: &mut dyn StreamDecoder, steering: &mut Steering, output: &mu
         10 => decoder.notice_overdue(output),
         _ => {}
     }
-    false
 }

@@ -16,6 +16,7 @@ mod driver;
 use bytes::Bytes;
 use checks::check_formats;
 use driver::{Steering, drive, limits};
+use ecapture_protocols::http2::{Http2Decoder, hpack};
 use ecapture_protocols::message::{Body, Http1Kind, Http1Message, Part};
 use ecapture_protocols::sse::SseDecoder;
 use ecapture_protocols::websocket::{self, WebSocketDecoder};
@@ -61,31 +62,42 @@ pub fn http1(input: &[u8]) {
     check_formats(&output.messages);
 }
 
-/// A stream that begins as HTTP/2: the client's preface or the server's SETTINGS.
+/// HTTP/2 from the first byte, after the client's preface or the server's SETTINGS, or from the
+/// middle.
 pub fn http2(input: &[u8]) {
     let (steering, bytes) = Steering::of(input);
-    let output = drive(
-        stream_decoder(steering.options()),
-        &[http2_start(steering), bytes].concat(),
-        steering,
-    );
+    let start: &[u8] = if steering.choice() {
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"
+    } else {
+        b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64\0\0\0\x04\x01\0\0\0\0"
+    };
+    let from_start = !steering.chance(3);
+    let wire = if from_start {
+        [start, bytes].concat()
+    } else {
+        bytes.to_vec()
+    };
+    let decoder = Http2Decoder::new(steering.options(), from_start);
+    let output = drive(Box::new(decoder), &wire, steering);
     check_formats(&output.messages);
 }
 
-/// Field sections: bytes between `0xff 0xff` are the blocks of successive HEADERS frames.
+/// Field sections: bytes between `0xff 0xff` are successive blocks of one connection.
 pub fn hpack(input: &[u8]) {
     let (steering, bytes) = Steering::of(input);
-    let mut wire = http2_start(steering).to_vec();
-    for (index, block) in split_blocks(bytes).enumerate() {
-        let length = u32::try_from(block.len()).unwrap_or(0).to_be_bytes();
-        let stream = u32::try_from(index * 2 + 1).unwrap_or(1).to_be_bytes();
-        wire.extend_from_slice(&length[1..]);
-        wire.extend_from_slice(&[1, 5]);
-        wire.extend_from_slice(&stream);
-        wire.extend_from_slice(block);
+    let limits = limits();
+    let mut decoder = hpack::Decoder::new(&limits, steering.choice());
+    for block in split_blocks(bytes) {
+        let mut fields = Vec::new();
+        let _ = decoder.decode(&Bytes::copy_from_slice(block), &mut fields);
+        assert!(decoder.table_bytes() <= limits.hpack_table_bytes);
+        let length = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
+        let list: usize = fields
+            .iter()
+            .map(|field| length(&field.name) + length(&field.value))
+            .sum();
+        assert!(list <= limits.hpack_list_bytes, "{list} bytes of fields");
     }
-    let output = drive(stream_decoder(steering.options()), &wire, steering);
-    check_formats(&output.messages);
 }
 
 /// WebSocket frames, from the start or attached in the middle.
@@ -204,14 +216,6 @@ pub fn recording(input: &[u8]) {
             Some(event),
             "written and read again"
         );
-    }
-}
-
-fn http2_start(steering: Steering) -> &'static [u8] {
-    if steering.choice() {
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"
-    } else {
-        b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64\0\0\0\x04\x01\0\0\0\0"
     }
 }
 
