@@ -1,6 +1,6 @@
 //! WebSocket against tungstenite, and what no endpoint can see: loss, late attach, any split.
 //!
-//! `ECAPTURE_DIFFERENTIAL` sets how many messages the comparisons make (default 3000 each).
+//! `ECAPTURE_DIFFERENTIAL` sets how many messages the comparisons make (default 1000 each).
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -62,7 +62,7 @@ impl Write for Pipe {
 }
 
 fn comparisons() -> usize {
-    std::env::var("ECAPTURE_DIFFERENTIAL").map_or(3000, |count| count.parse().unwrap())
+    std::env::var("ECAPTURE_DIFFERENTIAL").map_or(1000, |count| count.parse().unwrap())
 }
 
 fn messages(output: &Output) -> Vec<WebSocketMessage> {

@@ -374,7 +374,7 @@ impl StreamDecoder for WebSocketDecoder {
 
     fn idle(&mut self, output: &mut Output) {
         if let Phase::Searching(search) = &mut self.phase
-            && let Some(found) = search.settle(0, self.masked, &self.options.limits)
+            && let Some(found) = search.settle(self.masked, &self.options.limits)
         {
             let timestamp_ns = found.timestamp_ns;
             self.resume(found, 0, timestamp_ns, output);

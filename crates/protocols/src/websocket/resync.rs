@@ -17,6 +17,8 @@ pub(super) struct Search {
     buffer: Vec<u8>,
     /// Event starts that may still turn out to start a frame, and their times.
     starts: Vec<(usize, u64)>,
+    /// Time of the newest byte.
+    last_ns: u64,
 }
 
 /// Where frames start again.
@@ -46,6 +48,7 @@ impl Search {
             self.starts.push((self.buffer.len(), timestamp_ns));
         }
         self.buffer.extend_from_slice(event);
+        self.last_ns = timestamp_ns;
         let mut found = None;
         let buffer = &self.buffer;
         self.starts.retain(|&(start, timestamp_ns)| {
@@ -68,14 +71,9 @@ impl Search {
     }
 
     /// No more bytes for now: takes the best start there is.
-    pub(super) fn settle(
-        &mut self,
-        timestamp_ns: u64,
-        masked: Option<bool>,
-        limits: &Limits,
-    ) -> Option<Found> {
+    pub(super) fn settle(&mut self, masked: Option<bool>, limits: &Limits) -> Option<Found> {
         let start = self.scan(masked, limits)?;
-        Some(self.take(start, timestamp_ns))
+        Some(self.take(start, self.last_ns))
     }
 
     /// Bytes held.
