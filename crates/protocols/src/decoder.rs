@@ -51,6 +51,8 @@ pub enum PeerNotice {
         /// unseen request.
         timestamp_ns: u64,
     },
+    /// Bytes of this direction were lost, and request heads may have been among them.
+    RequestsLost,
     /// This direction does not carry HTTP/1 requests, so no `RequestHead` will come.
     NoRequests,
 }

@@ -9,6 +9,8 @@ pub struct Limits {
     pub http1_header_fields: usize,
     /// Longest chunk-size line or trailer section of a chunked body.
     pub http1_chunk_line_bytes: usize,
+    /// Most bytes held behind a response's head while the request's method is waited for.
+    pub http1_awaiting_bytes: usize,
     /// Body bytes kept per message, after decoding. What is beyond is counted, not kept.
     pub body_bytes: usize,
     /// Largest HTTP/2 frame buffered as a whole; DATA is streamed and never buffered.
@@ -52,6 +54,7 @@ impl Default for Limits {
             http1_head_bytes: 64 * 1024,
             http1_header_fields: 1024,
             http1_chunk_line_bytes: 16 * 1024,
+            http1_awaiting_bytes: 1024 * 1024,
             body_bytes: 8 * 1024 * 1024,
             http2_frame_bytes: 64 * 1024,
             http2_header_block_bytes: 256 * 1024,

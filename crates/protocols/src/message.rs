@@ -189,6 +189,9 @@ pub enum Anomaly {
     /// White space between a field name and its colon.
     #[error("space before a header's colon")]
     SpaceBeforeColon,
+    /// A header line without a colon, with an invalid name or with control characters.
+    #[error("invalid header line")]
+    BadFieldLine,
     /// A chunk size or chunk extension that recipients read differently.
     #[error("bad chunk framing")]
     BadChunk,
