@@ -16,11 +16,14 @@ mod detect;
 pub mod event;
 pub mod format;
 pub mod grpc;
+mod http1;
 pub mod http2;
 pub mod limits;
 pub mod message;
+mod raw;
 pub mod recording;
 pub mod sse;
+mod text;
 pub mod websocket;
 
 pub use body::BodyBuilder;

@@ -112,6 +112,15 @@ impl BodyBuilder {
         self.held.len()
     }
 
+    /// The decoded bytes held now.
+    pub fn held(&self) -> &[u8] {
+        if self.held.buffer.is_empty() {
+            &self.held.slice
+        } else {
+            &self.held.buffer
+        }
+    }
+
     /// Nothing is held now.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -142,8 +142,8 @@ fn hex_dumps_the_formatted_text() {
         ..Text::default()
     };
     assert_eq!(
-        formatted(&text, &[raw(b"\0bcdef")]),
-        "# 00000000  00 62 63                                          |.bc|\n\
+        formatted(&text, &[raw(b"abcdef")]),
+        "# 00000000  61 62 63                                          |abc|\n\
          [ecapture: truncated at 3 of 6 bytes]\n"
     );
 }

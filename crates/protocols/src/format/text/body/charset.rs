@@ -1,5 +1,7 @@
 //! Text that is not UTF-8.
 
+use crate::text::is_text;
+
 /// The text of `bytes`, when their byte order mark or the declared charset names one that is
 /// known here and the result is text.
 pub(super) fn to_utf8(bytes: &[u8], content_type: Option<&[u8]>) -> Option<String> {
@@ -16,7 +18,7 @@ pub(super) fn to_utf8(bytes: &[u8], content_type: Option<&[u8]>) -> Option<Strin
         }
         _ => None,
     }?;
-    super::is_text(text.as_bytes()).then_some(text)
+    is_text(text.as_bytes()).then_some(text)
 }
 
 /// The `charset` parameter of a media type (RFC 9110 §8.3.2).

@@ -6,6 +6,7 @@ mod media;
 use crate::format::text::hex;
 use crate::format::text::page::Page;
 use crate::message::{Body, BodyError, Part};
+use crate::text::{cut_character, is_text};
 
 /// Bytes of binary content that are shown.
 const SHOWN_BINARY: usize = 256;
@@ -31,13 +32,6 @@ pub(in crate::format::text) fn write(body: &Body, part: Part, page: &mut Page<'_
     } else {
         write_binary(body, part, page);
     }
-}
-
-/// Text that a terminal can show: UTF-8 without control characters other than those of
-/// formatting and of terminals.
-pub(in crate::format::text) fn is_text(bytes: &[u8]) -> bool {
-    let is_control = |byte: u8| matches!(byte, 0..=6 | 14..=26 | 28..=31 | 127);
-    str::from_utf8(bytes).is_ok() && !bytes.iter().any(|&byte| is_control(byte))
 }
 
 /// Says how much of a message that goes on has come.
@@ -85,22 +79,6 @@ fn write_binary(body: &Body, part: Part, page: &mut Page<'_>) {
     } else {
         page.mark(format_args!("binary, {len} bytes"));
     }
-}
-
-/// How many bytes at the end are the beginning of a UTF-8 character.
-pub(crate) fn cut_character(bytes: &[u8]) -> usize {
-    let tail = &bytes[bytes.len().saturating_sub(3)..];
-    let Some(start) = tail.iter().rposition(|&byte| byte & 0xC0 != 0x80) else {
-        return 0;
-    };
-    let width = match tail[start] {
-        0xC2..=0xDF => 2,
-        0xE0..=0xEF => 3,
-        0xF0..=0xF4 => 4,
-        _ => 1,
-    };
-    let present = tail.len() - start;
-    if present < width { present } else { 0 }
 }
 
 /// `bytes` without the rest of a UTF-8 character that an earlier part began.

@@ -1,0 +1,360 @@
+//! Chooses the protocol of a stream from its bytes, and chooses anew when one protocol gives
+//! way to another.
+//!
+//! ```text
+//!                 no, idle, limit: the event is raw
+//!                 ┌────┐
+//!                 ▼    │
+//!   ─────────► Probing ┴──── yes ────► Decoding ──┐ hand over to a named protocol
+//!                 ▲                     │   ▲     │
+//!                 └── hand over to any ─┘   └─────┘
+//! ```
+//!
+//! Probing looks at the bytes from the start of an event on, so a capture that begins in the
+//! middle of a message finds the first later message that begins an event. The order of
+//! [`PROTOCOLS`] decides: the first protocol that does not answer *no* is waited for.
+
+mod table;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::decoder::{Detection, Options, Output, PeerNotice, StreamDecoder};
+use crate::limits::Limits;
+use crate::message::{Content, Gap, Message};
+use crate::raw::RawWriter;
+use table::PROTOCOLS;
+pub(crate) use table::upgraded;
+
+/// What the table knows of a protocol.
+pub(crate) struct Protocol {
+    /// Whether these bytes begin a stream of it. Where the answer is not *yes* or *no* for
+    /// [`Limits::detect_bytes`] bytes, the stream is raw.
+    pub(crate) probe: fn(&[u8], &Limits) -> Detection,
+    /// Whether to believe these bytes of which the probe wants more, when no more come.
+    pub(crate) probe_quiet: fn(&[u8]) -> bool,
+    /// A decoder for a stream that begins with these bytes.
+    pub(crate) start: fn(&Arc<Options>, &[u8]) -> Box<dyn ProtocolDecoder>,
+    /// Its decoder tells the other direction of every request ([`PeerNotice::RequestHead`]).
+    pub(crate) tells_requests: bool,
+}
+
+/// A protocol's decoder. One that may give way to another protocol says so in `hand_over`.
+pub(crate) trait ProtocolDecoder: StreamDecoder {
+    /// Asked after every call: whether the stream goes on in another protocol, and with which
+    /// bytes. After `Some` the decoder is dropped.
+    fn hand_over(&mut self) -> Option<HandOver> {
+        None
+    }
+}
+
+/// The end of one protocol and the beginning of another in the same stream.
+pub(crate) struct HandOver {
+    /// The next protocol; `None`: to be detected.
+    pub(crate) next: Option<&'static Protocol>,
+    /// Bytes of it that were already fed, with the time of the event that brought each.
+    pub(crate) rest: Vec<(Bytes, u64)>,
+}
+
+/// A stream whose protocol is detected first and then decoded.
+pub(crate) struct Detecting {
+    options: Arc<Options>,
+    state: State,
+    /// The other direction knows that no requests come from here.
+    told_no_requests: bool,
+}
+
+enum State {
+    Probing(Box<Probing>),
+    Decoding(Box<dyn ProtocolDecoder>),
+}
+
+/// Bytes of which it is not known yet what they begin.
+#[derive(Default)]
+struct Probing {
+    held: BytesMut,
+    /// Length and time of each event in `held`.
+    events: VecDeque<(usize, u64)>,
+    /// For the decoder to come.
+    notices: Vec<PeerNotice>,
+    raw: RawWriter,
+}
+
+enum Verdict {
+    Is(&'static Protocol),
+    NeedMore,
+    Unknown,
+}
+
+/// Events still to be fed, oldest first.
+type Backlog = VecDeque<(Bytes, u64)>;
+
+impl Detecting {
+    pub(crate) fn new(options: Options) -> Self {
+        Self {
+            options: Arc::new(options),
+            state: State::Probing(Box::default()),
+            told_no_requests: false,
+        }
+    }
+
+    fn feed_one(&mut self, payload: &Bytes, timestamp_ns: u64, backlog: &mut Backlog, output: &mut Output) {
+        if payload.is_empty() {
+            return;
+        }
+        match &mut self.state {
+            State::Decoding(decoder) => {
+                decoder.feed(payload, timestamp_ns, output);
+                self.follow_hand_over(backlog, output);
+            }
+            State::Probing(probing) if probing.events.is_empty() => {
+                self.probe_first(payload, timestamp_ns, backlog, output);
+            }
+            State::Probing(probing) => {
+                probing.hold(payload, timestamp_ns);
+                let full = probing.held.len() >= self.options.limits.detect_bytes;
+                self.probe_held(full, backlog, output);
+            }
+        }
+    }
+
+    /// The usual case, an event whose first bytes decide, without a copy.
+    fn probe_first(
+        &mut self,
+        payload: &Bytes,
+        timestamp_ns: u64,
+        backlog: &mut Backlog,
+        output: &mut Output,
+    ) {
+        let State::Probing(probing) = &mut self.state else {
+            return;
+        };
+        match verdict(payload, &self.options.limits) {
+            Verdict::Is(protocol) => {
+                self.start(protocol, payload, backlog, output);
+                backlog.push_front((payload.clone(), timestamp_ns));
+            }
+            Verdict::NeedMore if payload.len() < self.options.limits.detect_bytes => {
+                probing.hold(payload, timestamp_ns);
+            }
+            Verdict::NeedMore | Verdict::Unknown => {
+                probing.raw.write(payload, timestamp_ns, output);
+                self.tell_no_requests(output);
+            }
+        }
+    }
+
+    /// Decides about the held events, one after the other. `settle`: nothing more will come in
+    /// time, so what could still become a message is raw.
+    fn probe_held(&mut self, settle: bool, backlog: &mut Backlog, output: &mut Output) {
+        while let State::Probing(probing) = &mut self.state {
+            let Some(&(len, timestamp_ns)) = probing.events.front() else {
+                return;
+            };
+            let verdict = match verdict(&probing.held, &self.options.limits) {
+                Verdict::NeedMore if settle => quiet_verdict(&probing.held),
+                verdict => verdict,
+            };
+            match verdict {
+                Verdict::Is(protocol) => {
+                    let first = probing.held.clone();
+                    self.start(protocol, &first, backlog, output);
+                }
+                Verdict::NeedMore if !settle => return,
+                Verdict::NeedMore | Verdict::Unknown => {
+                    probing.events.pop_front();
+                    let data = probing.held.split_to(len).freeze();
+                    probing.raw.write(&data, timestamp_ns, output);
+                    self.tell_no_requests(output);
+                }
+            }
+        }
+    }
+
+    /// `first`: the bytes that the stream begins with, as far as they are known.
+    fn start(
+        &mut self,
+        protocol: &'static Protocol,
+        first: &[u8],
+        backlog: &mut Backlog,
+        output: &mut Output,
+    ) {
+        if !protocol.tells_requests {
+            self.tell_no_requests(output);
+        }
+        let mut decoder = (protocol.start)(&self.options, first);
+        if let State::Probing(probing) = &mut self.state {
+            probing.raw.flush(output);
+            for notice in &probing.notices {
+                decoder.notice(notice, output);
+            }
+            let mut held = std::mem::take(&mut probing.held).freeze();
+            let events = probing
+                .events
+                .drain(..)
+                .map(|(len, ns)| (held.split_to(len), ns))
+                .collect();
+            prepend(events, backlog);
+        }
+        self.state = State::Decoding(decoder);
+    }
+
+    fn follow_hand_over(&mut self, backlog: &mut Backlog, output: &mut Output) -> bool {
+        let State::Decoding(decoder) = &mut self.state else {
+            return false;
+        };
+        let Some(HandOver { next, rest }) = decoder.hand_over() else {
+            return false;
+        };
+        prepend(rest, backlog);
+        self.state = State::Probing(Box::default());
+        if let Some(protocol) = next {
+            self.start(protocol, &[], backlog, output);
+        }
+        true
+    }
+
+    fn tell_no_requests(&mut self, output: &mut Output) {
+        if !self.told_no_requests {
+            self.told_no_requests = true;
+            output.notices.push(PeerNotice::NoRequests);
+        }
+    }
+
+    fn work_off(&mut self, mut backlog: Backlog, output: &mut Output) {
+        while let Some((payload, timestamp_ns)) = backlog.pop_front() {
+            self.feed_one(&payload, timestamp_ns, &mut backlog, output);
+        }
+    }
+
+    /// Decides what is held, then lets the decoder act. True when it handed over then.
+    fn settle(
+        &mut self,
+        output: &mut Output,
+        act: impl FnOnce(&mut dyn ProtocolDecoder, &mut Output),
+    ) -> bool {
+        let mut backlog = Backlog::new();
+        self.probe_held(true, &mut backlog, output);
+        self.work_off(std::mem::take(&mut backlog), output);
+        let State::Decoding(decoder) = &mut self.state else {
+            return false;
+        };
+        act(&mut **decoder, output);
+        let handed_over = self.follow_hand_over(&mut backlog, output);
+        self.work_off(backlog, output);
+        handed_over
+    }
+}
+
+impl StreamDecoder for Detecting {
+    fn feed(&mut self, payload: &Bytes, timestamp_ns: u64, output: &mut Output) {
+        let mut backlog = Backlog::new();
+        self.feed_one(payload, timestamp_ns, &mut backlog, output);
+        self.work_off(backlog, output);
+    }
+
+    fn gap(&mut self, gap: Gap, timestamp_ns: u64, output: &mut Output) {
+        if let State::Probing(_) = &self.state {
+            self.settle(output, |_, _| {});
+        }
+        match &mut self.state {
+            State::Decoding(_) => {
+                self.settle(output, |decoder, output| decoder.gap(gap, timestamp_ns, output));
+            }
+            State::Probing(probing) => {
+                probing.raw.flush(output);
+                output.messages.push(gap_message(gap, timestamp_ns));
+            }
+        }
+    }
+
+    fn notice(&mut self, notice: &PeerNotice, output: &mut Output) {
+        match &mut self.state {
+            State::Decoding(_) => {
+                self.settle(output, |decoder, output| decoder.notice(notice, output));
+            }
+            State::Probing(probing) => {
+                if probing.notices.len() < self.options.limits.pending_requests {
+                    probing.notices.push(*notice);
+                }
+            }
+        }
+    }
+
+    fn awaits_notice(&self) -> bool {
+        matches!(&self.state, State::Decoding(decoder) if decoder.awaits_notice())
+    }
+
+    fn notice_overdue(&mut self, output: &mut Output) {
+        if let State::Decoding(_) = &self.state {
+            self.settle(output, |decoder, output| decoder.notice_overdue(output));
+        }
+    }
+
+    fn idle(&mut self, output: &mut Output) {
+        self.settle(output, |decoder, output| decoder.idle(output));
+        if let State::Probing(probing) = &mut self.state {
+            probing.raw.flush(output);
+        }
+    }
+
+    fn close(&mut self, output: &mut Output) {
+        // What a decoder hands over while closing is all that its successor will see.
+        while self.settle(output, |decoder, output| decoder.close(output)) {}
+        if let State::Probing(probing) = &mut self.state {
+            probing.raw.flush(output);
+        }
+    }
+
+    fn buffered_bytes(&self) -> usize {
+        match &self.state {
+            State::Decoding(decoder) => decoder.buffered_bytes(),
+            State::Probing(probing) => probing.held.len() + probing.raw.held_bytes(),
+        }
+    }
+}
+
+impl Probing {
+    fn hold(&mut self, payload: &Bytes, timestamp_ns: u64) {
+        if !payload.is_empty() {
+            self.held.extend_from_slice(payload);
+            self.events.push_back((payload.len(), timestamp_ns));
+        }
+    }
+}
+
+fn verdict(bytes: &[u8], limits: &Limits) -> Verdict {
+    for protocol in PROTOCOLS {
+        match (protocol.probe)(bytes, limits) {
+            Detection::No => {}
+            Detection::NeedMore => return Verdict::NeedMore,
+            Detection::Yes => return Verdict::Is(protocol),
+        }
+    }
+    Verdict::Unknown
+}
+
+fn quiet_verdict(bytes: &[u8]) -> Verdict {
+    let believed = PROTOCOLS.iter().find(|protocol| (protocol.probe_quiet)(bytes));
+    believed.map_or(Verdict::Unknown, |protocol| Verdict::Is(protocol))
+}
+
+fn prepend(events: Vec<(Bytes, u64)>, backlog: &mut Backlog) {
+    for event in events.into_iter().rev() {
+        backlog.push_front(event);
+    }
+}
+
+/// The message that stands for `gap` at its place in the stream.
+pub(crate) fn gap_message(gap: Gap, timestamp_ns: u64) -> Message {
+    Message {
+        first_ns: timestamp_ns,
+        last_ns: timestamp_ns,
+        content: Content::Gap(gap),
+    }
+}
+
+#[cfg(test)]
+mod tests;

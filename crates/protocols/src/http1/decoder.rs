@@ -1,0 +1,452 @@
+//! The state machine; see the [module](super) for its diagram.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::decoder::{Detection, MethodClass, Options, Output, PeerNotice, SkipReason, Skipped};
+use crate::detect::{self, HandOver};
+use crate::http1::framing::{self, Framing};
+use crate::http1::head::{self, Head, HeadScan, Side, Upgrade};
+use crate::http1::open::{Open, Reached};
+use crate::http1::peer::{Answered, Requests};
+use crate::http1::{probe, search};
+use crate::message::{Anomaly, Http1Kind};
+use crate::raw;
+
+/// Decodes one direction of HTTP/1.
+pub(super) struct Http1Decoder {
+    pub(super) options: Arc<Options>,
+    side: Side,
+    pub(super) state: State,
+    /// The beginning of a head or of a line.
+    pub(super) pending: BytesMut,
+    scan: HeadScan,
+    /// Time of the event that brought the first byte of the message to come.
+    start_ns: u64,
+    /// Time of the latest event.
+    pub(super) last_ns: u64,
+    /// What the latest request asked for; the bytes behind it may be of another protocol.
+    asked: Option<Asked>,
+    pub(super) requests: Requests,
+    /// Events that wait behind a head in [`State::Awaiting`].
+    pub(super) held: VecDeque<(Bytes, u64)>,
+}
+
+pub(super) enum State {
+    /// The method that the response answers is not known.
+    Awaiting(Box<Awaiting>),
+    Body(Box<Open>),
+    Over(Box<HandOver>),
+    /// `lost`: bytes were lost, so that what is passed over is counted and not shown.
+    Searching {
+        lost: bool,
+    },
+    Start,
+}
+
+pub(super) struct Awaiting {
+    pub(super) open: Open,
+    head: Head,
+    /// No notice will tell.
+    pub(super) overdue: bool,
+}
+
+/// What a request asks the connection to become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Tunnel,
+    Upgrade(Upgrade),
+}
+
+/// Whether a state can go on with the input that is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    Continue,
+    NeedMore,
+}
+
+impl Http1Decoder {
+    pub(super) fn new(options: &Arc<Options>, side: Side) -> Self {
+        Self {
+            options: Arc::clone(options),
+            side,
+            state: State::Start,
+            pending: BytesMut::new(),
+            scan: HeadScan::default(),
+            start_ns: 0,
+            last_ns: 0,
+            asked: None,
+            requests: Requests::default(),
+            held: VecDeque::new(),
+        }
+    }
+
+    /// Decodes an event that follows all earlier ones.
+    pub(super) fn decode(&mut self, payload: &Bytes, timestamp_ns: u64, output: &mut Output) {
+        self.last_ns = timestamp_ns;
+        let mut input = if self.pending.is_empty() {
+            self.start_ns = timestamp_ns;
+            payload.clone()
+        } else {
+            self.pending.extend_from_slice(payload);
+            if self.is_open_head() {
+                return;
+            }
+            std::mem::take(&mut self.pending).freeze()
+        };
+        loop {
+            let flow = match &mut self.state {
+                State::Start => self.read_head(&mut input, output),
+                State::Body(_) => self.read_body(&mut input, output),
+                State::Searching { lost } => {
+                    let lost = *lost;
+                    self.search(&mut input, lost, output)
+                }
+                State::Awaiting(_) => {
+                    if !input.is_empty() {
+                        self.held.push_front((input, timestamp_ns));
+                    }
+                    return;
+                }
+                State::Over(hand_over) => {
+                    if !input.is_empty() {
+                        hand_over.rest.push((input, timestamp_ns));
+                    }
+                    return;
+                }
+            };
+            if flow == Flow::NeedMore {
+                break;
+            }
+            self.start_ns = timestamp_ns;
+        }
+        if !input.is_empty() {
+            self.pending.extend_from_slice(&input);
+        }
+    }
+
+    /// Whether what is pending is certainly no more than the beginning of a head, so that it
+    /// need not be looked at again from its start.
+    fn is_open_head(&mut self) -> bool {
+        matches!(self.state, State::Start)
+            && self.asked.is_none()
+            && self.probe(&self.pending) != Detection::No
+            && self.pending.len() <= self.options.limits.http1_head_bytes
+            && self.scan.end(&self.pending).is_none()
+    }
+
+    fn read_head(&mut self, input: &mut Bytes, output: &mut Output) -> Flow {
+        if matches!(input[..], [b'\r' | b'\n', ..]) {
+            search::skip_empty_lines(input);
+            self.scan = HeadScan::default();
+        }
+        if input.is_empty() {
+            return Flow::NeedMore;
+        }
+        if let Some(asked) = self.asked {
+            match self.still_http1(asked, input) {
+                Detection::Yes => {}
+                Detection::NeedMore => return Flow::NeedMore,
+                Detection::No => return self.hand_over_asked(asked),
+            }
+        }
+        let limit = self.options.limits.http1_head_bytes;
+        match self.scan.end(input) {
+            Some(end) if end <= limit => {
+                let bare_lf = self.scan.has_bare_lf();
+                self.scan = HeadScan::default();
+                let bytes = input.slice(..end);
+                let Some(mut head) = head::parse(&bytes, self.side, &self.options.limits) else {
+                    return self.begin_search(false);
+                };
+                let _ = input.split_to(end);
+                if bare_lf {
+                    head.anomalies.push(Anomaly::BareLf);
+                }
+                self.begin_message(head, bytes, input, output)
+            }
+            None if self.probe(input) == Detection::No => self.begin_search(false),
+            None if input.len() <= limit => Flow::NeedMore,
+            found => {
+                let too_long = input.split_to(found.unwrap_or(input.len()));
+                skip(SkipReason::HeaderLimit, too_long.len(), output);
+                self.lose_pairing(output);
+                self.begin_search(true)
+            }
+        }
+    }
+
+    fn begin_message(
+        &mut self,
+        mut head: Head,
+        bytes: Bytes,
+        input: &mut Bytes,
+        output: &mut Output,
+    ) -> Flow {
+        head.anomalies.extend(framing::anomalies(&head));
+        let limits = &self.options.limits;
+        let open = Open::new(&mut head, bytes, self.start_ns, limits);
+        let method = match head.kind {
+            Http1Kind::Request => {
+                let timestamp_ns = self.start_ns;
+                output.notices.push(PeerNotice::RequestHead {
+                    method: head.method,
+                    timestamp_ns,
+                });
+                self.asked = Asked::by(&head);
+                MethodClass::Other
+            }
+            // An interim response answers nothing (RFC 9110 §15.2).
+            Http1Kind::Response {
+                status: 100 | 102..=199,
+            } => MethodClass::Other,
+            Http1Kind::Response { .. } => match self.requests.take(self.start_ns) {
+                Answered::Known(method) => method,
+                answered if framing::of(&head, self.side, MethodClass::Other).depends_on_method() => {
+                    let overdue = answered == Answered::Unknown;
+                    self.state = State::Awaiting(Box::new(Awaiting { open, head, overdue }));
+                    return Flow::Continue;
+                }
+                Answered::Unknown => MethodClass::Other,
+                Answered::Wait => {
+                    self.requests.owe(self.start_ns, limits.pending_requests);
+                    MethodClass::Other
+                }
+            },
+        };
+        self.frame(open, &head, method, input, output)
+    }
+
+    /// Goes on behind a head whose message is framed as one that answers `method`.
+    fn frame(
+        &mut self,
+        mut open: Open,
+        head: &Head,
+        method: MethodClass,
+        input: &mut Bytes,
+        output: &mut Output,
+    ) -> Flow {
+        let framing = framing::of(head, self.side, method);
+        open.frame(framing);
+        self.state = State::Start;
+        match framing {
+            Framing::None => open.finish(true, self.last_ns, output),
+            Framing::Tunnel => {
+                open.finish(true, self.last_ns, output);
+                let next = head
+                    .upgrade
+                    .filter(|_| method != MethodClass::Connect)
+                    .and_then(detect::upgraded);
+                self.hand_over_to(next);
+            }
+            Framing::Unframed => {
+                open.finish(false, self.last_ns, output);
+                return self.begin_search(false);
+            }
+            Framing::Chunked | Framing::Sized(_) | Framing::UntilClose => {
+                if is_event_stream(head) {
+                    open.watch_events(&self.options, output);
+                }
+                if open.read(input, &self.options.limits) == Reached::End {
+                    open.settle(self.options.view, self.last_ns, output);
+                    open.finish(true, self.last_ns, output);
+                } else {
+                    self.state = State::Body(Box::new(open));
+                }
+            }
+        }
+        Flow::Continue
+    }
+
+    fn read_body(&mut self, input: &mut Bytes, output: &mut Output) -> Flow {
+        let State::Body(open) = &mut self.state else {
+            return Flow::Continue;
+        };
+        let reached = open.read(input, &self.options.limits);
+        open.settle(self.options.view, self.last_ns, output);
+        match reached {
+            Reached::More => Flow::NeedMore,
+            Reached::End => {
+                self.finish_body(true, output);
+                Flow::Continue
+            }
+            Reached::Lost => {
+                self.finish_body(false, output);
+                self.begin_search(false)
+            }
+        }
+    }
+
+    /// Ends the open message, if there is one. Its remaining framing bytes go with it.
+    pub(super) fn finish_body(&mut self, complete: bool, output: &mut Output) {
+        match std::mem::replace(&mut self.state, State::Start) {
+            State::Body(open) => open.finish(complete, self.last_ns, output),
+            other => self.state = other,
+        }
+    }
+
+    fn search(&mut self, input: &mut Bytes, lost: bool, output: &mut Output) -> Flow {
+        let (passed, found) = search::next_head(input, self.side, &self.options.limits);
+        self.pass_over(passed, lost, output);
+        if found {
+            self.state = State::Start;
+            Flow::Continue
+        } else {
+            Flow::NeedMore
+        }
+    }
+
+    pub(super) fn pass_over(&self, bytes: Bytes, lost: bool, output: &mut Output) {
+        if lost {
+            skip(SkipReason::Resync, bytes.len(), output);
+        } else {
+            raw::emit(bytes, self.start_ns, self.last_ns, output);
+        }
+    }
+
+    pub(super) fn begin_search(&mut self, lost: bool) -> Flow {
+        self.state = State::Searching { lost };
+        self.scan = HeadScan::default();
+        Flow::Continue
+    }
+
+    /// The beginning of a head or of a line, which nothing will complete.
+    pub(super) fn take_pending(&mut self) -> Bytes {
+        self.scan = HeadScan::default();
+        std::mem::take(&mut self.pending).freeze()
+    }
+
+    /// After lost bytes the order of messages no longer says which response answers what.
+    pub(super) fn lose_pairing(&mut self, output: &mut Output) {
+        self.asked = None;
+        match self.side {
+            Side::Requests => output.notices.push(PeerNotice::RequestsLost),
+            Side::Responses => self.requests.lose(),
+        }
+    }
+
+    fn probe(&self, input: &[u8]) -> Detection {
+        let limits = &self.options.limits;
+        match self.side {
+            Side::Requests => probe::request(input, limits),
+            Side::Responses => probe::response(input, limits),
+        }
+    }
+
+    /// Whether the bytes behind a request that asked for another protocol are a further
+    /// request: only the other direction knows what was answered.
+    fn still_http1(&self, asked: Asked, input: &[u8]) -> Detection {
+        match (asked, input) {
+            // A masked frame's second byte; no method has one like it.
+            (Asked::Upgrade(Upgrade::WebSocket), [_, second, ..]) if *second >= 0x80 => Detection::No,
+            _ => probe::request(input, &self.options.limits),
+        }
+    }
+
+    fn hand_over_asked(&mut self, asked: Asked) -> Flow {
+        self.hand_over_to(match asked {
+            Asked::Tunnel => None,
+            Asked::Upgrade(upgrade) => detect::upgraded(upgrade),
+        });
+        Flow::Continue
+    }
+
+    fn hand_over_to(&mut self, next: Option<&'static detect::Protocol>) {
+        self.state = State::Over(Box::new(HandOver {
+            next,
+            rest: Vec::new(),
+        }));
+    }
+
+    /// Goes on with what is held, as far as the method is known. `closing`: nothing more will
+    /// come.
+    pub(super) fn work_off(&mut self, closing: bool, output: &mut Output) {
+        loop {
+            if matches!(self.state, State::Awaiting(_)) && !self.decide(closing, output) {
+                return;
+            }
+            let Some((payload, timestamp_ns)) = self.held.pop_front() else {
+                return;
+            };
+            self.decode(&payload, timestamp_ns, output);
+        }
+    }
+
+    /// Frames the response that waits for its request's method. False: it still waits.
+    fn decide(&mut self, closing: bool, output: &mut Output) -> bool {
+        let State::Awaiting(awaiting) = &mut self.state else {
+            return true;
+        };
+        let start_ns = awaiting.open.start_ns();
+        let answered = if awaiting.overdue {
+            Answered::Unknown
+        } else {
+            self.requests.take(start_ns)
+        };
+        let method = match answered {
+            Answered::Known(method) => method,
+            Answered::Wait if !closing => return false,
+            Answered::Unknown | Answered::Wait => {
+                awaiting.overdue = true;
+                match self.guess_method() {
+                    None if !closing => return false,
+                    guess => {
+                        self.requests.owe(start_ns, self.options.limits.pending_requests);
+                        guess.unwrap_or(MethodClass::Other)
+                    }
+                }
+            }
+        };
+        if let State::Awaiting(awaiting) = std::mem::replace(&mut self.state, State::Start) {
+            let Awaiting { open, head, .. } = *awaiting;
+            self.frame(open, &head, method, &mut Bytes::new(), output);
+        }
+        true
+    }
+
+    /// A body that begins like a response's head is none: the method was HEAD. `None`: too
+    /// few bytes to tell.
+    fn guess_method(&self) -> Option<MethodClass> {
+        let first: Vec<u8> = self
+            .held
+            .iter()
+            .flat_map(|(bytes, _)| bytes)
+            .take(probe::VERSION.len())
+            .copied()
+            .collect();
+        match probe::prefix(&first, probe::VERSION) {
+            None => Some(MethodClass::Head),
+            Some(Detection::NeedMore) => None,
+            Some(Detection::No | Detection::Yes) => Some(MethodClass::Other),
+        }
+    }
+}
+
+impl Asked {
+    fn by(head: &Head) -> Option<Self> {
+        match head.method {
+            MethodClass::Connect => Some(Self::Tunnel),
+            MethodClass::Head | MethodClass::Other => head.upgrade.map(Self::Upgrade),
+        }
+    }
+}
+
+pub(super) fn skip(reason: SkipReason, bytes: usize, output: &mut Output) {
+    if bytes > 0 {
+        output.skipped.push(Skipped {
+            reason,
+            bytes: bytes as u64,
+        });
+    }
+}
+
+fn is_event_stream(head: &Head) -> bool {
+    const EVENT_STREAM: &[u8] = b"text/event-stream";
+    let essence = head
+        .content_type
+        .as_deref()
+        .and_then(|value| value.get(..EVENT_STREAM.len()));
+    essence.is_some_and(|essence| essence.eq_ignore_ascii_case(EVENT_STREAM))
+}

@@ -1,0 +1,421 @@
+//! Reads a complete head (RFC 9112 §2–§5) for what the decoder must know of it.
+
+use std::mem::MaybeUninit;
+
+use bytes::Bytes;
+use httparse::{Header, ParserConfig};
+use memchr::memchr_iter;
+
+use crate::decoder::MethodClass;
+use crate::limits::Limits;
+use crate::message::{Anomaly, Http1Kind};
+
+/// Header fields that are parsed without an allocation.
+const USUAL_FIELDS: usize = 64;
+
+/// Which of the two kinds of messages a direction carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Requests,
+    Responses,
+}
+
+/// What the start line and the header fields say about framing and content.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) kind: Http1Kind,
+    /// `Other` for responses.
+    pub(super) method: MethodClass,
+    pub(super) minor_version: u8,
+    pub(super) length: Length,
+    pub(super) transfer: Transfer,
+    pub(super) upgrade: Option<Upgrade>,
+    pub(super) content_encoding: Option<Bytes>,
+    pub(super) content_type: Option<Bytes>,
+    pub(super) anomalies: Vec<Anomaly>,
+}
+
+/// All `Content-Length` fields together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Length {
+    Absent,
+    Bad,
+    Is(u64),
+}
+
+/// All `Transfer-Encoding` fields together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Transfer {
+    Absent,
+    Bad,
+    /// Chunked, applied over these codings (a list as in `Content-Encoding`, mostly empty).
+    Chunked(Vec<u8>),
+    /// These codings without chunked.
+    Unchunked(Vec<u8>),
+}
+
+/// What the connection turns into when the other side agrees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Upgrade {
+    Http2,
+    Other,
+    WebSocket,
+}
+
+/// Finds the end of a head that comes in pieces without looking at a byte twice.
+#[derive(Debug, Default)]
+pub(super) struct HeadScan {
+    /// Where the search goes on.
+    next: usize,
+    bare_lf: bool,
+}
+
+impl HeadScan {
+    /// Length of the head with its empty line. `bytes` are those of the last call and more.
+    pub(super) fn end(&mut self, bytes: &[u8]) -> Option<usize> {
+        let start = self.next;
+        for newline in memchr_iter(b'\n', &bytes[start..]).map(|offset| start + offset) {
+            self.next = newline;
+            let end = match bytes[newline + 1..] {
+                [b'\n', ..] => newline + 2,
+                [b'\r', b'\n', ..] => newline + 3,
+                [] | [b'\r'] => return None,
+                _ => 0,
+            };
+            self.bare_lf |= newline == 0 || bytes[newline - 1] != b'\r' || end == newline + 2;
+            if end > 0 {
+                return Some(end);
+            }
+        }
+        if self.next == start && start < bytes.len() && bytes[start] != b'\n' {
+            self.next = bytes.len();
+        }
+        None
+    }
+
+    pub(super) fn has_bare_lf(&self) -> bool {
+        self.bare_lf
+    }
+}
+
+/// Reads `head`, which ends in its empty line. `None`: it is no head.
+pub(super) fn parse(head: &Bytes, side: Side, limits: &Limits) -> Option<Head> {
+    let strict = ParserConfig::default();
+    match parse_with(&strict, head, side, USUAL_FIELDS) {
+        Ok(parsed) => Some(parsed),
+        Err(httparse::Error::TooManyHeaders) => {
+            parse_with(&strict, head, side, limits.http1_header_fields).ok()
+        }
+        Err(_) => parse_tolerant(head, side, limits),
+    }
+}
+
+/// Reads a head that strict recipients reject but that can be framed.
+fn parse_tolerant(head: &Bytes, side: Side, limits: &Limits) -> Option<Head> {
+    let mut config = ParserConfig::default();
+    config
+        .ignore_invalid_headers_in_requests(true)
+        .ignore_invalid_headers_in_responses(true);
+    let (plain, mut anomalies) = super::normal::normalise(head);
+    let mut parsed = parse_with(&config, &plain.into(), side, limits.http1_header_fields).ok()?;
+    anomalies.append(&mut parsed.anomalies);
+    Some(Head { anomalies, ..parsed })
+}
+
+fn parse_with(
+    config: &ParserConfig,
+    head: &Bytes,
+    side: Side,
+    fields: usize,
+) -> Result<Head, httparse::Error> {
+    if fields == USUAL_FIELDS {
+        let mut slots = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
+        parse_into(config, head, side, &mut slots)
+    } else {
+        let mut slots = vec![MaybeUninit::uninit(); fields];
+        parse_into(config, head, side, &mut slots)
+    }
+}
+
+fn parse_into<'head>(
+    config: &ParserConfig,
+    head: &'head Bytes,
+    side: Side,
+    slots: &mut [MaybeUninit<Header<'head>>],
+) -> Result<Head, httparse::Error> {
+    match side {
+        Side::Requests => {
+            let mut request = httparse::Request::new(&mut []);
+            let status = config.parse_request_with_uninit_headers(&mut request, head, slots)?;
+            expect_complete(status)?;
+            let method = match request.method {
+                Some("CONNECT") => MethodClass::Connect,
+                Some("HEAD") => MethodClass::Head,
+                _ => MethodClass::Other,
+            };
+            Ok(Head::read(
+                head,
+                Http1Kind::Request,
+                method,
+                request.version,
+                request.headers,
+            ))
+        }
+        Side::Responses => {
+            let mut response = httparse::Response::new(&mut []);
+            let status = config.parse_response_with_uninit_headers(&mut response, head, slots)?;
+            expect_complete(status)?;
+            let kind = Http1Kind::Response {
+                status: response.code.unwrap_or(0),
+            };
+            Ok(Head::read(
+                head,
+                kind,
+                MethodClass::Other,
+                response.version,
+                response.headers,
+            ))
+        }
+    }
+}
+
+fn expect_complete(status: httparse::Status<usize>) -> Result<(), httparse::Error> {
+    if status.is_complete() {
+        Ok(())
+    } else {
+        Err(httparse::Error::NewLine)
+    }
+}
+
+impl Head {
+    fn read(
+        head: &Bytes,
+        kind: Http1Kind,
+        method: MethodClass,
+        version: Option<u8>,
+        fields: &[Header<'_>],
+    ) -> Self {
+        let mut read = Self {
+            kind,
+            method,
+            minor_version: version.unwrap_or(1),
+            length: Length::Absent,
+            transfer: Transfer::Absent,
+            upgrade: None,
+            content_encoding: None,
+            content_type: None,
+            anomalies: Vec::new(),
+        };
+        for field in fields {
+            read.read_field(head, field);
+        }
+        read
+    }
+
+    fn read_field(&mut self, head: &Bytes, field: &Header<'_>) {
+        let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+        let value = field.value.trim_ascii();
+        // The length tells nearly all other fields apart at the cost of one comparison.
+        match field.name.len() {
+            7 if is("upgrade") => self.upgrade = Some(self.upgrade.unwrap_or_else(|| upgrade(value))),
+            12 if is("content-type") => self.content_type = Some(head.slice_ref(value)),
+            14 if is("content-length") => self.length = self.length.and(value),
+            16 if is("content-encoding") => {
+                let joined = self
+                    .content_encoding
+                    .take()
+                    .map(|first| join(&first, value).into());
+                self.content_encoding = Some(joined.unwrap_or_else(|| head.slice_ref(value)));
+            }
+            17 if is("transfer-encoding") => {
+                let transfer = std::mem::replace(&mut self.transfer, Transfer::Absent);
+                self.transfer = transfer.and(value);
+            }
+            _ => {}
+        }
+    }
+
+    /// All codings of the content, those of the transfer last.
+    pub(super) fn codings(&self) -> Option<Bytes> {
+        let transfer = match &self.transfer {
+            Transfer::Chunked(codings) | Transfer::Unchunked(codings) => &codings[..],
+            Transfer::Absent | Transfer::Bad => &[],
+        };
+        match (&self.content_encoding, transfer) {
+            (content, []) => content.clone(),
+            (None, transfer) => Some(Bytes::copy_from_slice(transfer)),
+            (Some(content), transfer) => Some(join(content, transfer).into()),
+        }
+    }
+}
+
+impl Length {
+    /// Further values, which must all be the same number (RFC 9112 §6.3).
+    fn and(mut self, values: &[u8]) -> Self {
+        for value in values.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+            self = match (self, number(value)) {
+                (Self::Absent, Some(number)) => Self::Is(number),
+                (Self::Is(first), Some(number)) if first == number => self,
+                _ => Self::Bad,
+            };
+        }
+        self
+    }
+}
+
+impl Transfer {
+    /// Further codings, applied after the ones before. Chunked is the last one, and once.
+    fn and(mut self, values: &[u8]) -> Self {
+        let tokens = values.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+        for token in tokens.filter(|token| !token.is_empty()) {
+            let is = |name: &str| token.eq_ignore_ascii_case(name.as_bytes());
+            self = match self {
+                Self::Bad | Self::Chunked(_) => return Self::Bad,
+                Self::Absent if is("chunked") => Self::Chunked(Vec::new()),
+                Self::Unchunked(codings) if is("chunked") => Self::Chunked(codings),
+                Self::Absent if is("gzip") || is("x-gzip") || is("deflate") => {
+                    Self::Unchunked(token.to_vec())
+                }
+                Self::Unchunked(codings) if is("gzip") || is("x-gzip") || is("deflate") => {
+                    Self::Unchunked(join(&codings, token))
+                }
+                Self::Absent if is("identity") => Self::Absent,
+                _ => Self::Bad,
+            };
+        }
+        self
+    }
+}
+
+fn join(first: &[u8], second: &[u8]) -> Vec<u8> {
+    [first, b",", second].concat()
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    str::from_utf8(digits).ok()?.parse().ok()
+}
+
+fn upgrade(value: &[u8]) -> Upgrade {
+    let mut protocols = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+    let first = protocols.next().unwrap_or_default();
+    if first.eq_ignore_ascii_case(b"websocket") {
+        Upgrade::WebSocket
+    } else if first.eq_ignore_ascii_case(b"h2c") {
+        Upgrade::Http2
+    } else {
+        Upgrade::Other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(text: &str) -> Option<Head> {
+        parse(
+            &Bytes::copy_from_slice(text.as_bytes()),
+            Side::Requests,
+            &Limits::default(),
+        )
+    }
+
+    fn fields(text: &str) -> Head {
+        request(&format!("GET / HTTP/1.1\r\n{text}\r\n")).unwrap()
+    }
+
+    #[test]
+    fn the_end_is_found_in_any_pieces() {
+        for text in ["a\r\nb\r\n\r\nrest", "a\nb\n\nrest", "a\r\nb\n\r\n\r\n"] {
+            let whole = HeadScan::default().end(text.as_bytes()).unwrap();
+            let mut scan = HeadScan::default();
+            let found = (0..=text.len()).find_map(|len| scan.end(&text.as_bytes()[..len]));
+            assert_eq!(found, Some(whole), "{text:?}");
+            assert!(text[..whole].ends_with("\n\n") || text[..whole].ends_with("\n\r\n"));
+        }
+    }
+
+    #[test]
+    fn bare_line_feeds_are_noticed() {
+        for (text, bare) in [
+            ("a\r\nb\r\n\r\n", false),
+            ("a\nb\r\n\r\n", true),
+            ("a\r\n\n", true),
+        ] {
+            let mut scan = HeadScan::default();
+            scan.end(text.as_bytes()).unwrap();
+            assert_eq!(scan.has_bare_lf(), bare, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn lengths() {
+        assert_eq!(fields("").length, Length::Absent);
+        assert_eq!(fields("content-LENGTH: 42 \r\n").length, Length::Is(42));
+        assert_eq!(
+            fields("Content-Length: 7, 7\r\nContent-Length: 7\r\n").length,
+            Length::Is(7)
+        );
+        for bad in ["+1", "-1", "", "1 2", "0x1", "99999999999999999999", "1,2"] {
+            assert_eq!(
+                fields(&format!("Content-Length: {bad}\r\n")).length,
+                Length::Bad,
+                "{bad}"
+            );
+        }
+        assert_eq!(
+            fields("Content-Length: 1\r\nContent-Length: 2\r\n").length,
+            Length::Bad
+        );
+    }
+
+    #[test]
+    fn transfer_codings() {
+        let transfer = |value: &str| fields(&format!("Transfer-Encoding: {value}\r\n")).transfer;
+        assert_eq!(transfer("Chunked"), Transfer::Chunked(vec![]));
+        assert_eq!(transfer("gzip, chunked"), Transfer::Chunked(b"gzip".to_vec()));
+        assert_eq!(transfer("gzip"), Transfer::Unchunked(b"gzip".to_vec()));
+        for bad in [
+            "chunked, gzip",
+            "chunked, chunked",
+            "xchunked",
+            "chunked, identity",
+        ] {
+            assert_eq!(transfer(bad), Transfer::Bad, "{bad}");
+        }
+    }
+
+    #[test]
+    fn codings_of_content_and_transfer_join() {
+        let head =
+            fields("Content-Encoding: br\r\nTransfer-Encoding: gzip, chunked\r\ncontent-encoding: zstd\r\n");
+        assert_eq!(head.codings().unwrap(), "br,zstd,gzip");
+    }
+
+    #[test]
+    fn many_fields_are_read_up_to_the_limit() {
+        let with = |count| request(&format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(count)));
+        assert!(with(65).is_some());
+        assert!(with(1024).is_some());
+        assert!(with(1025).is_none());
+    }
+
+    #[test]
+    fn odd_heads_are_read_and_marked() {
+        let head = fields("Content-Length : 5\r\nContent-Type: a/b;\r\n c=d\r\n");
+        assert_eq!(head.length, Length::Is(5));
+        assert_eq!(head.content_type.unwrap(), "a/b;   c=d");
+        assert_eq!(head.anomalies, [Anomaly::ObsFold, Anomaly::SpaceBeforeColon]);
+        let head = fields("no colon\r\nbad name: 1\r\nContent-Length: 5\r\nx: \x01\r\n");
+        assert_eq!(head.length, Length::Is(5));
+        assert_eq!(head.anomalies, [Anomaly::BadFieldLine]);
+    }
+
+    #[test]
+    fn other_texts_are_no_head() {
+        assert!(request("GET / HTTP/2.0\r\n\r\n").is_none());
+        assert!(request("hello\r\n\r\n").is_none());
+    }
+}

@@ -1,0 +1,55 @@
+//! HTTP/1.0 and HTTP/1.1 (RFC 9112), one direction of one connection.
+//!
+//! ```text
+//!                     head, no body
+//!                    ┌─────────────┐
+//!                    ▼             │      head with a body
+//!   ─────────────► Start ──────────┴─────────────────────────► Body
+//!                  ▲ │ ▲ └───────── last byte, lengths ────────┘ │
+//!                  │ │ │                                         │
+//!   a whole head   │ │ │ method known, or bytes decide           │ bytes that cannot
+//!   is found       │ │ └──────── Awaiting ◄── response head      │ be framed, a gap
+//!                  │ │                        whose body depends │ of unknown size
+//!                  │ │ no head, gap           on the request     │
+//!                  │ ▼                                           │
+//!                 Searching ◄────────────────────────────────────┘
+//!
+//!   Start ── 101, 2xx to CONNECT, bytes of what a request asked to upgrade to ──► Over
+//! ```
+//!
+//! A gap inside a body of known length, or inside a chunk, does not lose the framing: the body
+//! is marked and the following message is found exactly. Over is the hand-over to another
+//! protocol. Memory: one head or chunk line, one body, and what is held in Awaiting, each with
+//! its limit; rarely used state is boxed.
+
+mod chunked;
+mod decoder;
+mod framing;
+mod head;
+mod normal;
+mod open;
+mod peer;
+mod probe;
+mod search;
+mod stream;
+
+use crate::detect::Protocol;
+use decoder::Http1Decoder;
+use head::Side;
+pub(crate) use head::Upgrade;
+
+/// A direction that begins with a request.
+pub(crate) static REQUESTS: Protocol = Protocol {
+    probe: probe::request,
+    probe_quiet: |_| false,
+    start: |options, _| Box::new(Http1Decoder::new(options, Side::Requests)),
+    tells_requests: true,
+};
+
+/// A direction that begins with a response.
+pub(crate) static RESPONSES: Protocol = Protocol {
+    probe: probe::response,
+    probe_quiet: |_| false,
+    start: |options, _| Box::new(Http1Decoder::new(options, Side::Responses)),
+    tells_requests: false,
+};

@@ -1,0 +1,79 @@
+//! Makes a head that strict recipients reject readable for the head parser, in place and
+//! without moving a field's value.
+
+use memchr::memchr;
+
+use crate::message::Anomaly;
+
+/// `head` with folded lines joined (RFC 9112 §5.2), spaces before colons moved behind them
+/// (§5.1) and control characters in values replaced, and what had to be done.
+pub(super) fn normalise(head: &[u8]) -> (Vec<u8>, Vec<Anomaly>) {
+    let mut plain = head.to_vec();
+    let mut anomalies = Vec::new();
+    let fields_start = memchr(b'\n', &plain).map_or(plain.len(), |end| end + 1);
+    let fields = &mut plain[fields_start..];
+    if unfold(fields) {
+        anomalies.push(Anomaly::ObsFold);
+    }
+    let mut bad_line = false;
+    let mut spaced = false;
+    for line in fields.split_mut(|&byte| byte == b'\n') {
+        let content = line.strip_suffix(b"\r").map_or(line.len(), <[u8]>::len);
+        let line = &mut line[..content];
+        match memchr(b':', line) {
+            None => bad_line |= !line.is_empty(),
+            Some(colon) => {
+                spaced |= move_colon(&mut line[..=colon]);
+                bad_line |= !is_token(line) || replace_controls(line);
+            }
+        }
+    }
+    if spaced {
+        anomalies.push(Anomaly::SpaceBeforeColon);
+    }
+    if bad_line {
+        anomalies.push(Anomaly::BadFieldLine);
+    }
+    (plain, anomalies)
+}
+
+/// Turns the line end before a line that begins with white space into spaces.
+fn unfold(fields: &mut [u8]) -> bool {
+    let mut folded = false;
+    for index in 0..fields.len().saturating_sub(1) {
+        if fields[index] == b'\n' && matches!(fields[index + 1], b' ' | b'\t') {
+            folded = true;
+            fields[index] = b' ';
+            if index > 0 && fields[index - 1] == b'\r' {
+                fields[index - 1] = b' ';
+            }
+        }
+    }
+    folded
+}
+
+/// `name  :` becomes `name:  `.
+fn move_colon(name: &mut [u8]) -> bool {
+    let colon = name.len() - 1;
+    let end = name[..colon].trim_ascii_end().len();
+    name.swap(end, colon);
+    end < colon
+}
+
+fn is_token(line: &[u8]) -> bool {
+    let name = memchr(b':', line).map_or(line, |colon| &line[..colon]);
+    let is_token_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !name.is_empty() && name.iter().all(is_token_byte)
+}
+
+fn replace_controls(line: &mut [u8]) -> bool {
+    let mut replaced = false;
+    for byte in line
+        .iter_mut()
+        .filter(|byte| (**byte < b' ' && **byte != b'\t') || **byte == 0x7F)
+    {
+        *byte = b'?';
+        replaced = true;
+    }
+    replaced
+}

@@ -1,0 +1,257 @@
+//! A message whose head is complete.
+
+use bytes::Bytes;
+
+use crate::body::BodyBuilder;
+use crate::decoder::{Options, Output, SkipReason, Skipped, View};
+use crate::http1::chunked::{Chunked, Progress};
+use crate::http1::framing::Framing;
+use crate::http1::head::{Head, Length, Transfer};
+use crate::limits::Limits;
+use crate::message::{Anomaly, Body, BodyError, Content, Http1Kind, Http1Message, Message, Part};
+use crate::sse::SseDecoder;
+
+/// A message that is being read.
+pub(super) struct Open {
+    kind: Http1Kind,
+    head: Bytes,
+    trailers: Bytes,
+    anomalies: Vec<Anomaly>,
+    /// Time of the event that brought the first byte.
+    start_ns: u64,
+    body: BodyBuilder,
+    reading: Reading,
+    /// A part has been emitted.
+    begun: bool,
+    events: Option<Box<Events>>,
+}
+
+/// Where the body ends.
+#[derive(Debug, Clone, Copy)]
+enum Reading {
+    Chunked(Chunked),
+    /// There is none.
+    Nothing,
+    Sized {
+        left: u64,
+    },
+    UntilClose,
+}
+
+/// State of an event stream's body.
+struct Events {
+    decoder: SseDecoder,
+    /// Bytes of the held body that the decoder has seen.
+    seen: usize,
+}
+
+/// How far the input took a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reached {
+    /// Its end.
+    End,
+    /// Something that cannot be framed.
+    Lost,
+    /// Not its end; the input that is left is the beginning of a line.
+    More,
+}
+
+impl Open {
+    /// `bytes` are those of the whole head, the first of which came at `start_ns`.
+    pub(super) fn new(head: &mut Head, bytes: Bytes, start_ns: u64, limits: &Limits) -> Self {
+        let expected = match (&head.transfer, head.length) {
+            (Transfer::Absent, Length::Is(length)) => Some(length),
+            _ => None,
+        };
+        let content_type = head.content_type.clone();
+        Self {
+            kind: head.kind,
+            head: bytes,
+            trailers: Bytes::new(),
+            anomalies: std::mem::take(&mut head.anomalies),
+            start_ns,
+            body: BodyBuilder::new(head.codings().as_deref(), content_type, expected, limits),
+            reading: Reading::Nothing,
+            begun: false,
+            events: None,
+        }
+    }
+
+    /// Decides where the body ends.
+    pub(super) fn frame(&mut self, framing: Framing) {
+        self.reading = match framing {
+            Framing::Chunked => Reading::Chunked(Chunked::Size),
+            Framing::None | Framing::Tunnel | Framing::Unframed => Reading::Nothing,
+            Framing::Sized(left) => Reading::Sized { left },
+            Framing::UntilClose => Reading::UntilClose,
+        };
+    }
+
+    /// The content is an event stream, whose events are wanted as they come.
+    pub(super) fn watch_events(&mut self, options: &Options, output: &mut Output) {
+        self.events = Some(Box::new(Events {
+            decoder: SseDecoder::new(&options.limits),
+            seen: 0,
+        }));
+        if options.view == View::Text {
+            self.emit_part(self.start_ns, output);
+        }
+    }
+
+    /// Takes the bytes of this message from `input`.
+    pub(super) fn read(&mut self, input: &mut Bytes, limits: &Limits) -> Reached {
+        match &mut self.reading {
+            Reading::Nothing => Reached::End,
+            Reading::Sized { left } => {
+                let piece = usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
+                self.body.push(&input.split_to(piece));
+                *left -= piece as u64;
+                if *left == 0 { Reached::End } else { Reached::More }
+            }
+            Reading::UntilClose => {
+                self.body.push(&std::mem::take(input));
+                Reached::More
+            }
+            Reading::Chunked(chunked) => {
+                let mut odd = false;
+                let progress = chunked.read(input, &mut self.body, limits, &mut odd);
+                if odd || progress == Progress::Bad {
+                    self.mark(Anomaly::BadChunk);
+                }
+                match progress {
+                    Progress::Bad => {
+                        self.body.fail(BodyError::BadChunk);
+                        Reached::Lost
+                    }
+                    Progress::End(trailers) => {
+                        self.trailers = trailers;
+                        Reached::End
+                    }
+                    Progress::More => Reached::More,
+                }
+            }
+        }
+    }
+
+    /// `bytes` were lost, if it is known how many. `More`: the message goes on behind them.
+    pub(super) fn lose(&mut self, bytes: Option<u64>) -> Reached {
+        let left = match &mut self.reading {
+            Reading::UntilClose => {
+                self.body.gap(bytes);
+                return Reached::More;
+            }
+            Reading::Sized { left } | Reading::Chunked(Chunked::Data { left }) => Some(left),
+            Reading::Chunked(_) | Reading::Nothing => None,
+        };
+        match (left, bytes) {
+            (Some(left), Some(bytes)) if bytes <= *left => {
+                *left -= bytes;
+                self.body.gap(Some(bytes));
+                let ends = matches!(self.reading, Reading::Sized { left: 0 });
+                if ends { Reached::End } else { Reached::More }
+            }
+            _ => {
+                self.body.gap(None);
+                Reached::Lost
+            }
+        }
+    }
+
+    /// Emits events and counts what went over the limits since the last call.
+    pub(super) fn settle(&mut self, view: View, last_ns: u64, output: &mut Output) {
+        self.emit_events(view, last_ns, output);
+        let bytes = self.body.take_skipped();
+        if bytes > 0 {
+            output.skipped.push(Skipped {
+                reason: SkipReason::BodyLimit,
+                bytes,
+            });
+        }
+    }
+
+    /// Emits what has come since the last part, and the head with the first part.
+    pub(super) fn emit_part(&mut self, last_ns: u64, output: &mut Output) {
+        if self.begun && self.body.is_empty() {
+            return;
+        }
+        let part = if self.begun {
+            Part::Continued { final_part: false }
+        } else {
+            Part::First
+        };
+        self.begun = true;
+        let body = self.body.take_so_far();
+        self.emit(part, body, last_ns, output);
+    }
+
+    /// Emits the rest. `complete`: the framing says that this is the end.
+    pub(super) fn finish(mut self, complete: bool, last_ns: u64, output: &mut Output) {
+        let part = if self.begun {
+            Part::Continued { final_part: true }
+        } else {
+            Part::Whole
+        };
+        let body = match self.reading {
+            Reading::Nothing => Body {
+                complete,
+                ..Body::default()
+            },
+            Reading::Chunked(_) | Reading::Sized { .. } | Reading::UntilClose => self.body.finish(complete),
+        };
+        self.emit(part, body, last_ns, output);
+    }
+
+    /// The body has no end but the connection's.
+    pub(super) fn ends_with_connection(&self) -> bool {
+        matches!(self.reading, Reading::UntilClose)
+    }
+
+    pub(super) fn start_ns(&self) -> u64 {
+        self.start_ns
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        self.head.len() + self.body.len()
+    }
+
+    fn mark(&mut self, anomaly: Anomaly) {
+        if !self.anomalies.contains(&anomaly) {
+            self.anomalies.push(anomaly);
+        }
+    }
+
+    fn emit_events(&mut self, view: View, last_ns: u64, output: &mut Output) {
+        let Some(events) = &mut self.events else { return };
+        let mut complete = Vec::new();
+        events
+            .decoder
+            .push(&self.body.held()[events.seen..], &mut complete);
+        events.seen = self.body.len();
+        if view == View::Text {
+            // The events are the text; their bytes need not be held for a second telling.
+            self.body.take_so_far();
+            events.seen = 0;
+        }
+        output.messages.extend(complete.into_iter().map(|event| Message {
+            first_ns: last_ns,
+            last_ns,
+            content: Content::ServerSentEvent(Box::new(event)),
+        }));
+    }
+
+    fn emit(&mut self, part: Part, body: Body, last_ns: u64, output: &mut Output) {
+        let content = Content::Http1(Box::new(Http1Message {
+            kind: self.kind,
+            head: std::mem::take(&mut self.head),
+            body,
+            trailers: std::mem::take(&mut self.trailers),
+            anomalies: std::mem::take(&mut self.anomalies),
+            part,
+        }));
+        output.messages.push(Message {
+            first_ns: self.start_ns,
+            last_ns,
+            content,
+        });
+    }
+}

@@ -1,0 +1,134 @@
+//! The decoder's side of the contract with whoever feeds it.
+
+use bytes::Bytes;
+
+use crate::decoder::{Output, PeerNotice, StreamDecoder, View};
+use crate::detect::{HandOver, ProtocolDecoder, gap_message};
+use crate::http1::decoder::{Http1Decoder, State};
+use crate::http1::open::Reached;
+use crate::message::Gap;
+
+impl ProtocolDecoder for Http1Decoder {
+    fn hand_over(&mut self) -> Option<HandOver> {
+        match std::mem::replace(&mut self.state, State::Start) {
+            State::Over(hand_over) => Some(*hand_over),
+            other => {
+                self.state = other;
+                None
+            }
+        }
+    }
+}
+
+impl StreamDecoder for Http1Decoder {
+    fn feed(&mut self, payload: &Bytes, timestamp_ns: u64, output: &mut Output) {
+        if !matches!(self.state, State::Awaiting(_)) {
+            self.decode(payload, timestamp_ns, output);
+            if !matches!(self.state, State::Awaiting(_)) {
+                return;
+            }
+        } else if !payload.is_empty() {
+            self.held.push_back((payload.clone(), timestamp_ns));
+        }
+        let held = self.held_bytes();
+        if let State::Awaiting(awaiting) = &mut self.state {
+            awaiting.overdue |= held > self.options.limits.http1_awaiting_bytes;
+        }
+        self.work_off(false, output);
+    }
+
+    fn gap(&mut self, gap: Gap, timestamp_ns: u64, output: &mut Output) {
+        let awaited = matches!(self.state, State::Awaiting(_)) && self.held.is_empty();
+        self.work_off(true, output);
+        if matches!(self.state, State::Over(_)) {
+            output.messages.push(gap_message(gap, timestamp_ns));
+            return;
+        }
+        // Whether a body follows a head that still waits is not known, so neither is where the
+        // message ends.
+        let bytes = if awaited { None } else { gap.bytes };
+        let reached = match &mut self.state {
+            State::Body(open) => open.lose(bytes),
+            State::Awaiting(_) | State::Over(_) | State::Searching { .. } | State::Start => Reached::Lost,
+        };
+        if reached != Reached::More {
+            self.end(false, output);
+        }
+        output.messages.push(gap_message(gap, timestamp_ns));
+        if reached == Reached::Lost {
+            self.lose_pairing(output);
+            self.begin_search(true);
+        }
+    }
+
+    fn notice(&mut self, notice: &PeerNotice, output: &mut Output) {
+        match *notice {
+            PeerNotice::RequestHead { method, timestamp_ns } => {
+                self.requests
+                    .add(method, timestamp_ns, self.options.limits.pending_requests);
+            }
+            PeerNotice::RequestsLost => self.requests.lose(),
+            PeerNotice::NoRequests => self.requests.expect_none(),
+        }
+        self.work_off(false, output);
+    }
+
+    fn awaits_notice(&self) -> bool {
+        matches!(&self.state, State::Awaiting(awaiting) if !awaiting.overdue)
+    }
+
+    fn notice_overdue(&mut self, output: &mut Output) {
+        if let State::Awaiting(awaiting) = &mut self.state {
+            awaiting.overdue = true;
+            self.work_off(false, output);
+        }
+    }
+
+    fn idle(&mut self, output: &mut Output) {
+        self.notice_overdue(output);
+        if self.options.view != View::Text {
+            return;
+        }
+        match &mut self.state {
+            State::Awaiting(awaiting) => awaiting.open.emit_part(self.last_ns, output),
+            State::Body(open) => open.emit_part(self.last_ns, output),
+            State::Searching { .. } => self.end(false, output),
+            State::Over(_) | State::Start => {}
+        }
+    }
+
+    fn close(&mut self, output: &mut Output) {
+        self.work_off(true, output);
+        self.end(true, output);
+    }
+
+    fn buffered_bytes(&self) -> usize {
+        let open = match &self.state {
+            State::Awaiting(awaiting) => awaiting.open.held_bytes(),
+            State::Body(open) => open.held_bytes(),
+            State::Over(_) | State::Searching { .. } | State::Start => 0,
+        };
+        open + self.pending.len() + self.held_bytes()
+    }
+}
+
+impl Http1Decoder {
+    fn held_bytes(&self) -> usize {
+        self.held.iter().map(|(bytes, _)| bytes.len()).sum()
+    }
+
+    /// Ends what is under way. `closed`: because the connection has ended.
+    fn end(&mut self, closed: bool, output: &mut Output) {
+        let pending = self.take_pending();
+        match &self.state {
+            State::Body(open) => {
+                let complete = closed && open.ends_with_connection();
+                self.finish_body(complete, output);
+            }
+            State::Searching { lost } => self.pass_over(pending, *lost, output),
+            // The beginning of a head.
+            State::Start => self.pass_over(pending, false, output),
+            State::Awaiting(_) | State::Over(_) => {}
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What text is.
+
+/// How many bytes at the end are the beginning of a UTF-8 character.
+pub(crate) fn cut_character(bytes: &[u8]) -> usize {
+    let tail = &bytes[bytes.len().saturating_sub(3)..];
+    let Some(start) = tail.iter().rposition(|&byte| byte & 0xC0 != 0x80) else {
+        return 0;
+    };
+    let width = match tail[start] {
+        0xC2..=0xDF => 2,
+        0xE0..=0xEF => 3,
+        0xF0..=0xF4 => 4,
+        _ => 1,
+    };
+    let present = tail.len() - start;
+    if present < width { present } else { 0 }
+}
+
+/// Text that a terminal can show: UTF-8 without control characters other than those of
+/// formatting and of terminals.
+pub(crate) fn is_text(bytes: &[u8]) -> bool {
+    let is_control = |byte: u8| matches!(byte, 0..=6 | 14..=26 | 28..=31 | 127);
+    str::from_utf8(bytes).is_ok() && !bytes.iter().any(|&byte| is_control(byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cut_characters_are_found() {
+        for (bytes, cut) in [
+            (&b""[..], 0),
+            (b"ab", 0),
+            ("aé".as_bytes(), 0),
+            (b"a\xC3", 1),
+            (b"\xE4\xBD", 2),
+            (b"\xF0\x9F\x98", 3),
+            (b"\x80\x80\x80", 0),
+            (b"a\xFF", 0),
+        ] {
+            assert_eq!(cut_character(bytes), cut, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn text_has_no_control_characters_of_its_own() {
+        assert!(is_text("tab\t line\r\n \x1b[1mé".as_bytes()));
+        assert!(!is_text(b"a\0"));
+        assert!(!is_text(b"\x01"));
+        assert!(!is_text(b"\xFF"));
+    }
+}
