@@ -2,15 +2,21 @@
 
 use ecapture_protocols::decoder::SkipReason;
 use ecapture_protocols::format::{JsonLines, Text};
-use ecapture_protocols::{Comm, Content, Direction, Format, Identity, Message, Output, Process};
+use ecapture_protocols::{Comm, Content, Direction, Format, Identity, Message, Output, Process, View};
+
+/// How every HTTP/2 client begins.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
 /// No byte is in two places, and all are somewhere where every message says how long it was on the
-/// wire: raw bytes and WebSocket. Frame headers and chunk sizes of the others are in no message.
-pub(crate) fn check_accounting(output: &Output, fed: u64) {
+/// wire: raw bytes and WebSocket. Frame headers and chunk sizes of the others are in no message, nor
+/// are the HTTP/2 preface and, where only whole messages are wanted, connection-level frames.
+pub(crate) fn check_accounting(output: &Output, bytes: &[u8], view: View) {
+    let fed = bytes.len() as u64;
+    let has_preface = bytes.windows(PREFACE.len()).any(|window| window == PREFACE);
     let is_lost = |reason| matches!(reason, SkipReason::HeaderLimit | SkipReason::Resync);
     let lost = output.skipped.iter().filter(|skipped| is_lost(skipped.reason));
     let mut accounted: u64 = lost.map(|skipped| skipped.bytes).sum();
-    let mut is_exact = !output.messages.is_empty();
+    let mut is_exact = view == View::Text && !has_preface && !output.messages.is_empty();
     for message in &output.messages {
         accounted += match &message.content {
             Content::Raw(raw) => raw.data.len() as u64,

@@ -131,7 +131,7 @@ pub(crate) fn drive(mut decoder: Box<dyn StreamDecoder>, bytes: &[u8], mut steer
         }
     }
     decoder.close(&mut output);
-    check_accounting(&output, bytes.len() as u64);
+    check_accounting(&output, bytes, steering.options().view);
     output
 }
 
