@@ -49,6 +49,17 @@ pub(crate) struct StreamEvent {
     pub(crate) payload: Bytes,
 }
 
+/// How far a stream has been taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Position {
+    /// The last event that was begun, failed or not.
+    pub(crate) sequence: u64,
+    /// Its time.
+    pub(crate) timestamp_ns: u64,
+    /// Where the next byte is expected, by the last event that did not fail.
+    pub(crate) offset: Option<u64>,
+}
+
 /// A notice and the event that caused it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SequencedNotice {
@@ -139,8 +150,10 @@ pub(crate) struct WorkerExited {
     pub(crate) failed_bytes: Option<u64>,
     /// Events of its last batch that it had not come to.
     pub(crate) leftover: Vec<StreamEvent>,
-    /// Where the next byte of the stream was expected before the failed event.
-    pub(crate) expected_offset: Option<u64>,
+    /// Everything it held has been emitted: nothing is lost even if it panicked since.
+    pub(crate) closed: bool,
+    /// How far it had come.
+    pub(crate) position: Position,
     /// Captured bytes the decoder held when it failed.
     pub(crate) held_bytes: u64,
     /// Notices it had not passed on.

@@ -28,8 +28,8 @@ use rounds::Rounds;
 
 use crate::Clock;
 use crate::messages::{
-    ActorGuard, ConnectionId, End, EventBatch, Finish, Incidents, RoundEnded, SourceEnded, StreamEvent,
-    StreamRef, WorkerExited, WorkerId, WorkerReport,
+    ActorGuard, ConnectionId, End, EventBatch, Finish, Incidents, Position, RoundEnded, SourceEnded,
+    StreamEvent, StreamRef, WorkerExited, WorkerId, WorkerReport,
 };
 use crate::registry::Registry;
 use crate::supervision::{FailureWindow, nanoseconds};
@@ -91,8 +91,8 @@ struct Ending {
 
 /// What a new generation takes over.
 struct Successor {
-    gap: Option<Gap>,
-    expected_offset: Option<u64>,
+    gap: Gap,
+    position: Position,
     events: Vec<StreamEvent>,
 }
 

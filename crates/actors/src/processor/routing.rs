@@ -11,7 +11,8 @@ use super::{Ending, Processor, Stream};
 use crate::Clock;
 use crate::ledger::Loss;
 use crate::messages::{
-    ConnectionId, End, Notices, Retire, SequencedNotice, StreamEvent, StreamRef, WorkerBatch, WorkerId,
+    ConnectionId, End, Notices, Position, Retire, SequencedNotice, StreamEvent, StreamRef, WorkerBatch,
+    WorkerId,
 };
 use crate::registry::Admission;
 use crate::supervision::nanoseconds;
@@ -59,7 +60,7 @@ impl Processor {
         if connection.stream(direction).is_none() {
             self.make_room_for(id);
             let identity = Arc::new(self.identity_of(id, &data));
-            self.start_worker(id, direction, identity, None);
+            self.start_worker(id, direction, identity, Position::default());
         }
         let Some(stream) = self
             .registry
@@ -115,7 +116,7 @@ impl Processor {
         id: ConnectionId,
         direction: Direction,
         identity: Arc<Identity>,
-        expected_offset: Option<u64>,
+        position: Position,
     ) {
         let worker = WorkerId(self.next_worker);
         self.next_worker += 1;
@@ -129,12 +130,7 @@ impl Processor {
             direction,
             worker,
         };
-        let guard = ExitGuard::new(
-            Arc::clone(&shard.ports),
-            stream_ref,
-            Arc::clone(&gauge),
-            expected_offset,
-        );
+        let guard = ExitGuard::new(Arc::clone(&shard.ports), stream_ref, Arc::clone(&gauge), position);
         let seed = WorkerSeed {
             identity: Arc::clone(&identity),
             lifecycle: connection.key.lifecycle(),

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use ecapture_protocols::Direction;
-use ecapture_protocols::message::{Gap, GapReason};
+use ecapture_protocols::message::GapReason;
 
-use super::routing::measure;
+use super::routing::{add_gap, measure};
 use super::{Ending, Processor, Stream, Successor};
 use crate::ledger::Loss;
 use crate::messages::{ConnectionId, End, Incident, StreamRef, WorkerExited};
@@ -43,7 +43,7 @@ impl Processor {
         let ending = *stream.ending.take().unwrap_or_default();
         let was_shed = ending.end == Some(End::Shed);
         self.shedding = self.shedding.saturating_sub(usize::from(was_shed));
-        if exited.panicked || ending.end.is_none() {
+        if ending.end.is_none() || exited.panicked && !exited.closed {
             self.replace(stream, ending, exited, ctx);
         } else {
             self.release_holders(id);
@@ -76,15 +76,10 @@ impl Processor {
             direction,
             worker,
         } = exited.stream;
-        let expected_offset = exited.expected_offset;
-        let (gap, mut events) = self.count_failure(&stream, exited);
-        events.append(&mut ending.refused);
-        events.extend(stream.outbox);
-        ending.successor = Some(Successor {
-            gap: Some(gap),
-            expected_offset,
-            events,
-        });
+        let mut successor = self.count_failure(&stream, exited);
+        successor.events.append(&mut ending.refused);
+        successor.events.extend(stream.outbox);
+        ending.successor = Some(successor);
         let delay = self.judge_failure(id);
         let Some(connection) = self.registry.get_mut(id) else {
             return;
@@ -115,12 +110,8 @@ impl Processor {
         }
     }
 
-    /// Counts what was lost with a Worker; returns the gap to show and the events to feed again.
-    fn count_failure(
-        &self,
-        stream: &Stream,
-        exited: WorkerExited,
-    ) -> (Gap, Vec<crate::messages::StreamEvent>) {
+    /// Counts what was lost with a Worker; returns what its successor starts with.
+    fn count_failure(&self, stream: &Stream, exited: WorkerExited) -> Successor {
         let ledger = &self.shared().ledger;
         let unfed = stream.sent - exited.fed;
         let unfed_bytes = stream.sent_bytes - exited.fed_bytes;
@@ -130,18 +121,21 @@ impl Processor {
         let queued = unfed - leftover - failed;
         ledger.lose(Loss::WorkerFailed, failed, failed_bytes);
         ledger.lose_delivered(Loss::WorkerRestart, exited.held_bytes);
-        let gap = |bytes| Gap {
-            bytes: Some(bytes),
-            reason: GapReason::Restart,
-        };
-        if queued == 0 {
-            return (gap(failed_bytes + exited.held_bytes), exited.leftover);
-        }
         // What was queued behind the leftover died with the mailbox: one gap covers both.
-        let lost_bytes = unfed_bytes - failed_bytes;
-        debug_assert!(leftover_bytes <= lost_bytes);
-        ledger.lose(Loss::WorkerRestart, queued + leftover, lost_bytes);
-        (gap(unfed_bytes + exited.held_bytes), Vec::new())
+        let (missing_bytes, events) = if queued == 0 {
+            (unfed_bytes - leftover_bytes, exited.leftover)
+        } else {
+            ledger.lose(Loss::WorkerRestart, queued + leftover, unfed_bytes - failed_bytes);
+            (unfed_bytes, Vec::new())
+        };
+        let mut position = exited.position;
+        position.offset = position.offset.map(|offset| offset.saturating_add(missing_bytes));
+        let gap = add_gap(stream.gap, missing_bytes + exited.held_bytes, GapReason::Restart);
+        Successor {
+            gap,
+            position,
+            events,
+        }
     }
 
     /// Records the failure; returns the pause before the next generation.
@@ -193,13 +187,13 @@ impl Processor {
         let Some(successor) = ending.successor.take() else {
             return;
         };
-        self.start_worker(id, direction, identity, successor.expected_offset);
+        self.start_worker(id, direction, identity, successor.position);
         if let Some(stream) = self
             .registry
             .get_mut(id)
             .and_then(|found| found.stream_mut(direction).as_mut())
         {
-            stream.gap = successor.gap;
+            stream.gap = Some(successor.gap);
             stream.outbox = successor.events;
         }
         self.touched.push_back((id, direction));

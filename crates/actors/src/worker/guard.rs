@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use super::WorkerPorts;
 use crate::Clock;
 use crate::ledger::Loss;
-use crate::messages::{RecordBatch, RecordKey, SequencedNotice, Span, StreamEvent, StreamRef, WorkerExited};
+use crate::messages::{
+    Position, RecordBatch, RecordKey, SequencedNotice, Span, StreamEvent, StreamRef, WorkerExited,
+};
 
 /// Bytes a Worker's decoder holds, for the Processor to read.
 #[derive(Debug, Default)]
@@ -27,8 +29,9 @@ pub(crate) struct ExitGuard {
     pub(crate) stream: StreamRef,
     /// Events of the current batch, not fed yet.
     pub(super) inbox: VecDeque<StreamEvent>,
-    /// Where the next byte of the stream should be.
-    pub(super) expected_offset: Option<u64>,
+    pub(super) position: Position,
+    /// The Worker has emitted all it had.
+    pub(super) closed: bool,
     /// Not reported yet.
     pub(super) notices: Vec<SequencedNotice>,
     gauge: Arc<Gauge>,
@@ -54,14 +57,15 @@ impl ExitGuard {
         ports: Arc<WorkerPorts>,
         stream: StreamRef,
         gauge: Arc<Gauge>,
-        expected_offset: Option<u64>,
+        position: Position,
     ) -> Self {
         ports.ledger.worker_started();
         Self {
             ports,
             stream,
             inbox: VecDeque::new(),
-            expected_offset,
+            position,
+            closed: false,
             notices: Vec::new(),
             gauge,
             feeding: None,
@@ -75,7 +79,10 @@ impl ExitGuard {
             finished: 0,
             records_counted: false,
             record_index: 0,
-            last_key: RecordKey::default(),
+            last_key: RecordKey {
+                sequence: position.sequence,
+                ..RecordKey::default()
+            },
         }
     }
 
@@ -83,6 +90,8 @@ impl ExitGuard {
     pub(super) fn begin(&mut self) -> Option<StreamEvent> {
         let event = self.inbox.pop_front()?;
         self.feeding = Some(event.payload.len() as u64);
+        self.position.sequence = event.sequence;
+        self.position.timestamp_ns = event.timestamp_ns;
         Some(event)
     }
 
@@ -94,14 +103,14 @@ impl ExitGuard {
         self.fed_bytes += bytes;
         self.held_captured = (self.held_captured + bytes).min(held as u64);
         if let Some(offset) = event.stream_offset {
-            self.expected_offset = Some(offset.saturating_add(bytes));
+            self.position.offset = Some(offset.saturating_add(bytes));
         }
     }
 
     /// Bytes that the pipeline lost will not be missed again.
     pub(super) fn skip_offset(&mut self, bytes: Option<u64>) {
-        if let (Some(expected), Some(bytes)) = (self.expected_offset, bytes) {
-            self.expected_offset = Some(expected.saturating_add(bytes));
+        if let (Some(expected), Some(bytes)) = (self.position.offset, bytes) {
+            self.position.offset = Some(expected.saturating_add(bytes));
         }
     }
 
@@ -213,7 +222,8 @@ impl Drop for ExitGuard {
             fed_bytes: self.fed_bytes,
             failed_bytes: self.feeding,
             leftover: std::mem::take(&mut self.inbox).into(),
-            expected_offset: self.expected_offset,
+            closed: self.closed,
+            position: self.position,
             held_bytes: if panicked { self.held_captured } else { 0 },
             notices: std::mem::take(&mut self.notices),
         };

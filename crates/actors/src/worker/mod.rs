@@ -90,8 +90,6 @@ pub(crate) struct Worker {
     identity: Arc<Identity>,
     decoder: Option<Box<dyn StreamDecoder>>,
     timing: Timing,
-    last_sequence: u64,
-    last_timestamp_ns: u64,
     handled: u32,
     lifecycle: Lifecycle,
     phase: Phase,
@@ -111,8 +109,6 @@ impl Worker {
             identity: seed.identity,
             decoder: None,
             timing: Timing::default(),
-            last_sequence: 0,
-            last_timestamp_ns: 0,
             handled: 0,
             lifecycle: seed.lifecycle,
             phase: Phase::Init,
@@ -156,33 +152,25 @@ impl Worker {
     }
 
     fn take_gap(&mut self, gap: Gap, output: &mut Output) {
-        let timestamp_ns = self
-            .guard
-            .inbox
-            .front()
-            .map_or(self.last_timestamp_ns, |event| event.timestamp_ns);
-        let sequence = self
-            .guard
-            .inbox
-            .front()
-            .map_or(self.last_sequence, |event| event.sequence);
-        self.decoder().gap(gap, timestamp_ns, output);
-        self.guard.skip_offset(gap.bytes);
-        self.emit(Cause::Event, sequence, 0, output);
+        let position = self.guard.position;
+        self.decoder().gap(gap, position.timestamp_ns, output);
+        // A predecessor's position already lies behind what was lost with it.
+        if gap.reason != GapReason::Restart {
+            self.guard.skip_offset(gap.bytes);
+        }
+        self.emit(Cause::Event, position.sequence, 0, output);
     }
 
     fn take_notices(&mut self, notices: Vec<SequencedNotice>, output: &mut Output) {
         for SequencedNotice { sequence, notice } in notices {
             self.decoder().notice(&notice, output);
-            let sequence = sequence.max(self.last_sequence);
+            let sequence = sequence.max(self.guard.position.sequence);
             self.emit(Cause::Notice, sequence, 0, output);
         }
     }
 
     fn take_events(&mut self, output: &mut Output) {
         while let Some(event) = self.guard.begin() {
-            self.last_sequence = event.sequence;
-            self.last_timestamp_ns = event.timestamp_ns;
             self.check_continuity(&event, output);
             if !event.payload.is_empty() {
                 self.decoder().feed(&event.payload, event.timestamp_ns, output);
@@ -196,7 +184,7 @@ impl Worker {
     /// Tells the decoder when bytes are missing before `event`. The first event of a stream only
     /// sets where it starts: the capture may have come late.
     fn check_continuity(&mut self, event: &StreamEvent, output: &mut Output) {
-        let (Some(expected), Some(offset)) = (self.guard.expected_offset, event.stream_offset) else {
+        let (Some(expected), Some(offset)) = (self.guard.position.offset, event.stream_offset) else {
             return;
         };
         let bytes = match offset.checked_sub(expected) {
@@ -258,7 +246,7 @@ impl Worker {
         };
         if decoder.awaits_notice() && !self.has_sibling {
             decoder.notice_overdue(output);
-            self.emit(Cause::Event, self.last_sequence, 0, output);
+            self.emit(Cause::Event, self.guard.position.sequence, 0, output);
         }
         if self.buffered_bytes() > self.ports().limits.buffered_per_connection {
             self.relieve(output);
@@ -271,7 +259,7 @@ impl Worker {
     /// does not free it, it is replaced.
     fn relieve(&mut self, output: &mut Output) {
         self.decoder().idle(output);
-        self.emit(Cause::Event, self.last_sequence, 0, output);
+        self.emit(Cause::Event, self.guard.position.sequence, 0, output);
         if self.buffered_bytes() > self.ports().limits.buffered_per_connection {
             self.decoder = None;
             let lost = self.guard.lose_held(Loss::BufferLimit);
@@ -279,9 +267,9 @@ impl Worker {
                 bytes: Some(lost),
                 reason: GapReason::Shed,
             };
-            let timestamp_ns = self.last_timestamp_ns;
+            let timestamp_ns = self.guard.position.timestamp_ns;
             self.decoder().gap(gap, timestamp_ns, output);
-            self.emit(Cause::Event, self.last_sequence, 0, output);
+            self.emit(Cause::Event, self.guard.position.sequence, 0, output);
         }
     }
 
@@ -315,7 +303,7 @@ impl Worker {
     fn now_ns(&self) -> u64 {
         match self.ports().clock {
             Clock::Live => self.ports().now_ns(),
-            Clock::Stream => self.last_timestamp_ns,
+            Clock::Stream => self.guard.position.timestamp_ns,
         }
     }
 
@@ -383,7 +371,7 @@ impl Worker {
         ctx.run_later(self.ports().timings.run_interval, |worker, ctx| {
             worker.tick_armed = false;
             let now_ns = worker.ports().now_ns();
-            let sequence = worker.last_sequence;
+            let sequence = worker.guard.position.sequence;
             worker.with_output(|worker, output| worker.expire(now_ns, sequence, output));
             worker.deliver(ctx);
         });
@@ -392,13 +380,15 @@ impl Worker {
     /// Emits all that is held; the stream ends here.
     fn close(&mut self, end: End, sequence: u64) {
         self.phase = Phase::Done;
-        let sequence = sequence.max(self.last_sequence);
+        let sequence = sequence.max(self.guard.position.sequence);
         self.with_output(|worker, output| {
             if let Some(decoder) = worker.decoder.as_mut() {
                 decoder.close(output);
             }
             if end == End::Shed {
-                output.messages.push(shed_marker(worker.last_timestamp_ns));
+                output
+                    .messages
+                    .push(shed_marker(worker.guard.position.timestamp_ns));
             }
             let deadline_ns = if end == End::Idle {
                 worker.idle_deadline_ns
@@ -407,8 +397,9 @@ impl Worker {
             };
             worker.emit(Cause::Expiry, sequence, deadline_ns, output);
         });
-        self.decoder = None;
+        self.guard.closed = true;
         self.guard.hold(0);
+        self.decoder = None;
     }
 }
 
@@ -431,7 +422,7 @@ impl Actor for Worker {
     /// Reached without `Retire` only when the Processor is gone: what is held is still shown.
     fn stopping(&mut self, _ctx: &mut Self::Context) -> Running {
         if self.phase != Phase::Done && !std::thread::panicking() {
-            self.close(End::Drained, self.last_sequence);
+            self.close(End::Drained, self.guard.position.sequence);
         }
         Running::Stop
     }

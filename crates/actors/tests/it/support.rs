@@ -342,3 +342,24 @@ pub(crate) async fn replay(
     check(&summary);
     (page.text(), summary)
 }
+
+/// The texts of the lines whose UUID contains `part`.
+pub(crate) fn texts(output: &str, part: &str) -> Vec<String> {
+    let lines = output
+        .lines()
+        .map(|line| line.split_once('|').unwrap_or(("", line)));
+    // The line protocol's payloads end in a line feed, which quarantine shows as it is.
+    let mut shown = Vec::new();
+    let mut wanted = false;
+    for (uuid, text) in lines {
+        wanted = if uuid.is_empty() {
+            wanted
+        } else {
+            uuid.contains(part)
+        };
+        if wanted {
+            shown.push(text.to_owned());
+        }
+    }
+    shown
+}
