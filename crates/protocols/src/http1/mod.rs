@@ -53,3 +53,6 @@ pub(crate) static RESPONSES: Protocol = Protocol {
     start: |options, _| Box::new(Http1Decoder::new(options, Side::Responses)),
     tells_requests: false,
 };
+
+#[cfg(test)]
+mod tests;

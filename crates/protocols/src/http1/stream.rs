@@ -78,7 +78,11 @@ impl StreamDecoder for Http1Decoder {
     }
 
     fn notice_overdue(&mut self, output: &mut Output) {
-        if let State::Awaiting(awaiting) = &mut self.state {
+        // What one response waits for in vain, those held behind it would wait for too.
+        while let State::Awaiting(awaiting) = &mut self.state {
+            if awaiting.overdue {
+                return;
+            }
             awaiting.overdue = true;
             self.work_off(false, output);
         }
