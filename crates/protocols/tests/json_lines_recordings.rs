@@ -62,7 +62,11 @@ struct Replay<'a> {
 impl Replay<'_> {
     /// Runs one half and then whatever it tells the other.
     fn act(&mut self, direction: Direction, act: impl FnOnce(&mut Half, &mut Output)) {
-        let half = self.halves.iter_mut().find(|half| half.direction == direction).unwrap();
+        let half = self
+            .halves
+            .iter_mut()
+            .find(|half| half.direction == direction)
+            .unwrap();
         let mut output = Output::default();
         act(half, &mut output);
         if let Some(identity) = &half.identity {
@@ -99,7 +103,13 @@ fn read(case: &Path) -> (Header, Vec<CapturedEvent>) {
     let text = fs::read_to_string(case.join("events.jsonl")).unwrap();
     let (header, events) = text.split_once('\n').unwrap();
     let header = Header::parse(header.as_bytes()).unwrap().unwrap();
-    (header, events.lines().map(|line| line::parse(line.as_bytes()).unwrap()).collect())
+    (
+        header,
+        events
+            .lines()
+            .map(|line| line::parse(line.as_bytes()).unwrap())
+            .collect(),
+    )
 }
 
 fn compare(expected: &Path, written: &[u8]) {
@@ -107,14 +117,19 @@ fn compare(expected: &Path, written: &[u8]) {
         fs::write(expected, written).unwrap();
     }
     let expected_bytes = fs::read(expected).unwrap();
-    let (written, expected_text) = (String::from_utf8_lossy(written), String::from_utf8_lossy(&expected_bytes));
+    let (written, expected_text) = (
+        String::from_utf8_lossy(written),
+        String::from_utf8_lossy(&expected_bytes),
+    );
     assert!(written == expected_text, "{}:\n{written}", expected.display());
 }
 
 fn cases() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut cases: Vec<PathBuf> = entries.filter(|path| path.join("events.jsonl").exists()).collect();
+    let mut cases: Vec<PathBuf> = entries
+        .filter(|path| path.join("events.jsonl").exists())
+        .collect();
     cases.sort();
     assert!(!cases.is_empty());
     cases
@@ -140,7 +155,10 @@ fn assert_valid(lines: &[u8]) {
     let validator = jsonschema::validator_for(&serde_json::from_str(SCHEMA).unwrap()).unwrap();
     for line in std::str::from_utf8(lines).unwrap().lines() {
         let value = serde_json::from_str(line).unwrap();
-        let errors: Vec<String> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
+        let errors: Vec<String> = validator
+            .iter_errors(&value)
+            .map(|error| error.to_string())
+            .collect();
         assert!(errors.is_empty(), "{line}: {errors:?}");
     }
 }

@@ -191,7 +191,9 @@ fn add_body(body: &Body, limit: Option<usize>, object: &mut Object<'_>) -> bool 
     }
     drop(encoding);
     let is_cut = !body.complete || body.truncated_at.is_some();
-    let truncated = object.content(&body.data, is_cut, limit);
+    // Content that is in other messages, such as gRPC's, is not in this one.
+    let is_elsewhere = body.data.is_empty() && body.len > 0;
+    let truncated = !is_elsewhere && object.content(&body.data, is_cut, limit);
     object.boolean("complete", body.complete);
     if let Some(length) = body.truncated_at {
         object.number("truncated_at", length);
