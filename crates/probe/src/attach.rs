@@ -8,7 +8,7 @@ use aya::programs::{Program, ProgramError, UProbe};
 
 use crate::Error;
 use crate::elf::Image;
-use crate::plan::{self, Hook, Point, PointKind};
+use crate::plan::{self, Point, PointKind};
 
 /// Where probes were attached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,46 +33,64 @@ pub struct AttachReport {
 }
 
 /// Attaches everything that `library` offers.
-pub(crate) fn library(ebpf: &mut Ebpf, library: &Path) -> Result<Vec<AttachReport>, Error> {
-    let names = plan::OPENSSL.map(|hook| hook.symbol);
+pub(crate) fn library(
+    ebpf: &mut Ebpf,
+    library: &Path,
+    scope: UProbeScope,
+) -> Result<Vec<AttachReport>, Error> {
+    let hooked = plan::OPENSSL.map(|hook| hook.symbol);
+    let names = [&hooked[..], &plan::PEEKS].concat();
     let image = Image::read(library, &names)?;
-    if image.is_empty() {
-        let expected = names.join(", ");
+    if hooked.iter().all(|name| image.function(name).is_none()) {
         return Err(Error::NoFunctions {
             path: library.to_owned(),
-            expected,
+            expected: hooked.join(", "),
         });
     }
+    let (points, failures) = plan::points(&image);
     let mut reports = Vec::new();
-    for hook in plan::OPENSSL {
-        let outcome = match plan::point(&image, hook) {
-            Ok(point) => attach(ebpf, &image, point)?,
-            Err(reason) => Err(reason),
-        };
+    let mut report = |symbol, outcome| {
         reports.push(AttachReport {
             library: library.to_owned(),
-            symbol: hook.symbol,
+            symbol,
             outcome,
         });
+    };
+    for point in points {
+        let outcome = attach(ebpf, &image, &point, scope)?;
+        for symbol in point.symbols {
+            report(symbol, outcome.clone());
+        }
+    }
+    for (symbol, reason) in failures {
+        report(symbol, Err(reason));
     }
     Ok(reports)
 }
 
 /// The return comes first: a call that is then seen entering is seen returning too.
-fn attach(ebpf: &mut Ebpf, image: &Image, point: Point) -> Result<Result<AttachPoint, String>, Error> {
-    let Point {
-        hook: Hook { entry, returns, .. },
-        offset,
-        kind,
-        reason,
-    } = point;
-    for program in returns.into_iter().chain([entry]) {
-        let probe = uprobe(ebpf, program)?;
-        if let Err(error) = probe.attach(offset, image.path(), UProbeScope::AllProcesses) {
+fn attach(
+    ebpf: &mut Ebpf,
+    image: &Image,
+    point: &Point,
+    scope: UProbeScope,
+) -> Result<Result<AttachPoint, String>, Error> {
+    for program in point.returns.into_iter().chain([point.entry]) {
+        if let Err(error) = uprobe(ebpf, program)?.attach(point.offset, image.path(), scope) {
             return Ok(Err(cause(&error)));
         }
     }
-    Ok(Ok(AttachPoint { offset, kind, reason }))
+    let Point {
+        offset,
+        kind,
+        ref reason,
+        ..
+    } = *point;
+    Ok(Ok(AttachPoint {
+        offset,
+        kind,
+        reason: reason.clone(),
+    }))
 }
 
 /// The loaded probe of that name.

@@ -1,8 +1,10 @@
 //! Loading: from a configuration to attached programs.
 
-use std::path::PathBuf;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
 
 use aya::maps::RingBuf;
+use aya::programs::uprobe::UProbeScope;
 use aya::programs::{BtfTracePoint, Program};
 use aya::{Btf, Ebpf, EbpfLoader};
 use ecapture_ebpf::config::{
@@ -108,6 +110,11 @@ impl Capture {
         if config.libraries.is_empty() {
             return Err(Error::NoLibraries);
         }
+        if let Processes::One(pid) = config.processes
+            && !Path::new(&format!("/proc/{pid}")).exists()
+        {
+            return Err(Error::NoProcess { pid });
+        }
         let bytes = std::fs::read(host::BTF_PATH).map_err(|source| host::Problem::NoBtf { source })?;
         let offsets = btf::kernel_offsets(&bytes)?;
         let btf =
@@ -192,6 +199,16 @@ fn constants(config: &CaptureConfig, offsets: KernelOffsets) -> Config {
     }
 }
 
+/// Other processes than the one wanted need not even meet the probe.
+fn scope(processes: Processes) -> UProbeScope {
+    match processes {
+        Processes::One(pid) => {
+            NonZeroU32::new(pid).map_or(UProbeScope::AllProcesses, UProbeScope::OneProcess)
+        }
+        Processes::All | Processes::Set { .. } => UProbeScope::AllProcesses,
+    }
+}
+
 fn load_programs(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), Error> {
     for name in PROBES {
         attach::uprobe(ebpf, name)?
@@ -227,7 +244,7 @@ fn tracepoint<'ebpf>(ebpf: &'ebpf mut Ebpf, name: &'static str) -> Result<&'ebpf
 fn attach_libraries(ebpf: &mut Ebpf, config: &CaptureConfig) -> Result<Vec<AttachReport>, Error> {
     let mut reports = Vec::new();
     for library in &config.libraries {
-        reports.extend(attach::library(ebpf, library)?);
+        reports.extend(attach::library(ebpf, library, scope(config.processes))?);
     }
     let carries_data = |report: &AttachReport| report.outcome.is_ok() && report.symbol != "SSL_free";
     if reports.iter().any(carries_data) {

@@ -47,6 +47,12 @@ pub enum Error {
     /// No library was given.
     #[error("no TLS library to attach to; install one (apt-get install libssl3) or name it with --libssl")]
     NoLibraries,
+    /// The process to capture does not exist.
+    #[error("there is no process {pid}; give the id of a running process (pgrep NAME)")]
+    NoProcess {
+        /// As given.
+        pid: u32,
+    },
     /// Libraries were found, but no data hook could be attached.
     #[error("attached to nothing in {libraries}: {reason}")]
     NothingAttached {

@@ -1,0 +1,203 @@
+//! Decides where in a library the probes stand.
+//!
+//! The kernel executes the instruction under a probe somewhere else, one trap later, unless it can
+//! emulate it (`arch/x86/kernel/uprobes.c`): that makes an entry probe about ten times cheaper. In
+//! OpenSSL the exported functions begin with an instruction that is not emulated, but each pair
+//! (`SSL_read` and `SSL_read_ex`) calls one internal function that begins with `push`, which is.
+//! Where [`rules`] can prove this, the probes stand there, else at the exported functions: a wrong
+//! argument is worse than a slow probe.
+
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "it knows x86-64 only")
+)]
+mod rules;
+
+use std::fmt;
+
+use crate::elf::Image;
+
+/// What kind of place a probe stands at. An `endbr64` at its beginning may be left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PointKind {
+    /// The first instruction of the exported function.
+    Entry,
+    /// The first instruction of the internal function behind the exported ones.
+    Internal,
+}
+
+impl fmt::Display for PointKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Entry => "entry",
+            Self::Internal => "internal",
+        })
+    }
+}
+
+/// A function worth probing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Hook {
+    /// Exported name.
+    pub(crate) symbol: &'static str,
+    /// Program for its entry.
+    pub(crate) entry: &'static str,
+    /// Program for its return; a hook without one carries no data.
+    pub(crate) returns: Option<&'static str>,
+}
+
+const fn data(symbol: &'static str, entry: &'static str) -> Hook {
+    Hook {
+        symbol,
+        entry,
+        returns: Some("ssl_return"),
+    }
+}
+
+/// OpenSSL, BoringSSL and their relatives.
+pub(crate) const OPENSSL: [Hook; 6] = [
+    data("SSL_read", "ssl_read"),
+    data("SSL_read_ex", "ssl_read_ex"),
+    data("SSL_write", "ssl_write"),
+    data("SSL_write_ex", "ssl_write_ex"),
+    data("SSL_write_ex2", "ssl_write_ex2"),
+    Hook {
+        symbol: "SSL_free",
+        entry: "ssl_free",
+        returns: None,
+    },
+];
+
+/// Functions that are not probed, but must not share an internal function with those that are.
+pub(crate) const PEEKS: [&str; 2] = ["SSL_peek", "SSL_peek_ex"];
+
+/// Where the probes for one or more exported functions stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Point {
+    pub(crate) symbols: Vec<&'static str>,
+    pub(crate) entry: &'static str,
+    pub(crate) returns: Option<&'static str>,
+    /// Offset in the file.
+    pub(crate) offset: u64,
+    pub(crate) kind: PointKind,
+    pub(crate) reason: String,
+}
+
+/// Every point of a library, and for each exported function without one the reason.
+pub(crate) fn points(image: &Image) -> (Vec<Point>, Vec<(&'static str, String)>) {
+    let mut points = Vec::new();
+    let mut failures = Vec::new();
+    let mut entry_reasons = Vec::new();
+    for family in [&OPENSSL[..2], &OPENSSL[2..5]] {
+        let Some((pair, _)) = family.split_first_chunk() else {
+            continue;
+        };
+        match internal_point(image, family, *pair) {
+            Ok(point) => points.push(point),
+            Err(reason) => {
+                entry_reasons.extend(family.iter().map(|hook| (hook.symbol, reason.clone())));
+            }
+        }
+    }
+    for hook in OPENSSL {
+        if points.iter().any(|point| point.symbols.contains(&hook.symbol)) {
+            continue;
+        }
+        let reason = entry_reasons.iter().find(|(symbol, _)| *symbol == hook.symbol);
+        match entry_point(image, hook, reason.map(|(_, reason)| reason.as_str())) {
+            Ok(point) => points.push(point),
+            Err(reason) => failures.push((hook.symbol, reason)),
+        }
+    }
+    (points, failures)
+}
+
+fn entry_point(image: &Image, hook: Hook, reason: Option<&str>) -> Result<Point, String> {
+    let function = image
+        .function(hook.symbol)
+        .ok_or_else(|| "the library does not export it".to_owned())?;
+    let emulated = rules::emulated_start(image, function.address);
+    let offset = offset(image, emulated.unwrap_or(function.address))?;
+    let reason = match emulated {
+        Some(_) => "begins with an instruction that the kernel emulates",
+        None => reason.unwrap_or("called rarely"),
+    };
+    let reason = reason.to_owned();
+    let Hook {
+        symbol,
+        entry,
+        returns,
+    } = hook;
+    Ok(Point {
+        symbols: vec![symbol],
+        entry,
+        returns,
+        offset,
+        kind: PointKind::Entry,
+        reason,
+    })
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn internal_point(_: &Image, _: &[Hook], _: [Hook; 2]) -> Result<Point, String> {
+    Err("no rules for this architecture".to_owned())
+}
+
+/// The point behind a family of functions, the first two of which are the plain one and its
+/// `_ex` form. All of the family that exist must lead there.
+#[cfg(target_arch = "x86_64")]
+fn internal_point(image: &Image, family: &[Hook], pair: [Hook; 2]) -> Result<Point, String> {
+    let [plain, extended] = pair.map(|hook| image.function(hook.symbol));
+    let (Some(plain), Some(_)) = (plain, extended) else {
+        return Err("the _ex form is not exported".to_owned());
+    };
+    let callee = rules::callee_of_plain(image, plain)?;
+    for hook in &family[1..] {
+        let Some(function) = image.function(hook.symbol) else {
+            continue;
+        };
+        let other = rules::only_callee(image, function)?;
+        if other != callee.address {
+            return Err(format!("{} does not call the same function", hook.symbol));
+        }
+    }
+    for peek in PEEKS {
+        if let Some(function) = image.function(peek)
+            && rules::only_callee(image, function) == Ok(callee.address)
+        {
+            return Err(format!("{peek} calls the same function"));
+        }
+    }
+    if image.is_exported(callee.address) {
+        return Err("the function behind it is exported itself".to_owned());
+    }
+    let start = rules::emulated_start(image, callee.address)
+        .ok_or("the function behind it begins with an instruction that the kernel does not emulate")?;
+    let offset = offset(image, start)?;
+    let symbols = family.iter().map(|hook| hook.symbol);
+    // The form whose last parameter is where the callee's is: the fifth in OpenSSL 3.3 and later.
+    let entry = if callee.length_parameter == 4 {
+        family[family.len() - 1]
+    } else {
+        pair[1]
+    };
+    Ok(Point {
+        symbols: symbols
+            .filter(|symbol| image.function(symbol).is_some())
+            .collect(),
+        entry: entry.entry,
+        returns: entry.returns,
+        offset,
+        kind: PointKind::Internal,
+        reason: "function behind it, begins with an instruction that the kernel emulates".to_owned(),
+    })
+}
+
+fn offset(image: &Image, address: u64) -> Result<u64, String> {
+    image
+        .file_offset(address)
+        .ok_or_else(|| format!("address {address:#x} is not in the file"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,272 @@
+//! What can be proved about x86-64 code.
+
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
+
+use crate::elf::{Function, Image};
+
+/// The function that a plain function (`SSL_read`) leaves its work to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Callee {
+    pub(super) address: u64,
+    /// Which parameter, from 0, says where the callee stores the length: 3 or 4.
+    pub(super) length_parameter: usize,
+}
+
+/// Where parameters are passed (System V ABI), by their full registers.
+const PARAMETERS: [Register; 5] = [
+    Register::RDI,
+    Register::RSI,
+    Register::RDX,
+    Register::RCX,
+    Register::R8,
+];
+
+/// What a register holds on the way from the entry to the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Value {
+    /// The parameter of that number as the caller passed it, or its lower half extended.
+    Parameter(usize),
+    /// This many bytes from the stack pointer at the entry.
+    Stack(i64),
+    Zero,
+    Unknown,
+}
+
+/// The address of an instruction that the kernel emulates (`push` of a register) and that every
+/// call passes before anything has changed: the first one, or the one behind the `endbr64` that
+/// marks targets of indirect calls.
+pub(super) fn emulated_start(image: &Image, address: u64) -> Option<u64> {
+    let code = image.code(address, 16)?;
+    let mut decoder = Decoder::with_ip(64, &code, address, DecoderOptions::NONE);
+    let first = decoder.decode();
+    let start = if first.mnemonic() == Mnemonic::Endbr64 {
+        decoder.decode()
+    } else {
+        first
+    };
+    let is_emulated = start.mnemonic() == Mnemonic::Push && start.op0_kind() == OpKind::Register;
+    is_emulated.then_some(start.ip())
+}
+
+/// The one function of this library that `function` calls or jumps to, wherever in its body.
+/// Calls of other libraries do not count; an indirect call makes the answer unknown.
+pub(super) fn only_callee(image: &Image, function: Function) -> Result<u64, String> {
+    let body = Body::decode(image, function)?;
+    body.only_call(image).map(|call| call.near_branch_target())
+}
+
+/// As [`only_callee`], and the callee's parameters are those of the plain function, with the
+/// address of a stack variable for the length, which the plain function returns afterwards.
+pub(super) fn callee_of_plain(image: &Image, function: Function) -> Result<Callee, String> {
+    let body = Body::decode(image, function)?;
+    let call = body.only_call(image)?;
+    let registers = body.registers_at(&call)?;
+    let value = |parameter: usize| registers.value(PARAMETERS[parameter]);
+    if (0..3).any(|parameter| value(parameter) != Value::Parameter(parameter)) {
+        return Err("its parameters change before the call".to_owned());
+    }
+    let (length_parameter, variable) = match (value(3), value(4)) {
+        (Value::Stack(variable), _) => (3, variable),
+        (Value::Zero, Value::Stack(variable)) => (4, variable),
+        _ => return Err("the length is not stored on its stack".to_owned()),
+    };
+    if !body.returns_variable(&call, variable - registers.stack) {
+        return Err("it does not return the stored length".to_owned());
+    }
+    Ok(Callee {
+        address: call.near_branch_target(),
+        length_parameter,
+    })
+}
+
+/// All instructions of a function, in the order of their addresses.
+struct Body {
+    instructions: Vec<Instruction>,
+    start: u64,
+    end: u64,
+}
+
+impl Body {
+    fn decode(image: &Image, function: Function) -> Result<Self, String> {
+        let Function { address: start, size } = function;
+        let code = image
+            .code(start, size)
+            .filter(|code| code.len() as u64 == size && size > 0);
+        let code = code.ok_or("its code cannot be read")?;
+        let decoder = Decoder::with_ip(64, &code, start, DecoderOptions::NONE);
+        let instructions: Vec<_> = decoder.into_iter().collect();
+        if instructions.iter().any(Instruction::is_invalid) {
+            return Err("its code cannot be decoded".to_owned());
+        }
+        Ok(Self {
+            instructions,
+            start,
+            end: start + size,
+        })
+    }
+
+    fn only_call(&self, image: &Image) -> Result<Instruction, String> {
+        let mut calls = Vec::new();
+        for instruction in &self.instructions {
+            match instruction.flow_control() {
+                FlowControl::Call | FlowControl::UnconditionalBranch => {
+                    let target = instruction.near_branch_target();
+                    if !(self.start..self.end).contains(&target) && !image.is_stub(target) {
+                        calls.push(*instruction);
+                    }
+                }
+                FlowControl::ConditionalBranch
+                    if !(self.start..self.end).contains(&instruction.near_branch_target()) =>
+                {
+                    return Err("it branches out of its body".to_owned());
+                }
+                // Through the table of imported functions, without a stub.
+                FlowControl::IndirectCall if instruction.is_ip_rel_memory_operand() => {}
+                FlowControl::IndirectCall | FlowControl::IndirectBranch => {
+                    return Err("it calls through a pointer".to_owned());
+                }
+                _ => {}
+            }
+        }
+        match calls[..] {
+            [call] => Ok(call),
+            _ => Err(format!(
+                "it calls {} functions of its library, not 1",
+                calls.len()
+            )),
+        }
+    }
+
+    /// Follows the instructions from the entry to `call`. Nothing may jump in between them, so
+    /// this is the only way there.
+    fn registers_at(&self, call: &Instruction) -> Result<Registers, String> {
+        let way = self.start + 1..call.next_ip();
+        let jumps_in = self.instructions.iter().any(|instruction| {
+            let flow = instruction.flow_control();
+            matches!(
+                flow,
+                FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch
+            ) && way.contains(&instruction.near_branch_target())
+        });
+        if jumps_in {
+            return Err("there is more than one way to the call".to_owned());
+        }
+        let mut registers = Registers::at_entry();
+        for instruction in self.instructions.iter().take_while(|each| each.ip() < call.ip()) {
+            registers.follow(instruction)?;
+        }
+        Ok(registers)
+    }
+
+    /// Whether the result is loaded from `[rsp + offset]` soon after the call.
+    fn returns_variable(&self, call: &Instruction, offset: i64) -> bool {
+        const SOON: usize = 6;
+        let after = self
+            .instructions
+            .iter()
+            .skip_while(|each| each.ip() <= call.ip())
+            .take(SOON);
+        after.into_iter().any(|each| {
+            matches!(each.mnemonic(), Mnemonic::Mov | Mnemonic::Cmovg)
+                && each.op0_kind() == OpKind::Register
+                && each.op0_register().full_register() == Register::RAX
+                && each.op1_kind() == OpKind::Memory
+                && each.memory_base() == Register::RSP
+                && each.memory_index() == Register::None
+                && each.memory_displacement64().cast_signed() == offset
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Registers {
+    values: [Value; PARAMETERS.len()],
+    /// Stack pointer, counted from the entry.
+    stack: i64,
+}
+
+impl Registers {
+    fn at_entry() -> Self {
+        let values = std::array::from_fn(|parameter| {
+            // A plain function has three parameters.
+            if parameter < 3 {
+                Value::Parameter(parameter)
+            } else {
+                Value::Unknown
+            }
+        });
+        Self { values, stack: 0 }
+    }
+
+    fn value(&self, register: Register) -> Value {
+        match PARAMETERS
+            .iter()
+            .position(|parameter| *parameter == register.full_register())
+        {
+            Some(index) => self.values[index],
+            None => Value::Unknown,
+        }
+    }
+
+    fn set(&mut self, register: Register, value: Value) {
+        let full = register.full_register();
+        if let Some(index) = PARAMETERS.iter().position(|parameter| *parameter == full) {
+            self.values[index] = value;
+        }
+    }
+
+    /// Only instructions whose whole effect on these registers is known may stand on the way.
+    fn follow(&mut self, instruction: &Instruction) -> Result<(), String> {
+        let unknown = || Err(format!("{:?} stands before the call", instruction.mnemonic()));
+        let to_register = instruction.op0_kind() == OpKind::Register;
+        let target = instruction.op0_register();
+        match instruction.mnemonic() {
+            Mnemonic::Endbr64 | Mnemonic::Nop | Mnemonic::Test | Mnemonic::Cmp => {}
+            _ if instruction.flow_control() == FlowControl::ConditionalBranch => {}
+            Mnemonic::Push => self.stack -= 8,
+            Mnemonic::Sub if target == Register::RSP && is_immediate(instruction) => {
+                self.stack -= instruction.immediate(1).cast_signed();
+            }
+            Mnemonic::Mov | Mnemonic::Movsxd | Mnemonic::Lea | Mnemonic::Xor => {
+                if target.full_register() == Register::RSP && to_register {
+                    return unknown();
+                }
+                if to_register {
+                    self.set(target, self.result(instruction));
+                }
+            }
+            _ => return unknown(),
+        }
+        Ok(())
+    }
+
+    /// What an instruction that writes a register leaves in it.
+    fn result(&self, instruction: &Instruction) -> Value {
+        let source_is_register = instruction.op1_kind() == OpKind::Register;
+        let source = instruction.op1_register();
+        match instruction.mnemonic() {
+            Mnemonic::Xor if source_is_register && source == instruction.op0_register() => Value::Zero,
+            Mnemonic::Mov | Mnemonic::Movsxd if source_is_register => {
+                if source == Register::RSP {
+                    Value::Stack(self.stack)
+                } else {
+                    self.value(source)
+                }
+            }
+            Mnemonic::Lea
+                if instruction.memory_base() == Register::RSP
+                    && instruction.memory_index() == Register::None =>
+            {
+                Value::Stack(self.stack + instruction.memory_displacement64().cast_signed())
+            }
+            _ => Value::Unknown,
+        }
+    }
+}
+
+fn is_immediate(instruction: &Instruction) -> bool {
+    matches!(
+        instruction.op1_kind(),
+        OpKind::Immediate8to64 | OpKind::Immediate32to64
+    )
+}
