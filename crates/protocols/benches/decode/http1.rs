@@ -12,7 +12,7 @@ fn requests() -> Vec<Bytes> {
              Accept: application/json, text/plain, */*\r\nAccept-Language: en-GB,en;q=0.5\r\n\
              Accept-Encoding: gzip, deflate, br, zstd\r\nContent-Type: application/json\r\n\
              Cookie: session=5f2a77c1d0e94b0c8f0e6a1b; theme=dark\r\nConnection: keep-alive\r\n\
-             Content-Length: 21\r\n\r\n{{\"count\":1,\"id\":123}}"
+             Content-Length: 20\r\n\r\n{{\"count\":1,\"id\":123}}"
         );
         Bytes::from(request)
     };
