@@ -100,7 +100,12 @@ impl MessageView {
         let headed = self.streams.with(id, |exchange| exchange.headed);
         let opens = kind_of(&section.fields).is_some() || headed.is_none() && !reads_as_trailers(&section);
         if headed.is_none() || opens && headed == Some(true) {
-            let exchange = self.open(&section, span);
+            // Trailers alone: the rest of the message was lost.
+            let exchange = if opens {
+                self.open(&section, span)
+            } else {
+                self.open_headless(id, span)
+            };
             // A second opening section without an end in between: the end was lost.
             if let Some(earlier) = self.streams.insert(id, exchange) {
                 finish(id, earlier, End::Lost, span, output);
