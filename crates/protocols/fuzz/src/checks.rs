@@ -16,7 +16,14 @@ pub(crate) fn check_accounting(output: &Output, bytes: &[u8], view: View) {
     let is_lost = |reason| matches!(reason, SkipReason::HeaderLimit | SkipReason::Resync);
     let lost = output.skipped.iter().filter(|skipped| is_lost(skipped.reason));
     let mut accounted: u64 = lost.map(|skipped| skipped.bytes).sum();
-    let mut is_exact = view == View::Text && !has_preface && !output.messages.is_empty();
+    let is_web_socket =
+        |message: &Message| matches!(message.content, Content::Gap(_) | Content::WebSocket(_));
+    let tells_all = view == View::Text && !has_preface || output.messages.iter().all(is_web_socket);
+    let mut is_exact = tells_all
+        && output
+            .messages
+            .iter()
+            .any(|message| !matches!(message.content, Content::Gap(_)));
     for message in &output.messages {
         accounted += match &message.content {
             Content::Raw(raw) => raw.data.len() as u64,
