@@ -37,6 +37,7 @@ pub(crate) fn library(
     ebpf: &mut Ebpf,
     library: &Path,
     scope: UProbeScope,
+    entries_only: bool,
 ) -> Result<Vec<AttachReport>, Error> {
     let hooked = plan::OPENSSL.map(|hook| hook.symbol);
     let names = [&hooked[..], &plan::PEEKS].concat();
@@ -47,7 +48,7 @@ pub(crate) fn library(
             expected: hooked.join(", "),
         });
     }
-    let (points, failures) = plan::points(&image);
+    let (points, failures) = plan::points(&image, entries_only);
     let mut reports = Vec::new();
     let mut report = |symbol, outcome| {
         reports.push(AttachReport {

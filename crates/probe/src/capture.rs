@@ -78,6 +78,9 @@ pub struct CaptureConfig {
     pub processes: Processes,
     /// Only calls of threads with this real user id.
     pub uid: Option<u32>,
+    /// Probes stand at the exported functions even where a cheaper point is proved. For
+    /// comparing the two.
+    pub entries_only: bool,
     /// Size of the ring buffer in bytes; rounded up to a power of two of at least a page.
     pub ring_bytes: u32,
 }
@@ -88,6 +91,7 @@ impl Default for CaptureConfig {
             libraries: Vec::new(),
             processes: Processes::All,
             uid: None,
+            entries_only: false,
             ring_bytes: DEFAULT_RING_BYTES,
         }
     }
@@ -244,7 +248,12 @@ fn tracepoint<'ebpf>(ebpf: &'ebpf mut Ebpf, name: &'static str) -> Result<&'ebpf
 fn attach_libraries(ebpf: &mut Ebpf, config: &CaptureConfig) -> Result<Vec<AttachReport>, Error> {
     let mut reports = Vec::new();
     for library in &config.libraries {
-        reports.extend(attach::library(ebpf, library, scope(config.processes))?);
+        reports.extend(attach::library(
+            ebpf,
+            library,
+            scope(config.processes),
+            config.entries_only,
+        )?);
     }
     let carries_data = |report: &AttachReport| report.outcome.is_ok() && report.symbol != "SSL_free";
     if reports.iter().any(carries_data) {

@@ -84,7 +84,7 @@ pub(crate) struct Point {
 }
 
 /// Every point of a library, and for each exported function without one the reason.
-pub(crate) fn points(image: &Image) -> (Vec<Point>, Vec<(&'static str, String)>) {
+pub(crate) fn points(image: &Image, entries_only: bool) -> (Vec<Point>, Vec<(&'static str, String)>) {
     let mut points = Vec::new();
     let mut failures = Vec::new();
     let mut entry_reasons = Vec::new();
@@ -92,7 +92,12 @@ pub(crate) fn points(image: &Image) -> (Vec<Point>, Vec<(&'static str, String)>)
         let Some((pair, _)) = family.split_first_chunk() else {
             continue;
         };
-        match internal_point(image, family, *pair) {
+        let internal = if entries_only {
+            Err("only entries were asked for".to_owned())
+        } else {
+            internal_point(image, family, *pair)
+        };
+        match internal {
             Ok(point) => points.push(point),
             Err(reason) => {
                 entry_reasons.extend(family.iter().map(|hook| (hook.symbol, reason.clone())));

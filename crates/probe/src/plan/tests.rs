@@ -168,7 +168,7 @@ fn elf(text: &[u8], symbols: &[u8], strings: &[u8]) -> Image {
 }
 
 fn point_of(image: &Image, symbol: &str) -> Point {
-    let (points, _) = points(image);
+    let (points, _) = points(image, false);
     points
         .into_iter()
         .find(|point| point.symbols.contains(&symbol))
@@ -296,7 +296,7 @@ fn calls_of_other_libraries_do_not_count() {
 #[test]
 fn without_the_extended_form_the_entry_is_probed() {
     assert_entry(&pair()[..1], "_ex form is not exported");
-    let (_, failures) = points(&image(&pair()[..1]));
+    let (_, failures) = points(&image(&pair()[..1]), false);
     assert!(failures.iter().any(|(symbol, _)| *symbol == "SSL_write"));
 }
 
