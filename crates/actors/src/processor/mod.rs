@@ -53,7 +53,7 @@ pub(crate) struct ProcessorPorts {
 /// A stream's Worker and what is on its way to it.
 struct Stream {
     worker: WorkerId,
-    /// `None` while a restart is delayed.
+    /// `None` when the Worker is gone and its place is not settled yet.
     addr: Option<Addr<Worker>>,
     identity: Arc<Identity>,
     gauge: Arc<Gauge>,

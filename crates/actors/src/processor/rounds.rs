@@ -98,6 +98,7 @@ impl Processor {
     pub(super) fn note_exit(&mut self, exited: WorkerExited) {
         if let Some(current) = self.stream_mut(exited.stream) {
             let unanswered = std::mem::take(&mut current.unanswered);
+            current.addr = None;
             self.rounds.outstanding -= unanswered;
             self.rounds.exits.push(exited);
         }

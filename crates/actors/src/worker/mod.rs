@@ -178,6 +178,9 @@ impl Worker {
             self.emit(Cause::Event, event.sequence, 0, output);
             let held = self.buffered_bytes();
             self.guard.commit(&event, held);
+            if held > self.ports().limits.buffered_per_connection {
+                self.relieve(output);
+            }
         }
     }
 
@@ -238,7 +241,8 @@ impl Worker {
             .map_or(0, |decoder| decoder.buffered_bytes())
     }
 
-    /// Bounds what the decoder holds and sets when it is to be looked at next.
+    /// Lets the decoder go on without notices that cannot come, and sets when it is to be looked
+    /// at next.
     fn settle(&mut self, now_ns: u64, output: &mut Output) {
         let Some(decoder) = self.decoder.as_mut() else {
             self.timing.touch(now_ns, false);
@@ -247,9 +251,6 @@ impl Worker {
         if decoder.awaits_notice() && !self.has_sibling {
             decoder.notice_overdue(output);
             self.emit(Cause::Event, self.guard.position.sequence, 0, output);
-        }
-        if self.buffered_bytes() > self.ports().limits.buffered_per_connection {
-            self.relieve(output);
         }
         let awaits = self.awaits_notice();
         self.timing.touch(now_ns, awaits);

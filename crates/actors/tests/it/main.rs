@@ -2,11 +2,17 @@
 //!
 //! * `routing`: which Worker gets what, in which order, under which identity
 //! * `lifecycle`: idle-stop, close events, fd reuse, age, draining
+//! * `determinism`: a replay is the same everywhere
+//! * `limits`: bounds that are reached, and an Arbiter that is stuck
+//! * `sink`: outputs that fail, block and come back
 //! * `restart`: panics of decoders, formatters, the Sink, the source
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
+mod determinism;
 mod lifecycle;
+mod limits;
 mod restart;
 mod routing;
+mod sink;
 mod support;

@@ -1,0 +1,193 @@
+//! What happens when a bound is reached.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ecapture_actors::{Clock, Outcome, PipelineError, Placement, spawn};
+use ecapture_protocols::message::Gap;
+use ecapture_protocols::{CapturedEvent, Direction, Output, PeerNotice, StreamDecoder};
+
+use crate::support::{Live, Page, config, on_socket, plain, replay, texts};
+
+fn data(sock: u64, text: &str) -> CapturedEvent {
+    CapturedEvent::Data(on_socket(sock, Direction::Write, 0, text))
+}
+
+#[actix::test]
+async fn tiny_mailboxes_lose_nothing_and_keep_the_order() {
+    tokio::time::pause();
+    let mut config = config(Clock::Live);
+    config.limits.processor_mailbox = 1;
+    config.limits.worker_mailbox = 1;
+    config.limits.sink_mailbox = 1;
+    config.limits.in_flight_events = 4;
+    config.limits.round_events = 2;
+    config.limits.budget = 2;
+    let events: Vec<CapturedEvent> = (0..2000)
+        .map(|number| data(number % 9, &format!("{number}\n")))
+        .collect();
+    let (text, summary) = replay(config, events, 3).await;
+    assert_eq!(summary.statistics.losses, []);
+    assert_eq!(text.lines().count(), 2000);
+    for sock in 0..9 {
+        let numbers: Vec<u64> = texts(&text, &format!(":{sock}-"))
+            .iter()
+            .map(|text| text.parse().unwrap())
+            .collect();
+        assert!(numbers.is_sorted(), "{numbers:?}");
+    }
+}
+
+#[actix::test]
+async fn the_connection_that_was_idle_longest_makes_room() {
+    for clock in [Clock::Live, Clock::Stream] {
+        tokio::time::pause();
+        let mut config = config(clock);
+        config.limits.max_workers = 3;
+        let events = [
+            data(1, "one"),
+            data(2, "two"),
+            data(3, "three"),
+            data(1, " more"),
+            data(4, "four\n"),
+        ];
+        let (text, summary) = replay(config, events.to_vec(), 1).await;
+        tokio::time::resume();
+        assert_eq!(summary.statistics.shed_connections, 1, "{clock:?}");
+        assert_eq!(summary.statistics.losses, []);
+        // All events have the same time: the first place goes.
+        assert_eq!(text.matches("[gap shed ?]").count(), 1, "{text}");
+        assert!(text.contains("|four\n"));
+    }
+}
+
+#[actix::test]
+async fn a_shed_connection_is_marked_and_goes_on_with_a_new_worker() {
+    let mut config = config(Clock::Live);
+    config.limits.max_workers = 2;
+    let live = Live::start(config);
+    live.feed.send(data(1, "half"));
+    live.pass(10).await;
+    live.feed.send(data(2, "b"));
+    live.pass(10).await;
+    live.feed.send(data(3, "c"));
+    live.pass(10).await;
+    live.feed.send(data(1, "later\n"));
+    let (lines, summary) = live.end().await;
+    assert_eq!(
+        texts(&lines.join("\n"), ":1-"),
+        ["half (end)", "[gap shed ?]", "later"]
+    );
+    assert!(summary.statistics.peak_workers <= 3, "{summary:#?}");
+}
+
+#[actix::test]
+async fn held_bytes_beyond_the_limit_are_shown_not_dropped() {
+    let mut config = config(Clock::Stream);
+    config.limits.max_memory = 4 * 1000;
+    let events: Vec<CapturedEvent> = (0..50).map(|sock| data(sock, &"x".repeat(100))).collect();
+    let (text, summary) = replay(config, events, 1).await;
+    assert!(summary.statistics.shed_connections > 0);
+    assert_eq!(summary.statistics.losses, []);
+    assert_eq!(text.matches(&"x".repeat(100)).count(), 50);
+}
+
+#[actix::test]
+async fn a_decoder_that_holds_too_much_shows_it_as_incomplete() {
+    let mut config = config(Clock::Stream);
+    config.limits.buffered_per_connection = 10;
+    let (text, summary) = replay(
+        config,
+        vec![data(1, "0123456789"), data(1, "a"), data(1, "b\n")],
+        1,
+    )
+    .await;
+    assert_eq!(texts(&text, ":1-"), ["0123456789a (idle)", "b"]);
+    assert_eq!(summary.statistics.losses, []);
+}
+
+/// Holds everything and never lets go.
+struct Hoarder(usize);
+
+impl StreamDecoder for Hoarder {
+    fn feed(&mut self, payload: &Bytes, _timestamp_ns: u64, _output: &mut Output) {
+        self.0 += payload.len();
+    }
+    fn gap(&mut self, _gap: Gap, _timestamp_ns: u64, _output: &mut Output) {}
+    fn notice(&mut self, _notice: &PeerNotice, _output: &mut Output) {}
+    fn idle(&mut self, _output: &mut Output) {}
+    fn close(&mut self, _output: &mut Output) {}
+    fn buffered_bytes(&self) -> usize {
+        self.0
+    }
+}
+
+#[actix::test]
+async fn a_decoder_that_does_not_let_go_is_replaced_and_counted() {
+    let mut config = config(Clock::Stream);
+    config.limits.buffered_per_connection = 10;
+    config.decoders = Arc::new(|_| Box::new(Hoarder(0)));
+    let (_, summary) = replay(
+        config,
+        vec![data(1, "0123456789"), data(1, "a"), data(1, "b\n")],
+        1,
+    )
+    .await;
+    let [row] = summary.statistics.losses.as_slice() else {
+        panic!("{summary:#?}")
+    };
+    assert_eq!((row.reason, row.bytes), ("buffer_limit", 11));
+}
+
+/// Never returns from its second event.
+struct Stuck(u32);
+
+impl StreamDecoder for Stuck {
+    #[expect(clippy::disallowed_methods, reason = "to block is its purpose")]
+    fn feed(&mut self, _payload: &Bytes, _timestamp_ns: u64, _output: &mut Output) {
+        self.0 += 1;
+        if self.0 == 2 {
+            std::thread::sleep(Duration::from_secs(3));
+        }
+    }
+    fn gap(&mut self, _gap: Gap, _timestamp_ns: u64, _output: &mut Output) {}
+    fn notice(&mut self, _notice: &PeerNotice, _output: &mut Output) {}
+    fn idle(&mut self, _output: &mut Output) {}
+    fn close(&mut self, _output: &mut Output) {}
+    fn buffered_bytes(&self) -> usize {
+        0
+    }
+}
+
+/// Real threads and real time: nothing else can be stuck.
+#[actix::test]
+async fn a_stuck_arbiter_is_noticed_and_named() {
+    let mut config = config(Clock::Live);
+    config.placement = Placement::Threads { worker_arbiters: 1 };
+    config.timings.watchdog_interval = Duration::from_millis(100);
+    config.decoders = Arc::new(|_| Box::new(Stuck(0)));
+    let events = (0..3)
+        .map(|_| CapturedEvent::Data(plain(4, Direction::Read, 0, "x")))
+        .collect();
+    let handle = spawn(
+        config,
+        futures_util::stream::iter([events]),
+        Box::new(Page::default()),
+    );
+    let summary = handle.finished().await;
+    let Outcome::Failed(PipelineError::Stuck {
+        arbiter: "Processor", ..
+    }) = summary.outcome
+    else {
+        panic!("{:?}", summary.outcome);
+    };
+    assert!(summary.balanced(), "{summary:#?}");
+    assert!(
+        summary
+            .statistics
+            .losses
+            .iter()
+            .any(|row| row.reason == "unfinished")
+    );
+}
