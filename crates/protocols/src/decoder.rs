@@ -55,6 +55,12 @@ pub enum PeerNotice {
     RequestsLost,
     /// This direction does not carry HTTP/1 requests, so no `RequestHead` will come.
     NoRequests,
+    /// An extended CONNECT request asked for a WebSocket on this HTTP/2 stream (RFC 8441); the
+    /// response does not say so itself.
+    WebSocketStream {
+        /// Stream id.
+        stream: u32,
+    },
 }
 
 /// The request methods that change how a response is framed.

@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/frames.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod frames;
 #[path = "support/http2.rs"]
 mod http2;
 #[path = "support/random.rs"]
@@ -12,11 +15,10 @@ mod random;
 use std::fmt::Write;
 use std::path::Path;
 
-use ecapture_protocols::event::{Direction, Identity, Process};
-use ecapture_protocols::format::Text;
 use ecapture_protocols::http2::{detect, detect_quiet};
 use ecapture_protocols::message::{Field, Http2Detail, Http2Frame};
-use ecapture_protocols::{Content, Detection, Format, Message};
+use ecapture_protocols::{Content, Detection};
+use frames::text;
 use http2::{Half, STRUCTURED, TEXT, case_names, decode, decode_all, halves, oracle};
 use random::Random;
 use sha2::{Digest, Sha256};
@@ -187,36 +189,9 @@ fn detection_never_changes_its_mind() {
     });
 }
 
-fn formatted(contents: Vec<Content>) -> String {
-    let identity = Identity {
-        uuid: String::new(),
-        process: Process {
-            pid: 1,
-            tid: 1,
-            uid: None,
-            comm: "c".into(),
-        },
-        direction: Direction::Read,
-        fd: None,
-        socket: None,
-        tls_version: None,
-    };
-    let message = |content| Message {
-        first_ns: 0,
-        last_ns: 0,
-        content,
-    };
-    let messages: Vec<Message> = contents.into_iter().map(message).collect();
-    let mut out = Vec::new();
-    Text::default().write(&identity, &messages, &mut out);
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-/// Without header lines and without what the original does not tell.
+/// Without what the original does not tell.
 fn comparable(text: &str) -> String {
-    let added = |line: &&str| {
-        line.starts_with("PID:") || line.starts_with("[ecapture: ") || line.starts_with("Frame Error\t")
-    };
+    let added = |line: &&str| line.starts_with("[ecapture: ") || line.starts_with("Frame Error\t");
     text.split_inclusive('\n').filter(|line| !added(line)).collect()
 }
 
@@ -241,7 +216,7 @@ fn text_is_the_originals_where_that_is_right() {
             .map(|record| record.split_once('\n').unwrap().1.to_owned())
             .collect();
         for half in halves(&case) {
-            let text = comparable(&formatted(decode(TEXT, &half.events)));
+            let text = comparable(&text(decode(TEXT, &half.events)));
             let mut rest = text.as_str();
             while !rest.is_empty() {
                 let fitting = (0..records.len()).filter(|&record| rest.starts_with(&records[record]));

@@ -69,6 +69,7 @@ impl StreamDecoder for Http1Decoder {
             }
             PeerNotice::RequestsLost => self.requests.lose(),
             PeerNotice::NoRequests => self.requests.expect_none(),
+            PeerNotice::WebSocketStream { .. } => {}
         }
         self.work_off(false, output);
     }

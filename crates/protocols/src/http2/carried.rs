@@ -1,8 +1,10 @@
 //! What a stream's DATA carries besides a body: messages of another protocol.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
-use crate::decoder::{Options, Output, StreamDecoder};
+use crate::decoder::{Options, Output, PeerNotice, StreamDecoder};
 use crate::grpc::{self, Deframer};
 use crate::http2::section::Section;
 use crate::http2::splitter::DataPiece;
@@ -26,6 +28,59 @@ impl Span {
     }
 }
 
+/// Which streams of this direction are WebSockets, put together from what the other direction asked
+/// for and what this one answered, in whatever order they are learned.
+#[derive(Debug, Default)]
+pub(super) struct Tunnels {
+    requested: VecDeque<u32>,
+    answered: VecDeque<u32>,
+}
+
+impl Tunnels {
+    /// Most streams remembered of which only one direction is known yet.
+    const REMEMBERED: usize = 64;
+
+    pub(super) fn request(&mut self, stream: u32) {
+        remember(&mut self.requested, stream, Self::REMEMBERED);
+    }
+
+    /// A response that may open a tunnel. True when one was requested.
+    fn accept(&mut self, section: &Section) -> bool {
+        let stream = section.head.stream;
+        let succeeds = section
+            .value(b":status")
+            .is_some_and(|status| status.starts_with(b"2"));
+        if !succeeds || section.head.ends_stream() || section.value(b"content-type").is_some() {
+            self.requested.retain(|&requested| requested != stream);
+            return false;
+        }
+        let requested = self.requested.contains(&stream);
+        if requested {
+            self.requested.retain(|&requested| requested != stream);
+        } else {
+            remember(&mut self.answered, stream, Self::REMEMBERED);
+        }
+        requested
+    }
+
+    /// For DATA of a stream that is not known to be a tunnel: whether it turned out to be one since.
+    pub(super) fn is_late(&mut self, stream: u32) -> bool {
+        let late = self.requested.contains(&stream) && self.answered.contains(&stream);
+        if late {
+            self.requested.retain(|&requested| requested != stream);
+            self.answered.retain(|&answered| answered != stream);
+        }
+        late
+    }
+}
+
+fn remember(streams: &mut VecDeque<u32>, stream: u32, limit: usize) {
+    if streams.len() == limit {
+        streams.pop_front();
+    }
+    streams.push_back(stream);
+}
+
 /// A protocol on top of one stream's DATA.
 pub(super) enum Carried {
     Grpc(Box<Deframer>),
@@ -33,14 +88,22 @@ pub(super) enum Carried {
 }
 
 impl Carried {
-    /// What the field section that opens a stream says about its content.
-    pub(super) fn announced(section: &Section, kind: Http2Kind, options: Options) -> Option<Self> {
+    /// What the field section that opens a stream says about its content. Of a WebSocket only the
+    /// request says so (RFC 8441 §5); the other direction is told.
+    pub(super) fn announced(
+        section: &Section,
+        kind: Http2Kind,
+        options: Options,
+        tunnels: &mut Tunnels,
+        output: &mut Output,
+    ) -> Option<Self> {
         let stream = section.head.stream;
-        // RFC 8441 §5. Only the request says so; the response has nothing but its status.
-        if section
-            .value(b":protocol")
-            .is_some_and(|protocol| protocol == "websocket")
-        {
+        let protocol = section.value(b":protocol");
+        let requests = protocol.is_some_and(|protocol| protocol == "websocket");
+        if requests {
+            output.notices.push(PeerNotice::WebSocketStream { stream });
+        }
+        if requests || tunnels.accept(section) {
             let decoder = WebSocketDecoder::new(options).with_stream(stream);
             return Some(Self::WebSocket(Box::new(decoder)));
         }
@@ -51,6 +114,11 @@ impl Carried {
         let encoding = section.value(b"grpc-encoding").cloned();
         let deframer = Deframer::new(stream, kind, encoding, &options.limits);
         Some(Self::Grpc(Box::new(deframer)))
+    }
+
+    /// A WebSocket whose request was told of only after its first frames may have passed.
+    pub(super) fn late_websocket(stream: u32, options: Options) -> Self {
+        Self::WebSocket(Box::new(WebSocketDecoder::attached(options).with_stream(stream)))
     }
 
     pub(super) fn held_bytes(&self) -> usize {

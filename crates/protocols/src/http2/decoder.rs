@@ -249,7 +249,11 @@ impl StreamDecoder for Http2Decoder {
         self.phase = Phase::Searching(Resync::new(&self.options.limits));
     }
 
-    fn notice(&mut self, _notice: &PeerNotice, _output: &mut Output) {}
+    fn notice(&mut self, notice: &PeerNotice, _output: &mut Output) {
+        if let PeerNotice::WebSocketStream { stream } = *notice {
+            self.presenter.expect_websocket(stream);
+        }
+    }
 
     fn idle(&mut self, output: &mut Output) {
         if let Phase::Searching(resync) = &mut self.phase

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::body::BodyBuilder;
 use crate::decoder::{Options, Output, SkipReason, Skipped};
-use crate::http2::carried::{Carried, Span, joined};
+use crate::http2::carried::{Carried, Span, Tunnels, joined};
 use crate::http2::frame::{FrameHead, kind};
 use crate::http2::presenter::{Presenter, kind_of};
 use crate::http2::section::Section;
@@ -20,6 +20,7 @@ pub(super) struct FrameView {
     options: Options,
     streams: Streams<Followed>,
     plain: PlainData,
+    tunnels: Tunnels,
 }
 
 /// A stream whose DATA is shown decoded.
@@ -52,6 +53,7 @@ impl FrameView {
             options,
             streams: Streams::new(&options.limits),
             plain: PlainData::default(),
+            tunnels: Tunnels::default(),
         }
     }
 
@@ -64,7 +66,7 @@ impl FrameView {
             return;
         }
         let kind = kind_of(&section.fields).unwrap_or(Http2Kind::Response);
-        let followed = match Carried::announced(section, kind, self.options) {
+        let followed = match Carried::announced(section, kind, self.options, &mut self.tunnels, output) {
             Some(carried) => Followed::Carried(carried),
             None => match joined(section, b"content-encoding") {
                 Some(coding) if !coding.eq_ignore_ascii_case(b"identity") => Followed::Coded {
@@ -140,6 +142,10 @@ impl Presenter for FrameView {
 
     fn data(&mut self, piece: DataPiece, span: Span, output: &mut Output) {
         let head = piece.head;
+        if piece.frame.is_some() && self.tunnels.is_late(head.stream) {
+            let carried = Carried::late_websocket(head.stream, self.options);
+            self.streams.insert(head.stream, Followed::Carried(carried));
+        }
         let ends = piece.last && head.ends_stream();
         let first = piece.frame.is_some();
         let followed = self.streams.with(head.stream, |followed| match followed {
@@ -190,6 +196,10 @@ impl Presenter for FrameView {
                 Followed::Carried(carried) => carried.gap(gap, span, output),
             });
         }
+    }
+
+    fn expect_websocket(&mut self, stream: u32) {
+        self.tunnels.request(stream);
     }
 
     fn pause(&mut self, open: Option<FrameHead>, span: Span, output: &mut Output) {

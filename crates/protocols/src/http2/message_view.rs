@@ -4,7 +4,8 @@ use bytes::Bytes;
 
 use crate::body::BodyBuilder;
 use crate::decoder::{Options, Output};
-use crate::http2::carried::{Carried, Span, joined};
+use crate::http2::carried::{Carried, Span, Tunnels, joined};
+use crate::http2::events::Events;
 use crate::http2::frame::{FrameHead, kind};
 use crate::http2::frame_view::{count_skipped, emit};
 use crate::http2::presenter::{Presenter, kind_of};
@@ -26,6 +27,7 @@ pub(super) struct MessageView {
     streams: Streams<Exchange>,
     /// Which side this direction is, once a pseudo-header field has told.
     side: Option<Http2Kind>,
+    tunnels: Tunnels,
 }
 
 /// One stream's half of an exchange.
@@ -37,6 +39,8 @@ struct Exchange {
     fields: Vec<Field>,
     trailers: Vec<Field>,
     content: ExchangeContent,
+    /// The content is an event stream, whose events are emitted as they come.
+    events: Option<Box<Events>>,
     error: Option<&'static str>,
     first_ns: u64,
 }
@@ -66,6 +70,7 @@ impl MessageView {
             frames,
             streams: Streams::new(&options.limits),
             side: None,
+            tunnels: Tunnels::default(),
         }
     }
 
@@ -102,7 +107,7 @@ impl MessageView {
         if headed.is_none() || opens && headed == Some(true) {
             // Trailers alone: the rest of the message was lost.
             let exchange = if opens {
-                self.open(&section, span)
+                self.open(&section, span, output)
             } else {
                 self.open_headless(id, span)
             };
@@ -115,10 +120,12 @@ impl MessageView {
         self.evict(span, output);
     }
 
-    fn open(&self, section: &Section, span: Span) -> Exchange {
+    fn open(&mut self, section: &Section, span: Span, output: &mut Output) -> Exchange {
         let kind = self.side_of(&section.fields);
         let limits = &self.options.limits;
-        let content = if let Some(carried) = Carried::announced(section, kind, self.options) {
+        let content = if let Some(carried) =
+            Carried::announced(section, kind, self.options, &mut self.tunnels, output)
+        {
             ExchangeContent::Carried {
                 carried,
                 content_type: section.value(b"content-type").cloned(),
@@ -143,6 +150,7 @@ impl MessageView {
             fields: Vec::new(),
             trailers: Vec::new(),
             content,
+            events: Events::announced(section, &self.options.limits).map(Box::new),
             error: None,
             first_ns: span.first_ns,
         }
@@ -159,6 +167,7 @@ impl MessageView {
             fields: Vec::new(),
             trailers: Vec::new(),
             content: ExchangeContent::Body(body),
+            events: None,
             error: None,
             first_ns: span.first_ns,
         }
@@ -201,6 +210,11 @@ impl Presenter for MessageView {
             let exchange = self.open_headless(id, span);
             self.streams.insert(id, exchange);
         }
+        if piece.frame.is_some() && self.tunnels.is_late(id) {
+            let options = self.options;
+            self.streams
+                .with(id, |exchange| exchange.turn_into_websocket(id, options));
+        }
         self.streams
             .with(id, |exchange| exchange.push(&piece, span, output));
         if piece.last && piece.head.ends_stream() {
@@ -234,6 +248,10 @@ impl Presenter for MessageView {
         }
     }
 
+    fn expect_websocket(&mut self, stream: u32) {
+        self.tunnels.request(stream);
+    }
+
     fn pause(&mut self, _open: Option<FrameHead>, _span: Span, _output: &mut Output) {}
 
     fn close(&mut self, _open: Option<FrameHead>, span: Span, output: &mut Output) {
@@ -258,10 +276,26 @@ impl Exchange {
         }
     }
 
+    /// What came before stays unshown: it was not known to be anything but a body.
+    fn turn_into_websocket(&mut self, id: u32, options: Options) {
+        let wire_len = match &self.content {
+            ExchangeContent::Body(body) => body.wire_len(),
+            ExchangeContent::Carried { wire_len, .. } => *wire_len,
+        };
+        self.content = ExchangeContent::Carried {
+            carried: Carried::late_websocket(id, options),
+            content_type: None,
+            wire_len,
+        };
+    }
+
     fn push(&mut self, piece: &DataPiece, span: Span, output: &mut Output) {
         match &mut self.content {
             ExchangeContent::Body(body) => {
                 body.push(&piece.content);
+                if let Some(events) = &mut self.events {
+                    events.emit(body, span, output);
+                }
                 count_skipped(body, output);
             }
             ExchangeContent::Carried {

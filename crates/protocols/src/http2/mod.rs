@@ -35,6 +35,7 @@ mod carried;
 mod chain;
 mod codec;
 mod decoder;
+mod events;
 mod frame;
 mod frame_view;
 pub mod hpack;

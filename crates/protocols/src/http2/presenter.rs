@@ -21,6 +21,9 @@ pub(super) trait Presenter: Send {
     /// Bytes were lost; `open` is the frame they were lost from.
     fn gap(&mut self, gap: Gap, open: Option<FrameHead>, span: Span, output: &mut Output);
 
+    /// The other direction asked for a WebSocket on `stream`.
+    fn expect_websocket(&mut self, stream: u32);
+
     /// The connection is idle.
     fn pause(&mut self, open: Option<FrameHead>, span: Span, output: &mut Output);
 

@@ -1,0 +1,38 @@
+//! Server-sent events in the body of a stream.
+
+use crate::body::BodyBuilder;
+use crate::decoder::Output;
+use crate::http2::carried::Span;
+use crate::http2::section::Section;
+use crate::limits::Limits;
+use crate::message::Content;
+use crate::sse::SseDecoder;
+
+/// Emits the events of a body that is also kept as a body.
+pub(super) struct Events {
+    decoder: SseDecoder,
+    /// Bytes of the held body that the decoder has seen.
+    seen: usize,
+}
+
+impl Events {
+    /// For a field section that says `text/event-stream`.
+    pub(super) fn announced(section: &Section, limits: &Limits) -> Option<Self> {
+        let content_type = section.value(b"content-type")?;
+        let essence = content_type.split(|&byte| byte == b';').next()?.trim_ascii();
+        essence.eq_ignore_ascii_case(b"text/event-stream").then(|| Self {
+            decoder: SseDecoder::new(limits).with_stream(section.head.stream),
+            seen: 0,
+        })
+    }
+
+    /// Emits the events that the body's last bytes completed.
+    pub(super) fn emit(&mut self, body: &BodyBuilder, span: Span, output: &mut Output) {
+        let mut events = Vec::new();
+        self.decoder.push(&body.held()[self.seen..], &mut events);
+        self.seen = body.len();
+        for event in events {
+            span.emit(output, Content::ServerSentEvent(Box::new(event)));
+        }
+    }
+}
