@@ -134,7 +134,8 @@ impl BodyBuilder {
     /// Gives what is held as a part of the body. Lengths are those of the whole body so far;
     /// `complete` is false. Afterwards there is room for the limit's bytes again.
     pub fn take_so_far(&mut self) -> Body {
-        let part = self.part(false);
+        let content_type = self.content_type.clone();
+        let part = self.part(content_type, false);
         self.truncated = false;
         part
     }
@@ -149,10 +150,11 @@ impl BodyBuilder {
             self.error = Some(error);
             self.stop_decoding();
         }
-        self.part(complete)
+        let content_type = self.content_type.take();
+        self.part(content_type, complete)
     }
 
-    fn part(&mut self, complete: bool) -> Body {
+    fn part(&mut self, content_type: Option<Bytes>, complete: bool) -> Body {
         let data = self.held.take();
         Body {
             truncated_at: self.truncated.then_some(data.len() as u64),
@@ -164,7 +166,7 @@ impl BodyBuilder {
                 .coded
                 .as_ref()
                 .map_or_else(Vec::new, |coded| coded.names.clone()),
-            content_type: self.content_type.clone(),
+            content_type,
             complete: complete && self.error != Some(BodyError::Gap),
             error: self.error,
         }

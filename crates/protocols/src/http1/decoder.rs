@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::decoder::{Detection, MethodClass, Options, Output, PeerNotice, SkipReason, Skipped};
 use crate::detect::{self, HandOver};
@@ -161,7 +161,7 @@ impl Http1Decoder {
                 let Some(mut head) = head::parse(&bytes, self.side, &self.options.limits) else {
                     return self.begin_search(false);
                 };
-                let _ = input.split_to(end);
+                input.advance(end);
                 if bare_lf {
                     head.anomalies.push(Anomaly::BareLf);
                 }
@@ -246,7 +246,7 @@ impl Http1Decoder {
                 return self.begin_search(false);
             }
             Framing::Chunked | Framing::Sized(_) | Framing::UntilClose => {
-                if is_event_stream(head) {
+                if head.is_event_stream {
                     open.watch_events(&self.options, output);
                 }
                 if open.read(input, &self.options.limits) == Reached::End {
@@ -440,13 +440,4 @@ pub(super) fn skip(reason: SkipReason, bytes: usize, output: &mut Output) {
             bytes: bytes as u64,
         });
     }
-}
-
-fn is_event_stream(head: &Head) -> bool {
-    const EVENT_STREAM: &[u8] = b"text/event-stream";
-    let essence = head
-        .content_type
-        .as_deref()
-        .and_then(|value| value.get(..EVENT_STREAM.len()));
-    essence.is_some_and(|essence| essence.eq_ignore_ascii_case(EVENT_STREAM))
 }

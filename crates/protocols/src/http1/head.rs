@@ -32,6 +32,8 @@ pub(super) struct Head {
     pub(super) upgrade: Option<Upgrade>,
     pub(super) content_encoding: Option<Bytes>,
     pub(super) content_type: Option<Bytes>,
+    /// The content is an event stream.
+    pub(super) is_event_stream: bool,
     pub(super) anomalies: Vec<Anomaly>,
 }
 
@@ -204,6 +206,7 @@ impl Head {
             upgrade: None,
             content_encoding: None,
             content_type: None,
+            is_event_stream: false,
             anomalies: Vec::new(),
         };
         for field in fields {
@@ -218,7 +221,10 @@ impl Head {
         // The length tells nearly all other fields apart at the cost of one comparison.
         match field.name.len() {
             7 if is("upgrade") => self.upgrade = Some(self.upgrade.unwrap_or_else(|| upgrade(value))),
-            12 if is("content-type") => self.content_type = Some(head.slice_ref(value)),
+            12 if is("content-type") => {
+                self.is_event_stream = is_event_stream(value);
+                self.content_type = Some(head.slice_ref(value));
+            }
             14 if is("content-length") => self.length = self.length.and(value),
             16 if is("content-encoding") => {
                 let joined = self
@@ -285,6 +291,12 @@ impl Transfer {
         }
         self
     }
+}
+
+fn is_event_stream(content_type: &[u8]) -> bool {
+    const EVENT_STREAM: &[u8] = b"text/event-stream";
+    let essence = content_type.get(..EVENT_STREAM.len());
+    essence.is_some_and(|essence| essence.eq_ignore_ascii_case(EVENT_STREAM))
 }
 
 fn join(first: &[u8], second: &[u8]) -> Vec<u8> {

@@ -63,7 +63,7 @@ impl Open {
             (Transfer::Absent, Length::Is(length)) => Some(length),
             _ => None,
         };
-        let content_type = head.content_type.clone();
+        let content_type = head.content_type.take();
         Self {
             kind: head.kind,
             head: bytes,
