@@ -113,6 +113,7 @@ impl StreamDecoder for Lines {
         match notice {
             PeerNotice::RequestHead { .. } => self.requests += 1,
             PeerNotice::NoRequests | PeerNotice::RequestsLost => self.flush("no requests", output),
+            PeerNotice::WebSocketStream { .. } => {}
         }
         self.release(output);
     }
