@@ -9,10 +9,10 @@ use crate::decoder::{Detection, MethodClass, Options, Output, PeerNotice, SkipRe
 use crate::detect::{self, HandOver};
 use crate::http1::framing::{self, Framing};
 use crate::http1::head::{self, Head, HeadScan, Side, Upgrade};
-use crate::http1::open::{Open, Reached};
+use crate::http1::open::{self, Open, Reached};
 use crate::http1::peer::{Answered, Requests};
 use crate::http1::{probe, search};
-use crate::message::{Anomaly, Http1Kind};
+use crate::message::{Anomaly, Body, Http1Kind};
 use crate::raw;
 
 /// Decodes one direction of HTTP/1.
@@ -153,6 +153,12 @@ impl Http1Decoder {
             }
         }
         let limit = self.options.limits.http1_head_bytes;
+        if self.scan.is_new()
+            && let Some((head, end)) = head::parse_plain(input, self.side)
+            && end <= limit
+        {
+            return self.begin_message(head, input.split_to(end), input, output);
+        }
         match self.scan.end(input) {
             Some(end) if end <= limit => {
                 let bare_lf = self.scan.has_bare_lf();
@@ -187,7 +193,6 @@ impl Http1Decoder {
     ) -> Flow {
         head.anomalies.extend(framing::anomalies(&head));
         let limits = &self.options.limits;
-        let open = Open::new(&mut head, bytes, self.start_ns, limits);
         let method = match head.kind {
             Http1Kind::Request => {
                 let timestamp_ns = self.start_ns;
@@ -206,6 +211,7 @@ impl Http1Decoder {
                 Answered::Known(method) => method,
                 answered if framing::of(&head, self.side, MethodClass::Other).depends_on_method() => {
                     let overdue = answered == Answered::Unknown;
+                    let open = Open::new(&mut head, bytes, self.start_ns, limits);
                     self.state = State::Awaiting(Box::new(Awaiting { open, head, overdue }));
                     return Flow::Continue;
                 }
@@ -216,7 +222,40 @@ impl Http1Decoder {
                 }
             },
         };
+        if let Some(body) = self.whole_body(&head, method, input) {
+            self.state = State::Start;
+            open::emit_whole(head, bytes, body, (self.start_ns, self.last_ns), output);
+            return Flow::Continue;
+        }
+        let open = Open::new(&mut head, bytes, self.start_ns, &self.options.limits);
         self.frame(open, &head, method, input, output)
+    }
+
+    /// The body, in the usual case that it needs no decoding and has come with the head.
+    fn whole_body(&self, head: &Head, method: MethodClass, input: &mut Bytes) -> Option<Body> {
+        let length = match framing::of(head, self.side, method) {
+            Framing::None => {
+                return Some(Body {
+                    complete: true,
+                    ..Body::default()
+                });
+            }
+            Framing::Sized(length) => length,
+            Framing::Chunked | Framing::Tunnel | Framing::Unframed | Framing::UntilClose => return None,
+        };
+        let most = input.len().min(self.options.limits.body_bytes) as u64;
+        if length > most || head.content_encoding.is_some() || is_event_stream(head) {
+            return None;
+        }
+        Some(Body {
+            data: input.split_to(usize::try_from(length).ok()?),
+            wire_len: length,
+            len: length,
+            expected: Some(length),
+            content_type: head.content_type.clone(),
+            complete: true,
+            ..Body::default()
+        })
     }
 
     /// Goes on behind a head whose message is framed as one that answers `method`.

@@ -95,19 +95,40 @@ impl HeadScan {
         None
     }
 
+    /// Nothing has been looked at.
+    pub(super) fn is_new(&self) -> bool {
+        self.next == 0
+    }
+
     pub(super) fn has_bare_lf(&self) -> bool {
         self.bare_lf
     }
 }
 
+/// A head, its length, and whether all its lines end in CRLF.
+struct Parsed {
+    head: Head,
+    len: usize,
+    is_crlf: bool,
+}
+
+/// Reads the head that `input` begins with when there is nothing odd about it. `None` means no
+/// more than that [`HeadScan`] and [`parse`] have to be asked.
+pub(super) fn parse_plain(input: &Bytes, side: Side) -> Option<(Head, usize)> {
+    let parsed = parse_with(&ParserConfig::default(), input, side, USUAL_FIELDS).ok()?;
+    parsed.is_crlf.then_some((parsed.head, parsed.len))
+}
+
 /// Reads `head`, which ends in its empty line. `None`: it is no head.
 pub(super) fn parse(head: &Bytes, side: Side, limits: &Limits) -> Option<Head> {
     let strict = ParserConfig::default();
-    match parse_with(&strict, head, side, USUAL_FIELDS) {
-        Ok(parsed) => Some(parsed),
-        Err(httparse::Error::TooManyHeaders) => {
-            parse_with(&strict, head, side, limits.http1_header_fields).ok()
-        }
+    let parsed = match parse_with(&strict, head, side, USUAL_FIELDS) {
+        Err(httparse::Error::TooManyHeaders) => parse_with(&strict, head, side, limits.http1_header_fields),
+        parsed => parsed,
+    };
+    match parsed {
+        Ok(parsed) => Some(parsed.head),
+        Err(httparse::Error::TooManyHeaders) => None,
         Err(_) => parse_tolerant(head, side, limits),
     }
 }
@@ -119,85 +140,69 @@ fn parse_tolerant(head: &Bytes, side: Side, limits: &Limits) -> Option<Head> {
         .ignore_invalid_headers_in_requests(true)
         .ignore_invalid_headers_in_responses(true);
     let (plain, mut anomalies) = super::normal::normalise(head);
-    let mut parsed = parse_with(&config, &plain.into(), side, limits.http1_header_fields).ok()?;
-    anomalies.append(&mut parsed.anomalies);
-    Some(Head { anomalies, ..parsed })
+    let parsed = parse_with(&config, &plain.into(), side, limits.http1_header_fields).ok()?;
+    let mut head = parsed.head;
+    anomalies.append(&mut head.anomalies);
+    Some(Head { anomalies, ..head })
 }
 
 fn parse_with(
     config: &ParserConfig,
-    head: &Bytes,
+    input: &Bytes,
     side: Side,
     fields: usize,
-) -> Result<Head, httparse::Error> {
+) -> Result<Parsed, httparse::Error> {
     if fields == USUAL_FIELDS {
         let mut slots = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
-        parse_into(config, head, side, &mut slots)
+        parse_into(config, input, side, &mut slots)
     } else {
         let mut slots = vec![MaybeUninit::uninit(); fields];
-        parse_into(config, head, side, &mut slots)
+        parse_into(config, input, side, &mut slots)
     }
 }
 
-fn parse_into<'head>(
+fn parse_into<'input>(
     config: &ParserConfig,
-    head: &'head Bytes,
+    input: &'input Bytes,
     side: Side,
-    slots: &mut [MaybeUninit<Header<'head>>],
-) -> Result<Head, httparse::Error> {
+    slots: &mut [MaybeUninit<Header<'input>>],
+) -> Result<Parsed, httparse::Error> {
     match side {
         Side::Requests => {
             let mut request = httparse::Request::new(&mut []);
-            let status = config.parse_request_with_uninit_headers(&mut request, head, slots)?;
-            expect_complete(status)?;
+            let status = config.parse_request_with_uninit_headers(&mut request, input, slots)?;
             let method = match request.method {
                 Some("CONNECT") => MethodClass::Connect,
                 Some("HEAD") => MethodClass::Head,
                 _ => MethodClass::Other,
             };
-            Ok(Head::read(
-                head,
-                Http1Kind::Request,
-                method,
-                request.version,
-                request.headers,
-            ))
+            let head = Head::new(Http1Kind::Request, method, request.version);
+            head.read(input, status, request.headers)
         }
         Side::Responses => {
             let mut response = httparse::Response::new(&mut []);
-            let status = config.parse_response_with_uninit_headers(&mut response, head, slots)?;
-            expect_complete(status)?;
+            let status = config.parse_response_with_uninit_headers(&mut response, input, slots)?;
             let kind = Http1Kind::Response {
                 status: response.code.unwrap_or(0),
             };
-            Ok(Head::read(
-                head,
-                kind,
-                MethodClass::Other,
-                response.version,
-                response.headers,
-            ))
+            let head = Head::new(kind, MethodClass::Other, response.version);
+            head.read(input, status, response.headers)
         }
     }
 }
 
-fn expect_complete(status: httparse::Status<usize>) -> Result<(), httparse::Error> {
-    if status.is_complete() {
-        Ok(())
-    } else {
-        Err(httparse::Error::NewLine)
-    }
+/// Every line but the last two ends right before a field's name.
+fn is_crlf(head: &[u8], fields: &[Header<'_>]) -> bool {
+    let ends_line_before = |field: &Header<'_>| {
+        let start = field.name.as_ptr() as usize - head.as_ptr() as usize;
+        head[..start].ends_with(b"\r\n")
+    };
+    head.ends_with(b"\r\n\r\n") && fields.iter().all(ends_line_before)
 }
 
 impl Head {
-    fn read(
-        head: &Bytes,
-        kind: Http1Kind,
-        method: MethodClass,
-        version: Option<u8>,
-        fields: &[Header<'_>],
-    ) -> Self {
-        let mut read = Self {
+    fn new(kind: Http1Kind, method: MethodClass, version: Option<u8>) -> Self {
+        Self {
             kind,
             method,
             minor_version: version.unwrap_or(1),
@@ -208,11 +213,26 @@ impl Head {
             content_type: None,
             is_event_stream: false,
             anomalies: Vec::new(),
+        }
+    }
+
+    fn read(
+        mut self,
+        input: &Bytes,
+        status: httparse::Status<usize>,
+        fields: &[Header<'_>],
+    ) -> Result<Parsed, httparse::Error> {
+        let httparse::Status::Complete(len) = status else {
+            return Err(httparse::Error::NewLine);
         };
         for field in fields {
-            read.read_field(head, field);
+            self.read_field(input, field);
         }
-        read
+        Ok(Parsed {
+            head: self,
+            len,
+            is_crlf: is_crlf(&input[..len], fields),
+        })
     }
 
     fn read_field(&mut self, head: &Bytes, field: &Header<'_>) {

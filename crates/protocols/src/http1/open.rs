@@ -56,6 +56,25 @@ pub(super) enum Reached {
     More,
 }
 
+/// Emits a message that needs no state. `times`: of the events that brought its first and its
+/// last byte.
+pub(super) fn emit_whole(head: Head, bytes: Bytes, body: Body, times: (u64, u64), output: &mut Output) {
+    let content = Content::Http1(Box::new(Http1Message {
+        kind: head.kind,
+        head: bytes,
+        body,
+        trailers: Bytes::new(),
+        anomalies: head.anomalies,
+        part: Part::Whole,
+    }));
+    let (first_ns, last_ns) = times;
+    output.messages.push(Message {
+        first_ns,
+        last_ns,
+        content,
+    });
+}
+
 impl Open {
     /// `bytes` are those of the whole head, the first of which came at `start_ns`.
     pub(super) fn new(head: &mut Head, bytes: Bytes, start_ns: u64, limits: &Limits) -> Self {
