@@ -314,6 +314,18 @@ fn long_data_frames_are_shown_in_parts_that_no_split_changes() {
 }
 
 #[test]
+fn a_character_cut_by_a_frame_is_still_text() {
+    let text = "zwölf Bären 🐻".as_bytes();
+    for at in 1..text.len() {
+        let (first, second) = text.split_at(at);
+        let shown = shown(&[data(1, 0, first), data(1, END_STREAM, second)]);
+        assert!(!shown.contains("[ecapture: "), "{shown}");
+    }
+    let binary = shown(&[data(1, END_STREAM, b"\x00\x01\x02\xff")]);
+    assert!(binary.contains("[ecapture: binary, 4 bytes]"), "{binary}");
+}
+
+#[test]
 fn idle_shows_what_has_come_of_a_data_frame() {
     let mut decoder = Http2Decoder::new(options(TEXT), true);
     let mut output = Output::default();

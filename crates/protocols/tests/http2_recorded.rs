@@ -232,3 +232,20 @@ fn text_is_the_originals_where_that_is_right() {
     assert!(compared >= 12, "only {compared} cases compared");
     println!("{compared} cases are the original's");
 }
+
+#[test]
+fn every_coding_is_merged_decoded() {
+    let Some(oracle) = oracle() else { return };
+    let merged = |name: &str| -> Vec<String> {
+        let halves = halves(&oracle.join(name));
+        let text = text(decode(TEXT, &halves[0].events));
+        let blocks = text.split("\nMerged Data Frame, StreamID\t=>\t").skip(1);
+        blocks
+            .map(|block| block.lines().nth(3).unwrap().to_owned())
+            .collect()
+    };
+    // deflate, br, zstd, gzip in two frames with trailers, x-gzip.
+    let message = format!("{{\"msg\":\"hello world\",\"s\":\"{}\"}}", "x".repeat(60));
+    assert_eq!(merged("h2-24-encodings"), vec![message; 5]);
+    assert_eq!(merged("h2-26-two-gzip-streams").len(), 2);
+}

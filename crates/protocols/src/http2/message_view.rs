@@ -193,8 +193,7 @@ impl Presenter for MessageView {
         if head.kind == kind::PUSH_PROMISE {
             self.side = Some(Http2Kind::Response);
             let promised = section.promised.unwrap_or(0);
-            let request = Section { ..section };
-            self.emit_bodiless(request, promised, true, span, output);
+            self.emit_bodiless(section, promised, true, span, output);
             return;
         }
         self.side = kind_of(&section.fields).or(self.side);
@@ -318,28 +317,9 @@ enum End {
 }
 
 fn finish(id: u32, exchange: Exchange, end: End, span: Span, output: &mut Output) {
-    let complete = matches!(end, End::Complete);
-    let body = match exchange.content {
-        ExchangeContent::Body(mut body) => {
-            let whole = body.finish(complete);
-            count_skipped(&mut body, output);
-            whole
-        }
-        ExchangeContent::Carried {
-            mut carried,
-            content_type,
-            wire_len,
-        } => {
-            carried.finish(span, output);
-            Body {
-                wire_len,
-                len: wire_len,
-                content_type,
-                complete,
-                ..Body::default()
-            }
-        }
-    };
+    let body = exchange
+        .content
+        .finish(matches!(end, End::Complete), span, output);
     let message = Http2Message {
         kind: exchange.kind,
         stream: id,
@@ -358,6 +338,32 @@ fn finish(id: u32, exchange: Exchange, end: End, span: Span, output: &mut Output
         ..span
     };
     span.emit(output, Content::Http2(Box::new(message)));
+}
+
+impl ExchangeContent {
+    fn finish(self, complete: bool, span: Span, output: &mut Output) -> Body {
+        match self {
+            Self::Body(mut body) => {
+                let whole = body.finish(complete);
+                count_skipped(&mut body, output);
+                whole
+            }
+            Self::Carried {
+                mut carried,
+                content_type,
+                wire_len,
+            } => {
+                carried.finish(span, output);
+                Body {
+                    wire_len,
+                    len: wire_len,
+                    content_type,
+                    complete,
+                    ..Body::default()
+                }
+            }
+        }
+    }
 }
 
 fn is_informational(section: &Section) -> bool {

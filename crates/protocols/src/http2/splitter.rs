@@ -179,20 +179,7 @@ impl Splitter {
             State::Head(_) => Step::NeedMore,
             State::PadLength(head) => {
                 let head = *head;
-                if input.is_empty() {
-                    return Step::NeedMore;
-                }
-                let rest = head.length as usize - 1;
-                // More padding than payload leaves no content (RFC 9113 §6.1 makes it an error).
-                let padding = usize::from(input.get_u8()).min(rest);
-                let left = rest - padding;
-                self.state = State::Data {
-                    head,
-                    frame: Some(left),
-                    left,
-                    padding,
-                };
-                Step::Next
+                self.take_pad_length(head, input)
             }
             State::Data {
                 head,
@@ -200,34 +187,17 @@ impl Splitter {
                 left,
                 padding,
             } => {
-                let content = input.split_to(input.len().min(*left));
-                *left -= content.len();
-                let skipped = if *left == 0 { input.len().min(*padding) } else { 0 };
-                input.advance(skipped);
-                *padding -= skipped;
-                let last = *left == 0 && *padding == 0;
-                if !last && content.is_empty() {
+                let Some(piece) = take_data(*head, frame, left, padding, input) else {
                     return Step::NeedMore;
-                }
-                let piece = DataPiece {
-                    head: *head,
-                    content,
-                    frame: frame.take(),
-                    left: *left,
-                    last,
                 };
-                if last {
-                    self.state = State::Head(BytesMut::new());
-                }
-                Step::Found(Piece::Data(piece))
+                self.step(Piece::Data(piece))
             }
             State::Collect { head, held } => {
                 let head = *head;
-                let Some(payload) = collect(held, input, head.length as usize) else {
-                    return Step::NeedMore;
-                };
-                self.state = State::Head(BytesMut::new());
-                Step::Found(Piece::Frame { head, payload })
+                match collect(held, input, head.length as usize) {
+                    Some(payload) => self.step(Piece::Frame { head, payload }),
+                    None => Step::NeedMore,
+                }
             }
             State::Skip { head, left } => {
                 let head = *head;
@@ -237,11 +207,61 @@ impl Splitter {
                 if *left > 0 {
                     return Step::NeedMore;
                 }
-                self.state = State::Head(BytesMut::new());
-                Step::Found(Piece::Oversized { head })
+                self.step(Piece::Oversized { head })
             }
         }
     }
+
+    /// Hands out a piece; unless more of its frame is to come, a header is next.
+    fn step(&mut self, piece: Piece) -> Step {
+        if !matches!(piece, Piece::Data(DataPiece { last: false, .. })) {
+            self.state = State::Head(BytesMut::new());
+        }
+        Step::Found(piece)
+    }
+
+    fn take_pad_length(&mut self, head: FrameHead, input: &mut Bytes) -> Step {
+        if input.is_empty() {
+            return Step::NeedMore;
+        }
+        let rest = head.length as usize - 1;
+        // More padding than payload leaves no content (RFC 9113 §6.1 makes it an error).
+        let padding = usize::from(input.get_u8()).min(rest);
+        let left = rest - padding;
+        self.state = State::Data {
+            head,
+            frame: Some(left),
+            left,
+            padding,
+        };
+        Step::Next
+    }
+}
+
+/// The next piece of a DATA frame, when `input` has any of its content or its end.
+fn take_data(
+    head: FrameHead,
+    frame: &mut Option<usize>,
+    left: &mut usize,
+    padding: &mut usize,
+    input: &mut Bytes,
+) -> Option<DataPiece> {
+    let content = input.split_to(input.len().min(*left));
+    *left -= content.len();
+    let skipped = if *left == 0 { input.len().min(*padding) } else { 0 };
+    input.advance(skipped);
+    *padding -= skipped;
+    let last = *left == 0 && *padding == 0;
+    if !last && content.is_empty() {
+        return None;
+    }
+    Some(DataPiece {
+        head,
+        content,
+        frame: frame.take(),
+        left: *left,
+        last,
+    })
 }
 
 enum Step {

@@ -1,5 +1,7 @@
 //! HTTP/2 frames as the original prints them, and messages for whoever has no frames.
 
+use bytes::Bytes;
+
 use crate::format::text::body;
 use crate::format::text::page::Page;
 use crate::message::{Body, Field, Http2Detail, Http2Frame, Http2Kind, Http2Message, Part};
@@ -47,14 +49,20 @@ const SETTINGS: [(u16, &str); 7] = [
 
 pub(super) fn write_frame(frame: &Http2Frame, page: &mut Page<'_>) {
     match &frame.detail {
-        Http2Detail::Merged(merged) => return write_merged(frame.stream, merged, page),
+        Http2Detail::Merged(merged) => write_merged(frame.stream, merged, page),
         Http2Detail::DataPart {
             data,
             part: Part::Continued { final_part },
-        } => return write_part(frame, data, *final_part, page),
-        _ => write_head(frame, page),
+        } => write_part(frame, data, *final_part, page),
+        detail => {
+            write_head(frame, page);
+            write_detail(frame, detail, page);
+        }
     }
-    match &frame.detail {
+}
+
+fn write_detail(frame: &Http2Frame, detail: &Http2Detail, page: &mut Page<'_>) {
+    match detail {
         Http2Detail::Carrier | Http2Detail::Merged(_) | Http2Detail::None => {}
         Http2Detail::Fields {
             fields,
@@ -70,7 +78,7 @@ pub(super) fn write_frame(frame: &Http2Frame, page: &mut Page<'_>) {
             }
         }
         Http2Detail::Data(data) => {
-            write_content(data, Part::Whole, page);
+            write_content(data, page);
             page.bytes(b"\n");
         }
         Http2Detail::DataPart { data, .. } => write_part(frame, data, false, page),
@@ -83,13 +91,15 @@ pub(super) fn write_frame(frame: &Http2Frame, page: &mut Page<'_>) {
             last_stream,
             debug,
         } => write_error(*code, *last_stream, debug, page),
-        Http2Detail::Settings(settings) => {
-            for (identifier, value) in settings {
-                match SETTINGS.iter().find(|(known, _)| known == identifier) {
-                    Some((_, name)) => page.mark(format_args!("{name} = {value}")),
-                    None => page.mark(format_args!("setting {identifier:#06x} = {value}")),
-                }
-            }
+        Http2Detail::Settings(settings) => write_settings(settings, page),
+    }
+}
+
+fn write_settings(settings: &[(u16, u32)], page: &mut Page<'_>) {
+    for (identifier, value) in settings {
+        match SETTINGS.iter().find(|(known, _)| known == identifier) {
+            Some((_, name)) => page.mark(format_args!("{name} = {value}")),
+            None => page.mark(format_args!("setting {identifier:#06x} = {value}")),
         }
     }
 }
@@ -153,8 +163,8 @@ fn write_fields(fields: &[Field], page: &mut Page<'_>) {
     }
 }
 
-fn write_part(frame: &Http2Frame, data: &[u8], final_part: bool, page: &mut Page<'_>) {
-    write_content(data, Part::Whole, page);
+fn write_part(frame: &Http2Frame, data: &Bytes, final_part: bool, page: &mut Page<'_>) {
+    write_content(data, page);
     page.bytes(b"\n");
     if !final_part {
         let (stream, length) = (frame.stream, frame.length);
@@ -166,10 +176,17 @@ fn write_part(frame: &Http2Frame, data: &[u8], final_part: bool, page: &mut Page
 }
 
 /// Content of a frame: text as it is, binary data as a short dump.
-fn write_content(data: &[u8], part: Part, page: &mut Page<'_>) {
+fn write_content(data: &Bytes, page: &mut Page<'_>) {
     let content = Body {
-        data: bytes::Bytes::copy_from_slice(data),
+        data: data.clone(),
         ..Body::default()
+    };
+    // A frame may end in the middle of a character, and the next begin there.
+    let continues = data.first().is_some_and(|byte| byte & 0xc0 == 0x80);
+    let part = if continues {
+        Part::Continued { final_part: false }
+    } else {
+        Part::Whole
     };
     body::write(&content, part, page);
 }
