@@ -39,13 +39,12 @@ pub(crate) fn library(
     scope: UProbeScope,
     entries_only: bool,
 ) -> Result<Vec<AttachReport>, Error> {
-    let hooked = plan::OPENSSL.map(|hook| hook.symbol);
-    let names = [&hooked[..], &plan::PEEKS].concat();
-    let image = Image::read(library, &names)?;
-    if hooked.iter().all(|name| image.function(name).is_none()) {
+    let image = Image::read(library, &plan::symbols())?;
+    let expected = plan::data_symbols();
+    if expected.iter().all(|name| image.function(name).is_none()) {
         return Err(Error::NoFunctions {
             path: library.to_owned(),
-            expected: hooked.join(", "),
+            expected: expected.join(", "),
         });
     }
     let (points, failures) = plan::points(&image, entries_only);

@@ -14,7 +14,7 @@ use ecapture_ebpf::limits;
 
 use crate::attach::{self, AttachReport};
 use crate::handle::{CaptureHandle, take_map};
-use crate::{Error, Events, btf, host, object};
+use crate::{Error, Events, btf, host, object, plan};
 
 /// Size of the ring buffer unless the configuration says otherwise, in bytes.
 pub const DEFAULT_RING_BYTES: u32 = limits::RING_BYTES;
@@ -22,16 +22,6 @@ pub const DEFAULT_RING_BYTES: u32 = limits::RING_BYTES;
 const WAKE_BYTES: u32 = 256 * 1024;
 const PAGE_BYTES: u32 = 4096;
 
-/// Programs at library functions.
-const PROBES: [&str; 7] = [
-    "ssl_read",
-    "ssl_read_ex",
-    "ssl_write",
-    "ssl_write_ex",
-    "ssl_write_ex2",
-    "ssl_return",
-    "ssl_free",
-];
 /// Programs at kernel tracepoints of the same name.
 const TRACEPOINTS: [&str; 4] = [
     "sys_enter",
@@ -47,7 +37,7 @@ const MAPS: [&str; 4] = ["EVENTS", "CONTROL", "PIDS", "COUNTERS"];
 #[doc(hidden)]
 pub fn object_names() -> [(&'static str, Vec<&'static str>); 4] {
     [
-        ("probe", PROBES.to_vec()),
+        ("probe", plan::programs()),
         ("tracepoint", TRACEPOINTS.to_vec()),
         ("map", MAPS.to_vec()),
         ("constant", vec!["CONFIG"]),
@@ -214,7 +204,7 @@ fn scope(processes: Processes) -> UProbeScope {
 }
 
 fn load_programs(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), Error> {
-    for name in PROBES {
+    for name in plan::programs() {
         attach::uprobe(ebpf, name)?
             .load()
             .map_err(|error| Error::program(name, &error))?;
@@ -245,18 +235,24 @@ fn tracepoint<'ebpf>(ebpf: &'ebpf mut Ebpf, name: &'static str) -> Result<&'ebpf
     program.try_into().map_err(|_| missing())
 }
 
+/// A library that cannot be read is an error only when nothing else could be attached: processes
+/// end, and their files with them.
 fn attach_libraries(ebpf: &mut Ebpf, config: &CaptureConfig) -> Result<Vec<AttachReport>, Error> {
     let mut reports = Vec::new();
+    let mut first_error = None;
     for library in &config.libraries {
-        reports.extend(attach::library(
-            ebpf,
-            library,
-            scope(config.processes),
-            config.entries_only,
-        )?);
+        match attach::library(ebpf, library, scope(config.processes), config.entries_only) {
+            Ok(attached) => reports.extend(attached),
+            Err(error) => {
+                tracing::warn!(%error, "library skipped");
+                first_error.get_or_insert(error);
+            }
+        }
     }
-    let carries_data = |report: &AttachReport| report.outcome.is_ok() && report.symbol != "SSL_free";
-    if reports.iter().any(carries_data) {
+    if reports
+        .iter()
+        .any(|report| report.outcome.is_ok() && plan::carries_data(report.symbol))
+    {
         return Ok(reports);
     }
     let libraries: Vec<_> = config
@@ -270,8 +266,8 @@ fn attach_libraries(ebpf: &mut Ebpf, config: &CaptureConfig) -> Result<Vec<Attac
             .err()
             .map(|reason| format!("{}: {reason}", report.symbol))
     });
-    Err(Error::NothingAttached {
+    Err(first_error.unwrap_or_else(|| Error::NothingAttached {
         libraries: libraries.join(", "),
         reason: reason.unwrap_or_else(|| "only functions without data".to_owned()),
-    })
+    }))
 }

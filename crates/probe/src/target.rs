@@ -9,6 +9,8 @@ use crate::elf::Image;
 use crate::{Error, ld_cache, plan};
 
 const LD_CACHE: &str = "/etc/ld.so.cache";
+/// How the names of TLS libraries begin.
+const LIBRARY_NAMES: [&str; 2] = ["libssl", "libgnutls"];
 /// Where libraries are when there is no cache (musl).
 const USUAL_DIRECTORIES: [&str; 6] = [
     "/usr/lib/x86_64-linux-gnu",
@@ -41,7 +43,7 @@ pub enum Found {
 
 /// Checks a library that the user named.
 pub fn named(path: &Path) -> Result<Target, Error> {
-    let names = plan::OPENSSL.map(|hook| hook.symbol);
+    let names = plan::data_symbols();
     if Image::read(path, &names)?.is_empty() {
         return Err(Error::NoFunctions {
             path: path.to_owned(),
@@ -82,9 +84,7 @@ impl Seen {
             return;
         }
         let path = plain_path(path, &metadata).unwrap_or_else(|| path.to_owned());
-        let carries_data = plan::OPENSSL.iter().filter(|hook| hook.returns.is_some());
-        let names: Vec<_> = carries_data.map(|hook| hook.symbol).collect();
-        if Image::read(&path, &names).is_ok_and(|image| !image.is_empty()) {
+        if Image::read(&path, &plan::data_symbols()).is_ok_and(|image| !image.is_empty()) {
             self.targets.push(Target { path, found });
         }
     }
@@ -98,7 +98,11 @@ fn plain_path(path: &Path, metadata: &fs::Metadata) -> Option<PathBuf> {
 }
 
 fn installed() -> Vec<PathBuf> {
-    let mut paths = ld_cache::libraries(&fs::read(LD_CACHE).unwrap_or_default(), "libssl.so");
+    let cache = fs::read(LD_CACHE).unwrap_or_default();
+    let mut paths: Vec<_> = LIBRARY_NAMES
+        .iter()
+        .flat_map(|name| ld_cache::libraries(&cache, name))
+        .collect();
     for directory in USUAL_DIRECTORIES {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             if is_library_name(&entry.file_name().to_string_lossy()) {
@@ -111,7 +115,7 @@ fn installed() -> Vec<PathBuf> {
 
 /// `libssl.so.3` and the names that bundles give their copies, such as `libssl-1a2b.so.1.1`.
 fn is_library_name(name: &str) -> bool {
-    name.starts_with("libssl") && name.contains(".so")
+    LIBRARY_NAMES.iter().any(|library| name.starts_with(library)) && name.contains(".so")
 }
 
 fn processes() -> Vec<u32> {

@@ -3,10 +3,12 @@
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use aya_ebpf::macros::uretprobe;
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use ecapture_ebpf::counter;
+use ecapture_ebpf::record::KIND_CLOSE_SESSION;
 
-use super::delivery::deliver;
+use super::delivery::{close, deliver};
 use super::identity::bind_recent;
 use super::maps::{
     CALLS, Call, CallKey, PROCESSES, SESSIONS, Session, SessionKey, THREADS, Thread, count, stopped, wanted,
@@ -21,13 +23,34 @@ pub(super) enum Length {
     ReturnedInt = 0,
     /// The function returns more than 0 and stores it as a `size_t`.
     Stored = 1,
+    /// The function returns it as an `ssize_t`; 0 and below mean that nothing moved.
+    ReturnedLong = 2,
 }
 
 #[derive(Clone, Copy)]
 pub(super) struct Arguments {
     pub session: u64,
     pub buffer: u64,
+    /// Means something with [`Length::Stored`] only.
     pub length_pointer: u64,
+}
+
+impl Arguments {
+    /// Session and buffer are the first two parameters of all these functions.
+    #[inline(always)]
+    pub(in crate::programs) fn of(context: &ProbeContext, length_parameter: usize) -> Self {
+        Self {
+            session: context.arg(0).unwrap_or(0),
+            buffer: context.arg(1).unwrap_or(0),
+            length_pointer: context.arg(length_parameter).unwrap_or(0),
+        }
+    }
+}
+
+/// The return of every function whose entry calls [`enter`].
+#[uretprobe]
+fn call_return(context: RetProbeContext) {
+    leave(&context);
 }
 
 /// Remembers a call until it returns.
@@ -97,7 +120,7 @@ fn enter_thread(pid_tgid: u64, stack_pointer: u64) -> u64 {
 
 /// Sends what a returning call moved.
 #[inline(always)]
-pub(super) fn leave(context: &RetProbeContext) {
+fn leave(context: &RetProbeContext) {
     let pid_tgid = bpf_get_current_pid_tgid();
     let pid = (pid_tgid >> 32) as u32;
     if stopped() || !wanted(pid) {
@@ -141,7 +164,11 @@ pub(super) fn leave(context: &RetProbeContext) {
 
 #[inline(always)]
 fn moved_bytes(context: &RetProbeContext, call: &Call) -> u64 {
-    let returned: i32 = context.ret::<u64>() as i32;
+    let returned: u64 = context.ret();
+    if call.length == Length::ReturnedLong as u32 {
+        return if (returned as i64) < 0 { 0 } else { returned };
+    }
+    let returned = returned as i32;
     if returned <= 0 {
         return 0;
     }
@@ -149,6 +176,26 @@ fn moved_bytes(context: &RetProbeContext, call: &Call) -> u64 {
         return returned as u64;
     }
     user(call.length_pointer).unwrap_or(0)
+}
+
+/// Forgets a session that the library frees, and says so.
+#[inline(always)]
+pub(super) fn free(context: &ProbeContext) {
+    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    if stopped() || !wanted(pid) {
+        return;
+    }
+    let session: u64 = context.arg(0).unwrap_or(0);
+    if SESSIONS
+        .remove(SessionKey {
+            session,
+            pid,
+            padding: 0,
+        })
+        .is_ok()
+    {
+        close(KIND_CLOSE_SESSION, pid, session);
+    }
 }
 
 /// The session's entry, made when it is new.

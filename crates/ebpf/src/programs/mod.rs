@@ -1,14 +1,15 @@
 //! What runs in the kernel, one file per family of hooks.
 //!
 //! ```text
-//! openssl ─► call ─► delivery ─► EVENTS (ring buffer) ─► user space
-//!              ▲         ▲
-//!   syscall ───┘         └─── identity (fd → socket → addresses)
-//!   socket, process ─────────► close records
+//! openssl, gnutls ─► call ─► delivery ─► EVENTS (ring buffer) ─► user space
+//!                     ▲         ▲
+//!          syscall ───┘         └─── identity (fd → socket → addresses)
+//!          socket, process ─────────► close records
 //! ```
 
 mod call;
 mod delivery;
+mod gnutls;
 mod identity;
 mod maps;
 mod memory;

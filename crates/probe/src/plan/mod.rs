@@ -13,6 +13,7 @@
 )]
 mod rules;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::elf::Image;
@@ -50,23 +51,71 @@ const fn data(symbol: &'static str, entry: &'static str) -> Hook {
     Hook {
         symbol,
         entry,
-        returns: Some("ssl_return"),
+        returns: Some("call_return"),
     }
 }
 
-/// OpenSSL, BoringSSL and their relatives.
-pub(crate) const OPENSSL: [Hook; 6] = [
-    data("SSL_read", "ssl_read"),
-    data("SSL_read_ex", "ssl_read_ex"),
-    data("SSL_write", "ssl_write"),
-    data("SSL_write_ex", "ssl_write_ex"),
-    data("SSL_write_ex2", "ssl_write_ex2"),
+const fn end(symbol: &'static str, entry: &'static str) -> Hook {
     Hook {
-        symbol: "SSL_free",
-        entry: "ssl_free",
+        symbol,
+        entry,
         returns: None,
-    },
+    }
+}
+
+/// A library's functions. The plain form and its `_ex` forms of one operation stand together.
+type Family = &'static [&'static [Hook]];
+
+/// OpenSSL, BoringSSL and their relatives.
+const OPENSSL: Family = &[
+    &[data("SSL_read", "ssl_read"), data("SSL_read_ex", "ssl_read_ex")],
+    &[
+        data("SSL_write", "ssl_write"),
+        data("SSL_write_ex", "ssl_write_ex"),
+        data("SSL_write_ex2", "ssl_write_ex2"),
+    ],
+    &[end("SSL_free", "ssl_free")],
 ];
+
+const GNUTLS: Family = &[
+    &[data("gnutls_record_recv", "gnutls_receive")],
+    &[data("gnutls_record_recv_seq", "gnutls_receive")],
+    &[data("gnutls_record_send", "gnutls_send")],
+    &[end("gnutls_deinit", "gnutls_deinit")],
+];
+
+const FAMILIES: [Family; 2] = [OPENSSL, GNUTLS];
+
+fn hooks() -> impl Iterator<Item = &'static Hook> {
+    FAMILIES.into_iter().flatten().copied().flatten()
+}
+
+/// The names that are worth looking for in a library.
+pub(crate) fn symbols() -> Vec<&'static str> {
+    hooks().map(|hook| hook.symbol).chain(PEEKS).collect()
+}
+
+/// The names of which a library must have one.
+pub(crate) fn data_symbols() -> Vec<&'static str> {
+    hooks()
+        .filter(|hook| hook.returns.is_some())
+        .map(|hook| hook.symbol)
+        .collect()
+}
+
+/// Whether captured bytes come from a function.
+pub(crate) fn carries_data(symbol: &str) -> bool {
+    hooks().any(|hook| hook.symbol == symbol && hook.returns.is_some())
+}
+
+/// Every program that stands at a library function.
+pub(crate) fn programs() -> Vec<&'static str> {
+    let programs: BTreeSet<_> = hooks()
+        .flat_map(|hook| [Some(hook.entry), hook.returns])
+        .flatten()
+        .collect();
+    programs.into_iter().collect()
+}
 
 /// Functions that are not probed, but must not share an internal function with those that are.
 pub(crate) const PEEKS: [&str; 2] = ["SSL_peek", "SSL_peek_ex"];
@@ -83,41 +132,41 @@ pub(crate) struct Point {
     pub(crate) reason: String,
 }
 
-/// Every point of a library, and for each exported function without one the reason.
+/// Every point of a library, and for each exported function without one the reason. A family of
+/// which the library has nothing is left out.
 pub(crate) fn points(image: &Image, entries_only: bool) -> (Vec<Point>, Vec<(&'static str, String)>) {
     let mut points = Vec::new();
     let mut failures = Vec::new();
-    let mut entry_reasons = Vec::new();
-    for family in [&OPENSSL[..2], &OPENSSL[2..5]] {
-        let Some((pair, _)) = family.split_first_chunk() else {
+    for family in FAMILIES {
+        let mut hooks = family.iter().copied().flatten();
+        if !hooks.any(|hook| image.function(hook.symbol).is_some()) {
             continue;
-        };
-        let internal = if entries_only {
-            Err("only entries were asked for".to_owned())
-        } else {
-            internal_point(image, family, *pair)
-        };
-        match internal {
-            Ok(point) => points.push(point),
-            Err(reason) => {
-                entry_reasons.extend(family.iter().map(|hook| (hook.symbol, reason.clone())));
+        }
+        for forms in family {
+            let reason = match forms {
+                [plain, extended, ..] if !entries_only => internal_point(image, forms, [*plain, *extended]),
+                [_, _, ..] => Err("only entries were asked for".to_owned()),
+                _ => Err("the exported function".to_owned()),
+            };
+            let reason = match reason {
+                Ok(point) => {
+                    points.push(point);
+                    continue;
+                }
+                Err(reason) => reason,
+            };
+            for hook in *forms {
+                match entry_point(image, *hook, &reason) {
+                    Ok(point) => points.push(point),
+                    Err(reason) => failures.push((hook.symbol, reason)),
+                }
             }
-        }
-    }
-    for hook in OPENSSL {
-        if points.iter().any(|point| point.symbols.contains(&hook.symbol)) {
-            continue;
-        }
-        let reason = entry_reasons.iter().find(|(symbol, _)| *symbol == hook.symbol);
-        match entry_point(image, hook, reason.map(|(_, reason)| reason.as_str())) {
-            Ok(point) => points.push(point),
-            Err(reason) => failures.push((hook.symbol, reason)),
         }
     }
     (points, failures)
 }
 
-fn entry_point(image: &Image, hook: Hook, reason: Option<&str>) -> Result<Point, String> {
+fn entry_point(image: &Image, hook: Hook, reason: &str) -> Result<Point, String> {
     let function = image
         .function(hook.symbol)
         .ok_or_else(|| "the library does not export it".to_owned())?;
@@ -125,7 +174,7 @@ fn entry_point(image: &Image, hook: Hook, reason: Option<&str>) -> Result<Point,
     let offset = offset(image, emulated.unwrap_or(function.address))?;
     let reason = match emulated {
         Some(_) => "begins with an instruction that the kernel emulates",
-        None => reason.unwrap_or("called rarely"),
+        None => reason,
     };
     let reason = reason.to_owned();
     let Hook {

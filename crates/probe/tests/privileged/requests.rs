@@ -154,6 +154,33 @@ fn openssl_client_and_server() {
 }
 
 #[test]
+fn gnutls_client_and_openssl_server() {
+    let Some(peers) = peers(&["wget", "python3", "openssl"]) else {
+        return;
+    };
+    let mut server = peers.server("https_server.py", &["127.0.0.1"]);
+    let (pid, port) = (server.pid(), server.line());
+    let mut command = Command::new("wget");
+    command.args(["-qO-", "--no-check-certificate", "-U", "test", "--no-proxy"]);
+    command.arg(format!("https://127.0.0.1:{port}/from/wget"));
+    let captured = capture(&config(Processes::All), move |_| {
+        let mut client = Peer::start(command);
+        (client.pid(), client.rest())
+    });
+    captured.assert_nothing_lost();
+    let (client, body) = &captured.result;
+    assert_eq!(body, "hello from the server\n");
+    let request = captured.text(*client, Sent);
+    assert!(request.starts_with("GET /from/wget HTTP/1.1\r\n"), "{request}");
+    assert_eq!(captured.text(pid, Read), request);
+    assert_eq!(captured.text(*client, Read), captured.text(pid, Sent));
+    let (sent, received) = (captured.data(*client, Sent), captured.data(pid, Read));
+    assert_eq!(sent[0].process.comm.to_string(), "wget");
+    assert_eq!(sent[0].socket.unwrap().tuple, received[0].socket.unwrap().tuple);
+    assert_eq!(sent[0].socket.unwrap().address_source, AddressSource::Exact);
+}
+
+#[test]
 fn tls_inside_tls() {
     let Some(peers) = peers(&["curl", "python3", "openssl"]) else {
         return;
