@@ -244,7 +244,7 @@ impl Http1Decoder {
             Framing::Chunked | Framing::Tunnel | Framing::Unframed | Framing::UntilClose => return None,
         };
         let most = input.len().min(self.options.limits.body_bytes) as u64;
-        if length > most || head.content_encoding.is_some() || is_event_stream(head) {
+        if length > most || head.content_encoding.is_some() || head.is_event_stream {
             return None;
         }
         Some(Body {
