@@ -1,1 +1,13 @@
-//! Tests.
+//! Tests of the product as a whole, in one binary. What belongs where:
+//!
+//! - `policy`: rules about the workspace itself, such as who may depend on whom.
+//! - `cli`: the command line as a process, without privileges.
+//! - `replay`: recordings through the real actors and decoders, in process and as a command.
+//! - `capture`: real capture of real programs; needs root and says so where it cannot run.
+#![expect(clippy::print_stdout, reason = "a skipped test says so")]
+
+mod capture;
+mod cli;
+mod policy;
+mod replay;
+mod support;

@@ -1,1 +1,93 @@
-//! Placeholder.
+//! The command line: what the user typed ([`args`]), what it means ([`settings`]), and the commands.
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod exit;
+mod held;
+mod output;
+pub mod recording;
+mod report;
+mod session;
+mod settings;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::{Cli, Command};
+use crate::exit::Exit;
+use crate::settings::{Target, UsageError};
+
+/// Parses the command line, runs it, and gives the exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Standard output may be closed already: there is nobody left to tell.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    run(&cli).into()
+}
+
+fn run(cli: &Cli) -> Exit {
+    let log_target = match cli
+        .global
+        .logaddr
+        .as_deref()
+        .map(|value| Target::parse("--logaddr", value))
+        .transpose()
+    {
+        Ok(target) => target,
+        Err(error) => return start_without_log_target(&error),
+    };
+    if let Err(error) = telemetry::start(cli.global.debug, log_target.as_ref()) {
+        return start_without_log_target(error.as_ref());
+    }
+    match commands::dispatch(cli) {
+        Ok(exit) => exit,
+        Err(error) => {
+            let exit = if error.is::<UsageError>() {
+                Exit::Usage
+            } else {
+                Exit::Failure
+            };
+            tracing::error!("{error:#}");
+            exit
+        }
+    }
+}
+
+/// Reports what keeps the logs from being set up on the plain console log.
+fn start_without_log_target(error: &(dyn std::error::Error + 'static)) -> Exit {
+    let usage = error.is::<UsageError>();
+    if telemetry::start(false, None).is_ok() {
+        let causes = std::iter::successors(Some(error), |error| error.source());
+        tracing::error!(
+            "{}",
+            causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+        );
+    }
+    if usage { Exit::Usage } else { Exit::Failure }
+}
+
+impl Command {
+    /// Name and way out of a command of the original that is not built yet.
+    fn unbuilt(&self) -> Option<(&'static str, &'static str)> {
+        let tls_only = "`ecapture tls` captures programs that use OpenSSL";
+        let audit = "only `ecapture tls` is built";
+        match self {
+            Self::Gotls(_) => Some(("gotls", tls_only)),
+            Self::Gnutls(_) => Some(("gnutls", tls_only)),
+            Self::Nspr(_) => Some(("nspr", tls_only)),
+            Self::Bash(_) => Some(("bash", audit)),
+            Self::Zsh(_) => Some(("zsh", audit)),
+            Self::Mysqld(_) => Some(("mysqld", audit)),
+            Self::Postgres(_) => Some(("postgres", audit)),
+            _ => None,
+        }
+    }
+}

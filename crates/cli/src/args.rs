@@ -1,0 +1,310 @@
+//! What the user typed. Meaning is given to it in [`crate::settings`].
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ecapture",
+    version,
+    about = "Shows what really goes through TLS on this host: no CA, no proxy, no change to any program.",
+    long_about = "Shows what really goes through TLS on this host: no CA, no proxy, no change to any program.\n\n\
+        Probes in the kernel copy the plaintext at the TLS library's own functions; HTTP/1, HTTP/2, gRPC, \
+        WebSocket and server-sent events are decoded per connection and direction and printed when a message \
+        is complete. Whatever could not be captured or shown is counted by name and printed at the end.",
+    after_long_help = AFTER_HELP,
+    infer_subcommands = true,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    /// Flags that every command takes.
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  ecapture tls                          everything that OpenSSL on this host sends and receives
+  ecapture tls --pid 1234 --hex         one process, as a hex dump
+  ecapture tls -- curl https://example  run a command, capture it and its children, end with it
+  ecapture tls --format jsonl           one JSON object per message
+  ecapture record out.jsonl -- COMMAND  keep the events; `ecapture replay out.jsonl` prints them again
+  ecapture demo                         see it work on this machine
+
+Events go to standard output, logs to standard error.
+
+Exit codes:
+  0  done; also when the reader of the output went away (a closed pipe)
+  1  could not start, or the run failed; the reason is on standard error
+  2  the command line is wrong
+  3  something was lost and --fail-on-loss was given
+  With `-- COMMAND`: the command's own exit code (128 + signal), when nothing above applies.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Capture the plaintext of TLS libraries on this host (needs root).
+    #[command(alias = "openssl")]
+    Tls(TlsArgs),
+    /// Capture like `tls`, and write the event stream to a file for `replay`.
+    Record(RecordArgs),
+    /// Print a recorded event stream through the same decoders; needs no privileges.
+    Replay(ReplayArgs),
+    /// Capture a small local HTTPS exchange for real and print it.
+    Demo,
+    /// Not built yet.
+    #[command(hide = true, alias = "tlsgo")]
+    Gotls(UnbuiltArgs),
+    /// Not built yet.
+    #[command(hide = true, alias = "gnu")]
+    Gnutls(UnbuiltArgs),
+    /// Not built yet.
+    #[command(hide = true, alias = "nss")]
+    Nspr(UnbuiltArgs),
+    /// Not built yet.
+    #[command(hide = true)]
+    Bash(UnbuiltArgs),
+    /// Not built yet.
+    #[command(hide = true)]
+    Zsh(UnbuiltArgs),
+    /// Not built yet.
+    #[command(hide = true)]
+    Mysqld(UnbuiltArgs),
+    /// Not built yet.
+    #[command(hide = true)]
+    Postgres(UnbuiltArgs),
+    /// Waits to be captured, then becomes the command.
+    #[command(name = HELD_COMMAND, hide = true)]
+    Held {
+        /// The command and its arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+}
+
+/// Name of the hidden command behind `-- COMMAND`.
+pub(crate) const HELD_COMMAND: &str = "__held";
+
+/// Arguments of a command that is not built yet: anything, so that the refusal is what is seen.
+#[derive(Debug, Args)]
+pub(crate) struct UnbuiltArgs {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    rest: Vec<OsString>,
+}
+
+/// Flags that every command takes, with the original's names.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct GlobalArgs {
+    /// Log debug messages.
+    #[arg(short, long, global = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value_t = false, default_missing_value = "true", hide_default_value = true, hide_possible_values = true)]
+    pub(crate) debug: bool,
+    /// Kernel type information: 0 and 1 use BTF; 2 (without BTF) is not supported.
+    #[arg(short, long, global = true, value_name = "MODE", default_value_t = 0)]
+    pub(crate) btf: u8,
+    /// Dump the formatted output in hexadecimal.
+    #[arg(long, global = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value_t = false, default_missing_value = "true", hide_default_value = true, hide_possible_values = true)]
+    pub(crate) hex: bool,
+    /// Size of the ring buffer in pages of 4 KiB per CPU; the total is rounded up to a power of two.
+    #[arg(long, global = true, value_name = "PAGES", default_value_t = 1024)]
+    pub(crate) mapsize: u32,
+    /// Capture only this process with all its threads; 0 means all.
+    #[arg(short, long, global = true, default_value_t = 0, hide_default_value = true)]
+    pub(crate) pid: u32,
+    /// Capture only processes of this user id; 0 means all.
+    #[arg(short, long, global = true, default_value_t = 0, hide_default_value = true)]
+    pub(crate) uid: u32,
+    /// Also write the logs, as JSON lines, to FILE or tcp://HOST:PORT.
+    #[arg(short, long, global = true, value_name = "TARGET")]
+    pub(crate) logaddr: Option<String>,
+    /// Write the events to FILE (appending) or tcp://HOST:PORT instead of standard output.
+    #[arg(long, global = true, value_name = "TARGET")]
+    pub(crate) eventaddr: Option<String>,
+    /// Cut each message after this many bytes; 0 means never.
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "BYTES",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    pub(crate) tsize: u64,
+    /// How messages are printed.
+    #[arg(long, global = true, value_enum, default_value_t = FormatName::Text)]
+    pub(crate) format: FormatName,
+    /// When to colour the text format.
+    #[arg(long, global = true, value_enum, default_value_t = When::Auto, value_name = "WHEN")]
+    pub(crate) color: When,
+    /// What to do when the events cannot be written: end the run, drop them and go on, or keep
+    /// them within a bound and try again.
+    #[arg(long, global = true, value_enum, default_value_t = OnSinkError::Stop, value_name = "POLICY")]
+    pub(crate) on_sink_error: OnSinkError,
+    /// Memory for captured and formatted bytes, in MiB; what does not fit is shed and counted.
+    #[arg(long, global = true, value_name = "MIB", default_value_t = 256)]
+    pub(crate) max_memory: u32,
+    /// Print the figures every so many seconds; SIGUSR1 prints them at any time.
+    #[arg(long, global = true, value_name = "SECONDS")]
+    pub(crate) stats: Option<u32>,
+    /// Exit with code 3 when anything was lost.
+    #[arg(long, global = true)]
+    pub(crate) fail_on_loss: bool,
+    /// Flags of the original that are not built yet.
+    #[command(flatten)]
+    pub(crate) unbuilt: UnbuiltGlobalArgs,
+}
+
+/// Global flags of the original that are refused, so that none is accepted and ignored.
+#[derive(Debug, Args)]
+pub(crate) struct UnbuiltGlobalArgs {
+    #[arg(long, global = true, hide = true)]
+    pub(crate) ecaptureq: Option<String>,
+    #[arg(long, global = true, hide = true)]
+    pub(crate) listen: Option<String>,
+    #[arg(long, global = true, hide = true)]
+    pub(crate) eventroratesize: Option<String>,
+    #[arg(long, global = true, hide = true)]
+    pub(crate) eventroratetime: Option<String>,
+}
+
+/// Flags of `tls`.
+#[derive(Debug, Args)]
+pub(crate) struct TlsArgs {
+    /// Library or executable that carries the `SSL_*` functions; without it all that can be found
+    /// on the host are used.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) libssl: Vec<PathBuf>,
+    /// Capture mode; only `text` is built.
+    #[arg(short, long, default_value = "text", value_name = "MODE")]
+    pub(crate) model: String,
+    /// Flags of the original that are not built yet.
+    #[command(flatten)]
+    pub(crate) unbuilt: UnbuiltTlsArgs,
+    /// Words before `--`: the original's packet filter, which needs `-m pcap`.
+    #[arg(hide = true)]
+    pub(crate) filter: Vec<String>,
+    /// Run COMMAND, capture only it and its children, and end with it.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// Flags of the original's `tls` that are refused.
+#[derive(Debug, Args)]
+pub(crate) struct UnbuiltTlsArgs {
+    #[arg(long = "cgroup_path", hide = true)]
+    pub(crate) cgroup_path: Option<String>,
+    #[arg(short, long, hide = true)]
+    pub(crate) keylogfile: Option<String>,
+    #[arg(short = 'w', long, hide = true)]
+    pub(crate) pcapfile: Option<String>,
+    #[arg(short, long, hide = true)]
+    pub(crate) ifname: Option<String>,
+    #[arg(long = "ssl_version", hide = true)]
+    pub(crate) ssl_version: Option<String>,
+    #[arg(long = "perf-reorder", hide = true, num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) perf_reorder: Option<String>,
+    #[arg(long = "perf-reorder-lag-ms", hide = true)]
+    pub(crate) perf_reorder_lag_ms: Option<String>,
+}
+
+/// Flags of `record`.
+#[derive(Debug, Args)]
+pub(crate) struct RecordArgs {
+    /// File to write; an existing one is replaced.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// What to capture.
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
+}
+
+/// Flags of `replay`.
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// A file written by `record`, or the original's `events.jsonl` with its `.bin` files beside it.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+/// Output formats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FormatName {
+    /// The original's text.
+    Text,
+    /// One JSON object per message and line.
+    Jsonl,
+}
+
+/// What to do when the events cannot be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnSinkError {
+    /// End the run.
+    Stop,
+    /// Count them as lost and go on.
+    Drop,
+    /// Keep them within a bound and try again.
+    Retry,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum When {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_original_spellings_are_understood() {
+        let cli =
+            Cli::try_parse_from(["ecapture", "tls", "-d", "-p1234", "--hex=false", "-t", "512"]).unwrap();
+        assert!(cli.global.debug && !cli.global.hex);
+        assert_eq!((cli.global.pid, cli.global.tsize), (1234, 512));
+        let cli = Cli::try_parse_from(["ecapture", "--uid=5", "openssl", "--libssl", "/x"]).unwrap();
+        assert_eq!(cli.global.uid, 5);
+        assert!(
+            matches!(cli.command, Command::Tls(TlsArgs { libssl, .. }) if libssl == ["/x"].map(PathBuf::from))
+        );
+    }
+
+    #[test]
+    fn what_follows_the_dashes_is_the_command() {
+        let cli = Cli::try_parse_from(["ecapture", "record", "f", "--", "curl", "-k", "--hex"]).unwrap();
+        let Command::Record(record) = cli.command else {
+            panic!("a record command")
+        };
+        assert_eq!(record.tls.command, ["curl", "-k", "--hex"]);
+        assert!(!cli.global.hex);
+    }
+
+    #[test]
+    fn numbers_outside_their_range_are_refused() {
+        assert!(Cli::try_parse_from(["ecapture", "tls", "-p", "-1"]).is_err());
+        assert!(Cli::try_parse_from(["ecapture", "tls", "-b", "999"]).is_err());
+    }
+}

@@ -1,0 +1,156 @@
+//! From settings to attached probes: what `tls` and `record` have in common.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use ecapture_probe::{Capture, CaptureConfig, CaptureHandle, Processes, host, target};
+use nix::time::{ClockId, clock_gettime};
+use tokio::sync::oneshot;
+
+use crate::exit::Exit;
+use crate::held::{self, HeldCommand};
+use crate::report;
+use crate::settings::CaptureSettings;
+
+/// Probes that capture, and the command that waits for them.
+pub(crate) struct Prepared {
+    pub(crate) capture: Capture,
+    command: Option<HeldCommand>,
+}
+
+impl Prepared {
+    /// Checks the host, finds the libraries, attaches, and starts the command, which does not run yet.
+    pub(crate) fn new(settings: &CaptureSettings) -> Result<Self> {
+        host::check()?;
+        check_pid(settings.pid)?;
+        let capture = Capture::load(&CaptureConfig {
+            libraries: libraries(settings)?,
+            processes: processes(settings),
+            uid: settings.uid,
+            ring_bytes: settings.ring_bytes,
+        })?;
+        report::attached(capture.attached());
+        let command = match settings.command.as_slice() {
+            [] => None,
+            words => {
+                let command = HeldCommand::start(words)?;
+                capture.handle().add_pid(command.pid())?;
+                Some(command)
+            }
+        };
+        Ok(Self { capture, command })
+    }
+
+    /// Lets the command run, if there is one, and splits off what a run needs besides the events.
+    pub(crate) fn release(self) -> Result<(Capture, StopConditions)> {
+        let command_pid = self.command.as_ref().map(HeldCommand::pid);
+        let command_ended = self.command.map(HeldCommand::release).transpose()?;
+        let conditions = StopConditions {
+            capture: self.capture.handle(),
+            command_pid,
+            command_ended,
+        };
+        Ok((self.capture, conditions))
+    }
+}
+
+/// What ends a capture: a signal, or the end of the command.
+pub(crate) struct StopConditions {
+    capture: CaptureHandle,
+    command_pid: Option<u32>,
+    command_ended: Option<oneshot::Receiver<Exit>>,
+}
+
+impl StopConditions {
+    /// Waits for one of them, then stops the capture: what is in the ring is still delivered.
+    /// Gives how the command ended, if it has.
+    pub(crate) async fn stop(mut self) -> Result<Option<Exit>> {
+        let mut interrupt = crate::session::signal(tokio::signal::unix::SignalKind::interrupt())?;
+        let mut terminate = crate::session::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let exit = tokio::select! {
+            _ = interrupt.recv() => None,
+            _ = terminate.recv() => {
+                self.command_pid.into_iter().for_each(held::terminate);
+                None
+            }
+            exit = ended(self.command_ended.as_mut()) => Some(exit),
+        };
+        self.capture.stop()?;
+        Ok(exit)
+    }
+}
+
+/// Resolves when the command has ended; never without a command.
+async fn ended(command: Option<&mut oneshot::Receiver<Exit>>) -> Exit {
+    match command {
+        Some(receiver) => receiver.await.unwrap_or(Exit::Failure),
+        None => std::future::pending().await,
+    }
+}
+
+fn check_pid(pid: Option<u32>) -> Result<()> {
+    match pid {
+        Some(pid) if !PathBuf::from(format!("/proc/{pid}")).exists() => {
+            bail!("--pid {pid}: no such process; `pgrep -l NAME` finds the id of a running program")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn processes(settings: &CaptureSettings) -> Processes {
+    match settings.pid {
+        Some(pid) => Processes::One(pid),
+        None if settings.command.is_empty() => Processes::All,
+        None => Processes::Set {
+            follow_children: true,
+        },
+    }
+}
+
+fn libraries(settings: &CaptureSettings) -> Result<Vec<PathBuf>> {
+    if !settings.libraries.is_empty() {
+        return settings
+            .libraries
+            .iter()
+            .map(|path| Ok(target::named(path)?.path))
+            .collect();
+    }
+    let mut paths: Vec<PathBuf> = target::discover().into_iter().map(|target| target.path).collect();
+    // A program that is about to be run may carry the functions itself, as node does.
+    paths.extend(
+        settings
+            .command
+            .first()
+            .and_then(|word| program_file(word))
+            .filter(|path| target::named(path).is_ok()),
+    );
+    if paths.is_empty() {
+        bail!(
+            "no libssl was found in the loader's cache, the usual folders or running processes; \
+             name one with --libssl FILE"
+        );
+    }
+    Ok(paths)
+}
+
+/// The file that runs when `word` is executed.
+fn program_file(word: &std::ffi::OsStr) -> Option<PathBuf> {
+    let path = PathBuf::from(word);
+    if path.components().count() > 1 {
+        return Some(path);
+    }
+    let folders = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders)
+        .map(|folder| folder.join(&path))
+        .find(|file| file.is_file())
+}
+
+/// Wall clock minus kernel monotonic clock, in nanoseconds.
+pub(crate) fn wall_clock_offset_ns() -> Result<i64> {
+    let nanoseconds = |clock| -> Result<i64> {
+        let time = clock_gettime(clock)?;
+        Ok(time.tv_sec() * 1_000_000_000 + time.tv_nsec())
+    };
+    let offset = nanoseconds(ClockId::CLOCK_REALTIME)? - nanoseconds(ClockId::CLOCK_MONOTONIC)?;
+    Some(offset).context("the clocks can be read")
+}

@@ -1,0 +1,16 @@
+//! `ecapture replay`: a recording through the same actors and decoders.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::exit::Exit;
+use crate::recording::Recording;
+use crate::session::Session;
+use crate::settings::OutputSettings;
+
+pub(crate) fn run(output: &OutputSettings, file: &Path) -> Result<Exit> {
+    let recording = Recording::open(file)?;
+    let session = Session::new(output, recording.wall_clock_offset_ns())?;
+    ecapture_actors::block_on(session.replay(recording))
+}

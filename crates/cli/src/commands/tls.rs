@@ -1,0 +1,18 @@
+//! `ecapture tls`: capture, decode, print.
+
+use anyhow::Result;
+
+use super::capture::{Prepared, wall_clock_offset_ns};
+use crate::exit::Exit;
+use crate::session::Session;
+use crate::settings::{CaptureSettings, OutputSettings};
+
+pub(crate) fn run(output: &OutputSettings, settings: &CaptureSettings) -> Result<Exit> {
+    // What cannot be written is found out before anything is attached.
+    let session = Session::new(output, Some(wall_clock_offset_ns()?))?;
+    let prepared = Prepared::new(settings)?;
+    ecapture_actors::block_on(async {
+        let (capture, conditions) = prepared.release()?;
+        session.capture(capture, conditions).await
+    })
+}

@@ -1,0 +1,7 @@
+//! Recorded event streams on disk.
+
+mod reader;
+mod writer;
+
+pub use reader::{Recording, RecordingError};
+pub use writer::RecordingWriter;

@@ -1,0 +1,309 @@
+//! Reads a recording, the product's own or the original's, as batches of events.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use ecapture_protocols::CapturedEvent;
+use ecapture_protocols::recording::line::{self, Header};
+use ecapture_protocols::recording::{LineError, original::OriginalLine};
+
+/// Events per batch: what one read of the kernel's ring delivers under load.
+const BATCH_EVENTS: usize = 256;
+/// Longest line accepted; a line holds one event of at most 16 KiB.
+const LINE_BYTES: u64 = 1024 * 1024;
+/// Largest payload file of the original's format.
+const PAYLOAD_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Why a recording could not be read. Each message names the file and the line.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordingError {
+    /// Opening or reading failed.
+    #[error("cannot read {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A line is not an event.
+    #[error("{}, line {line}: {source}; expected a file made by `ecapture record` or the original's events.jsonl", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Line number, from 1.
+        line: u64,
+        /// What is wrong with it.
+        source: LineError,
+    },
+    /// A line is longer than any event.
+    #[error("{}, line {line}: expected at most {LINE_BYTES} bytes; the file is not a recording", path.display())]
+    LineTooLong {
+        /// The file.
+        path: PathBuf,
+        /// Line number, from 1.
+        line: u64,
+    },
+    /// The payload file is shorter than its line says, or too long to be one.
+    #[error("{}: expected {expected} bytes as the recording says, observed {observed}", path.display())]
+    PayloadLength {
+        /// The payload file.
+        path: PathBuf,
+        /// Length by the recording.
+        expected: u64,
+        /// Length of the file.
+        observed: u64,
+    },
+    /// There is no line in the file.
+    #[error("{} is empty: nothing was recorded", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+#[derive(Debug)]
+enum LineFormat {
+    Own,
+    Original { delay_ns: u64 },
+}
+
+/// A recording being read.
+#[derive(Debug)]
+pub struct Recording {
+    path: PathBuf,
+    input: BufReader<File>,
+    buffer: Vec<u8>,
+    line: u64,
+    format: LineFormat,
+    header: Option<Header>,
+    /// The first line when it was an event and not a header.
+    first: Option<CapturedEvent>,
+    /// An error met after events of the same batch.
+    failed: Option<RecordingError>,
+    ended: bool,
+}
+
+impl Recording {
+    /// Opens `path` and tells the format from the first line.
+    pub fn open(path: &Path) -> Result<Self, RecordingError> {
+        let io = |source| RecordingError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let input = File::open(path).map_err(io)?;
+        let mut recording = Self {
+            path: path.to_owned(),
+            input: BufReader::with_capacity(256 * 1024, input),
+            buffer: Vec::new(),
+            line: 0,
+            format: LineFormat::Own,
+            header: None,
+            first: None,
+            failed: None,
+            ended: false,
+        };
+        recording.read_first_line()?;
+        Ok(recording)
+    }
+
+    /// Wall clock minus kernel clock, when the recording says it.
+    pub fn wall_clock_offset_ns(&self) -> Option<i64> {
+        self.header?.wall_clock_offset_ns
+    }
+
+    fn read_first_line(&mut self) -> Result<(), RecordingError> {
+        if !self.read_line()? {
+            return Err(RecordingError::Empty {
+                path: self.path.clone(),
+            });
+        }
+        self.header = Header::parse(&self.buffer).map_err(|source| self.line_error(source))?;
+        if self.header.is_none() {
+            self.format = LineFormat::Original { delay_ns: 0 };
+            self.first = Some(self.event()?);
+        }
+        Ok(())
+    }
+
+    /// The next event, `None` at the end of the file.
+    fn next_event(&mut self) -> Result<Option<CapturedEvent>, RecordingError> {
+        if let Some(event) = self.first.take() {
+            return Ok(Some(event));
+        }
+        while self.read_line()? {
+            if !self.buffer.trim_ascii().is_empty() {
+                return self.event().map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads one line into the buffer; false at the end of the file.
+    fn read_line(&mut self) -> Result<bool, RecordingError> {
+        self.buffer.clear();
+        self.line += 1;
+        let mut limited = (&mut self.input).take(LINE_BYTES + 1);
+        let read = limited
+            .read_until(b'\n', &mut self.buffer)
+            .map_err(|source| RecordingError::Io {
+                path: self.path.clone(),
+                source,
+            })?;
+        if read as u64 > LINE_BYTES {
+            return Err(RecordingError::LineTooLong {
+                path: self.path.clone(),
+                line: self.line,
+            });
+        }
+        Ok(read > 0)
+    }
+
+    fn event(&mut self) -> Result<CapturedEvent, RecordingError> {
+        match self.format {
+            LineFormat::Own => line::parse(&self.buffer).map_err(|source| self.line_error(source)),
+            LineFormat::Original { delay_ns } => {
+                let parsed = OriginalLine::parse(&self.buffer).map_err(|source| self.line_error(source))?;
+                let delay_ns = delay_ns.saturating_add(parsed.delay_ns());
+                self.format = LineFormat::Original { delay_ns };
+                let payload = self.payload(&parsed)?;
+                parsed
+                    .event(payload, delay_ns)
+                    .map_err(|source| self.line_error(source))
+            }
+        }
+    }
+
+    fn payload(&self, line: &OriginalLine) -> Result<Bytes, RecordingError> {
+        let Some(name) = line.payload_file() else {
+            return Ok(Bytes::new());
+        };
+        let path = self.path.with_file_name(name);
+        let io = |source| RecordingError::Io {
+            path: path.clone(),
+            source,
+        };
+        let file = File::open(&path).map_err(io)?;
+        let mut payload = Vec::new();
+        file.take(PAYLOAD_BYTES).read_to_end(&mut payload).map_err(io)?;
+        let observed = payload.len() as u64;
+        match usize::try_from(line.payload_len()) {
+            Ok(expected) if expected <= payload.len() => payload.truncate(expected),
+            _ => {
+                return Err(RecordingError::PayloadLength {
+                    path,
+                    expected: line.payload_len(),
+                    observed,
+                });
+            }
+        }
+        Ok(Bytes::from(payload))
+    }
+
+    fn line_error(&self, source: LineError) -> RecordingError {
+        RecordingError::Line {
+            path: self.path.clone(),
+            line: self.line,
+            source,
+        }
+    }
+}
+
+impl Iterator for Recording {
+    type Item = Result<Vec<CapturedEvent>, RecordingError>;
+
+    /// The next batch. An error ends the recording; the events before it are delivered first.
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(error) = self.failed.take() {
+            self.ended = true;
+            return Some(Err(error));
+        }
+        let mut batch = Vec::with_capacity(BATCH_EVENTS);
+        while batch.len() < BATCH_EVENTS && !self.ended && self.failed.is_none() {
+            match self.next_event() {
+                Ok(Some(event)) => batch.push(event),
+                Ok(None) => self.ended = true,
+                Err(error) => self.failed = Some(error),
+            }
+        }
+        match (batch.is_empty(), self.failed.is_some()) {
+            (false, _) => Some(Ok(batch)),
+            (true, true) => self.next(),
+            (true, false) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn read(path: &Path) -> Result<Vec<CapturedEvent>, RecordingError> {
+        let batches: Result<Vec<_>, _> = Recording::open(path)?.collect();
+        Ok(batches?.concat())
+    }
+
+    const ORIGINAL: &str = r#"{"DataType":1,"Timestamp":20,"Pid":7,"Tid":8,"DataLen":3,"Comm":[99,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0],"Fd":5,"Version":772}"#;
+
+    #[test]
+    fn the_original_format_takes_its_payload_from_the_file_beside() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.jsonl");
+        fs::write(&path, format!("{ORIGINAL}\n\n")).unwrap();
+        assert!(matches!(read(&path), Err(RecordingError::Io { path, .. }) if path.ends_with("20.bin")));
+        fs::write(folder.path().join("20.bin"), "ab").unwrap();
+        assert!(matches!(
+            read(&path),
+            Err(RecordingError::PayloadLength {
+                expected: 3,
+                observed: 2,
+                ..
+            })
+        ));
+        fs::write(folder.path().join("20.bin"), "abcd").unwrap();
+        let events = read(&path).unwrap();
+        assert!(matches!(&events[..], [CapturedEvent::Data(event)] if event.payload == "abc"));
+    }
+
+    #[test]
+    fn events_before_a_bad_line_are_delivered_and_the_line_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r.jsonl");
+        let good = r#"{"ts":1,"dir":"read","pid":1,"text":"x"}"#;
+        fs::write(
+            &path,
+            format!("{{\"ecapture_recording\":1}}\n{good}\n{good}\nnonsense\n{good}\n"),
+        )
+        .unwrap();
+        let mut recording = Recording::open(&path).unwrap();
+        assert_eq!(recording.next().unwrap().unwrap().len(), 2);
+        let error = recording.next().unwrap().unwrap_err();
+        assert!(matches!(error, RecordingError::Line { line: 4, .. }), "{error}");
+        assert!(recording.next().is_none());
+    }
+
+    #[test]
+    fn files_that_are_no_recording_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r");
+        assert!(matches!(Recording::open(&path), Err(RecordingError::Io { .. })));
+        fs::write(&path, "").unwrap();
+        assert!(matches!(
+            Recording::open(&path),
+            Err(RecordingError::Empty { .. })
+        ));
+        fs::write(&path, "plain text").unwrap();
+        assert!(matches!(
+            Recording::open(&path),
+            Err(RecordingError::Line { line: 1, .. })
+        ));
+        fs::write(&path, vec![b'x'; 2 * 1024 * 1024]).unwrap();
+        assert!(matches!(
+            Recording::open(&path),
+            Err(RecordingError::LineTooLong { line: 1, .. })
+        ));
+    }
+}

@@ -1,0 +1,176 @@
+//! What is told about a run on standard error: what was attached, and what was seen and lost.
+
+use std::path::Path;
+
+use ecapture_actors::{KernelCounterSource, LossRow, Outcome, Stage, Statistics, Summary};
+use ecapture_probe::{AttachReport, CaptureHandle, KernelCounters};
+
+use crate::commands::Recorded;
+
+/// Tells where the probes stand, one line per library, and what is missing.
+pub(crate) fn attached(reports: &[AttachReport]) {
+    for reports in reports.chunk_by(|one, other| one.library == other.library) {
+        let library = reports[0].library.display();
+        let attached: Vec<&str> = reports
+            .iter()
+            .filter(|report| report.outcome.is_ok())
+            .map(|report| report.symbol)
+            .collect();
+        match attached.as_slice() {
+            [] => tracing::warn!("nothing attached to {library}"),
+            symbols => tracing::info!("attached to {library}: {}", symbols.join(", ")),
+        }
+        for report in reports {
+            match &report.outcome {
+                Ok(point) => {
+                    tracing::debug!(
+                        "{} at {:#x} ({}): {}",
+                        report.symbol,
+                        point.offset,
+                        point.kind,
+                        point.reason
+                    );
+                }
+                Err(reason) => tracing::debug!("not attached: {} of {library}: {reason}", report.symbol),
+            }
+        }
+    }
+}
+
+/// The kernel's counters as rows of the ledger.
+pub(crate) struct KernelLosses(pub(crate) CaptureHandle);
+
+impl KernelCounterSource for KernelLosses {
+    fn rows(&self) -> Vec<LossRow> {
+        match self.0.counters() {
+            Ok(counters) => kernel_rows(&counters, self.0.undecodable_records()),
+            Err(error) => {
+                tracing::error!("the kernel's counters cannot be read: {error}");
+                Vec::new()
+            }
+        }
+    }
+}
+
+fn kernel_rows(counters: &KernelCounters, undecodable: u64) -> Vec<LossRow> {
+    let row = |reason, events, bytes| LossRow {
+        stage: Stage::Kernel,
+        reason,
+        events,
+        bytes,
+        intended: false,
+    };
+    vec![
+        row("ring_full", counters.ring_full_records, counters.ring_full_bytes),
+        row("memory_fault", counters.fault_records, counters.fault_bytes),
+        row("call_too_long", 0, counters.cut_bytes),
+        row("calls_map_full", counters.calls_full, 0),
+        row("sessions_map_full", counters.sessions_full, 0),
+        row("close_lost", counters.close_lost, 0),
+        row("undecodable_record", undecodable, 0),
+        // Nothing of these calls was promised: they were under way when the capture began.
+        LossRow {
+            intended: true,
+            ..row("call_began_before_capture", counters.unmatched_returns, 0)
+        },
+        LossRow {
+            intended: true,
+            ..row("filtered", counters.filtered_calls, 0)
+        },
+    ]
+}
+
+/// Tells how the run ended, what was seen and, name by name, what was lost.
+pub(crate) fn summary(summary: &Summary) {
+    if let Outcome::Failed(error) = &summary.outcome {
+        tracing::error!("{error}");
+    }
+    statistics(&summary.statistics);
+    if !summary.balanced() {
+        tracing::error!(
+            "the figures do not add up, which is a fault of this program: {:?}",
+            summary.statistics
+        );
+    }
+}
+
+/// Tells the figures.
+pub(crate) fn statistics(statistics: &Statistics) {
+    tracing::info!(
+        "seen {} events with {} bytes; written {} records with {} bytes; streams {} now, {} at most",
+        statistics.seen.events,
+        statistics.seen.bytes,
+        statistics.written.events,
+        statistics.written.bytes,
+        statistics.live_workers,
+        statistics.peak_workers,
+    );
+    if statistics.restarts > 0 {
+        tracing::warn!(
+            "decoders restarted {} times; {} connections shown raw since",
+            statistics.restarts,
+            statistics.quarantined
+        );
+    }
+    if statistics.stalls > 0 {
+        tracing::debug!(
+            "reading waited {} times, {:?} in all",
+            statistics.stalls,
+            statistics.stall_time
+        );
+    }
+    losses(&statistics.losses);
+}
+
+fn losses(rows: &[LossRow]) {
+    for row in rows {
+        let (stage, reason) = (row.stage.as_str(), row.reason);
+        if row.intended {
+            tracing::info!(
+                "left out: {stage} {reason}: {} events, {} bytes",
+                row.events,
+                row.bytes
+            );
+        } else {
+            tracing::warn!(
+                "lost: {stage} {reason}: {} events, {} bytes",
+                row.events,
+                row.bytes
+            );
+        }
+    }
+    if rows.iter().all(|row| row.intended) {
+        tracing::info!("nothing was lost");
+    }
+}
+
+/// Says what may be the reason when a capture saw nothing at all.
+pub(crate) fn nothing_seen(summary: &Summary, capture: &CaptureHandle) {
+    if summary.statistics.seen.events > 0 {
+        return;
+    }
+    match capture.counters() {
+        Ok(counters) if counters.filtered_calls > 0 => tracing::warn!(
+            "nothing was captured: {} calls were made by processes that the filters keep out",
+            counters.filtered_calls
+        ),
+        _ => tracing::warn!(
+            "nothing was captured: no program called the attached functions; \
+             one that carries its own TLS library can be named with --libssl FILE"
+        ),
+    }
+}
+
+/// Tells what went into a recording. True when something was lost.
+pub(crate) fn recorded(recorded: &Recorded, file: &Path) -> bool {
+    tracing::info!(
+        "recorded {} events with {} bytes in {}",
+        recorded.events,
+        recorded.bytes,
+        file.display()
+    );
+    let mut rows = KernelLosses(recorded.capture.clone()).rows();
+    rows.retain(|row| row.events > 0 || row.bytes > 0);
+    losses(&rows);
+    rows.iter().any(|row| !row.intended)
+}

@@ -1,0 +1,143 @@
+//! One run of the pipeline: from a source of events to an exit code.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use ecapture_actors::{
+    Clock, Outcome, PipelineConfig, PipelineHandle, Placement, SinkWriter, Summary, spawn, spawn_with,
+};
+use ecapture_probe::Capture;
+use ecapture_protocols::stream_decoder;
+use futures_util::stream;
+use tokio::signal::unix::{Signal, SignalKind};
+
+use crate::commands::StopConditions;
+use crate::exit::Exit;
+use crate::recording::{Recording, RecordingError};
+use crate::settings::OutputSettings;
+use crate::{output, report};
+
+/// A configured pipeline with an opened output.
+pub(crate) struct Session {
+    config: PipelineConfig,
+    writer: Box<dyn SinkWriter>,
+    fail_on_loss: bool,
+    statistics_interval: Option<Duration>,
+}
+
+impl Session {
+    /// Opens the output.
+    pub(crate) fn new(settings: &OutputSettings, wall_clock_offset_ns: Option<i64>) -> Result<Self> {
+        let options = settings.decoder_options();
+        let decoders = Arc::new(move |_: &_| stream_decoder(options));
+        let mut config = PipelineConfig::new(decoders, settings.formatter(wall_clock_offset_ns));
+        config.sink_policy = settings.sink_policy;
+        config.limits.max_memory = settings.max_memory;
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        // Reader and Sink take little; what is left decodes.
+        config.placement = Placement::Threads {
+            worker_arbiters: (processors / 2).clamp(1, 8),
+        };
+        Ok(Self {
+            config,
+            writer: output::open(&settings.target)?,
+            fail_on_loss: settings.fail_on_loss,
+            statistics_interval: settings.statistics_interval,
+        })
+    }
+
+    /// Runs a capture until one of `conditions` stops it.
+    pub(crate) async fn capture(mut self, capture: Capture, conditions: StopConditions) -> Result<Exit> {
+        let counters = capture.handle();
+        self.config.kernel_counters = Some(Arc::new(report::KernelLosses(counters.clone())));
+        let pipeline = spawn_with(self.config, move || capture.into_events(), self.writer);
+        tracing::info!("capturing; Ctrl-C ends it");
+        let watched = watch(pipeline.clone(), self.statistics_interval);
+        let command_exit = tokio::select! {
+            // The pipeline ends by itself when its output is gone or it fails.
+            _ = pipeline.finished() => None,
+            exit = conditions.stop() => exit?,
+            never = watched => never?,
+        };
+        let summary = pipeline.finished().await;
+        report::summary(&summary);
+        report::nothing_seen(&summary, &counters);
+        Ok(exit(&summary, self.fail_on_loss).unwrap_or(command_exit.unwrap_or(Exit::Success)))
+    }
+
+    /// Runs a recording to its end, or until a signal.
+    pub(crate) async fn replay(mut self, recording: Recording) -> Result<Exit> {
+        self.config.clock = Clock::Stream;
+        let failure = Arc::new(Mutex::new(None));
+        let source = stream::iter(batches(recording, Arc::clone(&failure)));
+        let pipeline = spawn(self.config, source, self.writer);
+        tracing::debug!("replaying");
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let watched = watch(pipeline.clone(), self.statistics_interval);
+        tokio::select! {
+            _ = pipeline.finished() => {}
+            _ = interrupt.recv() => pipeline.stop(),
+            _ = terminate.recv() => pipeline.stop(),
+            never = watched => never?,
+        }
+        let summary = pipeline.finished().await;
+        report::summary(&summary);
+        if let Some(error) = failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(error.into());
+        }
+        Ok(exit(&summary, self.fail_on_loss).unwrap_or(Exit::Success))
+    }
+}
+
+/// The recording's batches; what ends it early is left in `failure`.
+fn batches(
+    recording: Recording,
+    failure: Arc<Mutex<Option<RecordingError>>>,
+) -> impl Iterator<Item = Vec<ecapture_protocols::CapturedEvent>> + Send {
+    recording.map_while(move |batch| match batch {
+        Ok(batch) => Some(batch),
+        Err(error) => {
+            *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            None
+        }
+    })
+}
+
+/// Prints the figures so far on SIGUSR1, and at every interval if there is one. Never ends by itself.
+async fn watch<T>(pipeline: PipelineHandle, interval: Option<Duration>) -> Result<T> {
+    let mut asked = signal(SignalKind::user_defined1())?;
+    let mut ticks = interval.map(tokio::time::interval);
+    if let Some(ticks) = &mut ticks {
+        ticks.tick().await;
+    }
+    loop {
+        let tick = async {
+            match &mut ticks {
+                Some(ticks) => ticks.tick().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = asked.recv() => {}
+            _ = tick => {}
+        }
+        report::statistics(&pipeline.statistics());
+    }
+}
+
+/// The exit code that the pipeline's end asks for, if it asks for one.
+fn exit(summary: &Summary, fail_on_loss: bool) -> Option<Exit> {
+    match &summary.outcome {
+        Outcome::Failed(_) => Some(Exit::Failure),
+        Outcome::SinkClosed => Some(Exit::Success),
+        Outcome::Complete if fail_on_loss && summary.statistics.has_unintended_loss() => Some(Exit::Loss),
+        Outcome::Complete => None,
+    }
+}
+
+/// A listener for one signal.
+pub(crate) fn signal(kind: SignalKind) -> Result<Signal> {
+    tokio::signal::unix::signal(kind).context("cannot listen for signals")
+}

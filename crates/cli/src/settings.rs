@@ -1,0 +1,433 @@
+//! What the command line means: resolved and checked, before anything is opened.
+
+use std::ffi::OsString;
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ecapture_actors::SinkPolicy;
+use ecapture_protocols::format::{JsonLines, Text};
+use ecapture_protocols::{Format, Options, View};
+
+use crate::args::{FormatName, GlobalArgs, OnSinkError, TlsArgs, When};
+
+/// A flag or word that cannot be honoured. Each message names the way out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UsageError {
+    /// Something of the original that this program does not have yet.
+    #[error("{what} is not built yet; {instead}")]
+    Unbuilt {
+        /// The flag or command.
+        what: String,
+        /// What to do instead.
+        instead: &'static str,
+    },
+    /// A value that the flag does not take.
+    #[error("{flag}: expected {expected}, observed {observed:?}")]
+    Value {
+        /// The flag.
+        flag: &'static str,
+        /// What it takes.
+        expected: &'static str,
+        /// What was given.
+        observed: String,
+    },
+    /// Words without a `--` before them.
+    #[error(
+        "unexpected {0:?}: write `-- COMMAND` to run a command; packet filters need `-m pcap`, which is not built yet"
+    )]
+    Filter(String),
+}
+
+/// Where events go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// Standard output.
+    StandardOutput,
+    /// A file, appended to.
+    File(PathBuf),
+    /// A TCP collector, `host:port`.
+    Tcp(String),
+}
+
+impl Target {
+    /// Reads the value of `--eventaddr` or `--logaddr`.
+    pub(crate) fn parse(flag: &'static str, value: &str) -> Result<Self, UsageError> {
+        if value.starts_with("ws://") || value.starts_with("wss://") {
+            return Err(UsageError::Unbuilt {
+                what: format!("{flag} with a WebSocket address"),
+                instead: "use a file or tcp://HOST:PORT",
+            });
+        }
+        let Some(address) = value.strip_prefix("tcp://") else {
+            return if value.is_empty() {
+                Err(UsageError::Value {
+                    flag,
+                    expected: "a file or tcp://HOST:PORT",
+                    observed: value.into(),
+                })
+            } else {
+                Ok(Self::File(PathBuf::from(value)))
+            };
+        };
+        let address = address.trim_end_matches('/');
+        match address.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) => {
+                Ok(Self::Tcp(address.to_owned()))
+            }
+            _ => Err(UsageError::Value {
+                flag,
+                expected: "tcp://HOST:PORT",
+                observed: value.into(),
+            }),
+        }
+    }
+}
+
+/// How and where messages are printed.
+#[derive(Debug, Clone)]
+pub(crate) struct OutputSettings {
+    /// Where to.
+    pub(crate) target: Target,
+    /// Text or JSON Lines.
+    pub(crate) format: FormatName,
+    /// `--hex`.
+    pub(crate) hex: bool,
+    /// `--tsize`, `None` when off.
+    pub(crate) truncate: Option<usize>,
+    /// Colour the text.
+    pub(crate) color: bool,
+    /// Exit with code 3 after any loss.
+    pub(crate) fail_on_loss: bool,
+    /// What happens when the target fails.
+    pub(crate) sink_policy: SinkPolicy,
+    /// Memory of the pipeline in bytes.
+    pub(crate) max_memory: usize,
+    /// `--stats`.
+    pub(crate) statistics_interval: Option<Duration>,
+}
+
+/// Smallest `--max-memory` in MiB: below it, one connection's largest body does not fit.
+const LEAST_MEMORY_MIB: u32 = 32;
+
+impl OutputSettings {
+    /// Resolves the global flags.
+    pub(crate) fn resolve(global: &GlobalArgs) -> Result<Self, UsageError> {
+        refuse_unbuilt_globals(global)?;
+        let target = match &global.eventaddr {
+            Some(value) => Target::parse("--eventaddr", value)?,
+            None => Target::StandardOutput,
+        };
+        if global.hex && global.format == FormatName::Jsonl {
+            return Err(UsageError::Value {
+                flag: "--hex",
+                expected: "the text format (JSON Lines carries binary as base64)",
+                observed: "--format jsonl".into(),
+            });
+        }
+        let truncate = usize::try_from(global.tsize).ok().filter(|&bytes| bytes > 0);
+        let color = use_color(global.color, &target);
+        if global.max_memory < LEAST_MEMORY_MIB {
+            return Err(UsageError::Value {
+                flag: "--max-memory",
+                expected: "at least 32 MiB",
+                observed: global.max_memory.to_string(),
+            });
+        }
+        Ok(Self {
+            target,
+            format: global.format,
+            hex: global.hex,
+            truncate,
+            color,
+            fail_on_loss: global.fail_on_loss,
+            sink_policy: match global.on_sink_error {
+                OnSinkError::Stop => SinkPolicy::Stop,
+                OnSinkError::Drop => SinkPolicy::Drop,
+                OnSinkError::Retry => SinkPolicy::Retry,
+            },
+            max_memory: global.max_memory as usize * 1024 * 1024,
+            statistics_interval: global
+                .stats
+                .filter(|&seconds| seconds > 0)
+                .map(|seconds| Duration::from_secs(seconds.into())),
+        })
+    }
+
+    /// The formatter; `wall_clock_offset_ns` turns kernel time into wall clock time.
+    pub(crate) fn formatter(&self, wall_clock_offset_ns: Option<i64>) -> Arc<dyn Format> {
+        match self.format {
+            FormatName::Text => Arc::new(Text {
+                hex: self.hex,
+                color: self.color,
+                truncate: self.truncate,
+            }),
+            FormatName::Jsonl => Arc::new(JsonLines {
+                wall_clock_offset_ns,
+                truncate: self.truncate,
+            }),
+        }
+    }
+
+    /// How decoders are set up for this output.
+    pub(crate) fn decoder_options(&self) -> Options {
+        let view = match self.format {
+            FormatName::Text => View::Text,
+            FormatName::Jsonl => View::Structured { frames: false },
+        };
+        Options {
+            view,
+            ..Options::default()
+        }
+    }
+}
+
+fn use_color(when: When, target: &Target) -> bool {
+    match when {
+        When::Always => true,
+        When::Never => false,
+        When::Auto => {
+            *target == Target::StandardOutput
+                && std::io::stdout().is_terminal()
+                && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        }
+    }
+}
+
+fn refuse_unbuilt_globals(global: &GlobalArgs) -> Result<(), UsageError> {
+    let unbuilt = &global.unbuilt;
+    let refused = [
+        (
+            &unbuilt.ecaptureq,
+            "--ecaptureq",
+            "use --format jsonl --eventaddr tcp://HOST:PORT",
+        ),
+        (&unbuilt.listen, "--listen", "stop and start with the new flags"),
+        (
+            &unbuilt.eventroratesize,
+            "--eventroratesize",
+            "pipe the output into a log rotator",
+        ),
+        (
+            &unbuilt.eventroratetime,
+            "--eventroratetime",
+            "pipe the output into a log rotator",
+        ),
+    ];
+    refuse(&refused)?;
+    match global.btf {
+        0 | 1 => Ok(()),
+        2 => Err(UsageError::Unbuilt {
+            what: "--btf 2 (a kernel without BTF)".into(),
+            instead: "leave it out and use a kernel with /sys/kernel/btf/vmlinux",
+        }),
+        other => Err(UsageError::Value {
+            flag: "--btf",
+            expected: "0, 1 or 2",
+            observed: other.to_string(),
+        }),
+    }
+}
+
+fn refuse(flags: &[(&Option<String>, &str, &'static str)]) -> Result<(), UsageError> {
+    match flags.iter().find(|(value, ..)| value.is_some()) {
+        Some((_, what, instead)) => Err(UsageError::Unbuilt {
+            what: (*what).to_owned(),
+            instead,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// What to capture.
+#[derive(Debug, Clone)]
+pub(crate) struct CaptureSettings {
+    /// `--libssl`; empty means all that can be found.
+    pub(crate) libraries: Vec<PathBuf>,
+    /// `--pid`.
+    pub(crate) pid: Option<u32>,
+    /// `--uid`.
+    pub(crate) uid: Option<u32>,
+    /// Ring buffer size in bytes, a power of two.
+    pub(crate) ring_bytes: u32,
+    /// `-- COMMAND`; empty when none.
+    pub(crate) command: Vec<OsString>,
+}
+
+/// Bounds of the ring buffer: below one largest record there is no use, above the kernel refuses.
+const RING_BYTES: std::ops::RangeInclusive<u64> = 256 * 1024..=1024 * 1024 * 1024;
+const PAGE_BYTES: u64 = 4096;
+
+impl CaptureSettings {
+    /// Resolves the global flags and those of `tls`.
+    pub(crate) fn resolve(global: &GlobalArgs, tls: &TlsArgs) -> Result<Self, UsageError> {
+        refuse_unbuilt_tls(tls)?;
+        if !tls.command.is_empty() && global.pid != 0 {
+            return Err(UsageError::Value {
+                flag: "--pid",
+                expected: "either --pid or a command to run",
+                observed: format!("--pid {} and a command", global.pid),
+            });
+        }
+        Ok(Self {
+            libraries: tls.libssl.clone(),
+            ..Self::of_command(global, &tls.command)?
+        })
+    }
+
+    /// Capture of a command alone, with the global flags.
+    pub(crate) fn of_command(global: &GlobalArgs, command: &[OsString]) -> Result<Self, UsageError> {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+        Ok(Self {
+            libraries: Vec::new(),
+            pid: (global.pid != 0).then_some(global.pid),
+            uid: (global.uid != 0).then_some(global.uid),
+            ring_bytes: ring_bytes(global.mapsize, processors)?,
+            command: command.to_vec(),
+        })
+    }
+}
+
+fn ring_bytes(pages: u32, processors: u64) -> Result<u32, UsageError> {
+    let wanted = u64::from(pages) * PAGE_BYTES * processors;
+    let bytes = wanted.max(*RING_BYTES.start()).next_power_of_two();
+    match u32::try_from(bytes) {
+        Ok(bytes) if pages > 0 && RING_BYTES.contains(&u64::from(bytes)) => Ok(bytes),
+        _ => Err(UsageError::Value {
+            flag: "--mapsize",
+            expected: "1 or more pages of 4 KiB per CPU, 1 GiB in total at most",
+            observed: pages.to_string(),
+        }),
+    }
+}
+
+fn refuse_unbuilt_tls(tls: &TlsArgs) -> Result<(), UsageError> {
+    match tls.model.to_ascii_lowercase().as_str() {
+        "text" | "" => {}
+        "key" | "keylog" | "pcap" | "pcapng" => {
+            return Err(UsageError::Unbuilt {
+                what: format!("-m {}", tls.model),
+                instead: "leave it out to capture plaintext as text, or use --format jsonl",
+            });
+        }
+        _ => {
+            return Err(UsageError::Value {
+                flag: "--model",
+                expected: "text",
+                observed: tls.model.clone(),
+            });
+        }
+    }
+    let unbuilt = &tls.unbuilt;
+    refuse(&[
+        (
+            &unbuilt.cgroup_path,
+            "--cgroup_path",
+            "narrow the capture with --pid, --uid or `-- COMMAND`",
+        ),
+        (&unbuilt.keylogfile, "--keylogfile", "it belongs to -m keylog"),
+        (&unbuilt.pcapfile, "--pcapfile", "it belongs to -m pcap"),
+        (&unbuilt.ifname, "--ifname", "it belongs to -m pcap"),
+        (
+            &unbuilt.ssl_version,
+            "--ssl_version",
+            "leave it out: no library version is needed to capture plaintext",
+        ),
+        (
+            &unbuilt.perf_reorder,
+            "--perf-reorder",
+            "leave it out: one ring buffer keeps the order",
+        ),
+        (
+            &unbuilt.perf_reorder_lag_ms,
+            "--perf-reorder-lag-ms",
+            "leave it out: one ring buffer keeps the order",
+        ),
+    ])?;
+    match tls.filter.first() {
+        Some(word) => Err(UsageError::Filter(word.clone())),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    fn resolve(line: &str) -> Result<(OutputSettings, CaptureSettings), UsageError> {
+        let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+        let Command::Tls(tls) = &cli.command else {
+            panic!("a tls command")
+        };
+        Ok((
+            OutputSettings::resolve(&cli.global)?,
+            CaptureSettings::resolve(&cli.global, tls)?,
+        ))
+    }
+
+    #[test]
+    fn zero_means_no_filter() {
+        let (output, capture) = resolve("ecapture tls -p 0 -u 0 -t 0").unwrap();
+        assert_eq!((capture.pid, capture.uid, output.truncate), (None, None, None));
+        let (output, capture) = resolve("ecapture tls -p 5 -u 6 -t 7").unwrap();
+        assert_eq!(
+            (capture.pid, capture.uid, output.truncate),
+            (Some(5), Some(6), Some(7))
+        );
+    }
+
+    #[test]
+    fn what_is_not_built_is_refused_with_a_way_out() {
+        for flags in [
+            "-m pcap",
+            "-m key",
+            "--ecaptureq ws://h:1/",
+            "--listen h:1",
+            "--eventroratesize 1",
+            "-k f",
+            "-w f",
+            "-i lo",
+            "--ssl_version x",
+            "--perf-reorder",
+            "--cgroup_path /c",
+            "-b 2",
+            "--eventaddr ws://h:1",
+        ] {
+            let error = resolve(&format!("ecapture tls {flags}")).unwrap_err();
+            assert!(matches!(error, UsageError::Unbuilt { .. }), "{flags}: {error}");
+            assert!(error.to_string().contains("; "), "{flags}: {error}");
+        }
+    }
+
+    #[test]
+    fn values_are_checked() {
+        for flags in [
+            "-m nonsense",
+            "-b 3",
+            "--mapsize 0",
+            "--mapsize 999999999",
+            "--eventaddr tcp://nowhere",
+            "--eventaddr tcp://h:0",
+            "--hex --format jsonl",
+            "--pid 1 -- true",
+        ] {
+            let error = resolve(&format!("ecapture tls {flags}")).unwrap_err();
+            assert!(matches!(error, UsageError::Value { .. }), "{flags}: {error}");
+        }
+        assert!(matches!(
+            resolve("ecapture tls tcp").unwrap_err(),
+            UsageError::Filter(_)
+        ));
+    }
+
+    #[test]
+    fn the_ring_is_a_power_of_two_within_its_bounds() {
+        assert_eq!(ring_bytes(1024, 2).unwrap(), 8 * 1024 * 1024);
+        assert_eq!(ring_bytes(1, 1).unwrap(), 256 * 1024);
+        assert_eq!(ring_bytes(100, 3).unwrap(), 2 * 1024 * 1024);
+    }
+}

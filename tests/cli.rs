@@ -1,0 +1,165 @@
+//! The command line as a process, without privileges.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
+use crate::support::program::{Running, ecapture, run};
+
+const RECORDING: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/fixtures/curl-python/events.jsonl"
+);
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    for arguments in [&["--help"][..], &["help"], &["tls", "--help"], &["--version"]] {
+        let finished = run(arguments);
+        assert_eq!(finished.code(), Some(0), "{arguments:?}");
+        assert!(finished.text().contains("ecapture"), "{arguments:?}");
+        assert!(finished.stderr.is_empty(), "{arguments:?}: {}", finished.stderr);
+    }
+    let help = run(&["--help"]).text();
+    for word in ["tls", "record", "replay", "demo", "Exit codes", "Examples"] {
+        assert!(help.contains(word), "{word} is in the help");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_exits_with_2() {
+    for arguments in [
+        &["tls", "--nonsense"][..],
+        &["nonsense"],
+        &["tls", "-p", "-1"],
+        &["tls", "-m", "pcap"],
+        &["tls", "--ecaptureq", "ws://127.0.0.1:1/"],
+        &["gotls"],
+        &["bash", "-e", "0"],
+        &["replay"],
+        &["replay", RECORDING, "--hex", "--format", "jsonl"],
+    ] {
+        let finished = run(arguments);
+        assert_eq!(finished.code(), Some(2), "{arguments:?}: {}", finished.stderr);
+        assert!(finished.stdout.is_empty(), "{arguments:?}");
+        assert!(!finished.stderr.contains("panicked"), "{}", finished.stderr);
+    }
+}
+
+#[test]
+fn commands_may_be_shortened() {
+    assert_eq!(
+        run(&["rep", RECORDING]).stdout,
+        run(&["replay", RECORDING]).stdout
+    );
+}
+
+#[test]
+fn unreadable_recordings_are_one_line_errors() {
+    let folder = tempfile::tempdir().unwrap();
+    let empty = folder.path().join("empty");
+    std::fs::write(&empty, "").unwrap();
+    let text = folder.path().join("text");
+    std::fs::write(&text, "hello\n").unwrap();
+    for path in [
+        "/nonexistent/events.jsonl",
+        empty.to_str().unwrap(),
+        text.to_str().unwrap(),
+    ] {
+        let finished = run(&["replay", path]);
+        assert_eq!(finished.code(), Some(1), "{path}");
+        assert_eq!(finished.stderr.lines().count(), 1, "{}", finished.stderr);
+        assert!(finished.stderr.contains(path), "{}", finished.stderr);
+    }
+}
+
+#[test]
+fn a_closed_pipe_ends_the_run_with_success() {
+    let mut command = ecapture();
+    command
+        .args(["replay", RECORDING])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // Like `| head -1`: one line is read, then the pipe is closed.
+    let mut first = String::new();
+    BufReader::with_capacity(64, child.stdout.take().unwrap())
+        .read_line(&mut first)
+        .unwrap();
+    assert!(first.starts_with("PID:"), "{first}");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn a_full_disk_is_reported_and_fails_the_run() {
+    let finished = run(&["replay", RECORDING, "--eventaddr", "/dev/full"]);
+    assert_eq!(finished.code(), Some(1), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("/dev/full") && finished.stderr.contains("No space left"),
+        "{}",
+        finished.stderr
+    );
+    assert!(
+        finished.stderr.contains("sink_error"),
+        "the loss is named: {}",
+        finished.stderr
+    );
+}
+
+#[test]
+fn events_go_where_eventaddr_says_and_are_appended() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("events.txt");
+    let once = run(&["replay", RECORDING]).stdout;
+    for times in 1..=2 {
+        let finished = run(&["replay", RECORDING, "--eventaddr", target.to_str().unwrap()]);
+        assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+        assert!(finished.stdout.is_empty());
+        assert_eq!(std::fs::read(&target).unwrap(), once.repeat(times));
+    }
+}
+
+#[test]
+fn logs_are_also_written_as_json_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("log.jsonl");
+    let finished = run(&["replay", RECORDING, "--logaddr", target.to_str().unwrap()]);
+    assert_eq!(finished.code(), Some(0));
+    let log = std::fs::read_to_string(&target).unwrap();
+    assert!(!log.is_empty());
+    for line in log.lines() {
+        let record: serde_json::Value = serde_json::from_str(line).expect("a JSON line");
+        assert!(record["level"].is_string(), "{line}");
+    }
+    let finished = run(&["replay", RECORDING, "--logaddr", "/nonexistent/log"]);
+    assert_eq!(finished.code(), Some(1));
+    assert!(
+        finished.stderr.contains("/nonexistent/log"),
+        "{}",
+        finished.stderr
+    );
+}
+
+#[test]
+fn the_summary_balances() {
+    let finished = run(&["replay", RECORDING]);
+    assert!(
+        finished.stderr.contains("nothing was lost"),
+        "{}",
+        finished.stderr
+    );
+    assert!(!finished.stderr.contains("do not add up"), "{}", finished.stderr);
+}
+
+#[test]
+fn a_signal_during_a_replay_ends_it_cleanly() {
+    let mut running = Running::start(&["replay", RECORDING, "--eventaddr", "/dev/null", "-d"]);
+    running.wait_for("replaying");
+    // It may have ended by itself already; both ends are clean.
+    let finished = running.finish();
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+}

@@ -1,0 +1,141 @@
+//! The built program as a process.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long anything may take before a test calls it hung.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A finished run.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+impl Finished {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    pub(crate) fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
+    /// The JSON lines of standard output.
+    pub(crate) fn json(&self) -> Vec<serde_json::Value> {
+        self.text()
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("a JSON line"))
+            .collect()
+    }
+}
+
+pub(crate) fn ecapture() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_ecapture"))
+}
+
+/// Runs to the end.
+pub(crate) fn run(arguments: &[&str]) -> Finished {
+    Running::start(arguments).finish()
+}
+
+/// A run in progress.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    stdout: JoinHandle<Vec<u8>>,
+    stderr_lines: Receiver<String>,
+    stderr: String,
+}
+
+impl Running {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let mut command = ecapture();
+        command.args(arguments);
+        Self::spawn(command)
+    }
+
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program starts");
+        let mut output = child.stdout.take().expect("a pipe");
+        let stdout = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            output
+                .read_to_end(&mut bytes)
+                .expect("standard output can be read");
+            bytes
+        });
+        let errors = BufReader::new(child.stderr.take().expect("a pipe"));
+        let (sender, stderr_lines) = channel();
+        std::thread::spawn(move || {
+            for line in errors.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            child,
+            stdout,
+            stderr_lines,
+            stderr: String::new(),
+        }
+    }
+
+    /// Waits for a line of standard error that contains `text`.
+    pub(crate) fn wait_for(&mut self, text: &str) {
+        loop {
+            let Ok(line) = self.stderr_lines.recv_timeout(PATIENCE) else {
+                panic!("no line with {text:?} on standard error:\n{}", self.stderr)
+            };
+            let found = line.contains(text);
+            self.stderr.push_str(&line);
+            self.stderr.push('\n');
+            if found {
+                return;
+            }
+        }
+    }
+
+    /// Waits until the probes are attached.
+    pub(crate) fn wait_until_capturing(&mut self) {
+        self.wait_for("capturing");
+    }
+
+    pub(crate) fn signal(&self, signal: i32) {
+        let pid = i32::try_from(self.child.id()).expect("a process id");
+        // SAFETY: kill takes plain numbers; the child is not yet waited for, so the id is its own.
+        #[expect(unsafe_code, reason = "no safe wrapper among the test's dependencies")]
+        let result = unsafe { libc::kill(pid, signal) };
+        assert_eq!(result, 0, "the signal is delivered");
+    }
+
+    /// Ctrl-C, then the end.
+    pub(crate) fn interrupt(self) -> Finished {
+        self.signal(libc::SIGINT);
+        self.finish()
+    }
+
+    pub(crate) fn finish(mut self) -> Finished {
+        while let Ok(line) = self.stderr_lines.recv_timeout(PATIENCE) {
+            self.stderr.push_str(&line);
+            self.stderr.push('\n');
+        }
+        let status = self.child.wait().expect("the program ends");
+        let stdout = self.stdout.join().expect("standard output was read");
+        Finished {
+            status,
+            stdout,
+            stderr: self.stderr,
+        }
+    }
+}

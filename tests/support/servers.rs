@@ -1,0 +1,183 @@
+//! TLS servers that nobody here wrote, on addresses of this machine, each ended when dropped.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::program::PATIENCE;
+
+/// A key and a self-signed certificate for 127.0.0.1.
+pub(crate) struct Certificate {
+    pub(crate) key: PathBuf,
+    pub(crate) certificate: PathBuf,
+}
+
+impl Certificate {
+    pub(crate) fn create(folder: &Path) -> Self {
+        let (key, certificate) = (folder.join("key.pem"), folder.join("certificate.pem"));
+        let output = Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+            ])
+            .args([
+                "-days",
+                "2",
+                "-subj",
+                "/CN=127.0.0.1",
+                "-addext",
+                "subjectAltName=IP:127.0.0.1",
+                "-keyout",
+            ])
+            .arg(&key)
+            .arg("-out")
+            .arg(&certificate)
+            .output()
+            .expect("openssl runs");
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Self { key, certificate }
+    }
+}
+
+/// A server process and the port it listens on.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) port: u16,
+}
+
+impl Server {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("https://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// Python's http.server over TLS (its `ssl` module uses SSL_read_ex and SSL_write_ex); serves `folder`.
+    pub(crate) fn python(folder: &Path) -> Self {
+        let certificate = Certificate::create(folder);
+        let mut child = Command::new("/usr/bin/python3")
+            .args(["-u", "-c", PYTHON_SERVER])
+            .args([&certificate.certificate, &certificate.key])
+            .arg(folder)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("python starts");
+        let mut first_line = String::new();
+        BufReader::new(child.stdout.take().expect("a pipe"))
+            .read_line(&mut first_line)
+            .expect("python prints its port");
+        let port = first_line.trim().parse().expect("a port");
+        Self { child, port }
+    }
+
+    /// nginx with HTTP/2, one worker, serving `folder`.
+    pub(crate) fn nginx(folder: &Path) -> Self {
+        let certificate = Certificate::create(folder);
+        let port = free_port();
+        let configuration = folder.join("nginx.conf");
+        std::fs::write(&configuration, nginx_configuration(folder, &certificate, port))
+            .expect("a written file");
+        let child = Command::new("nginx")
+            .arg("-c")
+            .arg(&configuration)
+            .args(["-e", "stderr", "-g", "daemon off;"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("nginx starts");
+        let server = Self { child, port };
+        server.wait_until_listening();
+        server
+    }
+
+    /// Polls with connections: each attempt is answered or refused at once.
+    fn wait_until_listening(&self) {
+        let started = std::time::SystemTime::now();
+        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(
+                started.elapsed().unwrap_or_default() < PATIENCE,
+                "the server does not listen"
+            );
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let pid = i32::try_from(self.child.id()).expect("a process id");
+        // SAFETY: kill takes plain numbers; the child is not yet waited for, so the id is its own.
+        #[expect(unsafe_code, reason = "no safe wrapper among the test's dependencies")]
+        unsafe {
+            // A termination request lets nginx end its workers; a kill would leave them behind.
+            libc::kill(pid, libc::SIGTERM);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0))
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .port()
+}
+
+const PYTHON_SERVER: &str = r#"
+import http.server, os, ssl, sys
+class Handler(http.server.SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Type", "application/octet-stream")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+os.chdir(sys.argv[3])
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[1], sys.argv[2])
+server.socket = context.wrap_socket(server.socket, server_side=True)
+print(server.server_address[1], flush=True)
+server.serve_forever()
+"#;
+
+fn nginx_configuration(folder: &Path, certificate: &Certificate, port: u16) -> String {
+    let folder = folder.display();
+    let (key, certificate) = (certificate.key.display(), certificate.certificate.display());
+    format!(
+        "worker_processes 1;
+pid {folder}/nginx.pid;
+user root;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  types {{ text/plain txt; application/json json; }}
+  keepalive_requests 1000000;
+  server {{
+    listen 127.0.0.1:{port} ssl http2;
+    ssl_certificate {certificate};
+    ssl_certificate_key {key};
+    root {folder};
+    gzip on; gzip_min_length 1; gzip_types text/plain application/json;
+  }}
+}}
+"
+    )
+}
