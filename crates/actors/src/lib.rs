@@ -51,3 +51,8 @@ pub use summary::{Outcome, PipelineError, Statistics, Summary};
 
 /// Makes the decoder of a new stream, or of a stream whose Worker failed.
 pub type DecoderFactory = Arc<dyn Fn(&Identity) -> Box<dyn StreamDecoder> + Send + Sync>;
+
+/// Runs `future` on a System of its own, as a program's `main` does with all that uses a pipeline.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    actix_rt::System::new().block_on(future)
+}
