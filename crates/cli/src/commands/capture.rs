@@ -28,6 +28,7 @@ impl Prepared {
             processes: processes(settings),
             uid: settings.uid,
             ring_bytes: settings.ring_bytes,
+            ..CaptureConfig::default()
         })?;
         report::attached(capture.attached());
         let command = match settings.command.as_slice() {
