@@ -209,11 +209,11 @@ impl Sink {
     /// Writes what is there; no record will follow. A target that fails gets one last chance.
     fn finish(&mut self, ctx: &mut Context<Self>) {
         self.end_round(ctx);
+        self.write(ctx);
+        self.flush(ctx);
         if let Target::Failed { .. } = self.target {
             self.reopen(ctx);
         }
-        self.write(ctx);
-        self.flush(ctx);
         let (messages, bytes) = self.buffer.clear();
         if bytes > 0 {
             self.ports.ledger.lose_output(Loss::SinkError, messages, bytes);

@@ -4,6 +4,7 @@
 //! * `lifecycle`: idle-stop, close events, fd reuse, age, draining
 //! * `determinism`: a replay is the same everywhere
 //! * `limits`: bounds that are reached, and an Arbiter that is stuck
+//! * `schedules`: random runs
 //! * `sink`: outputs that fail, block and come back
 //! * `restart`: panics of decoders, formatters, the Sink, the source
 
@@ -14,5 +15,6 @@ mod lifecycle;
 mod limits;
 mod restart;
 mod routing;
+mod schedules;
 mod sink;
 mod support;
