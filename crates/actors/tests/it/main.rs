@@ -3,6 +3,7 @@
 //! * `routing`: which Worker gets what, in which order, under which identity
 //! * `lifecycle`: idle-stop, close events, fd reuse, age, draining
 //! * `determinism`: a replay is the same everywhere
+//! * `inject`: fault injection
 //! * `limits`: bounds that are reached, and an Arbiter that is stuck
 //! * `schedules`: random runs
 //! * `sink`: outputs that fail, block and come back
@@ -11,6 +12,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 mod determinism;
+mod inject;
 mod lifecycle;
 mod limits;
 mod restart;

@@ -259,6 +259,7 @@ async fn try_seed(seed: u64) {
 struct Named(u64);
 
 impl Drop for Named {
+    #[expect(clippy::print_stdout, reason = "the test harness shows it with the failure")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             println!("the schedule of ECAPTURE_SEED={} fails", self.0);
