@@ -1,4 +1,5 @@
-//! Prints what the probes see, without the pipeline: `watch [SECONDS [LIBRARY…]]`.
+//! Prints what the probes see, without the pipeline, and how old it is when it arrives:
+//! `watch [SECONDS [LIBRARY…]]`.
 #![expect(clippy::print_stdout, reason = "its only purpose")]
 
 use std::env;
@@ -37,9 +38,21 @@ async fn main() -> Result<(), Error> {
     let mut events = capture.into_events();
     while let Some(batch) = events.next().await {
         for event in batch {
-            println!("{event:?}");
+            let age = Duration::from_nanos(now_ns().saturating_sub(event.timestamp_ns()));
+            println!("+{age:?} {event:?}");
         }
     }
     println!("{:?}", handle.counters()?);
     Ok(())
+}
+
+/// The clock of the events.
+fn now_ns() -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: writes the given structure.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }

@@ -8,7 +8,7 @@ use aya::programs::{Program, ProgramError, UProbe};
 
 use crate::Error;
 use crate::elf::Image;
-use crate::plan::{self, Point, PointKind};
+use crate::plan::{self, Point, PointKind, Returns};
 
 /// Where probes were attached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,8 +75,13 @@ fn attach(
     point: &Point,
     scope: UProbeScope,
 ) -> Result<Result<AttachPoint, String>, Error> {
-    for program in point.returns.into_iter().chain([point.entry]) {
-        if let Err(error) = uprobe(ebpf, program)?.attach(point.offset, image.path(), scope) {
+    let returns = match &point.returns {
+        Returns::Unseen => Vec::new(),
+        Returns::Probe(program) => vec![(*program, point.offset)],
+        Returns::Instructions(program, offsets) => offsets.iter().map(|offset| (*program, *offset)).collect(),
+    };
+    for (program, offset) in returns.into_iter().chain([(point.entry, point.offset)]) {
+        if let Err(error) = uprobe(ebpf, program)?.attach(offset, image.path(), scope) {
             return Ok(Err(cause(&error)));
         }
     }

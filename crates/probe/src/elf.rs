@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use object::{Architecture, Object, ObjectSection, ObjectSegment, ReadCache};
 
-use crate::Error;
+use crate::{Error, go_table};
 
 /// Longest function whose code is looked at, in bytes.
-const CODE_LIMIT: u64 = 4096;
+const CODE_LIMIT: u64 = 64 * 1024;
 const SYMBOL_BYTES: usize = 24;
 const SYMBOL_TYPE_FUNCTION: u8 = 2;
 
@@ -115,6 +115,16 @@ impl Image {
                         self.functions.entry(wanted).or_insert(function);
                     }
                 }
+            }
+        }
+        // Stripped Go programs keep this table; the linker's own symbol says where text begins.
+        if let Some(table) = section(".gopclntab").and_then(|table| table.data().ok()) {
+            let text = self.function("runtime.text").map(|text| text.address);
+            let text = text
+                .or_else(|| section(".text").map(|text| text.address()))
+                .unwrap_or(0);
+            for (name, function) in go_table::functions(table, text, names) {
+                self.functions.entry(name).or_insert(function);
             }
         }
         Ok(())

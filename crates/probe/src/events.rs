@@ -22,7 +22,7 @@ const BATCH_EVENTS: usize = 512;
 const BATCH_BYTES: usize = 256 * 1024;
 /// How often the ring is looked at while records keep coming: a wake-up costs the captured
 /// process more than a record does.
-const POLL_INTERVAL: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// After so long without a record the reader sleeps until the kernel wakes it.
 const IDLE_AFTER: Duration = Duration::from_millis(20);
 

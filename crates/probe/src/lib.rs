@@ -19,6 +19,7 @@ mod detach;
 mod elf;
 mod error;
 mod events;
+mod go_table;
 mod handle;
 pub mod host;
 mod ld_cache;

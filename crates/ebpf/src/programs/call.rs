@@ -200,7 +200,7 @@ pub(super) fn free(context: &ProbeContext) {
 
 /// The session's entry, made when it is new.
 #[inline(always)]
-fn session_of(pid: u32, session: u64) -> Option<&'static mut Session> {
+pub(super) fn session_of(pid: u32, session: u64) -> Option<&'static mut Session> {
     let key = SessionKey {
         session,
         pid,

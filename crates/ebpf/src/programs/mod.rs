@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! openssl, gnutls ─► call ─► delivery ─► EVENTS (ring buffer) ─► user space
-//!                     ▲         ▲
-//!          syscall ───┘         └─── identity (fd → socket → addresses)
+//!                     ▲      ▲  ▲
+//!          syscall ───┘      │  └─── identity (fd → socket → addresses)
+//!          go ───────────────┘
 //!          socket, process ─────────► close records
 //! ```
 
 mod call;
 mod delivery;
 mod gnutls;
+mod go;
 mod identity;
 mod maps;
 mod memory;

@@ -16,7 +16,7 @@ mod rules;
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::elf::Image;
+use crate::elf::{Function, Image};
 
 /// What kind of place a probe stands at. An `endbr64` at its beginning may be left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub(crate) struct Hook {
     pub(crate) entry: &'static str,
     /// Program for its return; a hook without one carries no data.
     pub(crate) returns: Option<&'static str>,
+    /// The function is compiled by Go: no return probe may change its stack.
+    go: bool,
 }
 
 const fn data(symbol: &'static str, entry: &'static str) -> Hook {
@@ -52,6 +54,7 @@ const fn data(symbol: &'static str, entry: &'static str) -> Hook {
         symbol,
         entry,
         returns: Some("call_return"),
+        go: false,
     }
 }
 
@@ -60,6 +63,16 @@ const fn end(symbol: &'static str, entry: &'static str) -> Hook {
         symbol,
         entry,
         returns: None,
+        go: false,
+    }
+}
+
+const fn go(symbol: &'static str, entry: &'static str, returns: Option<&'static str>) -> Hook {
+    Hook {
+        symbol,
+        entry,
+        returns,
+        go: true,
     }
 }
 
@@ -84,7 +97,16 @@ const GNUTLS: Family = &[
     &[end("gnutls_deinit", "gnutls_deinit")],
 ];
 
-const FAMILIES: [Family; 2] = [OPENSSL, GNUTLS];
+const GO: Family = &[
+    &[go("crypto/tls.(*Conn).Read", "go_read", Some("go_return"))],
+    &[go("crypto/tls.(*Conn).Write", "go_write", Some("go_return"))],
+    &[go("crypto/tls.(*Conn).Close", "go_close", None)],
+];
+
+const FAMILIES: [Family; 3] = [OPENSSL, GNUTLS, GO];
+
+/// Where Go's own code begins.
+const GO_TEXT: &str = "runtime.text";
 
 fn hooks() -> impl Iterator<Item = &'static Hook> {
     FAMILIES.into_iter().flatten().copied().flatten()
@@ -92,7 +114,11 @@ fn hooks() -> impl Iterator<Item = &'static Hook> {
 
 /// The names that are worth looking for in a library.
 pub(crate) fn symbols() -> Vec<&'static str> {
-    hooks().map(|hook| hook.symbol).chain(PEEKS).collect()
+    hooks()
+        .map(|hook| hook.symbol)
+        .chain(PEEKS)
+        .chain([GO_TEXT])
+        .collect()
 }
 
 /// The names of which a library must have one.
@@ -120,12 +146,23 @@ pub(crate) fn programs() -> Vec<&'static str> {
 /// Functions that are not probed, but must not share an internal function with those that are.
 pub(crate) const PEEKS: [&str; 2] = ["SSL_peek", "SSL_peek_ex"];
 
+/// How the return of a function is seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Returns {
+    /// It is not.
+    Unseen,
+    /// By a return probe of this program.
+    Probe(&'static str),
+    /// By this program at each of these offsets in the file.
+    Instructions(&'static str, Vec<u64>),
+}
+
 /// Where the probes for one or more exported functions stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Point {
     pub(crate) symbols: Vec<&'static str>,
     pub(crate) entry: &'static str,
-    pub(crate) returns: Option<&'static str>,
+    pub(crate) returns: Returns,
     /// Offset in the file.
     pub(crate) offset: u64,
     pub(crate) kind: PointKind,
@@ -166,10 +203,39 @@ pub(crate) fn points(image: &Image, entries_only: bool) -> (Vec<Point>, Vec<(&'s
     (points, failures)
 }
 
+/// A Go function's entry and its `ret` instructions.
+fn go_point(image: &Image, hook: Hook, function: Function) -> Result<Point, String> {
+    let Hook {
+        symbol,
+        entry,
+        returns,
+        ..
+    } = hook;
+    let addresses = rules::go_returns(image, function)?;
+    let offsets: Result<Vec<u64>, String> = addresses
+        .into_iter()
+        .map(|address| offset(image, address))
+        .collect();
+    Ok(Point {
+        symbols: vec![symbol],
+        entry,
+        returns: match returns {
+            Some(program) => Returns::Instructions(program, offsets?),
+            None => Returns::Unseen,
+        },
+        offset: offset(image, function.address)?,
+        kind: PointKind::Entry,
+        reason: "the Go function, with a probe at each of its returns".to_owned(),
+    })
+}
+
 fn entry_point(image: &Image, hook: Hook, reason: &str) -> Result<Point, String> {
     let function = image
         .function(hook.symbol)
-        .ok_or_else(|| "the library does not export it".to_owned())?;
+        .ok_or_else(|| "the library does not have it".to_owned())?;
+    if hook.go {
+        return go_point(image, hook, function);
+    }
     let emulated = rules::emulated_start(image, function.address);
     let offset = offset(image, emulated.unwrap_or(function.address))?;
     let reason = match emulated {
@@ -181,7 +247,9 @@ fn entry_point(image: &Image, hook: Hook, reason: &str) -> Result<Point, String>
         symbol,
         entry,
         returns,
+        ..
     } = hook;
+    let returns = returns.map_or(Returns::Unseen, Returns::Probe);
     Ok(Point {
         symbols: vec![symbol],
         entry,
@@ -240,7 +308,7 @@ fn internal_point(image: &Image, family: &[Hook], pair: [Hook; 2]) -> Result<Poi
             .filter(|symbol| image.function(symbol).is_some())
             .collect(),
         entry: entry.entry,
-        returns: entry.returns,
+        returns: entry.returns.map_or(Returns::Unseen, Returns::Probe),
         offset,
         kind: PointKind::Internal,
         reason: "function behind it, begins with an instruction that the kernel emulates".to_owned(),

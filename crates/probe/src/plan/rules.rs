@@ -79,6 +79,38 @@ pub(super) fn callee_of_plain(image: &Image, function: Function) -> Result<Calle
     })
 }
 
+/// Addresses of all `ret` instructions of a Go function, which begins with Go's check of its
+/// stack: `cmp 0x10(%r14),%rsp`, or of a lower address when its frame is large.
+pub(super) fn go_returns(image: &Image, function: Function) -> Result<Vec<u64>, String> {
+    let code = image
+        .code(function.address, function.size)
+        .ok_or("its code cannot be read")?;
+    let mut decoder = Decoder::with_ip(64, &code, function.address, DecoderOptions::NONE);
+    let begins_with_check = decoder.iter().take(2).any(|each| {
+        each.mnemonic() == Mnemonic::Cmp
+            && each.memory_base() == Register::R14
+            && each.memory_displacement64() == 0x10
+    });
+    if !begins_with_check {
+        return Err("it does not begin as Go functions do".to_owned());
+    }
+    let decoder = Decoder::with_ip(64, &code, function.address, DecoderOptions::NONE);
+    let mut returns = Vec::new();
+    for each in decoder {
+        if each.is_invalid() {
+            return Err("its code cannot be decoded".to_owned());
+        }
+        if each.flow_control() == FlowControl::Return {
+            returns.push(each.ip());
+        }
+    }
+    if returns.is_empty() {
+        Err("it never returns".to_owned())
+    } else {
+        Ok(returns)
+    }
+}
+
 /// All instructions of a function, in the order of their addresses.
 struct Body {
     instructions: Vec<Instruction>,

@@ -4,6 +4,7 @@
 
 mod bulk;
 mod filters;
+mod go;
 mod identity;
 mod requests;
 mod support;

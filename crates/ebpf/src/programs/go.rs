@@ -1,0 +1,178 @@
+//! The Go standard library's `crypto/tls`.
+//!
+//! A goroutine moves between threads, and its stack moves in memory. So a call is known by its
+//! goroutine and by its distance from the top of that goroutine's stack, which a move keeps; and
+//! the return is not a return probe, which would change the stack, but a probe at each `ret`.
+
+use aya_ebpf::bindings::pt_regs;
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use aya_ebpf::macros::uprobe;
+use aya_ebpf::programs::ProbeContext;
+use ecapture_ebpf::counter;
+use ecapture_ebpf::record::{DIRECTION_READ, DIRECTION_WRITE, KIND_CLOSE_SESSION, NO_FD};
+
+use super::call::{Length, session_of};
+use super::delivery::{close, deliver};
+use super::maps::{CALLS, Call, CallKey, SESSIONS, SessionKey, count, stopped, wanted};
+use super::memory::user;
+
+/// `func (c *Conn) Read(b []byte) (int, error)`
+#[uprobe]
+fn go_read(context: ProbeContext) {
+    enter(&context, DIRECTION_READ);
+}
+
+/// `func (c *Conn) Write(b []byte) (int, error)`
+#[uprobe]
+fn go_write(context: ProbeContext) {
+    enter(&context, DIRECTION_WRITE);
+}
+
+/// Each `ret` of the functions above.
+#[uprobe]
+fn go_return(context: ProbeContext) {
+    let _nothing = leave(&context);
+}
+
+/// `func (c *Conn) Close() error`
+#[uprobe]
+fn go_close(context: ProbeContext) {
+    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    if stopped() || !wanted(pid) {
+        return;
+    }
+    let session = registers(&context).result_or_first;
+    if SESSIONS
+        .remove(SessionKey {
+            session,
+            pid,
+            padding: 0,
+        })
+        .is_ok()
+    {
+        close(KIND_CLOSE_SESSION, pid, session);
+    }
+}
+
+#[inline(always)]
+fn enter(context: &ProbeContext, direction: u8) {
+    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    if stopped() {
+        return;
+    }
+    if !wanted(pid) {
+        count(counter::FILTERED_CALLS, 1);
+        return;
+    }
+    let registers = registers(context);
+    let Some(key) = key(pid, &registers) else {
+        count(counter::CALLS_FULL, 1);
+        return;
+    };
+    let call = Call {
+        session: registers.result_or_first,
+        buffer: registers.second,
+        length_pointer: 0,
+        // SAFETY: the helper has no preconditions.
+        entered_ns: unsafe { bpf_ktime_get_ns() },
+        outer: 0,
+        direction: u32::from(direction),
+        length: Length::ReturnedLong as u32,
+    };
+    if CALLS.insert(key, call, 0).is_err() {
+        count(counter::CALLS_FULL, 1);
+    }
+}
+
+#[inline(always)]
+fn leave(context: &ProbeContext) -> Option<()> {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let pid = (pid_tgid >> 32) as u32;
+    if stopped() || !wanted(pid) {
+        return None;
+    }
+    let registers = registers(context);
+    let key = key(pid, &registers)?;
+    let Some(call) = CALLS.get_ptr(key) else {
+        count(counter::UNMATCHED_RETURNS, 1);
+        return None;
+    };
+    // SAFETY: the map lookup succeeded; only this goroutine removes the entry.
+    let call = unsafe { *call };
+    let _gone = CALLS.remove(key);
+    let moved = registers.result_or_first as i64;
+    if moved <= 0 {
+        return None;
+    }
+    let Some(session) = session_of(pid, call.session) else {
+        count(counter::SESSIONS_FULL, 1);
+        return None;
+    };
+    let fd = if session.sock == 0 {
+        descriptor(call.session).unwrap_or(NO_FD)
+    } else {
+        session.fd
+    };
+    deliver(&call, session, fd, pid_tgid, moved as u64);
+    Some(())
+}
+
+#[inline(always)]
+fn key(pid: u32, registers: &Registers) -> Option<CallKey> {
+    // The second word of a goroutine (`runtime.g`) is the top of its stack.
+    let top: u64 = user(registers.goroutine + 8)?;
+    let depth = (top - registers.stack_pointer) as u32;
+    Some(CallKey {
+        pid_tgid: u64::from(pid) << 32 | u64::from(depth),
+        stack_pointer: registers.goroutine,
+    })
+}
+
+/// From a `tls.Conn` over its `net.Conn`, which is nearly always a `*net.TCPConn`, to the
+/// descriptor in its `poll.FD`. Whatever it is, it counts only when it is a socket.
+#[inline(always)]
+fn descriptor(conn: u64) -> Option<i32> {
+    let tcp: u64 = user(conn + 8)?;
+    let net: u64 = user(tcp)?;
+    user(net + 16)
+}
+
+/// What Go's internal calling convention (ABIInternal) keeps where.
+struct Registers {
+    /// First parameter, and first result at the return.
+    result_or_first: u64,
+    second: u64,
+    goroutine: u64,
+    stack_pointer: u64,
+}
+
+#[cfg(bpf_target_arch = "x86_64")]
+#[inline(always)]
+fn registers(context: &ProbeContext) -> Registers {
+    let registers: *mut pt_regs = context.regs;
+    // SAFETY: the kernel passes valid registers.
+    unsafe {
+        Registers {
+            result_or_first: (*registers).rax,
+            second: (*registers).rbx,
+            goroutine: (*registers).r14,
+            stack_pointer: (*registers).rsp,
+        }
+    }
+}
+
+#[cfg(bpf_target_arch = "aarch64")]
+#[inline(always)]
+fn registers(context: &ProbeContext) -> Registers {
+    let registers: *mut pt_regs = context.regs;
+    // SAFETY: the kernel passes valid registers.
+    unsafe {
+        Registers {
+            result_or_first: (*registers).regs[0],
+            second: (*registers).regs[1],
+            goroutine: (*registers).regs[28],
+            stack_pointer: (*registers).sp,
+        }
+    }
+}
