@@ -24,5 +24,7 @@ pub const SESSIONS: u32 = 64 * 1024;
 pub const SOCKETS: u32 = 64 * 1024;
 /// Processes followed at once.
 pub const PROCESSES: u32 = 16 * 1024;
+/// Tables of TLS methods known at once, about one for each process that uses NSS.
+pub const METHODS: u32 = 1024;
 /// Size of the ring buffer unless user space sets another.
 pub const RING_BYTES: u32 = 16 * 1024 * 1024;

@@ -40,11 +40,11 @@ pub(crate) fn library(
     entries_only: bool,
 ) -> Result<Vec<AttachReport>, Error> {
     let image = Image::read(library, &plan::symbols())?;
-    let expected = plan::data_symbols();
+    let expected = plan::library_symbols();
     if expected.iter().all(|name| image.function(name).is_none()) {
         return Err(Error::NoFunctions {
             path: library.to_owned(),
-            expected: expected.join(", "),
+            expected: plan::examples(),
         });
     }
     let (points, failures) = plan::points(&image, entries_only);

@@ -37,11 +37,11 @@ pub enum Error {
         reason: String,
     },
     /// The file exports none of the functions that could be captured.
-    #[error("{path} has none of the functions {expected}; give a TLS library that exports them")]
+    #[error("{path} has no TLS functions (such as {expected}); give a TLS library such as libssl.so.3")]
     NoFunctions {
         /// As given.
         path: PathBuf,
-        /// Names looked for.
+        /// Some of the names looked for.
         expected: String,
     },
     /// No library was given.

@@ -10,7 +10,7 @@ use crate::{Error, ld_cache, plan};
 
 const LD_CACHE: &str = "/etc/ld.so.cache";
 /// How the names of TLS libraries begin.
-const LIBRARY_NAMES: [&str; 2] = ["libssl", "libgnutls"];
+const LIBRARY_NAMES: [&str; 3] = ["libssl", "libgnutls", "libnspr4"];
 /// Where libraries are when there is no cache (musl).
 const USUAL_DIRECTORIES: [&str; 6] = [
     "/usr/lib/x86_64-linux-gnu",
@@ -43,11 +43,11 @@ pub enum Found {
 
 /// Checks a library that the user named.
 pub fn named(path: &Path) -> Result<Target, Error> {
-    let names = plan::data_symbols();
+    let names = plan::library_symbols();
     if Image::read(path, &names)?.is_empty() {
         return Err(Error::NoFunctions {
             path: path.to_owned(),
-            expected: names.join(", "),
+            expected: plan::examples(),
         });
     }
     Ok(Target {
@@ -84,7 +84,7 @@ impl Seen {
             return;
         }
         let path = plain_path(path, &metadata).unwrap_or_else(|| path.to_owned());
-        if Image::read(&path, &plan::data_symbols()).is_ok_and(|image| !image.is_empty()) {
+        if Image::read(&path, &plan::library_symbols()).is_ok_and(|image| !image.is_empty()) {
             self.targets.push(Target { path, found });
         }
     }

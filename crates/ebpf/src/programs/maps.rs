@@ -67,6 +67,10 @@ pub(super) static THREADS: LruHashMap<u64, Thread> = LruHashMap::with_max_entrie
 pub(super) static SESSIONS: LruHashMap<SessionKey, Session> =
     LruHashMap::with_max_entries(limits::SESSIONS, 0);
 
+/// NSS's tables of TLS methods, by address and process.
+#[map]
+pub(super) static METHODS: LruHashMap<SessionKey, u32> = LruHashMap::with_max_entries(limits::METHODS, 0);
+
 /// By address of the `struct sock`.
 #[map]
 pub(super) static SOCKETS: LruHashMap<u64, SocketState> = LruHashMap::with_max_entries(limits::SOCKETS, 0);

@@ -1,10 +1,10 @@
 //! What runs in the kernel, one file per family of hooks.
 //!
 //! ```text
-//! openssl, gnutls ─► call ─► delivery ─► EVENTS (ring buffer) ─► user space
-//!                     ▲      ▲  ▲
-//!          syscall ───┘      │  └─── identity (fd → socket → addresses)
-//!          go ───────────────┘
+//! openssl, gnutls, nss ─► call ─► delivery ─► EVENTS (ring buffer) ─► user space
+//!                          ▲      ▲  ▲
+//!          syscall ────────┘      │  └─── identity (fd → socket → addresses)
+//!          go ────────────────────┘
 //!          socket, process ─────────► close records
 //! ```
 
@@ -15,6 +15,7 @@ mod go;
 mod identity;
 mod maps;
 mod memory;
+mod nss;
 mod openssl;
 mod process;
 mod socket;

@@ -103,7 +103,22 @@ const GO: Family = &[
     &[go("crypto/tls.(*Conn).Close", "go_close", None)],
 ];
 
-const FAMILIES: [Family; 3] = [OPENSSL, GNUTLS, GO];
+/// Of NSPR's functions only calls for NSS's descriptors count.
+const NSS: Family = &[
+    &[data("PR_Read", "nss_read")],
+    &[data("PR_Recv", "nss_receive")],
+    &[data("PR_Write", "nss_write")],
+    &[data("PR_Send", "nss_write")],
+    &[end("PR_Close", "nss_close")],
+];
+
+/// How NSS's descriptors become known, in a library of its own: a return probe alone.
+const NSS_IMPORT: Family = &[
+    &[end("SSL_ImportFD", "nss_import")],
+    &[end("DTLS_ImportFD", "nss_import")],
+];
+
+const FAMILIES: [Family; 5] = [OPENSSL, GNUTLS, GO, NSS, NSS_IMPORT];
 
 /// Where Go's own code begins.
 const GO_TEXT: &str = "runtime.text";
@@ -122,11 +137,18 @@ pub(crate) fn symbols() -> Vec<&'static str> {
 }
 
 /// The names of which a library must have one.
-pub(crate) fn data_symbols() -> Vec<&'static str> {
-    hooks()
-        .filter(|hook| hook.returns.is_some())
+pub(crate) fn library_symbols() -> Vec<&'static str> {
+    let carriers = hooks().filter(|hook| hook.returns.is_some());
+    carriers
+        .chain(NSS_IMPORT.iter().copied().flatten())
         .map(|hook| hook.symbol)
         .collect()
+}
+
+/// One name of each kind of library, for a message.
+pub(crate) fn examples() -> String {
+    let first = FAMILIES.into_iter().filter_map(|family| family.first()?.first());
+    first.map(|hook| hook.symbol).collect::<Vec<_>>().join(", ")
 }
 
 /// Whether captured bytes come from a function.

@@ -181,6 +181,34 @@ fn gnutls_client_and_openssl_server() {
 }
 
 #[test]
+fn nss_client() {
+    let Some(peers) = peers(&["tstclnt", "python3", "openssl"]) else {
+        return;
+    };
+    let mut server = peers.server("asyncio_server.py", &[]);
+    let (pid, port) = (server.pid(), server.line());
+    let input = peers.directory().join("input");
+    fs::write(&input, "over nss\n").unwrap();
+    let mut command = Command::new("tstclnt");
+    // -o accepts any certificate, -D needs no database of them, -A sends a file.
+    command
+        .args(["-h", "127.0.0.1", "-p", &port, "-o", "-D", "-A"])
+        .arg(&input);
+    let captured = capture(&config(Processes::All), move |_| {
+        let mut client = Peer::start(command);
+        (client.pid(), client.line())
+    });
+    captured.assert_nothing_lost();
+    let (client, line) = &captured.result;
+    assert_eq!(line, "echo over nss");
+    assert_eq!(captured.text(*client, Sent), "over nss\n");
+    assert_eq!(captured.text(*client, Read), "echo over nss\n");
+    assert_eq!(captured.text(pid, Read), "over nss\n");
+    let (sent, received) = (captured.data(*client, Sent), captured.data(pid, Read));
+    assert_eq!(sent[0].socket.unwrap().tuple, received[0].socket.unwrap().tuple);
+}
+
+#[test]
 fn tls_inside_tls() {
     let Some(peers) = peers(&["curl", "python3", "openssl"]) else {
         return;
