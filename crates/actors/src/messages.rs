@@ -121,10 +121,9 @@ pub(crate) struct Retire {
     pub(crate) last: bool,
 }
 
-/// Worker → Processor: the answer to one message in a replay; in a capture only sent when there
+/// The answer to one message in a replay; in a capture only sent when there
 /// is something to say.
-#[derive(Message, Debug)]
-#[rtype(result = "()")]
+#[derive(Debug)]
 pub(crate) struct WorkerReport {
     pub(crate) stream: StreamRef,
     /// For the Worker of the other direction.
@@ -137,9 +136,8 @@ pub(crate) struct WorkerReport {
     pub(crate) deadline_ns: Option<u64>,
 }
 
-/// Worker → Processor: sent by the guard of every Worker that ends, however it ends.
-#[derive(Message, Debug)]
-#[rtype(result = "()")]
+/// Sent by the guard of every Worker that ends, however it ends.
+#[derive(Debug)]
 pub(crate) struct WorkerExited {
     pub(crate) stream: StreamRef,
     pub(crate) panicked: bool,
@@ -159,6 +157,18 @@ pub(crate) struct WorkerExited {
     /// Notices it had not passed on.
     pub(crate) notices: Vec<SequencedNotice>,
 }
+
+/// What one Worker tells.
+#[derive(Debug)]
+pub(crate) enum News {
+    Exited(Box<WorkerExited>),
+    Report(WorkerReport),
+}
+
+/// Workers of one Arbiter → Processor: what they told, in that order.
+#[derive(Message, Debug)]
+#[rtype(result = "()")]
+pub(crate) struct WorkerNews(pub(crate) Vec<News>);
 
 /// Orders the records of a replay: by the event that completed them, then events before notices
 /// before expiries, then by the moment of expiry, then by Worker, then as produced.
@@ -188,13 +198,13 @@ pub(crate) struct Span {
     pub(crate) messages: u64,
 }
 
-/// Worker → Sink: formatted records in order.
+/// Workers of one Arbiter → Sink: formatted records, in order per Worker.
 #[derive(Message, Debug, Default)]
 #[rtype(result = "()")]
 pub(crate) struct RecordBatch {
     pub(crate) bytes: Vec<u8>,
     pub(crate) messages: u64,
-    /// Where each record ends; only kept for a replay.
+    /// Where each record ends.
     pub(crate) spans: Vec<Span>,
 }
 

@@ -15,7 +15,7 @@ use crate::processor::{Processor, ProcessorPorts, Shard};
 use crate::ring_reader::{ReaderPorts, RingReader};
 use crate::sink::{Sink, SinkPorts};
 use crate::summary::{Outcome, PipelineError, Statistics, Summary};
-use crate::worker::WorkerPorts;
+use crate::worker::{Outbox, WorkerPorts};
 use crate::{Clock, DecoderFactory, PipelineLimits, SinkPolicy, SinkWriter, Timings};
 
 /// Where the actors run.
@@ -246,9 +246,13 @@ fn start_processor(
                 decoders: Arc::clone(&config.decoders),
                 format: Arc::clone(&config.format),
                 ledger: Arc::clone(&config.ledger),
-                records: sink.clone().recipient(),
-                reports: itself.clone().recipient(),
-                exits: itself.clone().recipient(),
+                outbox: Arc::new(Outbox::new(
+                    sink.clone().recipient(),
+                    itself.clone().recipient(),
+                    Arc::clone(&config.ledger),
+                    4 * config.limits.write_chunk,
+                    config.timings.retry_delay,
+                )),
             }),
         });
         Processor::new(ProcessorPorts {

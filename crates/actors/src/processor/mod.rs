@@ -1,7 +1,6 @@
 //! The Processor: routes events to Workers, and spawns, supervises and retires them.
 //!
-//! * receives: [`EventBatch`], [`SourceEnded`] from the `RingReader`; [`WorkerReport`],
-//!   [`WorkerExited`] from Workers
+//! * receives: [`EventBatch`], [`SourceEnded`] from the `RingReader`; [`WorkerNews`] from Workers
 //! * sends: [`WorkerBatch`], [`Notices`], [`Advance`], [`Retire`] to Workers; [`RoundEnded`],
 //!   [`Finish`] to the Sink
 //! * bound: `processor_mailbox` batches and the limits on events in flight; while a Worker
@@ -28,8 +27,8 @@ use rounds::Rounds;
 
 use crate::Clock;
 use crate::messages::{
-    ActorGuard, ConnectionId, End, EventBatch, Finish, Incidents, Position, RoundEnded, SourceEnded,
-    StreamEvent, StreamRef, WorkerExited, WorkerId, WorkerReport,
+    ActorGuard, ConnectionId, End, EventBatch, Finish, Incidents, News, Position, RoundEnded, SourceEnded,
+    StreamEvent, StreamRef, WorkerExited, WorkerId, WorkerNews, WorkerReport,
 };
 use crate::registry::Registry;
 use crate::supervision::{FailureWindow, nanoseconds};
@@ -190,6 +189,29 @@ impl Processor {
         }
     }
 
+    fn take_report(&mut self, report: WorkerReport) {
+        let stream = report.stream;
+        if let Some(fed) = report.idle_after {
+            self.consider_idle(stream, fed);
+        }
+        if report.holds_on {
+            self.note_holding(stream);
+        }
+        if self.is_replay() {
+            self.note_report(report);
+        } else if !report.notices.is_empty() && self.stream_mut(stream).is_some() {
+            self.pass_notices(stream, report.notices);
+        }
+    }
+
+    fn take_exit(&mut self, exited: WorkerExited, ctx: &mut Context<Self>) {
+        if self.is_replay() {
+            self.note_exit(exited);
+        } else {
+            self.bury(exited, ctx);
+        }
+    }
+
     /// Ends what is left when the source has ended, and the Processor with the last Worker.
     fn drain(&mut self, ctx: &mut Context<Self>) {
         let all: Vec<ConnectionId> = self.registry.iter().map(|(id, _)| id).collect();
@@ -243,36 +265,22 @@ impl Handler<SourceEnded> for Processor {
     }
 }
 
-impl Handler<WorkerReport> for Processor {
+impl Handler<WorkerNews> for Processor {
     type Result = ();
 
-    fn handle(&mut self, report: WorkerReport, ctx: &mut Self::Context) {
-        if let Some(fed) = report.idle_after {
-            self.consider_idle(report.stream, fed);
+    fn handle(&mut self, WorkerNews(news): WorkerNews, ctx: &mut Self::Context) {
+        if !self.is_replay() {
+            self.now_ns = self.live_now_ns();
         }
-        if report.holds_on {
-            self.note_holding(report.stream);
+        for told in news {
+            match told {
+                News::Exited(exited) => self.take_exit(*exited, ctx),
+                News::Report(report) => self.take_report(report),
+            }
         }
         if self.is_replay() {
-            self.note_report(report);
-            self.advance_rounds(ctx);
-        } else if !report.notices.is_empty() && self.stream_mut(report.stream).is_some() {
-            self.pass_notices(report.stream, report.notices);
-        }
-        self.spend_budget(ctx);
-    }
-}
-
-impl Handler<WorkerExited> for Processor {
-    type Result = ();
-
-    fn handle(&mut self, exited: WorkerExited, ctx: &mut Self::Context) {
-        if self.is_replay() {
-            self.note_exit(exited);
             self.advance_rounds(ctx);
         } else {
-            self.now_ns = self.live_now_ns();
-            self.bury(exited, ctx);
             self.dispatch(ctx);
             self.finish_if_drained(ctx);
         }

@@ -101,14 +101,7 @@ impl Sink {
     /// Sorts and writes the records of a round.
     fn end_round(&mut self, ctx: &mut Context<Self>) {
         let round = std::mem::take(&mut self.round);
-        let mut records: Vec<(Span, &[u8])> = Vec::new();
-        for batch in &round {
-            let mut start = 0;
-            for &span in &batch.spans {
-                records.push((span, &batch.bytes[start..span.end]));
-                start = span.end;
-            }
-        }
+        let mut records: Vec<(Span, &[u8])> = round.iter().flat_map(records).collect();
         records.sort_unstable_by_key(|(span, _)| span.key);
         for (span, bytes) in records {
             self.push(bytes, span.messages, ctx);
@@ -222,6 +215,16 @@ impl Sink {
     }
 }
 
+/// The records of a batch.
+fn records(batch: &RecordBatch) -> impl Iterator<Item = (Span, &[u8])> {
+    let starts = std::iter::once(0).chain(batch.spans.iter().map(|span| span.end));
+    batch
+        .spans
+        .iter()
+        .zip(starts)
+        .map(|(&span, start)| (span, &batch.bytes[start..span.end]))
+}
+
 /// Writes until done or failed; returns how far it came.
 fn write_all(writer: &mut dyn SinkWriter, buffer: &Buffer) -> (usize, io::Result<()>) {
     let mut done = 0;
@@ -256,7 +259,9 @@ impl Handler<RecordBatch> for Sink {
         match self.ports.clock {
             Clock::Stream => self.round.push(batch),
             Clock::Live => {
-                self.push(&batch.bytes, batch.messages, ctx);
+                for (span, bytes) in records(&batch) {
+                    self.push(bytes, span.messages, ctx);
+                }
                 self.plan_flush(ctx);
             }
         }

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use ecapture_protocols::Output;
+
 use super::WorkerPorts;
-use crate::Clock;
 use crate::ledger::Loss;
 use crate::messages::{
     Position, RecordBatch, RecordKey, SequencedNotice, Span, StreamEvent, StreamRef, WorkerExited,
@@ -21,35 +22,50 @@ impl Gauge {
     }
 }
 
+/// What a Worker needs while it handles one message. Workers of one Arbiter run one after the
+/// other, so a single one serves them all: an idle Worker owns none.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    /// Events of the current batch, not fed yet.
+    pub(super) inbox: VecDeque<StreamEvent>,
+    /// Not reported yet.
+    pub(super) notices: Vec<SequencedNotice>,
+    /// The Arbiter's records that the Sink has not got yet; this Worker's come last.
+    pub(super) records: RecordBatch,
+    /// Length of the finished records; what is beyond is being written.
+    finished: usize,
+    /// Bytes of the event being fed.
+    feeding: Option<u64>,
+    fed: u64,
+    fed_bytes: u64,
+    messages: u64,
+    message_bytes: u64,
+}
+
+impl Turn {
+    /// Where the formatter writes.
+    pub(super) fn record_bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.records.bytes
+    }
+}
+
 /// Tells the Processor that its Worker is gone and hands over what it left. Its drop runs on an
 /// orderly stop, on a panic and at the end of an Arbiter alike; it is made by the Processor, so
 /// that even a Worker that never started is reported.
 pub(crate) struct ExitGuard {
     pub(crate) ports: Arc<WorkerPorts>,
     pub(crate) stream: StreamRef,
-    /// Events of the current batch, not fed yet.
-    pub(super) inbox: VecDeque<StreamEvent>,
     pub(super) position: Position,
     /// The Worker has emitted all it had.
     pub(super) closed: bool,
-    /// Not reported yet.
-    pub(super) notices: Vec<SequencedNotice>,
     gauge: Arc<Gauge>,
-    /// Bytes of the event being fed.
-    feeding: Option<u64>,
     fed: u64,
     fed_bytes: u64,
-    counted: u64,
-    counted_bytes: u64,
     held: usize,
     /// Captured bytes that may be in what is held: never more than was fed.
     held_captured: u64,
-    records: RecordBatch,
-    /// Length of the finished records; what is beyond was being written.
-    finished: usize,
-    records_counted: bool,
-    record_index: u64,
     last_key: RecordKey,
+    turn: Option<Box<Turn>>,
 }
 
 impl ExitGuard {
@@ -63,33 +79,53 @@ impl ExitGuard {
         Self {
             ports,
             stream,
-            inbox: VecDeque::new(),
             position,
             closed: false,
-            notices: Vec::new(),
             gauge,
-            feeding: None,
             fed: 0,
             fed_bytes: 0,
-            counted: 0,
-            counted_bytes: 0,
             held: 0,
             held_captured: 0,
-            records: RecordBatch::default(),
-            finished: 0,
-            records_counted: false,
-            record_index: 0,
             last_key: RecordKey {
                 sequence: position.sequence,
+                worker: stream.worker,
                 ..RecordKey::default()
             },
+            turn: None,
         }
+    }
+
+    /// Takes the Arbiter's turn, and its output vectors.
+    pub(super) fn begin_turn(&mut self, inbox: Vec<StreamEvent>) -> Output {
+        let (mut turn, output) = self.ports.outbox.lend();
+        turn.inbox = inbox.into();
+        turn.finished = turn.records.bytes.len();
+        self.turn = Some(turn);
+        output
+    }
+
+    /// Gives the turn back, with what came of it.
+    pub(super) fn end_turn(&mut self, output: Output) -> Vec<SequencedNotice> {
+        let Some(mut turn) = self.turn.take() else {
+            return Vec::new();
+        };
+        self.count(&mut turn);
+        let notices = std::mem::take(&mut turn.notices);
+        turn.inbox = VecDeque::new();
+        self.ports.outbox.give_back(turn, output);
+        notices
+    }
+
+    /// The current turn.
+    pub(super) fn turn(&mut self) -> &mut Turn {
+        self.turn.get_or_insert_default()
     }
 
     /// The next event to feed; it counts as failed until [`Self::commit`].
     pub(super) fn begin(&mut self) -> Option<StreamEvent> {
-        let event = self.inbox.pop_front()?;
-        self.feeding = Some(event.payload.len() as u64);
+        let turn = self.turn();
+        let event = turn.inbox.pop_front()?;
+        turn.feeding = Some(event.payload.len() as u64);
         self.position.sequence = event.sequence;
         self.position.timestamp_ns = event.timestamp_ns;
         Some(event)
@@ -98,9 +134,10 @@ impl ExitGuard {
     /// The event was fed, and the decoder now holds `held` bytes.
     pub(super) fn commit(&mut self, event: &StreamEvent, held: usize) {
         let bytes = event.payload.len() as u64;
-        self.feeding = None;
-        self.fed += 1;
-        self.fed_bytes += bytes;
+        let turn = self.turn();
+        turn.feeding = None;
+        turn.fed += 1;
+        turn.fed_bytes += bytes;
         self.held_captured = (self.held_captured + bytes).min(held as u64);
         if let Some(offset) = event.stream_offset {
             self.position.offset = Some(offset.saturating_add(bytes));
@@ -114,6 +151,7 @@ impl ExitGuard {
         }
     }
 
+    /// Events fed before this turn.
     pub(super) fn fed(&self) -> u64 {
         self.fed
     }
@@ -140,95 +178,73 @@ impl ExitGuard {
         bytes
     }
 
-    /// Brings the ledger up to date with what was fed.
-    pub(super) fn count_fed(&mut self) {
-        let (events, bytes) = (self.fed - self.counted, self.fed_bytes - self.counted_bytes);
-        if events > 0 {
-            self.ports.ledger.deliver(events, bytes);
-            self.counted = self.fed;
-            self.counted_bytes = self.fed_bytes;
-        }
-    }
-
-    /// Where the formatter writes.
-    pub(super) fn record_bytes(&mut self) -> &mut Vec<u8> {
-        &mut self.records.bytes
-    }
-
     /// What was written since the last call is one finished record of `messages` messages.
     pub(super) fn commit_record(&mut self, key: RecordKey, messages: usize) {
-        let end = self.records.bytes.len();
-        self.records.messages += messages as u64;
-        if self.ports.clock == Clock::Stream {
-            // One Worker's records never change places, whatever made them complete.
-            self.last_key = self.last_key.max(key);
-            let key = RecordKey {
-                worker: self.stream.worker,
-                index: self.record_index,
-                ..self.last_key
-            };
-            self.record_index += 1;
-            self.records.spans.push(Span {
-                key,
-                end,
-                messages: messages as u64,
-            });
-        }
-        self.finished = end;
+        // One Worker's records never change places, whatever made them complete.
+        let (worker, index) = (self.last_key.worker, self.last_key.index + 1);
+        let order = |key: &RecordKey| (key.sequence, key.cause, key.deadline_ns);
+        let latest = std::cmp::max_by_key(self.last_key, key, order);
+        let key = RecordKey {
+            worker,
+            index,
+            ..latest
+        };
+        self.last_key = key;
+        let turn = self.turn();
+        let end = turn.records.bytes.len();
+        let messages = messages as u64;
+        turn.records.messages += messages;
+        turn.records.spans.push(Span { key, end, messages });
+        turn.messages += messages;
+        turn.message_bytes += (end - turn.finished) as u64;
+        turn.finished = end;
     }
 
-    /// The finished records, counted as produced.
-    pub(super) fn take_records(&mut self) -> Option<RecordBatch> {
-        self.records.bytes.truncate(self.finished);
-        if self.records.messages == 0 {
-            return None;
+    /// Brings the ledger up to date with the turn.
+    fn count(&mut self, turn: &mut Turn) {
+        let ledger = &self.ports.ledger;
+        let (fed, fed_bytes) = (std::mem::take(&mut turn.fed), std::mem::take(&mut turn.fed_bytes));
+        self.fed += fed;
+        self.fed_bytes += fed_bytes;
+        if turn.messages > 0 {
+            ledger.produce(
+                std::mem::take(&mut turn.messages),
+                std::mem::take(&mut turn.message_bytes),
+            );
         }
-        let records = std::mem::take(&mut self.records);
-        self.finished = 0;
-        if !self.records_counted {
-            self.ports
-                .ledger
-                .produce(records.messages, records.bytes.len() as u64);
+        if fed > 0 {
+            ledger.deliver(fed, fed_bytes);
         }
-        self.records_counted = false;
-        Some(records)
-    }
-
-    /// Takes back records that the Sink refused.
-    pub(super) fn keep_records(&mut self, records: RecordBatch) {
-        self.finished = records.bytes.len();
-        self.records = records;
-        self.records_counted = true;
     }
 }
 
 impl Drop for ExitGuard {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "one record batch and one notice at the end of a Worker's life"
-    )]
     fn drop(&mut self) {
         let panicked = std::thread::panicking();
-        self.count_fed();
-        self.ports.ledger.hold(self.held, 0);
-        if let Some(records) = self.take_records() {
-            self.ports.records.do_send(records);
-        }
-        self.ports.ledger.worker_ended();
-        let exited = WorkerExited {
+        let mut exited = WorkerExited {
             stream: self.stream,
             panicked,
-            fed: self.fed,
-            fed_bytes: self.fed_bytes,
-            failed_bytes: self.feeding,
-            leftover: std::mem::take(&mut self.inbox).into(),
+            fed: 0,
+            fed_bytes: 0,
+            failed_bytes: None,
+            leftover: Vec::new(),
             closed: self.closed,
             position: self.position,
             held_bytes: if panicked { self.held_captured } else { 0 },
-            notices: std::mem::take(&mut self.notices),
+            notices: Vec::new(),
         };
-        if let Some(exits) = self.ports.exits.upgrade() {
-            exits.do_send(exited);
+        // A turn that is still here was broken off.
+        if let Some(mut turn) = self.turn.take() {
+            self.count(&mut turn);
+            turn.records.bytes.truncate(turn.finished);
+            exited.failed_bytes = turn.feeding.take();
+            exited.leftover = std::mem::take(&mut turn.inbox).into();
+            exited.notices = std::mem::take(&mut turn.notices);
+            self.ports.outbox.give_back(turn, Output::default());
         }
+        (exited.fed, exited.fed_bytes) = (self.fed, self.fed_bytes);
+        self.ports.ledger.hold(self.held, 0);
+        self.ports.ledger.worker_ended();
+        self.ports.outbox.tell_exit(exited);
     }
 }

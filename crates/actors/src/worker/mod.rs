@@ -1,8 +1,9 @@
 //! The Worker: decodes and formats one direction of one connection.
 //!
 //! * receives: [`WorkerBatch`], [`Notices`], [`Advance`], [`Retire`] from the Processor
-//! * sends: [`RecordBatch`] to the Sink, [`WorkerReport`] and [`WorkerExited`] to the Processor
-//! * bound: `worker_mailbox` batches; one undelivered record batch, during which it takes nothing
+//! * sends: through the [`Outbox`] of its Arbiter, records to the Sink and reports and its exit
+//!   notice to the Processor
+//! * bound: `worker_mailbox` batches; while the outbox is full it takes nothing
 //! * lost on restart: the decoder's state and the event that broke it; events of the same batch
 //!   go to the successor
 //!
@@ -15,14 +16,12 @@
 //! [`ExitGuard`], whose drop hands it on.
 
 mod guard;
+mod outbox;
 mod timing;
 mod unparsed;
 
-use std::cell::RefCell;
 use std::sync::Arc;
 
-use actix::WeakRecipient;
-use actix::dev::SendError;
 use actix::prelude::*;
 use ecapture_protocols::decoder::StreamDecoder;
 use ecapture_protocols::message::{Content, Gap, GapReason, Message as Decoded};
@@ -30,20 +29,19 @@ use ecapture_protocols::{Format, Identity, Output};
 use tokio::time::Instant;
 
 pub(crate) use guard::{ExitGuard, Gauge};
+pub(crate) use outbox::Outbox;
 use timing::{Expiry, Timing};
 use unparsed::Unparsed;
 
 use crate::ledger::{Ledger, Loss};
 use crate::messages::{
-    Advance, Cause, End, Notices, RecordBatch, RecordKey, Retire, SequencedNotice, StreamEvent, WorkerBatch,
-    WorkerExited, WorkerReport,
+    Advance, Cause, End, Notices, RecordKey, Retire, SequencedNotice, StreamEvent, WorkerBatch, WorkerReport,
 };
 use crate::registry::Lifecycle;
 use crate::supervision::nanoseconds;
 use crate::{Clock, DecoderFactory, PipelineLimits, Timings};
 
-/// What all Workers of one Arbiter share. The one sender to the Sink per Arbiter is what makes
-/// the bound of the Sink's mailbox hold.
+/// What all Workers of one Arbiter share.
 pub(crate) struct WorkerPorts {
     pub(crate) clock: Clock,
     pub(crate) started_at: Instant,
@@ -52,9 +50,7 @@ pub(crate) struct WorkerPorts {
     pub(crate) decoders: DecoderFactory,
     pub(crate) format: Arc<dyn Format>,
     pub(crate) ledger: Arc<Ledger>,
-    pub(crate) records: Recipient<RecordBatch>,
-    pub(crate) reports: WeakRecipient<WorkerReport>,
-    pub(crate) exits: WeakRecipient<WorkerExited>,
+    pub(crate) outbox: Arc<Outbox>,
 }
 
 impl WorkerPorts {
@@ -71,11 +67,6 @@ pub(crate) struct WorkerSeed {
     /// No decoder: this connection's decoders failed too often.
     pub(crate) quarantined: bool,
     pub(crate) guard: ExitGuard,
-}
-
-thread_local! {
-    /// Workers of one Arbiter run one after the other, so one set of vectors serves them all.
-    static OUTPUT: RefCell<Output> = RefCell::new(Output::default());
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,13 +117,25 @@ impl Worker {
         &self.guard.ports
     }
 
-    /// Runs `turn` with the Arbiter's output vectors.
-    fn with_output<R>(&mut self, turn: impl FnOnce(&mut Self, &mut Output) -> R) -> R {
-        OUTPUT.with_borrow_mut(|output| {
-            // A Worker that failed may have left something behind.
-            output.clear();
-            turn(self, output)
-        })
+    /// Handles one message: `work` with the Arbiter's turn, then the report on it.
+    fn take_turn(
+        &mut self,
+        inbox: Vec<StreamEvent>,
+        ctx: &mut Context<Self>,
+        work: impl FnOnce(&mut Self, &mut Output),
+    ) {
+        let mut output = self.guard.begin_turn(inbox);
+        work(self, &mut output);
+        let held = self.buffered_bytes();
+        self.guard.hold(held);
+        let notices = self.guard.end_turn(output);
+        self.report(notices);
+        if self.phase == Phase::Done {
+            ctx.stop();
+            return;
+        }
+        self.arm_tick(ctx);
+        self.wait_for_room(ctx);
     }
 
     fn decoder(&mut self) -> &mut dyn StreamDecoder {
@@ -207,7 +210,8 @@ impl Worker {
     fn emit(&mut self, cause: Cause, sequence: u64, deadline_ns: u64, output: &mut Output) {
         if !output.messages.is_empty() {
             let format = Arc::clone(&self.guard.ports.format);
-            format.write(&self.identity, &output.messages, self.guard.record_bytes());
+            let out = self.guard.turn().record_bytes();
+            format.write(&self.identity, &output.messages, out);
             let key = RecordKey {
                 sequence,
                 cause,
@@ -224,9 +228,8 @@ impl Worker {
                 .lose_delivered(Loss::from(skipped.reason), skipped.bytes);
         }
         let notices = output.notices.drain(..);
-        self.guard
-            .notices
-            .extend(notices.map(|notice| SequencedNotice { sequence, notice }));
+        let told = notices.map(|notice| SequencedNotice { sequence, notice });
+        self.guard.turn().notices.extend(told);
     }
 
     fn awaits_notice(&self) -> bool {
@@ -291,8 +294,6 @@ impl Worker {
             }
             self.emit(Cause::Expiry, sequence, deadline_ns, output);
         }
-        let held = self.buffered_bytes();
-        self.guard.hold(held);
     }
 
     fn next_expiry(&self) -> Option<(u64, Expiry)> {
@@ -308,57 +309,36 @@ impl Worker {
         }
     }
 
-    /// Hands the records to the Sink, then answers the Processor; waits when the Sink is full.
-    fn deliver(&mut self, ctx: &mut Context<Self>) {
-        if let Some(records) = self.guard.take_records() {
-            match self.ports().records.try_send(records) {
-                Ok(()) => {}
-                Err(SendError::Full(records)) => {
-                    self.guard.keep_records(records);
-                    let pause = tokio::time::sleep(self.ports().timings.retry_delay);
-                    ctx.wait(pause.into_actor(self).map(|(), worker, ctx| worker.deliver(ctx)));
-                    return;
-                }
-                Err(SendError::Closed(records)) => {
-                    let bytes = records.bytes.len() as u64;
-                    self.ports()
-                        .ledger
-                        .lose_output(Loss::SinkClosed, records.messages, bytes);
-                }
-            }
-        }
-        if self.phase == Phase::Done {
-            ctx.stop();
-            return;
-        }
-        self.answer();
-        self.arm_tick(ctx);
-        self.handled = self.handled.wrapping_add(1);
-        if self.handled.is_multiple_of(self.ports().limits.budget) {
-            ctx.wait(tokio::task::yield_now().into_actor(self));
-        }
-    }
-
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "at most one report per message or tick of this Worker, and those are bounded"
-    )]
-    fn answer(&mut self) {
+    /// Tells the Processor, in a replay always, in a capture when there is something to tell.
+    fn report(&mut self, notices: Vec<SequencedNotice>) {
         let idle_after = self.idle_after.take();
         let holds_on = std::mem::take(&mut self.holds_on);
-        let is_replay = self.ports().clock == Clock::Stream;
-        if !is_replay && !holds_on && idle_after.is_none() && self.guard.notices.is_empty() {
-            return;
-        }
-        let report = WorkerReport {
+        let has_something = holds_on || idle_after.is_some() || !notices.is_empty();
+        let answers = self.ports().clock == Clock::Stream && self.phase != Phase::Done;
+        let report = (has_something || answers).then(|| WorkerReport {
             stream: self.guard.stream,
-            notices: std::mem::take(&mut self.guard.notices),
+            notices,
             idle_after,
             holds_on,
             deadline_ns: self.next_expiry().map(|(deadline_ns, _)| deadline_ns),
-        };
-        if let Some(reports) = self.ports().reports.upgrade() {
-            reports.do_send(report);
+        });
+        self.ports().outbox.post(report);
+    }
+
+    /// Takes nothing while the Sink refuses; lets the others run after every `budget` messages.
+    fn wait_for_room(&mut self, ctx: &mut Context<Self>) {
+        if !self.ports().outbox.has_room() {
+            let pause = tokio::time::sleep(self.ports().timings.retry_delay);
+            ctx.wait(
+                pause
+                    .into_actor(self)
+                    .map(|(), worker, ctx| worker.wait_for_room(ctx)),
+            );
+            return;
+        }
+        self.handled = self.handled.wrapping_add(1);
+        if self.handled.is_multiple_of(self.ports().limits.budget) {
+            ctx.wait(tokio::task::yield_now().into_actor(self));
         }
     }
 
@@ -373,31 +353,30 @@ impl Worker {
             worker.tick_armed = false;
             let now_ns = worker.ports().now_ns();
             let sequence = worker.guard.position.sequence;
-            worker.with_output(|worker, output| worker.expire(now_ns, sequence, output));
-            worker.deliver(ctx);
+            worker.take_turn(Vec::new(), ctx, |worker, output| {
+                worker.expire(now_ns, sequence, output);
+            });
         });
     }
 
     /// Emits all that is held; the stream ends here.
-    fn close(&mut self, end: End, sequence: u64) {
+    fn close(&mut self, end: End, sequence: u64, output: &mut Output) {
         self.phase = Phase::Done;
+        if let Some(decoder) = self.decoder.as_mut() {
+            decoder.close(output);
+        }
+        if end == End::Shed {
+            output
+                .messages
+                .push(shed_marker(self.guard.position.timestamp_ns));
+        }
         let sequence = sequence.max(self.guard.position.sequence);
-        self.with_output(|worker, output| {
-            if let Some(decoder) = worker.decoder.as_mut() {
-                decoder.close(output);
-            }
-            if end == End::Shed {
-                output
-                    .messages
-                    .push(shed_marker(worker.guard.position.timestamp_ns));
-            }
-            let deadline_ns = if end == End::Idle {
-                worker.idle_deadline_ns
-            } else {
-                0
-            };
-            worker.emit(Cause::Expiry, sequence, deadline_ns, output);
-        });
+        let deadline_ns = if end == End::Idle {
+            self.idle_deadline_ns
+        } else {
+            0
+        };
+        self.emit(Cause::Expiry, sequence, deadline_ns, output);
         self.guard.closed = true;
         self.guard.hold(0);
         self.decoder = None;
@@ -423,7 +402,9 @@ impl Actor for Worker {
     /// Reached without `Retire` only when the Processor is gone: what is held is still shown.
     fn stopping(&mut self, _ctx: &mut Self::Context) -> Running {
         if self.phase != Phase::Done && !std::thread::panicking() {
-            self.close(End::Drained, self.guard.position.sequence);
+            let mut output = self.guard.begin_turn(Vec::new());
+            self.close(End::Drained, self.guard.position.sequence, &mut output);
+            self.guard.end_turn(output);
         }
         Running::Stop
     }
@@ -433,24 +414,26 @@ impl Handler<WorkerBatch> for Worker {
     type Result = ();
 
     fn handle(&mut self, batch: WorkerBatch, ctx: &mut Self::Context) {
-        if let Some(identity) = batch.identity {
+        let WorkerBatch {
+            events,
+            identity,
+            gap,
+            notices,
+            has_sibling,
+        } = batch;
+        if let Some(identity) = identity {
             self.identity = identity;
         }
-        self.has_sibling = batch.has_sibling;
-        self.guard.inbox = batch.events.into();
-        self.with_output(|worker, output| {
-            if let Some(gap) = batch.gap {
+        self.has_sibling = has_sibling;
+        self.take_turn(events, ctx, |worker, output| {
+            if let Some(gap) = gap {
                 worker.take_gap(gap, output);
             }
-            worker.take_notices(batch.notices, output);
+            worker.take_notices(notices, output);
             worker.take_events(output);
             let now_ns = worker.now_ns();
             worker.settle(now_ns, output);
-            let held = worker.buffered_bytes();
-            worker.guard.hold(held);
         });
-        self.guard.count_fed();
-        self.deliver(ctx);
     }
 }
 
@@ -458,14 +441,11 @@ impl Handler<Notices> for Worker {
     type Result = ();
 
     fn handle(&mut self, Notices(notices): Notices, ctx: &mut Self::Context) {
-        self.with_output(|worker, output| {
+        self.take_turn(Vec::new(), ctx, |worker, output| {
             worker.take_notices(notices, output);
             let awaits = worker.awaits_notice();
             worker.timing.awaits(awaits);
-            let held = worker.buffered_bytes();
-            worker.guard.hold(held);
         });
-        self.deliver(ctx);
     }
 }
 
@@ -473,8 +453,9 @@ impl Handler<Advance> for Worker {
     type Result = ();
 
     fn handle(&mut self, Advance { now_ns, sequence }: Advance, ctx: &mut Self::Context) {
-        self.with_output(|worker, output| worker.expire(now_ns, sequence, output));
-        self.deliver(ctx);
+        self.take_turn(Vec::new(), ctx, |worker, output| {
+            worker.expire(now_ns, sequence, output);
+        });
     }
 }
 
@@ -482,11 +463,12 @@ impl Handler<Retire> for Worker {
     type Result = ();
 
     fn handle(&mut self, Retire { end, sequence, last }: Retire, ctx: &mut Self::Context) {
-        if !last && self.awaits_notice() {
-            self.holds_on = true;
-        } else {
-            self.close(end, sequence);
-        }
-        self.deliver(ctx);
+        self.take_turn(Vec::new(), ctx, |worker, output| {
+            if !last && worker.awaits_notice() {
+                worker.holds_on = true;
+            } else {
+                worker.close(end, sequence, output);
+            }
+        });
     }
 }

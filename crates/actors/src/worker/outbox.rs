@@ -1,0 +1,170 @@
+//! What the Workers of one Arbiter send, gathered: one message per destination and pass over the
+//! Workers instead of one per Worker.
+//!
+//! Records leave before the news of the Workers that made them, so whoever has a Worker's report
+//! or exit notice knows that its records are in the Sink's mailbox. While the Sink refuses,
+//! everything stays here and the Workers wait.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use actix::WeakRecipient;
+use actix::dev::SendError;
+use actix::prelude::*;
+use ecapture_protocols::Output;
+
+use super::guard::Turn;
+use crate::ledger::{Ledger, Loss};
+use crate::messages::{News, RecordBatch, WorkerExited, WorkerNews, WorkerReport};
+
+/// See the module's documentation.
+pub(crate) struct Outbox {
+    state: Mutex<State>,
+    /// The Arbiter's one sender to the Sink: that is what makes the bound of its mailbox hold.
+    records: Recipient<RecordBatch>,
+    news: WeakRecipient<WorkerNews>,
+    ledger: Arc<Ledger>,
+    /// Bytes of records beyond which Workers wait.
+    capacity: usize,
+    retry_delay: Duration,
+}
+
+#[derive(Default)]
+struct State {
+    turn: Option<Box<Turn>>,
+    output: Output,
+    records: RecordBatch,
+    news: Vec<News>,
+    flush_planned: bool,
+}
+
+impl Outbox {
+    pub(crate) fn new(
+        records: Recipient<RecordBatch>,
+        news: WeakRecipient<WorkerNews>,
+        ledger: Arc<Ledger>,
+        capacity: usize,
+        retry_delay: Duration,
+    ) -> Self {
+        Self {
+            state: Mutex::default(),
+            records,
+            news,
+            ledger,
+            capacity,
+            retry_delay,
+        }
+    }
+
+    /// Nothing that runs under the lock panics.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The turn, with the records gathered so far, and the output vectors.
+    pub(super) fn lend(&self) -> (Box<Turn>, Output) {
+        let mut state = self.state();
+        let mut turn = state.turn.take().unwrap_or_default();
+        turn.records = std::mem::take(&mut state.records);
+        (turn, std::mem::take(&mut state.output))
+    }
+
+    /// Takes both back.
+    pub(super) fn give_back(&self, mut turn: Box<Turn>, output: Output) {
+        let mut state = self.state();
+        state.records = std::mem::take(&mut turn.records);
+        state.turn = Some(turn);
+        state.output = output;
+    }
+
+    /// Passes on a report, and the records with it, when the Workers that are awake have run.
+    pub(super) fn post(self: &Arc<Self>, report: Option<WorkerReport>) {
+        let mut state = self.state();
+        state.news.extend(report.map(News::Report));
+        let is_empty = state.news.is_empty() && state.records.messages == 0;
+        if is_empty || state.flush_planned {
+            return;
+        }
+        state.flush_planned = true;
+        drop(state);
+        let outbox = Arc::clone(self);
+        actix_rt::spawn(async move {
+            tokio::task::yield_now().await;
+            while !outbox.flush() {
+                tokio::time::sleep(outbox.retry_delay).await;
+            }
+        });
+    }
+
+    /// True while Workers need not wait.
+    pub(super) fn has_room(&self) -> bool {
+        self.state().records.bytes.len() < self.capacity
+    }
+
+    /// Passes on an exit notice. It goes with the flush that is planned or else at once: a guard
+    /// may be dropped where nothing can be planned any more.
+    pub(super) fn tell_exit(&self, exited: WorkerExited) {
+        let mut state = self.state();
+        state.news.push(News::Exited(Box::new(exited)));
+        if !state.flush_planned {
+            drop(state);
+            self.flush_at_once();
+        }
+    }
+
+    /// Sends all there is. False when the Sink refuses.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "one per pass over the Workers, whose reports are bounded"
+    )]
+    fn flush(&self) -> bool {
+        let mut state = self.state();
+        if state.records.messages > 0 {
+            match self.records.try_send(std::mem::take(&mut state.records)) {
+                Ok(()) => {}
+                Err(SendError::Full(records)) => {
+                    state.records = records;
+                    return false;
+                }
+                Err(SendError::Closed(records)) => self.lose(&records),
+            }
+        }
+        state.flush_planned = false;
+        let news = std::mem::take(&mut state.news);
+        drop(state);
+        if let (false, Some(processor)) = (news.is_empty(), self.news.upgrade()) {
+            processor.do_send(WorkerNews(news));
+        }
+        true
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "once per Worker that ended outside of a turn"
+    )]
+    fn flush_at_once(&self) {
+        let mut state = self.state();
+        let records = std::mem::take(&mut state.records);
+        drop(state);
+        if records.messages > 0 {
+            if self.records.connected() {
+                self.records.do_send(records);
+            } else {
+                self.lose(&records);
+            }
+        }
+        self.flush();
+    }
+
+    fn lose(&self, records: &RecordBatch) {
+        self.ledger
+            .lose_output(Loss::SinkClosed, records.messages, records.bytes.len() as u64);
+    }
+}
+
+impl Drop for Outbox {
+    /// The Arbiter may have ended before a planned flush.
+    fn drop(&mut self) {
+        self.flush_at_once();
+    }
+}
