@@ -1,6 +1,9 @@
 //! Loading: from a configuration to attached programs.
 
+use std::collections::HashSet;
+use std::fs;
 use std::num::NonZeroU32;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use aya::maps::RingBuf;
@@ -109,7 +112,7 @@ impl Capture {
         {
             return Err(Error::NoProcess { pid });
         }
-        let bytes = std::fs::read(host::BTF_PATH).map_err(|source| host::Problem::NoBtf { source })?;
+        let bytes = fs::read(host::BTF_PATH).map_err(|source| host::Problem::NoBtf { source })?;
         let offsets = btf::kernel_offsets(&bytes)?;
         let btf =
             Btf::parse(&bytes, object_endianness()).map_err(|error| Error::Load(Box::new(error.into())))?;
@@ -240,7 +243,13 @@ fn tracepoint<'ebpf>(ebpf: &'ebpf mut Ebpf, name: &'static str) -> Result<&'ebpf
 fn attach_libraries(ebpf: &mut Ebpf, config: &CaptureConfig) -> Result<Vec<AttachReport>, Error> {
     let mut reports = Vec::new();
     let mut first_error = None;
+    let mut inodes = HashSet::new();
     for library in &config.libraries {
+        // Probes belong to the file: a second name for it would show everything twice.
+        let inode = fs::metadata(library).map(|metadata| (metadata.dev(), metadata.ino()));
+        if inode.is_ok_and(|inode| !inodes.insert(inode)) {
+            continue;
+        }
         match attach::library(ebpf, library, scope(config.processes), config.entries_only) {
             Ok(attached) => reports.extend(attached),
             Err(error) => {

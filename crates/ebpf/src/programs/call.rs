@@ -66,14 +66,30 @@ pub(super) fn enter(context: &ProbeContext, arguments: Arguments, direction: u8,
         return;
     }
     let stack_pointer = stack_pointer_at_entry(context.regs);
+    let direction = u32::from(direction);
+    let outer = outer_call(pid_tgid, stack_pointer);
+    // One form of a function may be made of another one: the outer call says it all.
+    if outer != 0
+        && let Some(around) = CALLS.get_ptr(CallKey {
+            pid_tgid,
+            stack_pointer: outer,
+        })
+    {
+        // SAFETY: the map lookup succeeded; only this thread removes the entry.
+        let around = unsafe { &*around };
+        if around.session == arguments.session && around.direction == direction {
+            return;
+        }
+    }
+    enter_thread(pid_tgid, stack_pointer, outer);
     let call = Call {
         session: arguments.session,
         buffer: arguments.buffer,
         length_pointer: arguments.length_pointer,
         // SAFETY: the helper has no preconditions.
         entered_ns: unsafe { bpf_ktime_get_ns() },
-        outer: enter_thread(pid_tgid, stack_pointer),
-        direction: u32::from(direction),
+        outer,
+        direction,
         length: length as u32,
     };
     if CALLS
@@ -91,31 +107,38 @@ pub(super) fn enter(context: &ProbeContext, arguments: Arguments, direction: u8,
     }
 }
 
-/// Makes the call the thread's innermost one. Returns the stack pointer of the call around it.
+/// Stack pointer of the call around one that begins at `stack_pointer`, 0 without one. A frame
+/// that is not further out than this one was left without a return (a long jump).
 #[inline(always)]
-fn enter_thread(pid_tgid: u64, stack_pointer: u64) -> u64 {
+fn outer_call(pid_tgid: u64, stack_pointer: u64) -> u64 {
+    match THREADS.get_ptr(pid_tgid) {
+        // SAFETY: the map lookup succeeded, and only this thread uses its entry.
+        Some(thread) => match unsafe { (*thread).innermost } {
+            innermost if innermost > stack_pointer => innermost,
+            _ => 0,
+        },
+        None => 0,
+    }
+}
+
+/// Makes the call the thread's innermost one.
+#[inline(always)]
+fn enter_thread(pid_tgid: u64, stack_pointer: u64, outer: u64) {
     let Some(thread) = THREADS.get_ptr_mut(pid_tgid) else {
         let thread = Thread {
             innermost: stack_pointer,
             ..Thread::NEW
         };
         let _full = THREADS.insert(pid_tgid, thread, 0);
-        return 0;
+        return;
     };
     // SAFETY: the map lookup succeeded, and only this thread uses its entry.
     let thread = unsafe { &mut *thread };
-    // A frame that is not further out than this one was left without a return (a long jump).
-    let outer = if thread.innermost > stack_pointer {
-        thread.innermost
-    } else {
-        0
-    };
     if outer == 0 {
         thread.call_fd = -1;
         thread.call_fd_is_internet = 0;
     }
     thread.innermost = stack_pointer;
-    outer
 }
 
 /// Sends what a returning call moved.
@@ -131,7 +154,10 @@ fn leave(context: &RetProbeContext) {
         stack_pointer: stack_pointer_at_return(context.regs),
     };
     let Some(call) = CALLS.get_ptr(key) else {
-        count(counter::UNMATCHED_RETURNS, 1);
+        // Inside another call it is a part of that one.
+        if outer_call(pid_tgid, key.stack_pointer) == 0 {
+            count(counter::UNMATCHED_RETURNS, 1);
+        }
         return;
     };
     // SAFETY: the map lookup succeeded; only this thread removes the entry.

@@ -245,6 +245,24 @@ fn tls_inside_tls() {
 }
 
 #[test]
+fn a_library_with_two_names_is_captured_once() {
+    let Some(peers) = peers(&["curl", "python3", "openssl"]) else {
+        return;
+    };
+    let mut config = config(Processes::All);
+    for (number, library) in config.libraries.clone().iter().enumerate() {
+        let link = peers.directory().join(format!("link {number}"));
+        std::os::unix::fs::symlink(library, &link).unwrap();
+        config.libraries.push(link);
+    }
+    let mut server = peers.server("https_server.py", &["127.0.0.1"]);
+    let (pid, port) = (server.pid(), server.line());
+    let url = format!("https://127.0.0.1:{port}/once");
+    let captured = capture(&config, move |_| output(&mut curl(&["-A", "test", &url])));
+    assert_eq!(captured.text(pid, Read), request("/once", &port));
+}
+
+#[test]
 fn a_stop_keeps_what_was_captured() {
     let Some(peers) = peers(&["curl", "python3", "openssl"]) else {
         return;
