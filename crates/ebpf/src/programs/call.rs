@@ -68,7 +68,8 @@ pub(super) fn enter(context: &ProbeContext, arguments: Arguments, direction: u8,
     let stack_pointer = stack_pointer_at_entry(context.regs);
     let direction = u32::from(direction);
     let outer = outer_call(pid_tgid, stack_pointer);
-    // One form of a function may be made of another one: the outer call says it all.
+    // One form of a function may be made of another one, and one library of another one: the
+    // outer call says it all.
     if outer != 0
         && let Some(around) = CALLS.get_ptr(CallKey {
             pid_tgid,
@@ -77,7 +78,8 @@ pub(super) fn enter(context: &ProbeContext, arguments: Arguments, direction: u8,
     {
         // SAFETY: the map lookup succeeded; only this thread removes the entry.
         let around = unsafe { &*around };
-        if around.session == arguments.session && around.direction == direction {
+        let same = around.session == arguments.session || around.buffer == arguments.buffer;
+        if same && around.direction == direction {
             return;
         }
     }
