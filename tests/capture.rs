@@ -295,11 +295,6 @@ fn other_processes_stay_out_of_a_pid_filter() {
             .all(|line| line["pid"] == server.pid() && line["comm"] == "python3"),
         "{lines:?}"
     );
-    assert!(
-        finished.stderr.contains("filtered"),
-        "what was kept out is counted: {}",
-        finished.stderr
-    );
 }
 
 #[test]

@@ -119,6 +119,16 @@ fn every_oracle_case_replays_without_loss_and_the_same_every_time() {
     }
 }
 
+/// What a case prints as text, nothing of it lost.
+fn replayed(case: &OracleCase) -> String {
+    let finished = run(&["replay", case.folder.join("events.jsonl").to_str().unwrap()]);
+    assert_eq!(finished.code(), Some(0), "{}: {}", case.name, finished.stderr);
+    let events = fs::read_to_string(case.folder.join("events.jsonl")).expect("the events");
+    let data = events.lines().filter(|line| !line.contains("\"Destroy\"")).count();
+    assert!(finished.stderr.contains(&format!("seen {data} events")), "{}: {}", case.name, finished.stderr);
+    finished.text()
+}
+
 /// The entries of the text format: a header line and what follows up to the next.
 fn entries(text: &str) -> Vec<(String, String)> {
     let mut entries: Vec<(String, String)> = Vec::new();
@@ -168,7 +178,7 @@ fn text_matches_the_original_where_the_original_is_right() {
     let Some(cases) = oracle() else { return };
     let mut compared = 0;
     for case in cases.iter().filter(|case| case.verdict == "right") {
-        let ours = run(&["replay", case.folder.join("events.jsonl").to_str().unwrap()]).text();
+        let ours = replayed(case);
         let original = fs::read(case.folder.join("original.text.txt")).expect("the original's output");
         let original = String::from_utf8_lossy(&original);
         assert_eq!(
@@ -216,7 +226,7 @@ fn http1_text_matches_the_original_up_to_header_order_and_case() {
         .iter()
         .filter(|case| case.verdict == "right*" && !binary.contains(&case.name.as_str()))
     {
-        let ours = run(&["replay", case.folder.join("events.jsonl").to_str().unwrap()]).text();
+        let ours = replayed(case);
         let original = fs::read(case.folder.join("original.text.txt")).expect("the original's output");
         let normalise = |text: &str| {
             let mut all: Vec<_> = entries(text)
@@ -263,7 +273,7 @@ fn http2_text_matches_the_original_where_the_original_is_right() {
     let Some(cases) = oracle() else { return };
     let mut compared = 0;
     for case in cases.iter().filter(|case| case.verdict == "right / random") {
-        let ours = run(&["replay", case.folder.join("events.jsonl").to_str().unwrap()]).text();
+        let ours = replayed(case);
         let original = fs::read(case.folder.join("original.text.txt")).expect("the original's output");
         assert_eq!(
             frames(&ours),

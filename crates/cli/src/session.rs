@@ -131,6 +131,7 @@ async fn watch<T>(pipeline: PipelineHandle, interval: Option<Duration>) -> Resul
 fn exit(summary: &Summary, fail_on_loss: bool) -> Option<Exit> {
     match &summary.outcome {
         Outcome::Failed(_) => Some(Exit::Failure),
+        _ if !summary.balanced() => Some(Exit::Failure),
         Outcome::SinkClosed => Some(Exit::Success),
         Outcome::Complete if fail_on_loss && summary.statistics.has_unintended_loss() => Some(Exit::Loss),
         Outcome::Complete => None,
