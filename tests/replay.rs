@@ -124,8 +124,16 @@ fn replayed(case: &OracleCase) -> String {
     let finished = run(&["replay", case.folder.join("events.jsonl").to_str().unwrap()]);
     assert_eq!(finished.code(), Some(0), "{}: {}", case.name, finished.stderr);
     let events = fs::read_to_string(case.folder.join("events.jsonl")).expect("the events");
-    let data = events.lines().filter(|line| !line.contains("\"Destroy\"")).count();
-    assert!(finished.stderr.contains(&format!("seen {data} events")), "{}: {}", case.name, finished.stderr);
+    let data = events
+        .lines()
+        .filter(|line| !line.contains("\"Destroy\""))
+        .count();
+    assert!(
+        finished.stderr.contains(&format!("seen {data} events")),
+        "{}: {}",
+        case.name,
+        finished.stderr
+    );
     finished.text()
 }
 

@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::Timings;
 use crate::ledger::{KernelCounterSource, Ledger, Loss, Tally};
-use crate::messages::{Incident, SourceEnded, StopReading};
+use crate::messages::{Finish, Incident, SourceEnded, StopReading};
 use crate::summary::{Outcome, PipelineError, Statistics, Summary};
 
 /// An Arbiter and whose it is.
@@ -28,6 +28,10 @@ pub(crate) struct Conductor {
     pub(crate) stop_reading: WeakRecipient<StopReading>,
     /// Also what keeps the Processor going when the reader has ended.
     pub(crate) source_ended: Recipient<SourceEnded>,
+    /// Keeps the Sink going until it has taken [`Finish`]: actix ends an actor whose last address
+    /// is dropped, and forgets what came into its mailbox since it last looked. Given up when the
+    /// Processor fails, who would have sent it.
+    pub(crate) sink: Option<Recipient<Finish>>,
     pub(crate) stop: Arc<Notify>,
     pub(crate) incidents: mpsc::UnboundedReceiver<Incident>,
     pub(crate) arbiters: Vec<NamedArbiter>,
@@ -85,6 +89,7 @@ impl Conductor {
             Incident::Exited { actor, panicked } => {
                 course.actors_left -= 1;
                 if panicked {
+                    self.sink = None;
                     course.fail(PipelineError::ActorFailed { actor });
                     self.begin_stop(course);
                 }

@@ -137,6 +137,7 @@ where
         timings: config.timings,
         stop_reading: reader.downgrade().recipient(),
         source_ended: processor.clone().recipient(),
+        sink: Some(sink.recipient()),
         stop: Arc::clone(&stop),
         incidents: received,
         arbiters: arbiters.named,
