@@ -222,7 +222,7 @@ impl Http1Decoder {
                 }
             },
         };
-        if let Some(body) = self.whole_body(&head, method, input) {
+        if let Some(body) = self.whole_body(&mut head, method, input) {
             self.state = State::Start;
             open::emit_whole(head, bytes, body, (self.start_ns, self.last_ns), output);
             return Flow::Continue;
@@ -232,7 +232,7 @@ impl Http1Decoder {
     }
 
     /// The body, in the usual case that it needs no decoding and has come with the head.
-    fn whole_body(&self, head: &Head, method: MethodClass, input: &mut Bytes) -> Option<Body> {
+    fn whole_body(&self, head: &mut Head, method: MethodClass, input: &mut Bytes) -> Option<Body> {
         let length = match framing::of(head, self.side, method) {
             Framing::None => {
                 return Some(Body {
@@ -252,7 +252,7 @@ impl Http1Decoder {
             wire_len: length,
             len: length,
             expected: Some(length),
-            content_type: head.content_type.clone(),
+            content_type: head.content_type.take(),
             complete: true,
             ..Body::default()
         })
