@@ -1,4 +1,5 @@
-//! HTTP/1 and raw streams recorded from real programs, against what is known to be in them.
+//! HTTP/1 and raw streams recorded from real programs, against what is known to be in them; and
+//! streams of all protocols through detection, in any split.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -142,7 +143,8 @@ fn names_keep_their_order_and_case() {
 
 #[test]
 fn any_split_gives_the_same_messages() {
-    for fixture in oracle("h1-").into_iter().flatten() {
+    let protocols = ["grpc-", "h1-", "h2-", "up-"];
+    for fixture in protocols.into_iter().flat_map(oracle).flatten() {
         for view in VIEWS {
             let whole = contents(&play(&fixture, options(view), Split::Whole));
             for split in splits(&fixture) {
