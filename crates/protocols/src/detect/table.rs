@@ -1,5 +1,6 @@
 //! The protocols that a stream may begin with. Adding one is adding its line here.
 
+use crate::decoder::Detection;
 use crate::detect::{Protocol, ProtocolDecoder};
 use crate::http1::{self, Upgrade};
 use crate::http2::{self, Http2Decoder};
@@ -38,7 +39,7 @@ static HTTP2_UPGRADED: Protocol = Protocol {
 
 /// Picked up in the middle: masked frames.
 static WEBSOCKET_CLIENT: Protocol = Protocol {
-    probe: |bytes, _| websocket::detect(bytes, true),
+    probe: |bytes, _| last_fragment(bytes, true),
     probe_quiet: |_| false,
     start: |options, _| Box::new(WebSocketDecoder::attached(**options)),
     tells_requests: false,
@@ -46,7 +47,7 @@ static WEBSOCKET_CLIENT: Protocol = Protocol {
 
 /// Picked up in the middle: frames that are not masked.
 static WEBSOCKET_SERVER: Protocol = Protocol {
-    probe: |bytes, _| websocket::detect(bytes, false),
+    probe: |bytes, _| last_fragment(bytes, false),
     ..WEBSOCKET_CLIENT
 };
 
@@ -55,6 +56,14 @@ static WEBSOCKET_UPGRADED: Protocol = Protocol {
     start: |options, _| Box::new(WebSocketDecoder::new(**options)),
     ..WEBSOCKET_CLIENT
 };
+
+/// A frame without FIN could as well be text; one with it cannot be ASCII.
+fn last_fragment(bytes: &[u8], client: bool) -> Detection {
+    match bytes.first() {
+        Some(first) if *first < 0x80 => Detection::No,
+        _ => websocket::detect(bytes, client),
+    }
+}
 
 impl ProtocolDecoder for Http2Decoder {}
 impl ProtocolDecoder for WebSocketDecoder {}

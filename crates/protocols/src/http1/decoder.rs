@@ -1,6 +1,5 @@
 //! The state machine; see the [module](super) for its diagram.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -9,6 +8,7 @@ use crate::decoder::{Detection, MethodClass, Options, Output, PeerNotice, SkipRe
 use crate::detect::{self, HandOver};
 use crate::http1::framing::{self, Framing};
 use crate::http1::head::{self, Head, HeadScan, Side, Upgrade};
+use crate::http1::held::Held;
 use crate::http1::open::{self, Open, Reached};
 use crate::http1::peer::{Answered, Requests};
 use crate::http1::{probe, search};
@@ -31,7 +31,7 @@ pub(super) struct Http1Decoder {
     asked: Option<Asked>,
     pub(super) requests: Requests,
     /// Events that wait behind a head in [`State::Awaiting`].
-    pub(super) held: VecDeque<(Bytes, u64)>,
+    pub(super) held: Held,
 }
 
 pub(super) enum State {
@@ -79,7 +79,7 @@ impl Http1Decoder {
             last_ns: 0,
             asked: None,
             requests: Requests::default(),
-            held: VecDeque::new(),
+            held: Held::default(),
         }
     }
 
@@ -106,7 +106,7 @@ impl Http1Decoder {
                 }
                 State::Awaiting(_) => {
                     if !input.is_empty() {
-                        self.held.push_front((input, timestamp_ns));
+                        self.held.push_front(input, timestamp_ns);
                     }
                     return;
                 }
@@ -142,7 +142,8 @@ impl Http1Decoder {
             search::skip_empty_lines(input);
             self.scan = HeadScan::default();
         }
-        if input.is_empty() {
+        // A lone CR begins one more empty line.
+        if matches!(input[..], [] | [b'\r']) {
             return Flow::NeedMore;
         }
         if let Some(asked) = self.asked {
@@ -448,13 +449,7 @@ impl Http1Decoder {
     /// A body that begins like a response's head is none: the method was HEAD. `None`: too
     /// few bytes to tell.
     fn guess_method(&self) -> Option<MethodClass> {
-        let first: Vec<u8> = self
-            .held
-            .iter()
-            .flat_map(|(bytes, _)| bytes)
-            .take(probe::VERSION.len())
-            .copied()
-            .collect();
+        let first = self.held.first(probe::VERSION.len());
         match probe::prefix(&first, probe::VERSION) {
             None => Some(MethodClass::Head),
             Some(Detection::NeedMore) => None,

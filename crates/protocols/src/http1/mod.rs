@@ -26,6 +26,7 @@ mod chunked;
 mod decoder;
 mod framing;
 mod head;
+mod held;
 mod normal;
 mod open;
 mod peer;

@@ -28,11 +28,11 @@ impl StreamDecoder for Http1Decoder {
                 return;
             }
         } else if !payload.is_empty() {
-            self.held.push_back((payload.clone(), timestamp_ns));
+            self.held.push_back(payload.clone(), timestamp_ns);
         }
-        let held = self.held_bytes();
+        let cost = self.held.cost();
         if let State::Awaiting(awaiting) = &mut self.state {
-            awaiting.overdue |= held > self.options.limits.http1_awaiting_bytes;
+            awaiting.overdue |= cost > self.options.limits.http1_awaiting_bytes;
         }
         self.work_off(false, output);
     }
@@ -113,15 +113,11 @@ impl StreamDecoder for Http1Decoder {
             State::Body(open) => open.held_bytes(),
             State::Over(_) | State::Searching { .. } | State::Start => 0,
         };
-        open + self.pending.len() + self.held_bytes()
+        open + self.pending.len() + self.held.bytes()
     }
 }
 
 impl Http1Decoder {
-    fn held_bytes(&self) -> usize {
-        self.held.iter().map(|(bytes, _)| bytes.len()).sum()
-    }
-
     /// Ends what is under way. `closed`: because the connection has ended.
     fn end(&mut self, closed: bool, output: &mut Output) {
         let pending = self.take_pending();

@@ -176,6 +176,14 @@ fn responses_without_a_body() {
 }
 
 #[test]
+fn empty_lines_between_messages_belong_to_none() {
+    responses(
+        "HTTP/1.1 204 N\r\n\r\n\r\n\r\nHTTP/1.1 204 N\r\n\r\n\n",
+        &["HTTP/1.1 204 N|", "HTTP/1.1 204 N|"],
+    );
+}
+
+#[test]
 fn a_response_to_head_has_no_body() {
     in_any_pieces(
         &[MethodClass::Head, MethodClass::Other],
@@ -486,6 +494,19 @@ fn held_responses_are_bounded() {
         stream.feed([b'x'; 100]);
     }
     assert!(!stream.decoder.awaits_notice());
+}
+
+#[test]
+fn tiny_events_behind_a_head_cost_no_more_than_their_number() {
+    let mut stream = Stream::new(TEXT);
+    stream.feed("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
+    for _ in 0..50_000 {
+        stream.feed("x");
+    }
+    assert!(
+        !stream.decoder.awaits_notice(),
+        "the events themselves are held too"
+    );
 }
 
 #[test]

@@ -9,6 +9,7 @@ use ecapture_protocols::recording::original::OriginalLine;
 use ecapture_protocols::{CapturedEvent, Close, DataEvent, Direction, Identity};
 
 /// One recorded case.
+#[derive(Clone)]
 pub(crate) struct Fixture {
     pub(crate) name: String,
     folder: PathBuf,
@@ -18,6 +19,7 @@ pub(crate) struct Fixture {
 }
 
 /// One direction of one connection.
+#[derive(Clone)]
 pub(crate) struct Stream {
     pub(crate) identity: Identity,
     /// The same for both directions.
@@ -25,6 +27,7 @@ pub(crate) struct Stream {
     pub(crate) events: Vec<StreamEvent>,
 }
 
+#[derive(Clone)]
 pub(crate) struct StreamEvent {
     pub(crate) payload: Bytes,
     pub(crate) timestamp_ns: u64,

@@ -1,0 +1,52 @@
+//! Events that wait behind a head.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+/// What holding an event costs besides its bytes.
+const PER_EVENT: usize = 64;
+
+/// Events in order, each with its time.
+#[derive(Default)]
+pub(super) struct Held {
+    events: VecDeque<(Bytes, u64)>,
+    bytes: usize,
+}
+
+impl Held {
+    pub(super) fn push_back(&mut self, bytes: Bytes, timestamp_ns: u64) {
+        self.bytes += bytes.len();
+        self.events.push_back((bytes, timestamp_ns));
+    }
+
+    pub(super) fn push_front(&mut self, bytes: Bytes, timestamp_ns: u64) {
+        self.bytes += bytes.len();
+        self.events.push_front((bytes, timestamp_ns));
+    }
+
+    pub(super) fn pop_front(&mut self) -> Option<(Bytes, u64)> {
+        let event = self.events.pop_front()?;
+        self.bytes -= event.0.len();
+        Some(event)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Bytes and what it costs to hold them.
+    pub(super) fn cost(&self) -> usize {
+        self.bytes + self.events.len() * PER_EVENT
+    }
+
+    /// The first bytes, at most `count` of them.
+    pub(super) fn first(&self, count: usize) -> Vec<u8> {
+        let all = self.events.iter().flat_map(|(bytes, _)| bytes);
+        all.take(count).copied().collect()
+    }
+}
