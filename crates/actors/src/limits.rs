@@ -50,7 +50,7 @@ impl Default for PipelineLimits {
             processor_mailbox: 64,
             worker_mailbox: 64,
             sink_mailbox: 4096,
-            budget: 256,
+            budget: 128,
             write_chunk: 256 * 1024,
             notice_backlog: 256,
             failures_per_connection: 3,

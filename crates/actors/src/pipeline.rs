@@ -251,7 +251,7 @@ fn start_processor(
                     sink.clone().recipient(),
                     itself.clone().recipient(),
                     Arc::clone(&config.ledger),
-                    4 * config.limits.write_chunk,
+                    config.limits.write_chunk,
                     config.timings.retry_delay,
                 )),
             }),

@@ -136,7 +136,8 @@ pub(crate) struct Registry<S> {
     by_key: HashMap<ConnectionKey, ConnectionId>,
     by_sock: BTreeSet<(u64, ConnectionId)>,
     by_pid: BTreeSet<(u32, ConnectionId)>,
-    connections: Vec<Option<Connection<S>>>,
+    /// Boxed, so that growing moves little and empty places cost little.
+    connections: Vec<Option<Box<Connection<S>>>>,
     free: Vec<ConnectionId>,
 }
 
@@ -183,7 +184,7 @@ impl<S> Registry<S> {
         if let Some(socket) = connection.socket {
             self.by_sock.insert((socket.sock, id));
         }
-        self.connections[id.0 as usize] = Some(connection);
+        self.connections[id.0 as usize] = Some(Box::new(connection));
         id
     }
 
@@ -237,11 +238,11 @@ impl<S> Registry<S> {
     }
 
     pub(crate) fn get(&self, id: ConnectionId) -> Option<&Connection<S>> {
-        self.connections.get(id.0 as usize)?.as_ref()
+        self.connections.get(id.0 as usize)?.as_deref()
     }
 
     pub(crate) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection<S>> {
-        self.connections.get_mut(id.0 as usize)?.as_mut()
+        self.connections.get_mut(id.0 as usize)?.as_deref_mut()
     }
 
     /// Forgets a connection without streams.
@@ -262,7 +263,7 @@ impl<S> Registry<S> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ConnectionId, &Connection<S>)> {
         (0..)
             .zip(&self.connections)
-            .filter_map(|(place, connection)| Some((ConnectionId(place), connection.as_ref()?)))
+            .filter_map(|(place, connection)| Some((ConnectionId(place), connection.as_deref()?)))
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -64,7 +64,7 @@ struct Stream {
     sent: u64,
     sent_bytes: u64,
     /// Replay: messages it has not answered.
-    unanswered: u64,
+    unanswered: u32,
     /// Replay: what it told last, and the earliest moment that is queued for it.
     deadline_ns: u64,
     queued_deadline_ns: u64,
@@ -117,6 +117,8 @@ pub(crate) struct Processor {
     failures: FailureWindow,
     next_sweep_ns: u64,
     source_ended: bool,
+    /// What is still to be ended then.
+    draining: VecDeque<ConnectionId>,
     handled: u32,
     _guard: ActorGuard,
 }
@@ -140,6 +142,7 @@ impl Processor {
             failures: FailureWindow::default(),
             next_sweep_ns: 0,
             source_ended: false,
+            draining: VecDeque::new(),
             handled: 0,
             _guard: ActorGuard {
                 actor: "Processor",
@@ -214,11 +217,19 @@ impl Processor {
 
     /// Ends what is left when the source has ended, and the Processor with the last Worker.
     fn drain(&mut self, ctx: &mut Context<Self>) {
-        let all: Vec<ConnectionId> = self.registry.iter().map(|(id, _)| id).collect();
-        for id in all {
-            self.end_connection(id, End::Drained, None);
+        self.draining = self.registry.iter().map(|(id, _)| id).collect();
+        for _ in 0..self.shared().limits.round_events {
+            self.drain_next();
         }
         self.finish_if_drained(ctx);
+    }
+
+    /// Ends one more connection of those that were there at the source's end. Each exit calls
+    /// for the next, so that few are ending at a time.
+    fn drain_next(&mut self) {
+        if let Some(id) = self.draining.pop_front() {
+            self.end_connection(id, End::Drained, None);
+        }
     }
 
     #[expect(clippy::disallowed_methods, reason = "the last message of the run")]

@@ -80,7 +80,7 @@ impl Processor {
         let Some(current) = self.stream_mut(stream) else {
             return;
         };
-        current.unanswered -= 1;
+        current.unanswered = current.unanswered.wrapping_sub(1);
         current.deadline_ns = deadline_ns.unwrap_or(u64::MAX);
         let earlier = current.deadline_ns < current.queued_deadline_ns;
         if earlier {
@@ -99,7 +99,7 @@ impl Processor {
         if let Some(current) = self.stream_mut(exited.stream) {
             let unanswered = std::mem::take(&mut current.unanswered);
             current.addr = None;
-            self.rounds.outstanding -= unanswered;
+            self.rounds.outstanding -= u64::from(unanswered);
             self.rounds.exits.push(exited);
         }
     }
@@ -208,7 +208,7 @@ impl Processor {
             }
             if let Some(addr) = &current.addr {
                 addr.do_send(Advance { now_ns, sequence });
-                current.unanswered += 1;
+                current.unanswered = current.unanswered.wrapping_add(1);
                 self.rounds.outstanding += 1;
             }
         }

@@ -216,7 +216,7 @@ impl Processor {
                 stream.identity_changed = false;
                 stream.sent += count;
                 stream.sent_bytes += bytes;
-                stream.unanswered += 1;
+                stream.unanswered = stream.unanswered.wrapping_add(1);
                 self.rounds.outstanding += 1;
                 Ok(())
             }
@@ -280,7 +280,7 @@ impl Processor {
                 unanswered,
                 ..
             }) => {
-                *unanswered += 1;
+                *unanswered = unanswered.wrapping_add(1);
                 self.rounds.outstanding += 1;
                 addr.do_send(Notices(notices));
             }
@@ -324,7 +324,7 @@ impl Processor {
             };
             if let (true, false, Some(end)) = (ending.holding, other_may_tell, ending.end) {
                 ending.holding = false;
-                *unanswered += 1;
+                *unanswered = unanswered.wrapping_add(1);
                 self.rounds.outstanding += 1;
                 addr.do_send(Retire {
                     end,
@@ -393,7 +393,7 @@ impl Processor {
         if let Some(addr) = &stream.addr {
             addr.do_send(Retire { end, sequence, last });
         }
-        stream.unanswered += 1;
+        stream.unanswered = stream.unanswered.wrapping_add(1);
         stream.ending = Some(Box::new(Ending {
             end: Some(end),
             sequence,
@@ -417,7 +417,7 @@ impl Processor {
         let (count, bytes) = measure(&events);
         stream.sent += count;
         stream.sent_bytes += bytes;
-        stream.unanswered += 1;
+        stream.unanswered = stream.unanswered.wrapping_add(1);
         self.rounds.outstanding += 1;
         if let Some(addr) = &stream.addr {
             addr.do_send(WorkerBatch {

@@ -59,6 +59,7 @@ impl Processor {
         }
         if self.source_ended {
             self.end_newcomers();
+            self.drain_next();
         }
     }
 

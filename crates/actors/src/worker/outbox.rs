@@ -24,8 +24,8 @@ pub(crate) struct Outbox {
     records: Recipient<RecordBatch>,
     news: WeakRecipient<WorkerNews>,
     ledger: Arc<Ledger>,
-    /// Bytes of records beyond which Workers wait.
-    capacity: usize,
+    /// Bytes of records that are sent without waiting for more.
+    chunk: usize,
     retry_delay: Duration,
 }
 
@@ -43,7 +43,7 @@ impl Outbox {
         records: Recipient<RecordBatch>,
         news: WeakRecipient<WorkerNews>,
         ledger: Arc<Ledger>,
-        capacity: usize,
+        chunk: usize,
         retry_delay: Duration,
     ) -> Self {
         Self {
@@ -51,7 +51,7 @@ impl Outbox {
             records,
             news,
             ledger,
-            capacity,
+            chunk,
             retry_delay,
         }
     }
@@ -82,6 +82,9 @@ impl Outbox {
         let mut state = self.state();
         state.news.extend(report.map(News::Report));
         let is_empty = state.news.is_empty() && state.records.messages == 0;
+        if state.records.bytes.len() >= self.chunk {
+            self.send_records(&mut state);
+        }
         if is_empty || state.flush_planned {
             return;
         }
@@ -98,7 +101,7 @@ impl Outbox {
 
     /// True while Workers need not wait.
     pub(super) fn has_room(&self) -> bool {
-        self.state().records.bytes.len() < self.capacity
+        self.state().records.bytes.len() < 2 * self.chunk
     }
 
     /// Passes on an exit notice. It goes with the flush that is planned or else at once: a guard
@@ -119,15 +122,8 @@ impl Outbox {
     )]
     fn flush(&self) -> bool {
         let mut state = self.state();
-        if state.records.messages > 0 {
-            match self.records.try_send(std::mem::take(&mut state.records)) {
-                Ok(()) => {}
-                Err(SendError::Full(records)) => {
-                    state.records = records;
-                    return false;
-                }
-                Err(SendError::Closed(records)) => self.lose(&records),
-            }
+        if !self.send_records(&mut state) {
+            return false;
         }
         state.flush_planned = false;
         let news = std::mem::take(&mut state.news);
@@ -138,14 +134,28 @@ impl Outbox {
         true
     }
 
+    /// Sends the records. False when the Sink refuses.
+    fn send_records(&self, state: &mut State) -> bool {
+        if state.records.messages > 0 {
+            match self.records.try_send(std::mem::take(&mut state.records)) {
+                Ok(()) => {}
+                Err(SendError::Full(records)) => {
+                    state.records = records;
+                    return false;
+                }
+                Err(SendError::Closed(records)) => self.lose(&records),
+            }
+        }
+        true
+    }
+
+    /// As `flush`, even if the Sink refuses.
     #[expect(
         clippy::disallowed_methods,
         reason = "once per Worker that ended outside of a turn"
     )]
     fn flush_at_once(&self) {
-        let mut state = self.state();
-        let records = std::mem::take(&mut state.records);
-        drop(state);
+        let records = std::mem::take(&mut self.state().records);
         if records.messages > 0 {
             if self.records.connected() {
                 self.records.do_send(records);
