@@ -6,6 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::decoder::{Detection, MethodClass, Options, Output, PeerNotice, SkipReason, Skipped};
 use crate::detect::{self, HandOver};
+use crate::http1::awaiting::Awaiting;
 use crate::http1::framing::{self, Framing};
 use crate::http1::head::{self, Head, HeadScan, Side, Upgrade};
 use crate::http1::held::Held;
@@ -44,13 +45,6 @@ pub(super) enum State {
         lost: bool,
     },
     Start,
-}
-
-pub(super) struct Awaiting {
-    pub(super) open: Open,
-    head: Head,
-    /// No notice will tell.
-    pub(super) overdue: bool,
 }
 
 /// What a request asks the connection to become.
@@ -193,35 +187,14 @@ impl Http1Decoder {
         output: &mut Output,
     ) -> Flow {
         head.anomalies.extend(framing::anomalies(&head));
-        let limits = &self.options.limits;
-        let method = match head.kind {
-            Http1Kind::Request => {
-                let timestamp_ns = self.start_ns;
-                output.notices.push(PeerNotice::RequestHead {
-                    method: head.method,
-                    timestamp_ns,
-                });
-                self.asked = Asked::by(&head);
-                MethodClass::Other
+        let method = match self.method_of(&head, output) {
+            Answered::Known(method) => method,
+            answered @ (Answered::Unknown | Answered::Wait) => {
+                let overdue = answered == Answered::Unknown;
+                let open = Open::new(&mut head, bytes, self.start_ns, &self.options.limits);
+                self.state = State::Awaiting(Box::new(Awaiting::new(open, head, overdue)));
+                return Flow::Continue;
             }
-            // An interim response answers nothing (RFC 9110 §15.2).
-            Http1Kind::Response {
-                status: 100 | 102..=199,
-            } => MethodClass::Other,
-            Http1Kind::Response { .. } => match self.requests.take(self.start_ns) {
-                Answered::Known(method) => method,
-                answered if framing::of(&head, self.side, MethodClass::Other).depends_on_method() => {
-                    let overdue = answered == Answered::Unknown;
-                    let open = Open::new(&mut head, bytes, self.start_ns, limits);
-                    self.state = State::Awaiting(Box::new(Awaiting { open, head, overdue }));
-                    return Flow::Continue;
-                }
-                Answered::Unknown => MethodClass::Other,
-                Answered::Wait => {
-                    self.requests.owe(self.start_ns, limits.pending_requests);
-                    MethodClass::Other
-                }
-            },
         };
         if let Some(body) = self.whole_body(&mut head, method, input) {
             self.state = State::Start;
@@ -230,6 +203,38 @@ impl Http1Decoder {
         }
         let open = Open::new(&mut head, bytes, self.start_ns, &self.options.limits);
         self.frame(open, &head, method, input, output)
+    }
+
+    /// The method that the framing behind `head` depends on; known whenever it does not depend.
+    fn method_of(&mut self, head: &Head, output: &mut Output) -> Answered {
+        match head.kind {
+            Http1Kind::Request => {
+                output.notices.push(PeerNotice::RequestHead {
+                    method: head.method,
+                    timestamp_ns: self.start_ns,
+                });
+                self.asked = Asked::by(head);
+                Answered::Known(MethodClass::Other)
+            }
+            // An interim response answers nothing (RFC 9110 §15.2).
+            Http1Kind::Response {
+                status: 100 | 102..=199,
+            } => Answered::Known(MethodClass::Other),
+            Http1Kind::Response { .. } => {
+                let answered = self.requests.take(self.start_ns);
+                if framing::of(head, self.side, MethodClass::Other).depends_on_method() {
+                    return answered;
+                }
+                if answered == Answered::Wait {
+                    let most = self.options.limits.pending_requests;
+                    self.requests.owe(self.start_ns, most);
+                }
+                match answered {
+                    Answered::Known(_) => answered,
+                    Answered::Unknown | Answered::Wait => Answered::Known(MethodClass::Other),
+                }
+            }
+        }
     }
 
     /// The body, in the usual case that it needs no decoding and has come with the head.
@@ -260,7 +265,7 @@ impl Http1Decoder {
     }
 
     /// Goes on behind a head whose message is framed as one that answers `method`.
-    fn frame(
+    pub(super) fn frame(
         &mut self,
         mut open: Open,
         head: &Head,
@@ -398,63 +403,6 @@ impl Http1Decoder {
             next,
             rest: Vec::new(),
         }));
-    }
-
-    /// Goes on with what is held, as far as the method is known. `closing`: nothing more will
-    /// come.
-    pub(super) fn work_off(&mut self, closing: bool, output: &mut Output) {
-        loop {
-            if matches!(self.state, State::Awaiting(_)) && !self.decide(closing, output) {
-                return;
-            }
-            let Some((payload, timestamp_ns)) = self.held.pop_front() else {
-                return;
-            };
-            self.decode(&payload, timestamp_ns, output);
-        }
-    }
-
-    /// Frames the response that waits for its request's method. False: it still waits.
-    fn decide(&mut self, closing: bool, output: &mut Output) -> bool {
-        let State::Awaiting(awaiting) = &mut self.state else {
-            return true;
-        };
-        let start_ns = awaiting.open.start_ns();
-        let answered = if awaiting.overdue {
-            Answered::Unknown
-        } else {
-            self.requests.take(start_ns)
-        };
-        let method = match answered {
-            Answered::Known(method) => method,
-            Answered::Wait if !closing => return false,
-            Answered::Unknown | Answered::Wait => {
-                awaiting.overdue = true;
-                match self.guess_method() {
-                    None if !closing => return false,
-                    guess => {
-                        self.requests.owe(start_ns, self.options.limits.pending_requests);
-                        guess.unwrap_or(MethodClass::Other)
-                    }
-                }
-            }
-        };
-        if let State::Awaiting(awaiting) = std::mem::replace(&mut self.state, State::Start) {
-            let Awaiting { open, head, .. } = *awaiting;
-            self.frame(open, &head, method, &mut Bytes::new(), output);
-        }
-        true
-    }
-
-    /// A body that begins like a response's head is none: the method was HEAD. `None`: too
-    /// few bytes to tell.
-    fn guess_method(&self) -> Option<MethodClass> {
-        let first = self.held.first(probe::VERSION.len());
-        match probe::prefix(&first, probe::VERSION) {
-            None => Some(MethodClass::Head),
-            Some(Detection::NeedMore) => None,
-            Some(Detection::No | Detection::Yes) => Some(MethodClass::Other),
-        }
     }
 }
 

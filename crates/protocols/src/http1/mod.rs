@@ -22,6 +22,7 @@
 //! protocol. Memory: one head or chunk line, one body, and what is held in Awaiting, each with
 //! its limit; rarely used state is boxed.
 
+mod awaiting;
 mod chunked;
 mod decoder;
 mod framing;

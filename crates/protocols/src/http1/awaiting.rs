@@ -1,0 +1,83 @@
+//! A response whose framing waits for its request's method.
+
+use bytes::Bytes;
+
+use crate::decoder::{Detection, MethodClass, Output};
+use crate::http1::decoder::{Http1Decoder, State};
+use crate::http1::head::Head;
+use crate::http1::open::Open;
+use crate::http1::peer::Answered;
+use crate::http1::probe;
+
+/// A head behind which it is not known yet whether a body comes.
+pub(super) struct Awaiting {
+    pub(super) open: Open,
+    head: Head,
+    /// No notice will tell.
+    pub(super) overdue: bool,
+}
+
+impl Awaiting {
+    pub(super) fn new(open: Open, head: Head, overdue: bool) -> Self {
+        Self { open, head, overdue }
+    }
+}
+
+impl Http1Decoder {
+    /// Goes on with what is held, as far as the method is known. `closing`: nothing more will
+    /// come.
+    pub(super) fn work_off(&mut self, closing: bool, output: &mut Output) {
+        loop {
+            if matches!(self.state, State::Awaiting(_)) && !self.decide(closing, output) {
+                return;
+            }
+            let Some((payload, timestamp_ns)) = self.held.pop_front() else {
+                return;
+            };
+            self.decode(&payload, timestamp_ns, output);
+        }
+    }
+
+    /// Frames the response that waits for its request's method. False: it still waits.
+    fn decide(&mut self, closing: bool, output: &mut Output) -> bool {
+        let State::Awaiting(awaiting) = &mut self.state else {
+            return true;
+        };
+        let start_ns = awaiting.open.start_ns();
+        let answered = if awaiting.overdue {
+            Answered::Unknown
+        } else {
+            self.requests.take(start_ns)
+        };
+        let method = match answered {
+            Answered::Known(method) => method,
+            Answered::Wait if !closing => return false,
+            Answered::Unknown | Answered::Wait => {
+                awaiting.overdue = true;
+                match self.guess_method() {
+                    None if !closing => return false,
+                    guess => {
+                        self.requests.owe(start_ns, self.options.limits.pending_requests);
+                        guess.unwrap_or(MethodClass::Other)
+                    }
+                }
+            }
+        };
+        if let State::Awaiting(awaiting) = std::mem::replace(&mut self.state, State::Start) {
+            let Awaiting { open, head, .. } = *awaiting;
+            self.frame(open, &head, method, &mut Bytes::new(), output);
+        }
+        true
+    }
+
+    /// A body that begins like a response's head is none: the method was HEAD. `None`: too
+    /// few bytes to tell.
+    fn guess_method(&self) -> Option<MethodClass> {
+        let first = self.held.first(probe::VERSION.len());
+        match probe::prefix(&first, probe::VERSION) {
+            None => Some(MethodClass::Head),
+            Some(Detection::NeedMore) => None,
+            Some(Detection::No | Detection::Yes) => Some(MethodClass::Other),
+        }
+    }
+}
