@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -356,6 +358,41 @@ fn what_cannot_be_captured_is_a_one_line_error_with_the_fix() {
             finished.stderr
         );
     }
+}
+
+#[test]
+fn without_privileges_the_way_out_is_named_and_the_demo_replays() {
+    if !can_capture(&[]) {
+        return;
+    }
+    // The build folder may be closed to others, so the program is copied to where anyone can run it.
+    let folder = tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir()
+        .unwrap();
+    let program = folder.path().join("ecapture");
+    fs::copy(env!("CARGO_BIN_EXE_ecapture"), &program).unwrap();
+    let as_nobody = |arguments: &[&str]| {
+        let mut command = Command::new(&program);
+        command.args(arguments).uid(65534).gid(65534);
+        Running::spawn(command).finish()
+    };
+    let finished = as_nobody(&["tls"]);
+    assert_eq!(finished.code(), Some(1));
+    assert_eq!(finished.stderr.lines().count(), 1, "{}", finished.stderr);
+    assert!(finished.stderr.contains("run as root"), "{}", finished.stderr);
+    let finished = as_nobody(&["demo"]);
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("replay of an embedded recording"),
+        "{}",
+        finished.stderr
+    );
+    assert!(
+        finished.text().contains("GET /hello.json HTTP/1.1"),
+        "{}",
+        finished.text()
+    );
 }
 
 #[test]

@@ -6,6 +6,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use ecapture_actors::{Clock, Outcome, PipelineConfig, Placement, SinkWriter, Summary};
+use ecapture_cli::recording::Recording;
+use ecapture_protocols::format::Text;
+use ecapture_protocols::{Identity, Options, stream_decoder};
 
 use crate::support::program::run;
 use crate::support::shared;
@@ -67,6 +73,67 @@ fn own_recordings_print_the_same_bytes_every_time() {
                 case.display()
             );
         }
+    }
+}
+
+/// Collects what the Sink writes.
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl SinkWriter for Written {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no writer failed").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The recorded events into the RingReader's mailbox, all actors on one Arbiter.
+fn through_the_actors(events: &Path) -> (Summary, Vec<u8>) {
+    let recording = Recording::open(events).expect("a recording");
+    let batches: Vec<_> = recording.map(|batch| batch.expect("events")).collect();
+    let decoders = Arc::new(|_: &Identity| stream_decoder(Options::default()));
+    let mut config = PipelineConfig::new(decoders, Arc::new(Text::default()));
+    config.clock = Clock::Stream;
+    config.placement = Placement::Inline;
+    let written = Written::default();
+    let writer = Box::new(written.clone());
+    let summary = ecapture_actors::block_on(async move {
+        ecapture_actors::spawn(config, futures_util::stream::iter(batches), writer)
+            .finished()
+            .await
+    });
+    let bytes = written.0.lock().expect("no writer failed").clone();
+    (summary, bytes)
+}
+
+#[test]
+fn recorded_events_driven_through_the_actors_balance_and_leave_no_worker() {
+    for case in own_fixtures() {
+        let (summary, bytes) = through_the_actors(&case.join("events.jsonl"));
+        assert!(
+            matches!(summary.outcome, Outcome::Complete),
+            "{}: {:?}",
+            case.display(),
+            summary.outcome
+        );
+        assert!(summary.balanced(), "{}: {:?}", case.display(), summary.statistics);
+        assert_eq!(summary.statistics.live_workers, 0, "{}", case.display());
+        assert!(
+            summary.statistics.losses.is_empty(),
+            "{}: {:?}",
+            case.display(),
+            summary.statistics.losses
+        );
+        let expected = fs::read(case.join("expected.txt")).expect("expected output");
+        assert!(
+            bytes == expected,
+            "{} prints the same on one Arbiter as on several",
+            case.display()
+        );
     }
 }
 
