@@ -1,7 +1,9 @@
 //! What the actors cost, beside two floors of the same run: copying the bytes, and decoding and
 //! formatting them in a plain loop.
 //!
-//! `cargo bench -p ecapture-actors` prints the whole table; `-- UUIDS BYTES` one row of it.
+//! `cargo bench -p ecapture-actors` prints the whole table; `-- UUIDS BYTES` one group of it.
+//! `raw` passes the bytes through: what remains is the actors. `http1` is one response per event
+//! through the real decoder and text format.
 //! Every row runs in a process of its own, so that memory and CPU time are its own.
 
 #![expect(clippy::print_stdout, reason = "the table is the output")]
@@ -14,10 +16,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ecapture_actors::{Clock, DecoderFactory, PipelineConfig, Placement, SinkWriter, Summary, spawn};
+use ecapture_protocols::format::Text;
 use ecapture_protocols::message::{Content, Gap, Message, Raw};
 use ecapture_protocols::{
-    AddressSource, CapturedEvent, DataEvent, Direction, Format, Identity, Output, PeerNotice, Process,
-    Socket, StreamDecoder, Tuple,
+    AddressSource, CapturedEvent, DataEvent, Direction, Format, Identity, Options, Output, PeerNotice,
+    Process, Socket, StreamDecoder, Tuple, stream_decoder,
 };
 use futures_util::Stream;
 
@@ -74,10 +77,17 @@ impl SinkWriter for Null {
     }
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Payload {
+    Raw,
+    Http1,
+}
+
 #[derive(Clone, Copy)]
 struct Case {
     uuids: u64,
     bytes: usize,
+    content: Payload,
 }
 
 impl Case {
@@ -128,8 +138,34 @@ impl Case {
         }))
     }
 
+    /// Has no reference count: that would be one more thing for the threads to share.
     fn payload(self) -> Bytes {
-        Bytes::from_static(Vec::leak(vec![b'x'; self.bytes]))
+        let head = match self.content {
+            Payload::Raw => Vec::new(),
+            // 61 bytes with a length of five digits.
+            Payload::Http1 => {
+                let length = self.bytes - 61;
+                format!("HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Length: {length:05}\r\n\r\n")
+                    .into_bytes()
+            }
+        };
+        let mut payload = head;
+        payload.resize(self.bytes, b'x');
+        Bytes::from_static(payload.leak())
+    }
+
+    fn decoder(self) -> Box<dyn StreamDecoder> {
+        match self.content {
+            Payload::Raw => Box::new(PassThrough),
+            Payload::Http1 => stream_decoder(Options::default()),
+        }
+    }
+
+    fn format(self) -> Arc<dyn Format> {
+        match self.content {
+            Payload::Raw => Arc::new(Plain),
+            Payload::Http1 => Arc::new(Text::default()),
+        }
     }
 }
 
@@ -188,6 +224,7 @@ fn copy_floor(case: Case) {
 /// The same events, decoded and formatted in a loop: a decoder per UUID and one output buffer.
 fn loop_floor(case: Case) {
     let payload = case.payload();
+    let format = case.format();
     let mut streams: HashMap<u64, (Identity, Box<dyn StreamDecoder>)> = HashMap::new();
     let (mut output, mut out) = (Output::default(), Vec::new());
     for number in 0..case.events() {
@@ -195,9 +232,9 @@ fn loop_floor(case: Case) {
         let sock = event.socket.map_or(0, |socket| socket.sock);
         let (identity, decoder) = streams
             .entry(sock)
-            .or_insert_with(|| (Identity::of(&event), Box::new(PassThrough)));
+            .or_insert_with(|| (Identity::of(&event), case.decoder()));
         decoder.feed(&event.payload, event.timestamp_ns, &mut output);
-        Plain.write(identity, &output.messages, &mut out);
+        format.write(identity, &output.messages, &mut out);
         output.clear();
         if out.len() > 256 * 1024 {
             std::hint::black_box(&out);
@@ -207,8 +244,8 @@ fn loop_floor(case: Case) {
 }
 
 fn through_pipeline(case: Case, clock: Clock) -> Summary {
-    let decoders: DecoderFactory = Arc::new(|_| Box::new(PassThrough));
-    let mut config = PipelineConfig::new(decoders, Arc::new(Plain));
+    let decoders: DecoderFactory = Arc::new(move |_| case.decoder());
+    let mut config = PipelineConfig::new(decoders, case.format());
     config.clock = clock;
     config.placement = Placement::Threads { worker_arbiters: 1 };
     actix_rt::System::new()
@@ -233,8 +270,13 @@ fn row(case: Case, what: &str) {
         }
     });
     let events = case.events() as f64;
+    let content = if case.content == Payload::Raw {
+        "raw"
+    } else {
+        "http1"
+    };
     println!(
-        "{:>7} {:>6} {:<7} {:>9.0} {:>8.0} {:>8.2} {:>7.0}",
+        "{content:<6} {:>7} {:>6} {:<7} {:>9.0} {:>8.0} {:>8.2} {:>7.0}",
         case.uuids,
         case.bytes,
         what,
@@ -256,30 +298,35 @@ fn main() {
             .and_then(|argument| argument.parse::<u64>().ok())
     };
     if let (Some(uuids), Some(bytes), Some(what)) = (number(0), number(1), arguments.get(2)) {
+        let content = if arguments.get(3).is_some_and(|content| content == "http1") {
+            Payload::Http1
+        } else {
+            Payload::Raw
+        };
         row(
             Case {
                 uuids,
                 bytes: usize::try_from(bytes).unwrap_or(1),
+                content,
             },
             what,
         );
         return;
     }
-    println!("  uuids  bytes what     k ev/s     MB/s  µs CPU peak MiB");
+    println!("          uuids  bytes what     k ev/s     MB/s  µs CPU peak MiB");
     let itself = std::env::current_exe().expect("the benchmark knows where it is");
     for uuids in [1, 100, 10_000, 100_000] {
         for bytes in [100, 1024, 16 * 1024] {
             if number(0).is_some_and(|only| only != uuids) || number(1).is_some_and(|only| only != bytes) {
                 continue;
             }
-            for what in ["copy", "loop", "replay", "live"] {
-                let row = Command::new(&itself)
-                    .args([&uuids.to_string(), &bytes.to_string(), what])
-                    .status();
-                assert!(
-                    row.is_ok_and(|status| status.success()),
-                    "{uuids} {bytes} {what} failed"
-                );
+            for (content, what) in ["raw", "http1"]
+                .into_iter()
+                .flat_map(|content| ["copy", "loop", "replay", "live"].map(|what| (content, what)))
+            {
+                let arguments = [&uuids.to_string(), &bytes.to_string(), what, content];
+                let row = Command::new(&itself).args(arguments).status();
+                assert!(row.is_ok_and(|status| status.success()), "{arguments:?} failed");
             }
         }
     }

@@ -29,9 +29,11 @@ pub(crate) struct Conductor {
     /// Also what keeps the Processor going when the reader has ended.
     pub(crate) source_ended: Recipient<SourceEnded>,
     /// Keeps the Sink going until it has taken [`Finish`]: actix ends an actor whose last address
-    /// is dropped, and forgets what came into its mailbox since it last looked. Given up when the
+    /// is dropped, and forgets what came into its mailbox since it last looked. Used when the
     /// Processor fails, who would have sent it.
-    pub(crate) sink: Option<Recipient<Finish>>,
+    pub(crate) sink: Recipient<Finish>,
+    /// Outboxes of Workers that may still send records.
+    pub(crate) outboxes: usize,
     pub(crate) stop: Arc<Notify>,
     pub(crate) incidents: mpsc::UnboundedReceiver<Incident>,
     pub(crate) arbiters: Vec<NamedArbiter>,
@@ -43,6 +45,8 @@ struct Course {
     outcome: Outcome,
     /// `RingReader`, Processor and Sink.
     actors_left: usize,
+    /// The Processor has failed and its Workers are ending.
+    orphaned: bool,
     deadline: Option<Instant>,
 }
 
@@ -62,6 +66,7 @@ impl Conductor {
         let mut course = Course {
             outcome: Outcome::Complete,
             actors_left: 3,
+            orphaned: false,
             deadline: None,
         };
         let mut watchdog = Watchdog::new(&self.arbiters, self.timings.watchdog_interval);
@@ -89,13 +94,18 @@ impl Conductor {
             Incident::Exited { actor, panicked } => {
                 course.actors_left -= 1;
                 if panicked {
-                    self.sink = None;
                     course.fail(PipelineError::ActorFailed { actor });
                     self.begin_stop(course);
                 }
                 if actor == "RingReader" {
                     self.end_source(course);
                 }
+                course.orphaned |= actor == "Processor" && panicked;
+                self.finish_orphans(course);
+            }
+            Incident::OutboxClosed => {
+                self.outboxes -= 1;
+                self.finish_orphans(course);
             }
             Incident::RestartLimit { failures } => {
                 let window = self.timings.failure_window;
@@ -124,6 +134,16 @@ impl Conductor {
             .get_or_insert_with(|| Instant::now() + self.timings.drain_deadline);
         if let Some(reader) = self.stop_reading.upgrade() {
             reader.do_send(StopReading);
+        }
+    }
+
+    /// Without the Processor the Workers end by themselves, and nobody else tells the Sink that
+    /// the last of their records has been sent.
+    #[expect(clippy::disallowed_methods, reason = "the last message of the run")]
+    fn finish_orphans(&self, course: &mut Course) {
+        if course.orphaned && self.outboxes == 0 {
+            course.orphaned = false;
+            self.sink.do_send(Finish);
         }
     }
 

@@ -228,6 +228,8 @@ pub(crate) struct StopReading;
 pub(crate) enum Incident {
     /// An actor is gone.
     Exited { actor: &'static str, panicked: bool },
+    /// The Workers of one Arbiter, and the Processor with them, have sent their last.
+    OutboxClosed,
     /// Workers failed too often.
     RestartLimit { failures: usize },
     /// The output's target has gone away.

@@ -15,7 +15,7 @@ use crate::processor::{Processor, ProcessorPorts, Shard};
 use crate::ring_reader::{ReaderPorts, RingReader};
 use crate::sink::{Sink, SinkPorts};
 use crate::summary::{Outcome, PipelineError, Statistics, Summary};
-use crate::worker::{Outbox, WorkerPorts};
+use crate::worker::{Outbox, OutboxPorts, WorkerPorts};
 use crate::{Clock, DecoderFactory, PipelineLimits, SinkPolicy, SinkWriter, Timings};
 
 /// Where the actors run.
@@ -29,6 +29,16 @@ pub enum Placement {
         /// Arbiters for Workers, at least 1.
         worker_arbiters: usize,
     },
+}
+
+impl Placement {
+    /// Arbiters that run Workers.
+    fn shards(self) -> usize {
+        match self {
+            Self::Inline => 1,
+            Self::Threads { worker_arbiters } => worker_arbiters.max(1),
+        }
+    }
 }
 
 /// What a pipeline is made of, apart from its two ends.
@@ -123,6 +133,19 @@ where
     S: Stream<Item = Vec<CapturedEvent>> + Unpin + 'static,
     F: FnOnce() -> S + Send + 'static,
 {
+    assemble(config, source, writer).0
+}
+
+/// Starts all actors, the Sink first, so that each has its ports from the beginning.
+fn assemble<S, F>(
+    config: PipelineConfig,
+    source: F,
+    writer: Box<dyn SinkWriter>,
+) -> (PipelineHandle, Addr<Processor>)
+where
+    S: Stream<Item = Vec<CapturedEvent>> + Unpin + 'static,
+    F: FnOnce() -> S + Send + 'static,
+{
     config.ledger.limit(&config.limits);
     let (incidents, received) = mpsc::unbounded_channel();
     let mut arbiters = Arbiters::new(config.placement);
@@ -137,19 +160,21 @@ where
         timings: config.timings,
         stop_reading: reader.downgrade().recipient(),
         source_ended: processor.clone().recipient(),
-        sink: Some(sink.recipient()),
+        sink: sink.recipient(),
+        outboxes: config.placement.shards(),
         stop: Arc::clone(&stop),
         incidents: received,
         arbiters: arbiters.named,
         summary: publish,
     };
     actix_rt::spawn(conductor.run());
-    PipelineHandle {
+    let handle = PipelineHandle {
         stop,
         ledger: config.ledger,
         kernel_counters: config.kernel_counters,
         summary,
-    }
+    };
+    (handle, processor)
 }
 
 /// The Arbiters of a pipeline, made one by one as the wiring asks for them.
@@ -224,10 +249,7 @@ fn start_processor(
     incidents: &Incidents,
 ) -> Addr<Processor> {
     let arbiter = arbiters.start("Processor");
-    let extra = match config.placement {
-        Placement::Inline => 0,
-        Placement::Threads { worker_arbiters } => worker_arbiters.saturating_sub(1),
-    };
+    let extra = config.placement.shards() - 1;
     let mut shard_arbiters = vec![None];
     shard_arbiters.extend((0..extra).map(|_| arbiters.start("Workers")));
     let config = config.clone();
@@ -247,13 +269,14 @@ fn start_processor(
                 decoders: Arc::clone(&config.decoders),
                 format: Arc::clone(&config.format),
                 ledger: Arc::clone(&config.ledger),
-                outbox: Arc::new(Outbox::new(
-                    sink.clone().recipient(),
-                    itself.clone().recipient(),
-                    Arc::clone(&config.ledger),
-                    config.limits.write_chunk,
-                    config.timings.retry_delay,
-                )),
+                outbox: Arc::new(Outbox::new(OutboxPorts {
+                    records: sink.clone().recipient(),
+                    news: itself.clone().recipient(),
+                    incidents: incidents.clone(),
+                    ledger: Arc::clone(&config.ledger),
+                    chunk: config.limits.write_chunk,
+                    retry_delay: config.timings.retry_delay,
+                })),
             }),
         });
         Processor::new(ProcessorPorts {
@@ -287,4 +310,85 @@ where
         incidents,
     };
     start_on(arbiter.as_ref(), move |ctx| RingReader::new(ports, source(), ctx))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use ecapture_protocols::{DataEvent, Direction, Options, Process, stream_decoder};
+
+    use super::*;
+    use crate::processor::Poison;
+
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl SinkWriter for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn half_a_request(fd: u32) -> CapturedEvent {
+        CapturedEvent::Data(DataEvent {
+            timestamp_ns: 1,
+            process: Process {
+                pid: 1,
+                tid: 1,
+                uid: None,
+                comm: "app".into(),
+            },
+            direction: Direction::Write,
+            fd: Some(fd),
+            session: None,
+            socket: None,
+            tls_version: None,
+            stream_offset: None,
+            payload: "GET /half HTTP/1.1\r\nHost".into(),
+        })
+    }
+
+    /// On either placement: the run fails with the Processor's name, and what the Workers held is
+    /// shown.
+    #[actix::test]
+    async fn a_processor_that_fails_ends_the_run_and_its_workers_in_order() {
+        for placement in [Placement::Inline, Placement::Threads { worker_arbiters: 2 }] {
+            let decoders: DecoderFactory = Arc::new(|_| stream_decoder(Options::default()));
+            let mut config =
+                PipelineConfig::new(decoders, Arc::new(ecapture_protocols::format::Text::default()));
+            config.placement = placement;
+            let page = Page::default();
+            let (feed, mut receiver) = mpsc::unbounded_channel();
+            let source = futures_util::stream::poll_fn(move |context| receiver.poll_recv(context));
+            let (handle, processor) = assemble(config, move || source, Box::new(page.clone()));
+            feed.send((1..=10).map(half_a_request).collect::<Vec<_>>())
+                .unwrap();
+            while handle.statistics().delivered.events < 10 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let _ = processor.try_send(Poison);
+            let summary = handle.finished().await;
+            assert!(
+                matches!(
+                    summary.outcome,
+                    Outcome::Failed(PipelineError::ActorFailed { actor: "Processor" })
+                ),
+                "{:?}",
+                summary.outcome
+            );
+            assert!(summary.balanced(), "{summary:#?}");
+            assert_eq!(summary.statistics.live_workers, 0);
+            assert_eq!(summary.statistics.losses, []);
+            let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
+            assert_eq!(text.matches("GET /half").count(), 10, "{text}");
+        }
+    }
 }

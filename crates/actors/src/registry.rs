@@ -290,3 +290,185 @@ fn compare_sockets(key: ConnectionKey, known: Option<Socket>, seen: Socket) -> A
         _ => Admission::Known,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use ecapture_protocols::decoder::PeerNotice;
+    use ecapture_protocols::{Process, Tuple};
+
+    use super::*;
+
+    fn event(pid: u32, tid: u32) -> DataEvent {
+        DataEvent {
+            timestamp_ns: 0,
+            process: Process {
+                pid,
+                tid,
+                uid: None,
+                comm: "app".into(),
+            },
+            direction: Direction::Read,
+            fd: None,
+            session: None,
+            socket: None,
+            tls_version: None,
+            stream_offset: None,
+            payload: Bytes::new(),
+        }
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "it is always used as an event's field")]
+    fn socket(sock: u64, port: u16, address_source: AddressSource) -> Option<Socket> {
+        let tuple = Tuple {
+            source: ([10, 0, 0, 1], port).into(),
+            destination: ([10, 0, 0, 2], 443).into(),
+        };
+        Some(Socket {
+            sock,
+            tuple,
+            local: None,
+            address_source,
+        })
+    }
+
+    #[test]
+    fn the_best_knowledge_is_the_key() {
+        let plain = event(1, 2);
+        assert_eq!(
+            ConnectionKey::of(&plain),
+            ConnectionKey::Thread {
+                pid: 1,
+                tid: 2,
+                comm: "app".into()
+            }
+        );
+        let no_fd = DataEvent {
+            fd: Some(0),
+            ..event(1, 2)
+        };
+        assert_eq!(ConnectionKey::of(&no_fd), ConnectionKey::of(&plain));
+        let with_fd = DataEvent { fd: Some(7), ..plain };
+        assert_eq!(
+            ConnectionKey::of(&with_fd),
+            ConnectionKey::Descriptor { pid: 1, fd: 7 }
+        );
+        let with_socket = DataEvent {
+            socket: socket(9, 1, AddressSource::Exact),
+            ..with_fd
+        };
+        assert_eq!(ConnectionKey::of(&with_socket), ConnectionKey::Socket { sock: 9 });
+        let with_session = DataEvent {
+            session: Some(5),
+            ..with_socket
+        };
+        assert_eq!(
+            ConnectionKey::of(&with_session),
+            ConnectionKey::Session { pid: 1, session: 5 }
+        );
+        assert_eq!(
+            ConnectionKey::of(&with_session).lifecycle(),
+            Lifecycle::Connection
+        );
+        assert_eq!(ConnectionKey::of(&no_fd).lifecycle(), Lifecycle::Plain);
+    }
+
+    #[test]
+    fn threads_and_directions_share_a_connection() {
+        let mut registry: Registry<()> = Registry::default();
+        let first = DataEvent {
+            fd: Some(7),
+            ..event(1, 2)
+        };
+        let second = DataEvent {
+            direction: Direction::Write,
+            fd: Some(7),
+            ..event(1, 3)
+        };
+        assert_eq!(registry.admit(&first).0, registry.admit(&second).0);
+        assert_eq!(registry.len(), 1);
+    }
+
+    #[test]
+    fn what_a_socket_says_about_a_known_session() {
+        use AddressSource::{Exact, Heuristic};
+        let cases = [
+            (None, socket(1, 1, Heuristic), Admission::SocketLearned),
+            (socket(1, 1, Exact), None, Admission::Known),
+            (socket(1, 1, Exact), socket(1, 1, Exact), Admission::Known),
+            (socket(1, 1, Exact), socket(1, 1, Heuristic), Admission::Known),
+            (socket(1, 1, Exact), socket(2, 2, Heuristic), Admission::Known),
+            (socket(1, 1, Exact), socket(2, 2, Exact), Admission::Replaced),
+            (socket(1, 1, Exact), socket(1, 2, Exact), Admission::Replaced),
+            (socket(1, 1, Heuristic), socket(2, 2, Heuristic), Admission::Known),
+            (
+                socket(1, 1, Heuristic),
+                socket(2, 2, Exact),
+                Admission::SocketLearned,
+            ),
+        ];
+        for (known, seen, expected) in cases {
+            let mut registry: Registry<()> = Registry::default();
+            let with = |socket| DataEvent {
+                session: Some(5),
+                socket,
+                ..event(1, 1)
+            };
+            registry.admit(&with(known));
+            assert_eq!(registry.admit(&with(seen)).1, expected, "{known:?} then {seen:?}");
+        }
+    }
+
+    #[test]
+    fn a_close_ends_what_it_names_and_nothing_else() {
+        let mut registry: Registry<()> = Registry::default();
+        let of = |pid, session, sock: u64| DataEvent {
+            session: Some(session),
+            socket: socket(sock, 1, AddressSource::Exact),
+            ..event(pid, pid)
+        };
+        let (one, _) = registry.admit(&of(1, 1, 11));
+        let (two, _) = registry.admit(&of(1, 2, 12));
+        let (three, _) = registry.admit(&of(2, 1, 12));
+        assert_eq!(registry.ended_by(Close::Process { pid: 1 }), [one, two]);
+        assert_eq!(registry.ended_by(Close::Session { pid: 2, session: 1 }), [three]);
+        assert_eq!(registry.ended_by(Close::Socket { sock: 12 }), [two, three]);
+        assert_eq!(registry.ended_by(Close::Socket { sock: 13 }), []);
+        registry.remove_if_vacant(two);
+        assert_eq!(registry.ended_by(Close::Socket { sock: 12 }), [three]);
+        assert_eq!(registry.ended_by(Close::Process { pid: 1 }), [one]);
+    }
+
+    #[test]
+    fn a_place_with_a_stream_stays_and_an_empty_one_is_reused() {
+        let mut registry: Registry<()> = Registry::default();
+        let (id, _) = registry.admit(&event(1, 1));
+        *registry.get_mut(id).unwrap().stream_mut(Direction::Read) = Some(());
+        registry.remove_if_vacant(id);
+        assert!(registry.get(id).is_some());
+        *registry.get_mut(id).unwrap().stream_mut(Direction::Read) = None;
+        registry.remove_if_vacant(id);
+        assert!(registry.get(id).is_none());
+        assert_eq!(registry.admit(&event(2, 2)).0, id);
+    }
+
+    #[test]
+    fn kept_notices_are_bounded_and_the_newest_win() {
+        let mut registry: Registry<()> = Registry::default();
+        let (id, _) = registry.admit(&event(1, 1));
+        let connection = registry.get_mut(id).unwrap();
+        let notice = |sequence| SequencedNotice {
+            sequence,
+            notice: PeerNotice::NoRequests,
+        };
+        for sequence in 0..10 {
+            connection.keep_notices(Direction::Read, vec![notice(sequence)], 3);
+        }
+        assert_eq!(connection.take_notices(Direction::Write), []);
+        assert_eq!(
+            connection.take_notices(Direction::Read),
+            [notice(7), notice(8), notice(9)]
+        );
+        assert_eq!(connection.take_notices(Direction::Read), []);
+    }
+}

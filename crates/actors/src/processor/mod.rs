@@ -298,3 +298,18 @@ impl Handler<WorkerNews> for Processor {
         self.spend_budget(ctx);
     }
 }
+
+/// Makes the Processor fail.
+#[cfg(test)]
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Poison;
+
+#[cfg(test)]
+impl Handler<Poison> for Processor {
+    type Result = ();
+
+    fn handle(&mut self, Poison: Poison, _ctx: &mut Self::Context) {
+        panic!("told to");
+    }
+}

@@ -29,7 +29,7 @@ use ecapture_protocols::{Format, Identity, Output};
 use tokio::time::Instant;
 
 pub(crate) use guard::{ExitGuard, Gauge};
-pub(crate) use outbox::Outbox;
+pub(crate) use outbox::{Outbox, OutboxPorts};
 use timing::{Expiry, Timing};
 use unparsed::Unparsed;
 
@@ -351,6 +351,11 @@ impl Worker {
         self.tick_armed = true;
         ctx.run_later(self.ports().timings.run_interval, |worker, ctx| {
             worker.tick_armed = false;
+            // The Processor is gone, and a timer must not keep its Workers.
+            if !ctx.connected() {
+                ctx.stop();
+                return;
+            }
             let now_ns = worker.ports().now_ns();
             let sequence = worker.guard.position.sequence;
             worker.take_turn(Vec::new(), ctx, |worker, output| {

@@ -15,18 +15,24 @@ use ecapture_protocols::Output;
 
 use super::guard::Turn;
 use crate::ledger::{Ledger, Loss};
-use crate::messages::{News, RecordBatch, WorkerExited, WorkerNews, WorkerReport};
+use crate::messages::{Incident, Incidents, News, RecordBatch, WorkerExited, WorkerNews, WorkerReport};
+
+/// What an [`Outbox`] is made of.
+pub(crate) struct OutboxPorts {
+    /// The Arbiter's one sender to the Sink: that is what makes the bound of its mailbox hold.
+    pub(crate) records: Recipient<RecordBatch>,
+    pub(crate) news: WeakRecipient<WorkerNews>,
+    pub(crate) incidents: Incidents,
+    pub(crate) ledger: Arc<Ledger>,
+    /// Bytes of records that are sent without waiting for more.
+    pub(crate) chunk: usize,
+    pub(crate) retry_delay: Duration,
+}
 
 /// See the module's documentation.
 pub(crate) struct Outbox {
     state: Mutex<State>,
-    /// The Arbiter's one sender to the Sink: that is what makes the bound of its mailbox hold.
-    records: Recipient<RecordBatch>,
-    news: WeakRecipient<WorkerNews>,
-    ledger: Arc<Ledger>,
-    /// Bytes of records that are sent without waiting for more.
-    chunk: usize,
-    retry_delay: Duration,
+    ports: OutboxPorts,
 }
 
 #[derive(Default)]
@@ -39,20 +45,10 @@ struct State {
 }
 
 impl Outbox {
-    pub(crate) fn new(
-        records: Recipient<RecordBatch>,
-        news: WeakRecipient<WorkerNews>,
-        ledger: Arc<Ledger>,
-        chunk: usize,
-        retry_delay: Duration,
-    ) -> Self {
+    pub(crate) fn new(ports: OutboxPorts) -> Self {
         Self {
             state: Mutex::default(),
-            records,
-            news,
-            ledger,
-            chunk,
-            retry_delay,
+            ports,
         }
     }
 
@@ -82,7 +78,7 @@ impl Outbox {
         let mut state = self.state();
         state.news.extend(report.map(News::Report));
         let is_empty = state.news.is_empty() && state.records.messages == 0;
-        if state.records.bytes.len() >= self.chunk {
+        if state.records.bytes.len() >= self.ports.chunk {
             self.send_records(&mut state);
         }
         if is_empty || state.flush_planned {
@@ -94,14 +90,14 @@ impl Outbox {
         actix_rt::spawn(async move {
             tokio::task::yield_now().await;
             while !outbox.flush() {
-                tokio::time::sleep(outbox.retry_delay).await;
+                tokio::time::sleep(outbox.ports.retry_delay).await;
             }
         });
     }
 
     /// True while Workers need not wait.
     pub(super) fn has_room(&self) -> bool {
-        self.state().records.bytes.len() < 2 * self.chunk
+        self.state().records.bytes.len() < 2 * self.ports.chunk
     }
 
     /// Passes on an exit notice. It goes with the flush that is planned or else at once: a guard
@@ -128,7 +124,7 @@ impl Outbox {
         state.flush_planned = false;
         let news = std::mem::take(&mut state.news);
         drop(state);
-        if let (false, Some(processor)) = (news.is_empty(), self.news.upgrade()) {
+        if let (false, Some(processor)) = (news.is_empty(), self.ports.news.upgrade()) {
             processor.do_send(WorkerNews(news));
         }
         true
@@ -137,7 +133,7 @@ impl Outbox {
     /// Sends the records. False when the Sink refuses.
     fn send_records(&self, state: &mut State) -> bool {
         if state.records.messages > 0 {
-            match self.records.try_send(std::mem::take(&mut state.records)) {
+            match self.ports.records.try_send(std::mem::take(&mut state.records)) {
                 Ok(()) => {}
                 Err(SendError::Full(records)) => {
                     state.records = records;
@@ -157,8 +153,8 @@ impl Outbox {
     fn flush_at_once(&self) {
         let records = std::mem::take(&mut self.state().records);
         if records.messages > 0 {
-            if self.records.connected() {
-                self.records.do_send(records);
+            if self.ports.records.connected() {
+                self.ports.records.do_send(records);
             } else {
                 self.lose(&records);
             }
@@ -167,7 +163,8 @@ impl Outbox {
     }
 
     fn lose(&self, records: &RecordBatch) {
-        self.ledger
+        self.ports
+            .ledger
             .lose_output(Loss::SinkClosed, records.messages, records.bytes.len() as u64);
     }
 }
@@ -176,5 +173,7 @@ impl Drop for Outbox {
     /// The Arbiter may have ended before a planned flush.
     fn drop(&mut self) {
         self.flush_at_once();
+        // Nobody listens any more when the run was ended by force.
+        let _ = self.ports.incidents.send(Incident::OutboxClosed);
     }
 }

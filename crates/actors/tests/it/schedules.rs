@@ -24,6 +24,8 @@ struct Step {
 /// What is wrong with the surroundings.
 #[derive(Debug, Clone, Copy)]
 struct Conditions {
+    /// Events come at the very moment of an idle request.
+    racy: bool,
     tiny_mailboxes: bool,
     few_workers: bool,
     /// Bytes the output takes at once.
@@ -35,6 +37,7 @@ struct Conditions {
 }
 
 const PEACE: Conditions = Conditions {
+    racy: false,
     tiny_mailboxes: false,
     few_workers: false,
     bytes_per_write: usize::MAX,
@@ -50,10 +53,12 @@ struct Schedule {
 fn schedule(seed: u64) -> Schedule {
     let mut random = Random::new(seed);
     let count = 3 + random.below(12);
+    let racy = random.below(5) == 0;
     let mut number = 0;
-    let steps = (0..count).map(|_| step(&mut random, &mut number)).collect();
+    let steps = (0..count).map(|_| step(&mut random, racy, &mut number)).collect();
     let mut one_in = |odds| random.below(odds) == 0;
     let conditions = Conditions {
+        racy,
         tiny_mailboxes: one_in(2),
         few_workers: one_in(4),
         bytes_per_write: if one_in(3) { 5 } else { usize::MAX },
@@ -63,9 +68,15 @@ fn schedule(seed: u64) -> Schedule {
     Schedule { steps, conditions }
 }
 
-/// Pauses are far from the idle time on either side, and so is any sum of the short ones.
-fn step(random: &mut Random, number: &mut u64) -> Step {
-    let pause_ms = [0, 0, 1, 7, 7, 3_000][random.below(6)];
+/// Pauses are far from the idle time on either side, and so is any sum of the short ones; or
+/// they are right at it.
+fn step(random: &mut Random, racy: bool, number: &mut u64) -> Step {
+    let choices = if racy {
+        [0, 100, 1_099, 1_100, 1_101, 1_200]
+    } else {
+        [0, 0, 1, 7, 7, 3_000]
+    };
+    let pause_ms = choices[random.below(6)];
     let events = (0..random.below(4)).map(|_| {
         *number += 1;
         event(random, *number)
@@ -243,7 +254,7 @@ async fn try_seed(seed: u64) {
     assert_eq!(unexplained, None);
     let streams = by_stream(&page);
     assert_in_order(&streams);
-    if conditions.few_workers || conditions.stop_at.is_some() {
+    if conditions.few_workers || conditions.racy || conditions.stop_at.is_some() {
         return;
     }
     let (calm, _) = run(&steps, PEACE, |event| !is_wanted_panic(event)).await;
