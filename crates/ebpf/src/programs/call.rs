@@ -83,6 +83,11 @@ pub(super) fn enter(context: &ProbeContext, arguments: Arguments, direction: u8,
             return;
         }
     }
+    let key = CallKey {
+        pid_tgid,
+        stack_pointer,
+    };
+    let tails = tails_of(key, &arguments);
     enter_thread(pid_tgid, stack_pointer, outer);
     let call = Call {
         session: arguments.session,
@@ -93,20 +98,48 @@ pub(super) fn enter(context: &ProbeContext, arguments: Arguments, direction: u8,
         outer,
         direction,
         length: length as u32,
+        tails,
+        delivered: 0,
     };
-    if CALLS
-        .insert(
-            CallKey {
-                pid_tgid,
-                stack_pointer,
-            },
-            call,
-            0,
-        )
-        .is_err()
-    {
+    if CALLS.insert(key, call, 0).is_err() {
         count(counter::CALLS_FULL, 1);
     }
+}
+
+/// How many functions have jumped here with the same frame and session.
+#[inline(always)]
+fn tails_of(key: CallKey, arguments: &Arguments) -> u32 {
+    let is_innermost = match THREADS.get_ptr(key.pid_tgid) {
+        // SAFETY: the map lookup succeeded, and only this thread uses its entry.
+        Some(thread) => unsafe { (*thread).innermost == key.stack_pointer },
+        None => false,
+    };
+    if !is_innermost {
+        return 0;
+    }
+    match CALLS.get_ptr(key) {
+        // SAFETY: the map lookup succeeded; only this thread removes the entry.
+        Some(call) => match unsafe { &*call } {
+            call if call.session == arguments.session && call.delivered == 0 => call.tails + 1,
+            _ => 0,
+        },
+        None => 0,
+    }
+}
+
+/// Whether this return of the call is the one to send its bytes at. Forgets the call at its last.
+#[inline(always)]
+fn is_first_return(key: CallKey, call: *mut Call) -> bool {
+    // SAFETY: the map lookup succeeded; only this thread changes or removes the entry.
+    let call = unsafe { &mut *call };
+    let first = call.delivered == 0;
+    if call.tails == 0 {
+        let _gone = CALLS.remove(key);
+    } else {
+        call.tails -= 1;
+        call.delivered = 1;
+    }
+    first
 }
 
 /// Stack pointer of the call around one that begins at `stack_pointer`, 0 without one. A frame
@@ -155,7 +188,7 @@ fn leave(context: &RetProbeContext) {
         pid_tgid,
         stack_pointer: stack_pointer_at_return(context.regs),
     };
-    let Some(call) = CALLS.get_ptr(key) else {
+    let Some(entry) = CALLS.get_ptr_mut(key) else {
         // Inside another call it is a part of that one.
         if outer_call(pid_tgid, key.stack_pointer) == 0 {
             count(counter::UNMATCHED_RETURNS, 1);
@@ -163,8 +196,10 @@ fn leave(context: &RetProbeContext) {
         return;
     };
     // SAFETY: the map lookup succeeded; only this thread removes the entry.
-    let call = unsafe { *call };
-    let _gone = CALLS.remove(key);
+    let call = unsafe { *entry };
+    if !is_first_return(key, entry) {
+        return;
+    }
     let Some(thread) = THREADS.get_ptr_mut(pid_tgid) else {
         return;
     };

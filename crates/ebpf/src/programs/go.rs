@@ -79,6 +79,8 @@ fn enter(context: &ProbeContext, direction: u8) {
         outer: 0,
         direction: u32::from(direction),
         length: Length::ReturnedLong as u32,
+        tails: 0,
+        delivered: 0,
     };
     if CALLS.insert(key, call, 0).is_err() {
         count(counter::CALLS_FULL, 1);

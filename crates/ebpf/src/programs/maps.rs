@@ -96,6 +96,10 @@ pub(super) struct Call {
     pub outer: u64,
     pub direction: u32,
     pub length: u32,
+    /// Functions that jumped into this one as their last act: each return is seen once more.
+    pub tails: u32,
+    /// Not 0: the bytes are sent, only further returns are due.
+    pub delivered: u32,
 }
 
 #[repr(C)]

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use ecapture_probe::Processes;
+use ecapture_probe::{CaptureConfig, Processes};
 use ecapture_protocols::Direction::{Read, Write as Sent};
 use ecapture_protocols::{AddressSource, CapturedEvent, Close, DataEvent, Side};
 
-use crate::support::{Peer, capture, config, curl, output, peers, python};
+use crate::support::{Peer, capture, config, curl, output, peers, python, wait_until};
 
 fn request(path: &str, port: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n")
@@ -37,9 +38,17 @@ fn curl_and_python() {
     let mut server = peers.server("https_server.py", &["127.0.0.1"]);
     let (pid, port) = (server.pid(), server.line());
     let url = format!("https://127.0.0.1:{port}/some/path?x=1");
-    let captured = capture(&config(Processes::All), move |_| {
+    let ours = Processes::Set {
+        follow_children: true,
+    };
+    let captured = capture(&config(ours), move |handle| {
+        handle.add_pid(std::process::id()).unwrap();
+        handle.add_pid(pid).unwrap();
         let mut client = Peer::start(curl(&["-A", "test", &url]));
-        (client.pid(), client.rest())
+        let result = (client.pid(), client.rest());
+        // Two sessions, two sockets and one process end, the last ones some time later.
+        wait_until(|| handle.counters().unwrap().close_records >= 5);
+        result
     });
     captured.assert_nothing_lost();
     let (client, body) = &captured.result;
@@ -263,6 +272,36 @@ fn a_library_with_two_names_is_captured_once() {
 }
 
 #[test]
+fn forms_made_of_one_another_are_captured_once() {
+    let Some(peers) = peers(&["cc", "openssl"]) else {
+        return;
+    };
+    let program = peers.directory().join("forms");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/forms.c");
+    output(
+        Command::new("cc")
+            .args(["-O2", "-rdynamic", "-o"])
+            .arg(&program)
+            .arg(source),
+    );
+    let mut forms = Peer::start(Command::new(&program));
+    let pid = forms.pid();
+    let config = CaptureConfig {
+        libraries: vec![program],
+        ..CaptureConfig::default()
+    };
+    let captured = capture(&config, move |_| {
+        forms.child().stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
+        forms.line()
+    });
+    assert_eq!(captured.result, "done");
+    assert_eq!(captured.text(pid, Sent), "first second third first second third ");
+    assert_eq!(captured.data(pid, Sent).len(), 6);
+    let lost: u64 = captured.counters.losses().iter().map(|(_, count)| count).sum();
+    assert_eq!(lost, 0, "{:?}", captured.counters);
+}
+
+#[test]
 fn a_stop_keeps_what_was_captured() {
     let Some(peers) = peers(&["curl", "python3", "openssl"]) else {
         return;
@@ -275,9 +314,7 @@ fn a_stop_keeps_what_was_captured() {
             command.args([&port, "1", "50000000", "10000"]);
             command
         });
-        while handle.counters().unwrap().data_bytes < 1_000_000 {
-            std::thread::yield_now();
-        }
+        wait_until(|| handle.counters().unwrap().data_bytes >= 1_000_000);
         handle.stop().unwrap();
         let at_stop = handle.counters().unwrap();
         let _done = client.rest();

@@ -8,12 +8,14 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use ecapture_probe::{Capture, CaptureConfig, CaptureHandle, KernelCounters, Processes, host, target};
 use ecapture_protocols::{CapturedEvent, DataEvent, Direction};
 use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 /// Captures see the whole host, so one test runs at a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -155,6 +157,16 @@ impl Drop for Peer {
     fn drop(&mut self) {
         let _ended = self.child.kill();
         let _ended = self.child.wait();
+    }
+}
+
+/// Waits for something that happens soon, or never.
+pub(crate) fn wait_until(condition: impl Fn() -> bool) {
+    const PATIENCE: Duration = Duration::from_secs(20);
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < PATIENCE, "waited in vain");
+        std::thread::yield_now();
     }
 }
 
