@@ -29,6 +29,16 @@ fn follow(parent: u64, child: u64) -> Option<()> {
     Some(())
 }
 
+/// `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`: the
+/// process goes on as another program, and its sessions are gone as if it had ended.
+#[btf_tracepoint(function = "sched_process_exec")]
+fn sched_process_exec(context: BtfTracePointContext) -> i32 {
+    if let Some(pid) = kernel(context.arg(0), config!(offsets.task_tgid)) {
+        forget(pid);
+    }
+    0
+}
+
 /// `sched_process_exit(struct task_struct *p)`
 #[btf_tracepoint(function = "sched_process_exit")]
 fn sched_process_exit(context: BtfTracePointContext) -> i32 {
@@ -46,8 +56,13 @@ fn exit(task: u64) -> Option<()> {
         return None;
     }
     let _absent = PIDS.remove(pid);
+    forget(pid);
+    Some(())
+}
+
+#[inline(always)]
+fn forget(pid: u32) {
     if PROCESSES.remove(pid).is_ok() && !stopped() {
         close(KIND_CLOSE_PROCESS, pid, 0);
     }
-    Some(())
 }

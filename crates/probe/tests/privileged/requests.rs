@@ -254,6 +254,37 @@ fn tls_inside_tls() {
 }
 
 #[test]
+fn a_process_that_executes_another_program_has_ended_its_sessions() {
+    let Some(peers) = peers(&["python3", "openssl"]) else {
+        return;
+    };
+    let mut server = peers.server("asyncio_server.py", &[]);
+    let port = server.line();
+    let captured = capture(&config(Processes::All), move |_| {
+        // The session is neither shut down nor freed.
+        let script = format!(
+            "import os, socket, ssl
+context = ssl._create_unverified_context()
+connection = context.wrap_socket(socket.create_connection(('127.0.0.1', {port})))
+connection.sendall(b'before\\n')
+connection.recv(100)
+os.execvp('sh', ['sh', '-c', 'echo now a shell; read rest'])"
+        );
+        let mut command = Command::new("python3");
+        command.args(["-c", &script]);
+        let mut client = Peer::start(command);
+        assert_eq!(client.line(), "now a shell");
+        client.pid()
+    });
+    let client = captured.result;
+    assert_eq!(captured.text(client, Sent), "before\n");
+    let ends = captured.events.iter().filter(
+        |event| matches!(event, CapturedEvent::Close { close: Close::Process { pid }, .. } if *pid == client),
+    );
+    assert_eq!(ends.count(), 1);
+}
+
+#[test]
 fn a_library_with_two_names_is_captured_once() {
     let Some(peers) = peers(&["curl", "python3", "openssl"]) else {
         return;
