@@ -16,6 +16,10 @@ pub(super) fn write(message: &Http1Message, page: &mut Page<'_>) {
     }
     match message.part {
         Part::First | Part::Continued { final_part: false } => body::mark_progress(&message.body, page),
-        Part::Whole | Part::Continued { final_part: true } => body::mark_end(&message.body, page),
+        Part::Whole => body::mark_end(&message.body, page),
+        Part::Continued { final_part: true } => {
+            body::mark_whole(&message.body, page);
+            body::mark_end(&message.body, page);
+        }
     }
 }

@@ -36,8 +36,8 @@ const ERROR_CODES: [&str; 14] = [
     "INADEQUATE_SECURITY",
     "HTTP_1_1_REQUIRED",
 ];
-/// Settings by identifier (RFC 9113 §6.5.2, RFC 8441 §3).
-const SETTINGS: [(u16, &str); 7] = [
+/// Settings by identifier (RFC 9113 §6.5.2, RFC 8441 §3, RFC 9218 §2.1).
+const SETTINGS: [(u16, &str); 8] = [
     (1, "HEADER_TABLE_SIZE"),
     (2, "ENABLE_PUSH"),
     (3, "MAX_CONCURRENT_STREAMS"),
@@ -45,6 +45,7 @@ const SETTINGS: [(u16, &str); 7] = [
     (5, "MAX_FRAME_SIZE"),
     (6, "MAX_HEADER_LIST_SIZE"),
     (8, "ENABLE_CONNECT_PROTOCOL"),
+    (9, "NO_RFC7540_PRIORITIES"),
 ];
 
 pub(super) fn write_frame(frame: &Http2Frame, page: &mut Page<'_>) {

@@ -164,6 +164,26 @@ fn incomplete_bodies_say_so() {
 }
 
 #[test]
+fn a_body_in_parts_says_when_it_has_ended() {
+    let mut last = body(b"");
+    last.wire_len = 126;
+    let mut last = http1("", last);
+    last.part = Part::Continued { final_part: true };
+    assert_eq!(
+        formatted(
+            &Text::default(),
+            &[message(Content::Http1(Box::new(last.clone())))]
+        ),
+        "# [ecapture: body complete, 126 bytes]\n"
+    );
+    last.body.complete = false;
+    assert_eq!(
+        formatted(&Text::default(), &[message(Content::Http1(Box::new(last)))]),
+        "# [ecapture: body incomplete, 126 bytes]\n"
+    );
+}
+
+#[test]
 fn binary_bodies_are_shortened_or_named() {
     let image = response("", body(b"\x89PNG\r\n\x1a\n\0\0"));
     assert_eq!(image, "# [ecapture: PNG image, 10 bytes]\n");

@@ -44,6 +44,13 @@ pub(in crate::format::text) fn mark_progress(body: &Body, page: &mut Page<'_>) {
     mark_error(body, page);
 }
 
+/// Says how long a body was that came in parts; the last one may be empty.
+pub(in crate::format::text) fn mark_whole(body: &Body, page: &mut Page<'_>) {
+    if body.complete {
+        page.mark(format_args!("body complete, {} bytes", body.wire_len));
+    }
+}
+
 /// Says what is missing from a message that has ended.
 pub(in crate::format::text) fn mark_end(body: &Body, page: &mut Page<'_>) {
     let came = body.wire_len;
