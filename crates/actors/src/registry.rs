@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 use ecapture_protocols::{AddressSource, Close, Comm, DataEvent, Direction, Socket};
 use foldhash::HashMap;
 
-use crate::messages::{ConnectionId, SequencedNotice, WorkerId};
+use crate::messages::{ConnectionId, SequencedNotice};
 use crate::supervision::FailureWindow;
 
 /// What tells connections apart, best knowledge first.
@@ -70,12 +70,20 @@ pub(crate) struct Connection<S> {
     pub(crate) last_active_ns: u64,
     pub(crate) failures: Option<Box<FailureWindow>>,
     pub(crate) quarantined: bool,
-    /// Workers before this one served a connection that has ended: nothing they tell concerns
-    /// those after.
-    pub(crate) ended_before: WorkerId,
+    /// How many connections have ended under this key while it was in use: nothing that one of
+    /// them tells concerns another.
+    pub(crate) epoch: u64,
     streams: [Option<S>; 2],
     /// Notices for a direction without a Worker yet.
-    backlog: Option<Box<(Direction, VecDeque<SequencedNotice>)>>,
+    backlog: Option<Box<Backlog>>,
+}
+
+/// Notices for a Worker that is still to come.
+#[derive(Debug)]
+struct Backlog {
+    direction: Direction,
+    epoch: u64,
+    notices: VecDeque<SequencedNotice>,
 }
 
 impl<S> Connection<S> {
@@ -91,31 +99,34 @@ impl<S> Connection<S> {
         self.streams.iter().all(Option::is_none)
     }
 
-    /// Keeps notices until `direction` has a Worker; at most `limit`, the newest win.
-    pub(crate) fn keep_notices(&mut self, direction: Direction, notices: Vec<SequencedNotice>, limit: usize) {
-        let backlog = self
+    /// Keeps notices until `direction` has a Worker of `epoch`; at most `limit`, the newest win.
+    pub(crate) fn keep_notices(
+        &mut self,
+        direction: Direction,
+        epoch: u64,
+        notices: Vec<SequencedNotice>,
+        limit: usize,
+    ) {
+        let empty = || Backlog {
+            direction,
+            epoch,
+            notices: VecDeque::new(),
+        };
+        let backlog = self.backlog.get_or_insert_with(|| Box::new(empty()));
+        if (backlog.direction, backlog.epoch) != (direction, epoch) {
+            **backlog = empty();
+        }
+        backlog.notices.extend(notices);
+        let excess = backlog.notices.len().saturating_sub(limit);
+        backlog.notices.drain(..excess);
+    }
+
+    /// The notices kept for `direction`, if they are of `epoch`.
+    pub(crate) fn take_notices(&mut self, direction: Direction, epoch: u64) -> Vec<SequencedNotice> {
+        let kept = self
             .backlog
-            .get_or_insert_with(|| Box::new((direction, VecDeque::new())));
-        if backlog.0 != direction {
-            **backlog = (direction, VecDeque::new());
-        }
-        backlog.1.extend(notices);
-        let excess = backlog.1.len().saturating_sub(limit);
-        backlog.1.drain(..excess);
-    }
-
-    /// The connection ends here for all Workers before `worker`; what comes later is another.
-    pub(crate) fn end_before(&mut self, worker: WorkerId) {
-        self.ended_before = worker;
-        self.backlog = None;
-    }
-
-    /// The notices kept for `direction`.
-    pub(crate) fn take_notices(&mut self, direction: Direction) -> Vec<SequencedNotice> {
-        match self.backlog.take_if(|backlog| backlog.0 == direction) {
-            Some(backlog) => backlog.1.into(),
-            None => Vec::new(),
-        }
+            .take_if(|backlog| (backlog.direction, backlog.epoch) == (direction, epoch));
+        kept.map_or_else(Vec::new, |backlog| backlog.notices.into())
     }
 }
 
@@ -171,7 +182,7 @@ impl<S> Registry<S> {
             last_active_ns: 0,
             failures: None,
             quarantined: false,
-            ended_before: WorkerId::default(),
+            epoch: 0,
             streams: [None, None],
             backlog: None,
         };
@@ -462,13 +473,14 @@ mod tests {
             notice: PeerNotice::NoRequests,
         };
         for sequence in 0..10 {
-            connection.keep_notices(Direction::Read, vec![notice(sequence)], 3);
+            connection.keep_notices(Direction::Read, 1, vec![notice(sequence)], 3);
         }
-        assert_eq!(connection.take_notices(Direction::Write), []);
+        assert_eq!(connection.take_notices(Direction::Write, 1), []);
+        assert_eq!(connection.take_notices(Direction::Read, 2), []);
         assert_eq!(
-            connection.take_notices(Direction::Read),
+            connection.take_notices(Direction::Read, 1),
             [notice(7), notice(8), notice(9)]
         );
-        assert_eq!(connection.take_notices(Direction::Read), []);
+        assert_eq!(connection.take_notices(Direction::Read, 1), []);
     }
 }

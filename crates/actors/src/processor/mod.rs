@@ -21,7 +21,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 use actix_rt::ArbiterHandle;
 use ecapture_protocols::message::Gap;
-use ecapture_protocols::{CapturedEvent, Direction, Identity};
+use ecapture_protocols::{DataEvent, Direction, Identity};
 
 use rounds::Rounds;
 
@@ -52,6 +52,8 @@ pub(crate) struct ProcessorPorts {
 /// A stream's Worker and what is on its way to it.
 struct Stream {
     worker: WorkerId,
+    /// The connection's when the stream's first event came.
+    epoch: u64,
     /// `None` when the Worker is gone and its place is not settled yet.
     addr: Option<Addr<Worker>>,
     identity: Arc<Identity>,
@@ -83,9 +85,22 @@ struct Ending {
     /// Events that the dead mailbox refused: for the successor.
     refused: Vec<StreamEvent>,
     /// Everything that came for this place since.
-    pending: VecDeque<(u64, CapturedEvent)>,
+    pending: VecDeque<Waiting>,
     /// What a delayed successor starts with.
     successor: Option<Successor>,
+}
+
+/// What waits for a place whose Worker has not ended yet. It belongs to this direction alone:
+/// what an event means for others was done when it came.
+enum Waiting {
+    /// Bytes of the stream that was there when they came.
+    Event {
+        epoch: u64,
+        sequence: u64,
+        data: Box<DataEvent>,
+    },
+    /// The stream of the events before ends here.
+    End { end: End, sequence: u64 },
 }
 
 /// What a new generation takes over.
@@ -228,7 +243,7 @@ impl Processor {
     /// for the next, so that few are ending at a time.
     fn drain_next(&mut self) {
         if let Some(id) = self.draining.pop_front() {
-            self.end_connection(id, End::Drained, None);
+            self.end_connection(id, End::Drained, self.last_sequence);
         }
     }
 

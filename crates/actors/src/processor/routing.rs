@@ -1,5 +1,6 @@
 //! From events to Workers' mailboxes.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use actix::dev::SendError;
@@ -7,7 +8,7 @@ use actix::prelude::*;
 use ecapture_protocols::message::{Gap, GapReason};
 use ecapture_protocols::{CapturedEvent, DataEvent, Direction, Identity};
 
-use super::{Ending, Processor, Stream};
+use super::{Ending, Processor, Stream, Waiting};
 use crate::Clock;
 use crate::ledger::Loss;
 use crate::messages::{
@@ -36,9 +37,8 @@ impl Processor {
         match event {
             CapturedEvent::Data(data) => self.route_data(sequence, data),
             CapturedEvent::Close { close, .. } => {
-                let cause = (sequence, event);
                 for id in self.registry.ended_by(close) {
-                    self.end_connection(id, End::Closed, Some(&cause));
+                    self.end_connection(id, End::Closed, sequence);
                 }
             }
         }
@@ -48,19 +48,29 @@ impl Processor {
         let (id, admission) = self.registry.admit(&data);
         match admission {
             Admission::Known => {}
-            Admission::Replaced => self.end_connection(id, End::Closed, None),
+            Admission::Replaced => self.end_connection(id, End::Closed, sequence),
             Admission::SocketLearned => self.complete_identities(id),
         }
-        let direction = data.direction;
         let now_ns = self.now_ns;
         let Some(connection) = self.registry.get_mut(id) else {
             return;
         };
         connection.last_active_ns = now_ns;
-        if connection.stream(direction).is_none() {
+        let epoch = connection.epoch;
+        self.place(id, epoch, sequence, data);
+    }
+
+    /// Puts an event into its stream's outbox, or lets it wait for the stream's place.
+    fn place(&mut self, id: ConnectionId, epoch: u64, sequence: u64, data: DataEvent) {
+        let direction = data.direction;
+        let vacant = self
+            .registry
+            .get(id)
+            .is_some_and(|connection| connection.stream(direction).is_none());
+        if vacant {
             self.make_room_for(id);
             let identity = Arc::new(self.identity_of(id, &data));
-            self.start_worker(id, direction, identity, Position::default());
+            self.start_worker(id, direction, epoch, identity, Position::default());
         }
         let Some(stream) = self
             .registry
@@ -70,7 +80,11 @@ impl Processor {
             return;
         };
         if let Some(ending) = &mut stream.ending {
-            ending.pending.push_back((sequence, CapturedEvent::Data(data)));
+            ending.pending.push_back(Waiting::Event {
+                epoch,
+                sequence,
+                data: Box::new(data),
+            });
             return;
         }
         if stream.outbox.is_empty() {
@@ -115,6 +129,7 @@ impl Processor {
         &mut self,
         id: ConnectionId,
         direction: Direction,
+        epoch: u64,
         identity: Arc<Identity>,
         position: Position,
     ) {
@@ -148,6 +163,7 @@ impl Processor {
         };
         *connection.stream_mut(direction) = Some(Stream {
             worker,
+            epoch,
             addr: Some(addr),
             identity,
             gauge,
@@ -194,7 +210,8 @@ impl Processor {
             return Ok(());
         }
         let has_sibling = connection.stream(direction.opposite()).is_some();
-        let notices = connection.take_notices(direction);
+        let epoch = connection.stream(direction).map_or(0, |stream| stream.epoch);
+        let notices = connection.take_notices(direction, epoch);
         let Some(stream) = connection.stream_mut(direction) else {
             return Ok(());
         };
@@ -225,7 +242,7 @@ impl Processor {
                 stream.gap = batch.gap;
                 let limit = self.shards[0].ports.limits.notice_backlog;
                 if !batch.notices.is_empty() {
-                    connection.keep_notices(direction, batch.notices, limit);
+                    connection.keep_notices(direction, epoch, batch.notices, limit);
                 }
                 Err(())
             }
@@ -270,22 +287,24 @@ impl Processor {
         let Some(connection) = self.registry.get_mut(from.connection) else {
             return;
         };
+        let Some(epoch) = connection.stream(from.direction).map(|stream| stream.epoch) else {
+            return;
+        };
         let direction = from.direction.opposite();
-        let ended_before = connection.ended_before;
-        let belong_together = |worker| (from.worker < ended_before) == (worker < ended_before);
         match connection.stream_mut(direction) {
-            Some(Stream { worker, .. }) if !belong_together(*worker) => {}
+            Some(stream) if stream.epoch > epoch => {}
             Some(Stream {
+                epoch: same,
                 addr: Some(addr),
                 unanswered,
                 ..
-            }) => {
+            }) if *same == epoch => {
                 *unanswered = unanswered.wrapping_add(1);
                 self.rounds.outstanding += 1;
                 addr.do_send(Notices(notices));
             }
-            _ if from.worker < ended_before => {}
-            _ => connection.keep_notices(direction, notices, limit),
+            // Without a Worker, or with one of an earlier connection.
+            _ => connection.keep_notices(direction, epoch, notices, limit),
         }
     }
 
@@ -335,37 +354,56 @@ impl Processor {
         }
     }
 
-    /// Ends both directions of a connection. `cause` is the event that told, if one did: where
-    /// events of a later connection wait for this place, it is one of them.
-    pub(super) fn end_connection(
-        &mut self,
-        id: ConnectionId,
-        end: End,
-        cause: Option<&(u64, CapturedEvent)>,
-    ) {
-        let sequence = cause.map_or(self.last_sequence, |&(sequence, _)| sequence);
+    /// Ends both directions of a connection because of the event `sequence`; what comes later
+    /// under its key is another connection.
+    pub(super) fn end_connection(&mut self, id: ConnectionId, end: End, sequence: u64) {
         if let Some(connection) = self.registry.get_mut(id) {
-            connection.end_before(WorkerId(self.next_worker));
+            connection.epoch += 1;
         }
         for direction in BOTH {
-            let Some(stream) = self
-                .registry
-                .get_mut(id)
-                .and_then(|connection| connection.stream_mut(direction).as_mut())
-            else {
-                continue;
-            };
-            match &mut stream.ending {
-                None => self.retire(id, direction, end, sequence),
-                Some(ending) if !ending.pending.is_empty() => ending.pending.extend(cause.cloned()),
-                Some(ending) => {
-                    ending.end.get_or_insert(end);
-                    ending.sequence = ending.sequence.max(sequence);
-                }
-            }
+            self.end_stream(id, direction, end, sequence);
         }
         // A place may have been made by an event whose Worker never came to be.
         self.registry.remove_if_vacant(id);
+    }
+
+    /// Ends one direction: its Worker, or the last of those that are still to come to its place.
+    fn end_stream(&mut self, id: ConnectionId, direction: Direction, end: End, sequence: u64) {
+        let stream = self
+            .registry
+            .get_mut(id)
+            .and_then(|connection| connection.stream_mut(direction).as_mut());
+        let Some(stream) = stream else { return };
+        match &mut stream.ending {
+            None => self.retire(id, direction, end, sequence),
+            Some(ending) => match ending.pending.back() {
+                Some(Waiting::Event { .. }) => ending.pending.push_back(Waiting::End { end, sequence }),
+                Some(Waiting::End { .. }) => {}
+                None => {
+                    ending.end.get_or_insert(end);
+                    ending.sequence = ending.sequence.max(sequence);
+                }
+            },
+        }
+    }
+
+    /// Lets what waited for a stream's place take it, in order.
+    pub(super) fn admit_waiting(
+        &mut self,
+        id: ConnectionId,
+        direction: Direction,
+        waiting: VecDeque<Waiting>,
+    ) {
+        for next in waiting {
+            match next {
+                Waiting::Event {
+                    epoch,
+                    sequence,
+                    data,
+                } => self.place(id, epoch, sequence, *data),
+                Waiting::End { end, sequence } => self.end_stream(id, direction, end, sequence),
+            }
+        }
     }
 
     /// Tells a Worker to end after what has been sent to it.

@@ -47,16 +47,14 @@ impl Processor {
             self.replace(stream, ending, exited, ctx);
         } else {
             self.release_holders(id);
-            self.vacate(id, ending);
+            self.vacate(id, direction, ending);
         }
     }
 
-    /// The Worker has ended as told: what waited for its place is routed anew.
-    fn vacate(&mut self, id: ConnectionId, ending: Ending) {
+    /// The Worker has ended as told: what waited for its place takes it.
+    fn vacate(&mut self, id: ConnectionId, direction: Direction, ending: Ending) {
+        self.admit_waiting(id, direction, ending.pending);
         self.registry.remove_if_vacant(id);
-        for (sequence, event) in ending.pending {
-            self.route(sequence, event);
-        }
         if self.source_ended {
             self.end_newcomers();
             self.drain_next();
@@ -66,7 +64,7 @@ impl Processor {
     /// The source has ended: nobody else will end what has just been started.
     fn end_newcomers(&mut self) {
         for (id, _) in self.touched.clone() {
-            self.end_connection(id, End::Drained, None);
+            self.end_connection(id, End::Drained, self.last_sequence);
         }
     }
 
@@ -181,14 +179,14 @@ impl Processor {
         let Some(stream) = self.stream_mut(failed) else {
             return;
         };
-        let identity = Arc::clone(&stream.identity);
+        let (identity, epoch) = (Arc::clone(&stream.identity), stream.epoch);
         let Some(mut ending) = stream.ending.take() else {
             return;
         };
         let Some(successor) = ending.successor.take() else {
             return;
         };
-        self.start_worker(id, direction, identity, successor.position);
+        self.start_worker(id, direction, epoch, identity, successor.position);
         if let Some(stream) = self
             .registry
             .get_mut(id)
@@ -201,12 +199,10 @@ impl Processor {
         if let Some(end) = ending.end {
             self.retire(id, direction, end, ending.sequence);
         }
-        for (sequence, event) in ending.pending {
-            self.route(sequence, event);
-        }
+        self.admit_waiting(id, direction, ending.pending);
         if self.source_ended {
             self.end_newcomers();
-            self.end_connection(id, End::Drained, None);
+            self.end_connection(id, End::Drained, self.last_sequence);
         }
     }
 
@@ -227,7 +223,7 @@ impl Processor {
                 .iter()
                 .filter(|(_, found)| found.last_active_ns < limit_ns);
             for id in aged.map(|(id, _)| id).collect::<Vec<_>>() {
-                self.end_connection(id, End::Closed, None);
+                self.end_connection(id, End::Closed, self.last_sequence);
             }
         }
     }
@@ -288,7 +284,7 @@ impl Processor {
             .gauges
             .shed_connections
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        self.end_connection(id, End::Shed, None);
+        self.end_connection(id, End::Shed, self.last_sequence);
     }
 }
 

@@ -140,3 +140,49 @@ async fn recorded_silence_ends_plain_streams_in_a_replay() {
     assert_eq!(shown, ["half whole", "kept (idle)", "again", "more"]);
     assert_eq!(summary.statistics.started_workers, 3);
 }
+
+/// A key that is used anew while the Workers of the connection before are still there, over and
+/// over, with every way of being told of an end: each connection keeps its own bytes and its own
+/// notices, and what waits does not multiply.
+#[actix::test]
+async fn a_place_reused_in_both_directions_keeps_its_connections_apart() {
+    const CONNECTIONS: u64 = 60;
+    for clock in [Clock::Live, Clock::Stream] {
+        let on_session = |number: u64, direction, text: &str| {
+            CapturedEvent::Data(DataEvent {
+                session: Some(9),
+                ..on_socket(100 + number, direction, 0, text)
+            })
+        };
+        let events = (0..CONNECTIONS).flat_map(|number| {
+            [
+                on_session(number, Direction::Write, &format!(">ask {number}\n")),
+                on_session(
+                    number,
+                    Direction::Read,
+                    &format!("?reply {number}\nhalf {number}"),
+                ),
+                close(Close::Session { pid: 1, session: 9 }, 0),
+                close(Close::Socket { sock: 100 + number }, 0),
+                close(Close::Process { pid: 1 }, 0),
+            ]
+        });
+        tokio::time::pause();
+        let (text, summary) = replay(config(clock), events.collect(), 7).await;
+        tokio::time::resume();
+        let of = |direction: &str| -> Vec<&str> {
+            let lines = text.lines().map(|line| line.split_once('|').unwrap());
+            lines
+                .filter(|(uuid, _)| uuid.starts_with(&format!("1_1_app_5_{direction}_")))
+                .map(|(_, text)| text)
+                .collect()
+        };
+        let asked: Vec<String> = (0..CONNECTIONS).map(|number| format!(">ask {number}")).collect();
+        let answered: Vec<String> = (0..CONNECTIONS)
+            .flat_map(|number| [format!("answer ?reply {number}"), format!("half {number} (end)")])
+            .collect();
+        assert_eq!(of("1"), asked, "{clock:?}");
+        assert_eq!(of("0"), answered, "{clock:?}");
+        assert_eq!(summary.statistics.started_workers, 2 * CONNECTIONS);
+    }
+}
