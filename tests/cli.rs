@@ -19,7 +19,17 @@ fn help_and_version_go_to_standard_output() {
         assert!(finished.stderr.is_empty(), "{arguments:?}: {}", finished.stderr);
     }
     let help = run(&["--help"]).text();
-    for word in ["tls", "record", "replay", "demo", "Exit codes", "Examples"] {
+    for word in [
+        "tls",
+        "gotls",
+        "gnutls",
+        "nspr",
+        "record",
+        "replay",
+        "demo",
+        "Exit codes",
+        "Examples",
+    ] {
         assert!(help.contains(word), "{word} is in the help");
     }
 }
@@ -33,6 +43,10 @@ fn a_wrong_command_line_exits_with_2() {
         &["tls", "-m", "pcap"],
         &["tls", "--ecaptureq", "ws://127.0.0.1:1/"],
         &["gotls"],
+        &["gotls", "-e", "/bin/true", "-m", "keylog"],
+        &["gnutls", "--ssl_version", "3.7"],
+        &["nss", "--cgroup_path", "/sys/fs/cgroup"],
+        &["gnutls", "--libssl", "/x"],
         &["bash", "-e", "0"],
         &["replay"],
         &["replay", RECORDING, "--hex", "--format", "jsonl"],

@@ -33,10 +33,11 @@ pub(crate) struct Cli {
 
 const AFTER_HELP: &str = "\
 Examples:
-  ecapture tls                          everything that OpenSSL on this host sends and receives
+  ecapture tls                          everything that TLS libraries on this host send and receive
   ecapture tls --pid 1234 --hex         one process, as a hex dump
   ecapture tls -- curl https://example  run a command, capture it and its children, end with it
   ecapture tls --format jsonl           one JSON object per message
+  ecapture gotls --elfpath ./server     one Go program; gnutls and nspr capture those libraries only
   ecapture record out.jsonl -- COMMAND  keep the events; `ecapture replay out.jsonl` prints them again
   ecapture demo                         see it work on this machine
 
@@ -55,21 +56,21 @@ pub(crate) enum Command {
     /// Capture the plaintext of TLS libraries on this host (needs root).
     #[command(alias = "openssl")]
     Tls(TlsArgs),
+    /// Capture the plaintext of one Go program.
+    #[command(visible_alias = "tlsgo")]
+    Gotls(GotlsArgs),
+    /// Capture the plaintext of GnuTLS only.
+    #[command(visible_alias = "gnu")]
+    Gnutls(GnutlsArgs),
+    /// Capture the plaintext of NSS only.
+    #[command(visible_alias = "nss")]
+    Nspr(NsprArgs),
     /// Capture like `tls`, and write the event stream to a file for `replay`.
     Record(RecordArgs),
     /// Print a recorded event stream through the same decoders; needs no privileges.
     Replay(ReplayArgs),
     /// Capture a small local HTTPS exchange for real and print it.
     Demo,
-    /// Not built yet.
-    #[command(hide = true, alias = "tlsgo")]
-    Gotls(UnbuiltArgs),
-    /// Not built yet.
-    #[command(hide = true, alias = "gnu")]
-    Gnutls(UnbuiltArgs),
-    /// Not built yet.
-    #[command(hide = true, alias = "nss")]
-    Nspr(UnbuiltArgs),
     /// Not built yet.
     #[command(hide = true)]
     Bash(UnbuiltArgs),
@@ -185,12 +186,54 @@ pub(crate) struct TlsArgs {
     /// on the host are used.
     #[arg(long, value_name = "FILE")]
     pub(crate) libssl: Vec<PathBuf>,
+    /// What all capturing commands take.
+    #[command(flatten)]
+    pub(crate) capture: CaptureArgs,
+}
+
+/// Flags of `gotls`.
+#[derive(Debug, Args)]
+pub(crate) struct GotlsArgs {
+    /// Go program to capture.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) elfpath: PathBuf,
+    /// What all capturing commands take.
+    #[command(flatten)]
+    pub(crate) capture: CaptureArgs,
+}
+
+/// Flags of `gnutls`.
+#[derive(Debug, Args)]
+pub(crate) struct GnutlsArgs {
+    /// Library or executable that carries the `gnutls_*` functions; without it all that can be
+    /// found on the host are used.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) gnutls: Vec<PathBuf>,
+    /// What all capturing commands take.
+    #[command(flatten)]
+    pub(crate) capture: CaptureArgs,
+}
+
+/// Flags of `nspr`.
+#[derive(Debug, Args)]
+pub(crate) struct NsprArgs {
+    /// The library libnspr4.so; without it all that can be found on the host are used.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) nspr: Vec<PathBuf>,
+    /// What all capturing commands take.
+    #[command(flatten)]
+    pub(crate) capture: CaptureArgs,
+}
+
+/// What all capturing commands take.
+#[derive(Debug, Args)]
+pub(crate) struct CaptureArgs {
     /// Capture mode; only `text` is built.
     #[arg(short, long, default_value = "text", value_name = "MODE")]
     pub(crate) model: String,
     /// Flags of the original that are not built yet.
     #[command(flatten)]
-    pub(crate) unbuilt: UnbuiltTlsArgs,
+    pub(crate) unbuilt: UnbuiltCaptureArgs,
     /// Words before `--`: the original's packet filter, which needs `-m pcap`.
     #[arg(hide = true)]
     pub(crate) filter: Vec<String>,
@@ -199,9 +242,9 @@ pub(crate) struct TlsArgs {
     pub(crate) command: Vec<OsString>,
 }
 
-/// Flags of the original's `tls` that are refused.
+/// Flags of the original's capturing commands that are refused.
 #[derive(Debug, Args)]
-pub(crate) struct UnbuiltTlsArgs {
+pub(crate) struct UnbuiltCaptureArgs {
     #[arg(long = "cgroup_path", hide = true)]
     pub(crate) cgroup_path: Option<String>,
     #[arg(short, long, hide = true)]
@@ -298,7 +341,7 @@ mod tests {
         let Command::Record(record) = cli.command else {
             panic!("a record command")
         };
-        assert_eq!(record.tls.command, ["curl", "-k", "--hex"]);
+        assert_eq!(record.tls.capture.command, ["curl", "-k", "--hex"]);
         assert!(!cli.global.hex);
     }
 

@@ -77,12 +77,8 @@ fn start_without_log_target(error: &(dyn std::error::Error + 'static)) -> Exit {
 impl Command {
     /// Name and way out of a command of the original that is not built yet.
     fn unbuilt(&self) -> Option<(&'static str, &'static str)> {
-        let tls_only = "`ecapture tls` captures programs that use OpenSSL";
-        let audit = "only `ecapture tls` is built";
+        let audit = "only TLS is captured: `ecapture tls`";
         match self {
-            Self::Gotls(_) => Some(("gotls", tls_only)),
-            Self::Gnutls(_) => Some(("gnutls", tls_only)),
-            Self::Nspr(_) => Some(("nspr", tls_only)),
             Self::Bash(_) => Some(("bash", audit)),
             Self::Zsh(_) => Some(("zsh", audit)),
             Self::Mysqld(_) => Some(("mysqld", audit)),

@@ -7,10 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ecapture_actors::SinkPolicy;
+use ecapture_probe::target::Kind;
 use ecapture_protocols::format::{JsonLines, Text};
 use ecapture_protocols::{Format, Options, View};
 
-use crate::args::{FormatName, GlobalArgs, OnSinkError, TlsArgs, When};
+use crate::args::{
+    CaptureArgs, FormatName, GlobalArgs, GnutlsArgs, GotlsArgs, NsprArgs, OnSinkError, TlsArgs, When,
+};
 
 /// A flag or word that cannot be honoured. Each message names the way out.
 #[derive(Debug, thiserror::Error)]
@@ -240,11 +243,58 @@ fn refuse(flags: &[(&Option<String>, &str, &'static str)]) -> Result<(), UsageEr
     }
 }
 
+/// Which libraries and programs are captured.
+#[derive(Debug, Clone)]
+pub(crate) struct Libraries {
+    /// Those named; empty means all that can be found.
+    pub(crate) files: Vec<PathBuf>,
+    /// Only these kinds; empty means all.
+    pub(crate) kinds: &'static [Kind],
+    /// The flag that names a file.
+    pub(crate) flag: &'static str,
+}
+
+impl Libraries {
+    fn new(flag: &'static str, files: &[PathBuf], kinds: &'static [Kind]) -> Self {
+        let files = files.to_vec();
+        Self { files, kinds, flag }
+    }
+
+    /// Whether a file with functions of these kinds is wanted.
+    pub(crate) fn want(&self, kinds: &[Kind]) -> bool {
+        self.kinds.is_empty() || kinds.iter().any(|kind| self.kinds.contains(kind))
+    }
+}
+
+impl From<&TlsArgs> for Libraries {
+    fn from(arguments: &TlsArgs) -> Self {
+        Self::new("--libssl", &arguments.libssl, &[])
+    }
+}
+
+impl From<&GotlsArgs> for Libraries {
+    fn from(arguments: &GotlsArgs) -> Self {
+        Self::new("--elfpath", std::slice::from_ref(&arguments.elfpath), &[Kind::Go])
+    }
+}
+
+impl From<&GnutlsArgs> for Libraries {
+    fn from(arguments: &GnutlsArgs) -> Self {
+        Self::new("--gnutls", &arguments.gnutls, &[Kind::GnuTls])
+    }
+}
+
+impl From<&NsprArgs> for Libraries {
+    fn from(arguments: &NsprArgs) -> Self {
+        Self::new("--nspr", &arguments.nspr, &[Kind::Nspr, Kind::Nss])
+    }
+}
+
 /// What to capture.
 #[derive(Debug, Clone)]
 pub(crate) struct CaptureSettings {
-    /// `--libssl`; empty means all that can be found.
-    pub(crate) libraries: Vec<PathBuf>,
+    /// Of which libraries.
+    pub(crate) libraries: Libraries,
     /// `--pid`.
     pub(crate) pid: Option<u32>,
     /// `--uid`.
@@ -260,10 +310,14 @@ const RING_BYTES: std::ops::RangeInclusive<u64> = 256 * 1024..=1024 * 1024 * 102
 const PAGE_BYTES: u64 = 4096;
 
 impl CaptureSettings {
-    /// Resolves the global flags and those of `tls`.
-    pub(crate) fn resolve(global: &GlobalArgs, tls: &TlsArgs) -> Result<Self, UsageError> {
-        refuse_unbuilt_tls(tls)?;
-        if !tls.command.is_empty() && global.pid != 0 {
+    /// Resolves the global flags and those of a capturing command.
+    pub(crate) fn resolve(
+        global: &GlobalArgs,
+        libraries: Libraries,
+        capture: &CaptureArgs,
+    ) -> Result<Self, UsageError> {
+        refuse_unbuilt_capture(capture)?;
+        if !capture.command.is_empty() && global.pid != 0 {
             return Err(UsageError::Value {
                 flag: "--pid",
                 expected: "either --pid or a command to run",
@@ -271,8 +325,8 @@ impl CaptureSettings {
             });
         }
         Ok(Self {
-            libraries: tls.libssl.clone(),
-            ..Self::of_command(global, &tls.command)?
+            libraries,
+            ..Self::of_command(global, &capture.command)?
         })
     }
 
@@ -280,7 +334,7 @@ impl CaptureSettings {
     pub(crate) fn of_command(global: &GlobalArgs, command: &[OsString]) -> Result<Self, UsageError> {
         let processors = std::thread::available_parallelism().map_or(1, usize::from) as u64;
         Ok(Self {
-            libraries: Vec::new(),
+            libraries: Libraries::new("--libssl", &[], &[]),
             pid: (global.pid != 0).then_some(global.pid),
             uid: (global.uid != 0).then_some(global.uid),
             ring_bytes: ring_bytes(global.mapsize, processors)?,
@@ -302,12 +356,12 @@ fn ring_bytes(pages: u32, processors: u64) -> Result<u32, UsageError> {
     }
 }
 
-fn refuse_unbuilt_tls(tls: &TlsArgs) -> Result<(), UsageError> {
-    match tls.model.to_ascii_lowercase().as_str() {
+fn refuse_unbuilt_capture(capture: &CaptureArgs) -> Result<(), UsageError> {
+    match capture.model.to_ascii_lowercase().as_str() {
         "text" | "" => {}
         "key" | "keylog" | "pcap" | "pcapng" => {
             return Err(UsageError::Unbuilt {
-                what: format!("-m {}", tls.model),
+                what: format!("-m {}", capture.model),
                 instead: "leave it out to capture plaintext as text, or use --format jsonl",
             });
         }
@@ -315,11 +369,11 @@ fn refuse_unbuilt_tls(tls: &TlsArgs) -> Result<(), UsageError> {
             return Err(UsageError::Value {
                 flag: "--model",
                 expected: "text",
-                observed: tls.model.clone(),
+                observed: capture.model.clone(),
             });
         }
     }
-    let unbuilt = &tls.unbuilt;
+    let unbuilt = &capture.unbuilt;
     refuse(&[
         (
             &unbuilt.cgroup_path,
@@ -345,7 +399,7 @@ fn refuse_unbuilt_tls(tls: &TlsArgs) -> Result<(), UsageError> {
             "leave it out: one ring buffer keeps the order",
         ),
     ])?;
-    match tls.filter.first() {
+    match capture.filter.first() {
         Some(word) => Err(UsageError::Filter(word.clone())),
         None => Ok(()),
     }
@@ -365,7 +419,7 @@ mod tests {
         };
         Ok((
             OutputSettings::resolve(&cli.global)?,
-            CaptureSettings::resolve(&cli.global, tls)?,
+            CaptureSettings::resolve(&cli.global, tls.into(), &tls.capture)?,
         ))
     }
 

@@ -140,11 +140,6 @@ impl Image {
         self.functions.get(name).copied()
     }
 
-    /// Whether none of the names was found.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.functions.is_empty()
-    }
-
     /// Whether other libraries can call the function at `address` by a name.
     pub(crate) fn is_exported(&self, address: u64) -> bool {
         self.exported.contains(&address)

@@ -1,6 +1,7 @@
 //! Which libraries and programs are worth attaching to.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,47 @@ pub struct Target {
     pub path: PathBuf,
     /// Where it was found.
     pub found: Found,
+    /// What it has functions of.
+    pub kinds: Vec<Kind>,
+}
+
+/// A TLS implementation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// OpenSSL, BoringSSL and their relatives.
+    OpenSsl,
+    /// GnuTLS.
+    GnuTls,
+    /// Go's crypto/tls.
+    Go,
+    /// NSPR, through which programs use NSS.
+    Nspr,
+    /// NSS itself, which says which of NSPR's descriptors are TLS.
+    Nss,
+}
+
+impl Kind {
+    fn of(image: &Image) -> Vec<Self> {
+        let names = plan::library_symbols().into_iter();
+        let mut kinds: Vec<_> = names
+            .filter(|name| image.function(name).is_some())
+            .filter_map(plan::kind)
+            .collect();
+        kinds.dedup();
+        kinds
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::OpenSsl => "OpenSSL",
+            Self::GnuTls => "GnuTLS",
+            Self::Go => "Go crypto/tls",
+            Self::Nspr => "NSPR",
+            Self::Nss => "NSS",
+        })
+    }
 }
 
 /// Where a target was found.
@@ -43,8 +85,8 @@ pub enum Found {
 
 /// Checks a library that the user named.
 pub fn named(path: &Path) -> Result<Target, Error> {
-    let names = plan::library_symbols();
-    if Image::read(path, &names)?.is_empty() {
+    let kinds = Kind::of(&Image::read(path, &plan::library_symbols())?);
+    if kinds.is_empty() {
         return Err(Error::NoFunctions {
             path: path.to_owned(),
             expected: plan::examples(),
@@ -53,6 +95,7 @@ pub fn named(path: &Path) -> Result<Target, Error> {
     Ok(Target {
         path: path.to_owned(),
         found: Found::Named,
+        kinds,
     })
 }
 
@@ -84,8 +127,11 @@ impl Seen {
             return;
         }
         let path = plain_path(path, &metadata).unwrap_or_else(|| path.to_owned());
-        if Image::read(&path, &plan::library_symbols()).is_ok_and(|image| !image.is_empty()) {
-            self.targets.push(Target { path, found });
+        let kinds = Image::read(&path, &plan::library_symbols()).map(|image| Kind::of(&image));
+        if let Ok(kinds) = kinds
+            && !kinds.is_empty()
+        {
+            self.targets.push(Target { path, found, kinds });
         }
     }
 }

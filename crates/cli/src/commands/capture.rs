@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
+use ecapture_probe::target::{Kind, Target};
 use ecapture_probe::{Capture, CaptureConfig, CaptureHandle, Processes, host, target};
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::oneshot;
@@ -10,7 +11,7 @@ use tokio::sync::oneshot;
 use crate::exit::Exit;
 use crate::held::{self, HeldCommand};
 use crate::report;
-use crate::settings::CaptureSettings;
+use crate::settings::{CaptureSettings, Libraries};
 
 /// Probes that capture, and the command that waits for them.
 pub(crate) struct Prepared {
@@ -109,29 +110,57 @@ fn processes(settings: &CaptureSettings) -> Processes {
 }
 
 fn libraries(settings: &CaptureSettings) -> Result<Vec<PathBuf>> {
-    if !settings.libraries.is_empty() {
-        return settings
-            .libraries
-            .iter()
-            .map(|path| Ok(target::named(path)?.path))
-            .collect();
+    let wanted = &settings.libraries;
+    let mut targets = named(wanted)?;
+    if targets.is_empty() {
+        targets = target::discover();
+        // A program that is about to be run may carry the functions itself, as node does.
+        let program = settings.command.first().and_then(|word| program_file(word));
+        targets.extend(program.and_then(|path| target::named(&path).ok()));
+        targets.retain(|target| wanted.want(&target.kinds));
+    } else if wanted.kinds.contains(&Kind::Nss) {
+        // NSPR alone does not tell which of its descriptors are TLS.
+        let found = target::discover().into_iter();
+        targets.extend(found.filter(|target| target.kinds.contains(&Kind::Nss)));
     }
-    let mut paths: Vec<PathBuf> = target::discover().into_iter().map(|target| target.path).collect();
-    // A program that is about to be run may carry the functions itself, as node does.
-    paths.extend(
-        settings
-            .command
-            .first()
-            .and_then(|word| program_file(word))
-            .filter(|path| target::named(path).is_ok()),
-    );
-    if paths.is_empty() {
+    if targets.is_empty() {
         bail!(
-            "no libssl was found in the loader's cache, the usual folders or running processes; \
-             name one with --libssl FILE"
+            "no {} was found in the loader's cache, the usual folders or running processes; \
+             name the file with {}",
+            names(wanted.kinds),
+            wanted.flag
         );
     }
-    Ok(paths)
+    Ok(targets.into_iter().map(|target| target.path).collect())
+}
+
+/// The files that the user named.
+fn named(wanted: &Libraries) -> Result<Vec<Target>> {
+    let targets = wanted.files.iter().map(|path| {
+        let target = target::named(path)?;
+        if !wanted.want(&target.kinds) {
+            bail!(
+                "{}: {} has functions of {}, not of {}; `ecapture tls --libssl FILE` captures any of them",
+                wanted.flag,
+                path.display(),
+                names(&target.kinds),
+                names(wanted.kinds)
+            );
+        }
+        Ok(target)
+    });
+    targets.collect()
+}
+
+fn names(kinds: &[Kind]) -> String {
+    match kinds {
+        [] => "TLS library".to_owned(),
+        kinds => kinds
+            .iter()
+            .map(Kind::to_string)
+            .collect::<Vec<_>>()
+            .join(" and "),
+    }
 }
 
 /// The file that runs when `word` is executed.

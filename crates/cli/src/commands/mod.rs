@@ -11,7 +11,7 @@ pub(crate) use record::Recorded;
 
 use anyhow::Result;
 
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, RecordArgs};
 use crate::exit::Exit;
 use crate::held;
 use crate::settings::{CaptureSettings, OutputSettings, UsageError};
@@ -29,13 +29,16 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<Exit> {
         return Ok(held::become_command(command));
     }
     let output = OutputSettings::resolve(&cli.global)?;
+    let settings = |libraries, capture| CaptureSettings::resolve(&cli.global, libraries, capture);
+    let capture = |libraries, capture| tls::run(&output, &settings(libraries, capture)?);
     match &cli.command {
-        Command::Tls(arguments) => tls::run(&output, &CaptureSettings::resolve(&cli.global, arguments)?),
-        Command::Record(arguments) => record::run(
-            &arguments.file,
-            &output,
-            &CaptureSettings::resolve(&cli.global, &arguments.tls)?,
-        ),
+        Command::Tls(arguments) => capture(arguments.into(), &arguments.capture),
+        Command::Gotls(arguments) => capture(arguments.into(), &arguments.capture),
+        Command::Gnutls(arguments) => capture(arguments.into(), &arguments.capture),
+        Command::Nspr(arguments) => capture(arguments.into(), &arguments.capture),
+        Command::Record(RecordArgs { file, tls }) => {
+            record::run(file, &output, &settings(tls.into(), &tls.capture)?)
+        }
         Command::Replay(arguments) => replay::run(&output, &arguments.file),
         Command::Demo => demo::run(&output, &cli.global),
         _ => unreachable!("refused above"),

@@ -1,4 +1,4 @@
-//! `ecapture tls`: capture, decode, print.
+//! `ecapture tls`, `gotls`, `gnutls` and `nspr`: capture, decode, print.
 
 use anyhow::Result;
 

@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::elf::{Function, Image};
+use crate::target::Kind;
 
 /// What kind of place a probe stands at. An `endbr64` at its beginning may be left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +120,21 @@ const NSS_IMPORT: Family = &[
 ];
 
 const FAMILIES: [Family; 5] = [OPENSSL, GNUTLS, GO, NSS, NSS_IMPORT];
+
+/// What a function belongs to.
+pub(crate) fn kind(symbol: &str) -> Option<Kind> {
+    let kinds = [
+        (OPENSSL, Kind::OpenSsl),
+        (GNUTLS, Kind::GnuTls),
+        (GO, Kind::Go),
+        (NSS, Kind::Nspr),
+        (NSS_IMPORT, Kind::Nss),
+    ];
+    kinds.into_iter().find_map(|(family, kind)| {
+        let mut hooks = family.iter().copied().flatten();
+        hooks.any(|hook| hook.symbol == symbol).then_some(kind)
+    })
+}
 
 /// Where Go's own code begins.
 const GO_TEXT: &str = "runtime.text";
