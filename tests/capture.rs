@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::support::can_capture;
 use crate::support::program::{Finished, Running, ecapture, run};
-use crate::support::servers::Server;
+use crate::support::servers::{Server, ping_nats};
 
 const PYTHON: &[&str] = &["curl", "openssl", "/usr/bin/python3"];
 const NGINX: &[&str] = &["curl", "openssl", "nginx"];
@@ -523,4 +523,102 @@ fn the_demo_shows_a_real_exchange() {
     }
     assert!(!finished.stderr.contains("replay"), "{}", finished.stderr);
     assert!(!Path::new("hello.json").exists(), "nothing is left behind");
+}
+
+#[test]
+fn gnutls_is_captured_without_openssl() {
+    if !can_capture(&["wget", "openssl", "/usr/bin/python3"]) {
+        return;
+    }
+    let folder = site();
+    let server = Server::python(folder.path());
+    let url = server.url("/hello.json");
+    let client = [
+        "wget",
+        "-qO/dev/null",
+        "--no-check-certificate",
+        "--no-proxy",
+        &url,
+    ];
+    let finished = run(&[&["gnutls", "--format", "jsonl", "--"][..], &client].concat());
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+    assert_nothing_lost(&finished);
+    assert!(!finished.stderr.contains("SSL_read"), "{}", finished.stderr);
+    let lines = finished.json();
+    let requests = messages(&lines, "http1.request", "wget", "write");
+    let responses = messages(&lines, "http1.response", "wget", "read");
+    assert_eq!(
+        (requests.len(), responses.len(), lines.len()),
+        (1, 1, 2),
+        "{lines:?}"
+    );
+    assert_eq!(responses[0]["body"]["text"], "{\"hello\":\"world\"}\n");
+    assert_addresses(requests[0], responses[0], server.port);
+}
+
+#[test]
+fn nss_is_captured_without_openssl() {
+    if !can_capture(&["tstclnt", "openssl", "/usr/bin/python3"]) {
+        return;
+    }
+    let folder = site();
+    let server = Server::python(folder.path());
+    let request = folder.path().join("request");
+    fs::write(&request, "GET /hello.json HTTP/1.0\r\n\r\n").unwrap();
+    let port = server.port.to_string();
+    // -o accepts any certificate, -D needs no database of them, -A sends a file.
+    let client = ["tstclnt", "-h", "127.0.0.1", "-p", &port, "-o", "-D", "-A"];
+    let arguments = ["nss", "--format", "jsonl", "--"];
+    let finished = run(&[&arguments[..], &client, &[request.to_str().unwrap()]].concat());
+    assert!(!finished.stderr.contains("SSL_read"), "{}", finished.stderr);
+    let lines: Vec<Value> = finished
+        .text()
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    let requests = messages(&lines, "http1.request", "tstclnt", "write");
+    let responses = messages(&lines, "http1.response", "tstclnt", "read");
+    assert_eq!(
+        (requests.len(), responses.len()),
+        (1, 1),
+        "{lines:?}: {}",
+        finished.stderr
+    );
+    assert_eq!(requests[0]["path"], "/hello.json");
+    assert_eq!(responses[0]["body"]["text"], "{\"hello\":\"world\"}\n");
+}
+
+#[test]
+fn a_go_program_is_captured_alone() {
+    if !can_capture(&["nats-server", "openssl", "/usr/bin/python3"]) {
+        return;
+    }
+    let folder = site();
+    let server = Server::nats(folder.path());
+    let program = format!("/proc/{}/exe", server.pid());
+    let mut running = Running::start(&["gotls", "-e", &program]);
+    running.wait_until_capturing();
+    ping_nats(server.port);
+    let finished = running.interrupt();
+    assert_nothing_lost(&finished);
+    let text = finished.text();
+    assert!(text.contains("PING") && text.contains("PONG"), "{text}");
+    assert!(text.contains("Comm:nats-server"), "{text}");
+    assert!(!text.contains("Comm:python3"), "{text}");
+}
+
+#[test]
+fn a_library_of_another_kind_is_refused() {
+    if !can_capture(&["nats-server"]) {
+        return;
+    }
+    let finished = run(&["gnutls", "--gnutls", "/usr/sbin/nats-server"]);
+    assert_eq!(finished.code(), Some(1), "{}", finished.stderr);
+    assert!(
+        finished
+            .stderr
+            .contains("has functions of Go crypto/tls, not of GnuTLS"),
+        "{}",
+        finished.stderr
+    );
 }

@@ -103,6 +103,25 @@ impl Server {
         server
     }
 
+    /// A NATS server, a Go program.
+    pub(crate) fn nats(folder: &Path) -> Self {
+        let Certificate { key, certificate } = Certificate::create(folder);
+        let port = free_port();
+        let configuration = folder.join("nats.conf");
+        let text =
+            format!("listen: 127.0.0.1:{port}\ntls {{ cert_file: {certificate:?}, key_file: {key:?} }}\n");
+        std::fs::write(&configuration, text).expect("a written file");
+        let child = Command::new("nats-server")
+            .arg("-c")
+            .arg(&configuration)
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("nats-server starts");
+        let server = Self { child, port };
+        server.wait_until_listening();
+        server
+    }
+
     /// Polls with connections: each attempt is answered or refused at once.
     fn wait_until_listening(&self) {
         let started = std::time::SystemTime::now();
@@ -154,6 +173,33 @@ context.load_cert_chain(sys.argv[1], sys.argv[2])
 server.socket = context.wrap_socket(server.socket, server_side=True)
 print(server.server_address[1], flush=True)
 server.serve_forever()
+"#;
+
+/// Connects to the NATS server on this port, goes on over TLS and pings it.
+pub(crate) fn ping_nats(port: u16) {
+    let output = Command::new("/usr/bin/python3")
+        .args(["-c", NATS_CLIENT, &port.to_string()])
+        .output()
+        .expect("python runs");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout).trim(),
+        "PONG",
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+const NATS_CLIENT: &str = r#"
+import socket, ssl, sys
+raw = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+while raw.recv(1) != b"\n":
+    pass
+connection = ssl._create_unverified_context().wrap_socket(raw)
+connection.sendall(b'CONNECT {"verbose":false,"tls_required":true}\r\nPING\r\n')
+answer = b""
+while not answer.endswith(b"\n"):
+    answer += connection.recv(100)
+print(answer.decode().strip())
 "#;
 
 fn nginx_configuration(folder: &Path, certificate: &Certificate, port: u16) -> String {
