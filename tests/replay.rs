@@ -188,9 +188,10 @@ fn every_oracle_case_replays_without_loss_and_the_same_every_time() {
 
 /// What a case prints as text, nothing of it lost.
 fn replayed(case: &OracleCase) -> String {
-    let finished = run(&["replay", case.folder.join("events.jsonl").to_str().unwrap()]);
+    let events = case.folder.join("events.jsonl");
+    let finished = run(&["replay", events.to_str().expect("a UTF-8 path")]);
     assert_eq!(finished.code(), Some(0), "{}: {}", case.name, finished.stderr);
-    let events = fs::read_to_string(case.folder.join("events.jsonl")).expect("the events");
+    let events = fs::read_to_string(events).expect("the events");
     let data = events
         .lines()
         .filter(|line| !line.contains("\"Destroy\""))

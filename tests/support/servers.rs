@@ -108,8 +108,11 @@ impl Server {
         let Certificate { key, certificate } = Certificate::create(folder);
         let port = free_port();
         let configuration = folder.join("nats.conf");
-        let text =
-            format!("listen: 127.0.0.1:{port}\ntls {{ cert_file: {certificate:?}, key_file: {key:?} }}\n");
+        let text = format!(
+            "listen: 127.0.0.1:{port}\ntls {{ cert_file: \"{}\", key_file: \"{}\" }}\n",
+            certificate.display(),
+            key.display()
+        );
         std::fs::write(&configuration, text).expect("a written file");
         let child = Command::new("nats-server")
             .arg("-c")
