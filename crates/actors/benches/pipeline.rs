@@ -2,7 +2,7 @@
 //! formatting them in a plain loop.
 //!
 //! `cargo bench -p ecapture-actors` prints the whole table; `-- UUIDS BYTES` one group of it.
-//! `raw` passes the bytes through: what remains is the actors. `http1` is one response per event
+//! `raw` passes the bytes through: what remains is the actors. `http1` is one request per event
 //! through the real decoder and text format.
 //! Every row runs in a process of its own, so that memory and CPU time are its own.
 
@@ -140,16 +140,14 @@ impl Case {
 
     /// Has no reference count: that would be one more thing for the threads to share.
     fn payload(self) -> Bytes {
-        let head = match self.content {
+        let head = |length: usize| match self.content {
             Payload::Raw => Vec::new(),
-            // 61 bytes with a length of five digits.
             Payload::Http1 => {
-                let length = self.bytes - 61;
-                format!("HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Length: {length:05}\r\n\r\n")
+                format!("POST / HTTP/1.1\r\nHost: example.org\r\nContent-Length: {length:05}\r\n\r\n")
                     .into_bytes()
             }
         };
-        let mut payload = head;
+        let mut payload = head(self.bytes.saturating_sub(head(0).len()));
         payload.resize(self.bytes, b'x');
         Bytes::from_static(payload.leak())
     }
