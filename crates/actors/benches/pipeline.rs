@@ -245,6 +245,10 @@ fn through_pipeline(case: Case, clock: Clock) -> Summary {
     let decoders: DecoderFactory = Arc::new(move |_| case.decoder());
     let mut config = PipelineConfig::new(decoders, case.format());
     config.clock = clock;
+    if case.uuids > 10_000 {
+        // By default there would not be as many Workers.
+        config.limits.max_memory = 1024 * 1024 * 1024;
+    }
     config.placement = Placement::Threads { worker_arbiters: 1 };
     actix_rt::System::new()
         .block_on(async move { spawn(config, case.source(), Box::new(Null)).finished().await })

@@ -100,6 +100,10 @@ fn main() {
         Arc::new(Text::default()),
     );
     config.clock = Clock::Stream;
+    if live > 20_000 {
+        // By default there would not be as many Workers.
+        config.limits.max_memory = 1024 * 1024 * 1024;
+    }
     let batches = (0..connections)
         .step_by(100)
         .map(move |first| batch(first, (first + 100).min(connections), live));

@@ -10,7 +10,8 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::Timings;
-use crate::ledger::{KernelCounterSource, Ledger, Loss, Tally};
+use crate::ledger::{KernelCounterSource, Ledger, Tally};
+use crate::loss::Loss;
 use crate::messages::{Finish, Incident, SourceEnded, StopReading};
 use crate::summary::{Outcome, PipelineError, Statistics, Summary};
 

@@ -28,6 +28,7 @@ mod conductor;
 pub mod inject;
 mod ledger;
 mod limits;
+mod loss;
 mod messages;
 mod pipeline;
 mod processor;
@@ -43,8 +44,9 @@ use std::sync::Arc;
 use ecapture_protocols::{Identity, StreamDecoder};
 
 pub use clock::Clock;
-pub use ledger::{KernelCounterSource, Ledger, Loss, LossRow, Stage, Tally};
+pub use ledger::{KernelCounterSource, Ledger, Tally};
 pub use limits::{PipelineLimits, Timings};
+pub use loss::{Loss, LossRow, Stage};
 pub use pipeline::{PipelineConfig, PipelineHandle, Placement, spawn, spawn_with};
 pub use sink::{SinkPolicy, SinkWriter};
 pub use summary::{Outcome, PipelineError, Statistics, Summary};

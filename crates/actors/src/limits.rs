@@ -4,15 +4,17 @@ use std::time::Duration;
 
 /// How much the pipeline may hold.
 ///
-/// Memory is divided: a quarter each for captured bytes on their way to a Worker, for bytes held
-/// by decoders, for formatted output on its way to the writer, and for what a Sink that retries
-/// keeps. Reading stops while the first or third quarter is used up; connections are shed,
-/// longest idle first, while the second is.
+/// Memory is divided: an eighth for captured bytes on their way to a Worker, a quarter for
+/// formatted output on its way to its target (half of it for what a Sink keeps while that
+/// fails), a quarter for bytes held by decoders, three eighths for the Workers themselves.
+/// Reading stops while either of the first two is used up; connections are shed, longest idle
+/// first, while either of the others is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PipelineLimits {
     /// Bytes the pipeline may hold altogether.
     pub max_memory: usize,
-    /// Workers alive at once. Beyond it the longest idle connections are shed.
+    /// Workers alive at once, if their share of the memory allows as many. Beyond it the longest
+    /// idle connections are shed.
     pub max_workers: usize,
     /// Bytes one decoder may hold before it must emit them as incomplete.
     pub buffered_per_connection: usize,
@@ -43,7 +45,7 @@ impl Default for PipelineLimits {
     fn default() -> Self {
         Self {
             max_memory: 256 * 1024 * 1024,
-            max_workers: 200_000,
+            max_workers: usize::MAX,
             buffered_per_connection: 16 * 1024 * 1024,
             in_flight_events: 16 * 1024,
             round_events: 1024,
@@ -60,9 +62,23 @@ impl Default for PipelineLimits {
 }
 
 impl PipelineLimits {
+    /// What a live Worker costs, with its decoder and its place in the Processor's tables but
+    /// without what it holds (measured by the example `many_connections`).
+    pub const WORKER_BYTES: usize = 2048;
+
+    /// Enough for a connection or two even if hardly any memory is allowed.
+    const FEWEST_WORKERS: usize = 16;
+
     /// Captured bytes read and not yet decoded.
     pub const fn in_flight_bytes(&self) -> usize {
-        self.max_memory / 4
+        self.max_memory / 8
+    }
+
+    /// Workers that may be alive at once: what fits into their share of the memory, but never
+    /// fewer than a handful.
+    pub fn workers(&self) -> usize {
+        let fitting = self.max_memory / 8 * 3 / Self::WORKER_BYTES;
+        self.max_workers.min(fitting.max(Self::FEWEST_WORKERS))
     }
 
     /// Bytes held by all decoders together.

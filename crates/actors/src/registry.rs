@@ -68,14 +68,22 @@ pub(crate) struct Connection<S> {
     pub(crate) pid: u32,
     pub(crate) socket: Option<Socket>,
     pub(crate) last_active_ns: u64,
-    pub(crate) failures: Option<Box<FailureWindow>>,
-    pub(crate) quarantined: bool,
+    failures: Option<Box<Failures>>,
     /// How many connections have ended under this key while it was in use: nothing that one of
     /// them tells concerns another.
     pub(crate) epoch: u64,
     streams: [Option<S>; 2],
     /// Notices for a direction without a Worker yet.
     backlog: Option<Box<Backlog>>,
+}
+
+/// The failures of one connection's Workers.
+#[derive(Debug, Default)]
+pub(crate) struct Failures {
+    epoch: u64,
+    pub(crate) window: FailureWindow,
+    /// No decoder any more.
+    pub(crate) quarantined: bool,
 }
 
 /// Notices for a Worker that is still to come.
@@ -99,6 +107,30 @@ impl<S> Connection<S> {
         self.streams.iter().all(Option::is_none)
     }
 
+    /// What comes from here on is another connection.
+    pub(crate) fn begin_epoch(&mut self) {
+        self.epoch += 1;
+    }
+
+    /// The failures so far of the connection `epoch`.
+    pub(crate) fn failures(&mut self, epoch: u64) -> &mut Failures {
+        let failures = self.failures.get_or_insert_default();
+        if failures.epoch != epoch {
+            **failures = Failures {
+                epoch,
+                ..Failures::default()
+            };
+        }
+        failures
+    }
+
+    /// True when the connection `epoch` has lost its decoders for good.
+    pub(crate) fn is_quarantined(&self, epoch: u64) -> bool {
+        self.failures
+            .as_ref()
+            .is_some_and(|failures| failures.epoch == epoch && failures.quarantined)
+    }
+
     /// Keeps notices until `direction` has a Worker of `epoch`; at most `limit`, the newest win.
     pub(crate) fn keep_notices(
         &mut self,
@@ -107,6 +139,9 @@ impl<S> Connection<S> {
         notices: Vec<SequencedNotice>,
         limit: usize,
     ) {
+        if notices.is_empty() {
+            return;
+        }
         let empty = || Backlog {
             direction,
             epoch,
@@ -181,7 +216,6 @@ impl<S> Registry<S> {
             socket: event.socket,
             last_active_ns: 0,
             failures: None,
-            quarantined: false,
             epoch: 0,
             streams: [None, None],
             backlog: None,
@@ -218,8 +252,6 @@ impl<S> Registry<S> {
             self.by_pid.remove(&(connection.pid, id));
             connection.pid = event.process.pid;
             self.by_pid.insert((connection.pid, id));
-            connection.failures = None;
-            connection.quarantined = false;
         }
         admission
     }

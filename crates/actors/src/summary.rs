@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use crate::ledger::{KernelCounterSource, Ledger, LossRow, Stage, Tally};
+use crate::ledger::{KernelCounterSource, Ledger, Tally};
+use crate::loss::{LossRow, Stage};
 
 /// A snapshot of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

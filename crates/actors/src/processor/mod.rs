@@ -11,6 +11,7 @@
 //! per stream at any moment: while one ends, events that come for its stream wait for its
 //! [`WorkerExited`].
 
+mod ending;
 mod rounds;
 mod routing;
 mod supervision;
@@ -71,6 +72,33 @@ struct Stream {
     deadline_ns: u64,
     queued_deadline_ns: u64,
     ending: Option<Box<Ending>>,
+}
+
+impl Stream {
+    fn new(
+        worker: WorkerId,
+        epoch: u64,
+        addr: Addr<Worker>,
+        identity: Arc<Identity>,
+        gauge: Arc<Gauge>,
+    ) -> Self {
+        Self {
+            worker,
+            epoch,
+            addr: Some(addr),
+            identity,
+            gauge,
+            outbox: Vec::new(),
+            identity_changed: false,
+            gap: None,
+            sent: 0,
+            sent_bytes: 0,
+            unanswered: 0,
+            deadline_ns: u64::MAX,
+            queued_deadline_ns: u64::MAX,
+            ending: None,
+        }
+    }
 }
 
 /// The state of a stream whose Worker was told to end, or has failed.

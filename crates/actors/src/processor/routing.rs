@@ -1,6 +1,5 @@
 //! From events to Workers' mailboxes.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use actix::dev::SendError;
@@ -8,18 +7,15 @@ use actix::prelude::*;
 use ecapture_protocols::message::{Gap, GapReason};
 use ecapture_protocols::{CapturedEvent, DataEvent, Direction, Identity};
 
-use super::{Ending, Processor, Stream, Waiting};
+use super::{Processor, Stream, Waiting};
 use crate::Clock;
-use crate::ledger::Loss;
-use crate::messages::{
-    ConnectionId, End, Notices, Position, Retire, SequencedNotice, StreamEvent, StreamRef, WorkerBatch,
-    WorkerId,
-};
+use crate::loss::Loss;
+use crate::messages::{ConnectionId, End, Position, StreamEvent, StreamRef, WorkerBatch, WorkerId};
 use crate::registry::Admission;
 use crate::supervision::nanoseconds;
 use crate::worker::{ExitGuard, Gauge, Worker, WorkerSeed};
 
-const BOTH: [Direction; 2] = [Direction::Read, Direction::Write];
+pub(super) const BOTH: [Direction; 2] = [Direction::Read, Direction::Write];
 
 impl Processor {
     /// Routes the events of one batch into the outboxes of their streams.
@@ -61,7 +57,7 @@ impl Processor {
     }
 
     /// Puts an event into its stream's outbox, or lets it wait for the stream's place.
-    fn place(&mut self, id: ConnectionId, epoch: u64, sequence: u64, data: DataEvent) {
+    pub(super) fn place(&mut self, id: ConnectionId, epoch: u64, sequence: u64, data: DataEvent) {
         let direction = data.direction;
         let vacant = self
             .registry
@@ -69,7 +65,7 @@ impl Processor {
             .is_some_and(|connection| connection.stream(direction).is_none());
         if vacant {
             self.make_room_for(id);
-            let identity = Arc::new(self.identity_of(id, &data));
+            let identity = Arc::new(self.identity_of(id, epoch, &data));
             self.start_worker(id, direction, epoch, identity, Position::default());
         }
         let Some(stream) = self
@@ -100,9 +96,14 @@ impl Processor {
 
     /// What the stream's first event establishes, with the socket that the other direction may
     /// have learned before.
-    fn identity_of(&self, id: ConnectionId, data: &DataEvent) -> Identity {
+    fn identity_of(&self, id: ConnectionId, epoch: u64, data: &DataEvent) -> Identity {
         let mut identity = Identity::of(data);
-        if let Some(socket) = self.registry.get(id).and_then(|connection| connection.socket) {
+        let connection = self
+            .registry
+            .get(id)
+            .filter(|connection| connection.epoch == epoch);
+        let socket = connection.and_then(|connection| connection.socket);
+        if let Some(socket) = socket.filter(|_| socket != identity.socket) {
             identity.complete(socket);
         }
         identity
@@ -114,8 +115,10 @@ impl Processor {
             return;
         };
         let Some(socket) = connection.socket else { return };
+        let epoch = connection.epoch;
         for direction in BOTH {
-            if let Some(stream) = connection.stream_mut(direction) {
+            let stream = connection.stream_mut(direction).as_mut();
+            if let Some(stream) = stream.filter(|stream| stream.epoch == epoch) {
                 let mut identity = Identity::clone(&stream.identity);
                 identity.complete(socket);
                 stream.identity = Arc::new(identity);
@@ -149,7 +152,7 @@ impl Processor {
         let seed = WorkerSeed {
             identity: Arc::clone(&identity),
             lifecycle: connection.key.lifecycle(),
-            quarantined: connection.quarantined,
+            quarantined: connection.is_quarantined(epoch),
             guard,
         };
         let mailbox = shard.ports.limits.worker_mailbox;
@@ -161,22 +164,7 @@ impl Processor {
             None => Worker::create(create),
             Some(arbiter) => Worker::start_in_arbiter(arbiter, create),
         };
-        *connection.stream_mut(direction) = Some(Stream {
-            worker,
-            epoch,
-            addr: Some(addr),
-            identity,
-            gauge,
-            outbox: Vec::new(),
-            identity_changed: false,
-            gap: None,
-            sent: 0,
-            sent_bytes: 0,
-            unanswered: 0,
-            deadline_ns: u64::MAX,
-            queued_deadline_ns: u64::MAX,
-            ending: None,
-        });
+        *connection.stream_mut(direction) = Some(Stream::new(worker, epoch, addr, identity, gauge));
         self.serving += 1;
     }
 
@@ -215,45 +203,44 @@ impl Processor {
         let Some(stream) = connection.stream_mut(direction) else {
             return Ok(());
         };
+        let Some(addr) = &stream.addr else { return Ok(()) };
         if stream.outbox.is_empty() && notices.is_empty() && stream.gap.is_none() {
             return Ok(());
         }
         let events = std::mem::take(&mut stream.outbox);
         let (count, bytes) = measure(&events);
-        let batch = WorkerBatch {
+        let identity = stream.identity_changed.then(|| Arc::clone(&stream.identity));
+        let gap = stream.gap.take();
+        let refused = match addr.try_send(WorkerBatch {
             events,
-            identity: stream.identity_changed.then(|| Arc::clone(&stream.identity)),
-            gap: stream.gap.take(),
+            identity,
+            gap,
             notices,
             has_sibling,
-        };
-        let Some(addr) = &stream.addr else { return Ok(()) };
-        match addr.try_send(batch) {
+        }) {
             Ok(()) => {
                 stream.identity_changed = false;
                 stream.sent += count;
                 stream.sent_bytes += bytes;
                 stream.unanswered = stream.unanswered.wrapping_add(1);
                 self.rounds.outstanding += 1;
-                Ok(())
+                return Ok(());
             }
-            Err(SendError::Full(batch)) => {
-                stream.outbox = batch.events;
-                stream.gap = batch.gap;
-                let limit = self.shards[0].ports.limits.notice_backlog;
-                if !batch.notices.is_empty() {
-                    connection.keep_notices(direction, epoch, batch.notices, limit);
-                }
-                Err(())
-            }
+            Err(refused) => refused,
+        };
+        let is_full = matches!(refused, SendError::Full(_));
+        let batch = refused.into_inner();
+        stream.gap = batch.gap;
+        if is_full {
+            stream.outbox = batch.events;
+        } else {
             // It has failed and its exit notice is on the way.
-            Err(SendError::Closed(batch)) => {
-                stream.gap = batch.gap;
-                stream.ending.get_or_insert_default().refused.extend(batch.events);
-                self.serving -= 1;
-                Ok(())
-            }
+            stream.ending.get_or_insert_default().refused.extend(batch.events);
+            self.serving -= 1;
         }
+        let limit = self.shards[0].ports.limits.notice_backlog;
+        connection.keep_notices(direction, epoch, batch.notices, limit);
+        if is_full { Err(()) } else { Ok(()) }
     }
 
     /// True when the Worker has refused for so long that its events are dropped.
@@ -275,196 +262,6 @@ impl Processor {
         stream.gap = Some(add_gap(stream.gap, bytes, GapReason::Shed));
         self.shared().ledger.lose(Loss::WorkerFull, count, bytes);
         true
-    }
-
-    /// Hands notices to the other direction's Worker, or keeps them for it.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "at most one per report, and reports are bounded"
-    )]
-    pub(super) fn pass_notices(&mut self, from: StreamRef, notices: Vec<SequencedNotice>) {
-        let limit = self.shared().limits.notice_backlog;
-        let Some(connection) = self.registry.get_mut(from.connection) else {
-            return;
-        };
-        let Some(epoch) = connection.stream(from.direction).map(|stream| stream.epoch) else {
-            return;
-        };
-        let direction = from.direction.opposite();
-        match connection.stream_mut(direction) {
-            Some(stream) if stream.epoch > epoch => {}
-            Some(Stream {
-                epoch: same,
-                addr: Some(addr),
-                unanswered,
-                ..
-            }) if *same == epoch => {
-                *unanswered = unanswered.wrapping_add(1);
-                self.rounds.outstanding += 1;
-                addr.do_send(Notices(notices));
-            }
-            // Without a Worker, or with one of an earlier connection.
-            _ => connection.keep_notices(direction, epoch, notices, limit),
-        }
-    }
-
-    /// A Worker that was told to end waits for the last notices.
-    pub(super) fn note_holding(&mut self, stream: StreamRef) {
-        if let Some(ending) = self
-            .stream_mut(stream)
-            .and_then(|current| current.ending.as_mut())
-        {
-            ending.holding = true;
-            self.release_holders(stream.connection);
-        }
-    }
-
-    /// Tells Workers that wait for the last notices that none will come, where that is so: the
-    /// other direction has no Worker, or one that waits as well.
-    #[expect(clippy::disallowed_methods, reason = "one per retirement")]
-    pub(super) fn release_holders(&mut self, id: ConnectionId) {
-        let Some(connection) = self.registry.get_mut(id) else {
-            return;
-        };
-        let may_tell = BOTH.map(|direction| {
-            connection
-                .stream(direction)
-                .is_some_and(|stream| stream.ending.as_ref().is_none_or(|ending| !ending.holding))
-        });
-        for (direction, other_may_tell) in BOTH.into_iter().zip([may_tell[1], may_tell[0]]) {
-            let Some(Stream {
-                ending: Some(ending),
-                addr: Some(addr),
-                unanswered,
-                ..
-            }) = connection.stream_mut(direction)
-            else {
-                continue;
-            };
-            if let (true, false, Some(end)) = (ending.holding, other_may_tell, ending.end) {
-                ending.holding = false;
-                *unanswered = unanswered.wrapping_add(1);
-                self.rounds.outstanding += 1;
-                addr.do_send(Retire {
-                    end,
-                    sequence: ending.sequence,
-                    last: true,
-                });
-            }
-        }
-    }
-
-    /// Ends both directions of a connection because of the event `sequence`; what comes later
-    /// under its key is another connection.
-    pub(super) fn end_connection(&mut self, id: ConnectionId, end: End, sequence: u64) {
-        if let Some(connection) = self.registry.get_mut(id) {
-            connection.epoch += 1;
-        }
-        for direction in BOTH {
-            self.end_stream(id, direction, end, sequence);
-        }
-        // A place may have been made by an event whose Worker never came to be.
-        self.registry.remove_if_vacant(id);
-    }
-
-    /// Ends one direction: its Worker, or the last of those that are still to come to its place.
-    fn end_stream(&mut self, id: ConnectionId, direction: Direction, end: End, sequence: u64) {
-        let stream = self
-            .registry
-            .get_mut(id)
-            .and_then(|connection| connection.stream_mut(direction).as_mut());
-        let Some(stream) = stream else { return };
-        match &mut stream.ending {
-            None => self.retire(id, direction, end, sequence),
-            Some(ending) => match ending.pending.back() {
-                Some(Waiting::Event { .. }) => ending.pending.push_back(Waiting::End { end, sequence }),
-                Some(Waiting::End { .. }) => {}
-                None => {
-                    ending.end.get_or_insert(end);
-                    ending.sequence = ending.sequence.max(sequence);
-                }
-            },
-        }
-    }
-
-    /// Lets what waited for a stream's place take it, in order.
-    pub(super) fn admit_waiting(
-        &mut self,
-        id: ConnectionId,
-        direction: Direction,
-        waiting: VecDeque<Waiting>,
-    ) {
-        for next in waiting {
-            match next {
-                Waiting::Event {
-                    epoch,
-                    sequence,
-                    data,
-                } => self.place(id, epoch, sequence, *data),
-                Waiting::End { end, sequence } => self.end_stream(id, direction, end, sequence),
-            }
-        }
-    }
-
-    /// Tells a Worker to end after what has been sent to it.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "one retirement per Worker, after at most one batch past the bound"
-    )]
-    pub(super) fn retire(&mut self, id: ConnectionId, direction: Direction, end: End, sequence: u64) {
-        if self.send_outbox(id, direction).is_err() {
-            self.force_outbox(id, direction);
-        }
-        let Some(connection) = self.registry.get_mut(id) else {
-            return;
-        };
-        // A plain stream that was idle for long has nothing to wait for.
-        let last = end == End::Idle || connection.stream(direction.opposite()).is_none();
-        let Some(stream) = connection.stream_mut(direction) else {
-            return;
-        };
-        if let Some(ending) = &mut stream.ending {
-            // The outbox has just been refused by a dead mailbox.
-            ending.end = Some(end);
-            return;
-        }
-        if let Some(addr) = &stream.addr {
-            addr.do_send(Retire { end, sequence, last });
-        }
-        stream.unanswered = stream.unanswered.wrapping_add(1);
-        stream.ending = Some(Box::new(Ending {
-            end: Some(end),
-            sequence,
-            ..Ending::default()
-        }));
-        self.rounds.outstanding += 1;
-        self.serving -= 1;
-        self.shedding += usize::from(end == End::Shed);
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "the last batch before a retirement")]
-    fn force_outbox(&mut self, id: ConnectionId, direction: Direction) {
-        let Some(stream) = self
-            .registry
-            .get_mut(id)
-            .and_then(|found| found.stream_mut(direction).as_mut())
-        else {
-            return;
-        };
-        let events = std::mem::take(&mut stream.outbox);
-        let (count, bytes) = measure(&events);
-        stream.sent += count;
-        stream.sent_bytes += bytes;
-        stream.unanswered = stream.unanswered.wrapping_add(1);
-        self.rounds.outstanding += 1;
-        if let Some(addr) = &stream.addr {
-            addr.do_send(WorkerBatch {
-                events,
-                gap: stream.gap.take(),
-                has_sibling: true,
-                ..WorkerBatch::default()
-            });
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What happens when a Worker is gone, and which Workers have to go for the limits' sake.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -9,7 +10,7 @@ use ecapture_protocols::message::GapReason;
 
 use super::routing::{add_gap, measure};
 use super::{Ending, Processor, Stream, Successor};
-use crate::ledger::Loss;
+use crate::loss::Loss;
 use crate::messages::{ConnectionId, End, Incident, StreamRef, WorkerExited};
 use crate::supervision::{Verdict, judge, nanoseconds};
 
@@ -79,7 +80,7 @@ impl Processor {
         successor.events.append(&mut ending.refused);
         successor.events.extend(stream.outbox);
         ending.successor = Some(successor);
-        let delay = self.judge_failure(id);
+        let delay = self.judge_failure(id, stream.epoch);
         let Some(connection) = self.registry.get_mut(id) else {
             return;
         };
@@ -138,11 +139,11 @@ impl Processor {
     }
 
     /// Records the failure; returns the pause before the next generation.
-    fn judge_failure(&mut self, id: ConnectionId) -> Duration {
+    fn judge_failure(&mut self, id: ConnectionId, epoch: u64) -> Duration {
         let (limits, timings) = (self.shared().limits, self.shared().timings);
         let ledger = Arc::clone(&self.shared().ledger);
         let gauges = &ledger.gauges;
-        gauges.restarts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        gauges.restarts.fetch_add(1, Relaxed);
         let failures = self.failures.add(self.now_ns, timings.failure_window);
         if failures == limits.failures_per_run {
             let _ = self.incidents.send(Incident::RestartLimit { failures });
@@ -151,19 +152,13 @@ impl Processor {
         let Some(connection) = self.registry.get_mut(id) else {
             return Duration::ZERO;
         };
-        let failures = connection
-            .failures
-            .get_or_insert_default()
-            .add(now_ns, timings.failure_window);
-        match judge(failures, limits.failures_per_connection, timings.restart_delay) {
+        let failures = connection.failures(epoch);
+        let count = failures.window.add(now_ns, timings.failure_window);
+        match judge(count, limits.failures_per_connection, timings.restart_delay) {
             Verdict::Restart { delay } => delay,
             Verdict::Quarantine => {
-                if !connection.quarantined {
-                    connection.quarantined = true;
-                    gauges
-                        .quarantined
-                        .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                }
+                let is_new = !std::mem::replace(&mut failures.quarantined, true);
+                gauges.quarantined.fetch_add(u64::from(is_new), Relaxed);
                 Duration::ZERO
             }
         }
@@ -232,7 +227,8 @@ impl Processor {
     /// Several go at once, so that looking for them costs little per new Worker.
     pub(super) fn make_room_for(&mut self, newcomer: ConnectionId) {
         let limits = self.shared().limits;
-        if self.serving < limits.max_workers {
+        let allowed = limits.workers();
+        if self.serving < allowed {
             return;
         }
         let candidates = self.registry.iter().filter(|&(id, _)| id != newcomer);
@@ -242,7 +238,7 @@ impl Processor {
             })
             .map(|(id, found)| (found.last_active_ns, id))
             .collect();
-        let count = (limits.max_workers / 100).max(1).min(candidates.len());
+        let count = (allowed / 100).max(1).min(candidates.len());
         if count < candidates.len() {
             candidates.select_nth_unstable(count);
             candidates.truncate(count);
@@ -279,11 +275,7 @@ impl Processor {
     }
 
     fn shed(&mut self, id: ConnectionId) {
-        self.shared()
-            .ledger
-            .gauges
-            .shed_connections
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.shared().ledger.gauges.shed_connections.fetch_add(1, Relaxed);
         self.end_connection(id, End::Shed, self.last_sequence);
     }
 }

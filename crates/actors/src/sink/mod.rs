@@ -24,7 +24,8 @@ use actix::prelude::*;
 use buffer::Buffer;
 pub use writer::{SinkPolicy, SinkWriter};
 
-use crate::ledger::{Ledger, Loss};
+use crate::ledger::Ledger;
+use crate::loss::Loss;
 use crate::messages::{ActorGuard, Finish, Incident, Incidents, RecordBatch, RoundEnded, Span};
 use crate::{Clock, PipelineLimits, Timings};
 

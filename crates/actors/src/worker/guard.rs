@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use ecapture_protocols::Output;
 
 use super::WorkerPorts;
-use crate::ledger::Loss;
+use crate::loss::Loss;
 use crate::messages::{
     Position, RecordBatch, RecordKey, SequencedNotice, Span, StreamEvent, StreamRef, WorkerExited,
 };

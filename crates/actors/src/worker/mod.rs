@@ -15,6 +15,7 @@
 //! What has to survive a failure — unfed events, finished records, counters — is kept in the
 //! [`ExitGuard`], whose drop hands it on.
 
+mod decoding;
 mod guard;
 mod outbox;
 mod timing;
@@ -23,19 +24,16 @@ mod unparsed;
 use std::sync::Arc;
 
 use actix::prelude::*;
-use ecapture_protocols::decoder::StreamDecoder;
-use ecapture_protocols::message::{Content, Gap, GapReason, Message as Decoded};
-use ecapture_protocols::{Format, Identity, Output};
+use ecapture_protocols::{Format, Identity, Output, StreamDecoder};
 use tokio::time::Instant;
 
 pub(crate) use guard::{ExitGuard, Gauge};
 pub(crate) use outbox::{Outbox, OutboxPorts};
-use timing::{Expiry, Timing};
-use unparsed::Unparsed;
+use timing::Timing;
 
-use crate::ledger::{Ledger, Loss};
+use crate::ledger::Ledger;
 use crate::messages::{
-    Advance, Cause, End, Notices, RecordKey, Retire, SequencedNotice, StreamEvent, WorkerBatch, WorkerReport,
+    Advance, End, Notices, Retire, SequencedNotice, StreamEvent, WorkerBatch, WorkerReport,
 };
 use crate::registry::Lifecycle;
 use crate::supervision::nanoseconds;
@@ -138,170 +136,6 @@ impl Worker {
         self.wait_for_room(ctx);
     }
 
-    fn decoder(&mut self) -> &mut dyn StreamDecoder {
-        if self.decoder.is_none() {
-            self.decoder = Some(self.new_decoder());
-        }
-        self.phase = Phase::Processing;
-        self.decoder.as_mut().expect("just set").as_mut()
-    }
-
-    fn new_decoder(&self) -> Box<dyn StreamDecoder> {
-        if self.quarantined {
-            Box::new(Unparsed)
-        } else {
-            (self.ports().decoders)(&self.identity)
-        }
-    }
-
-    fn take_gap(&mut self, gap: Gap, output: &mut Output) {
-        let position = self.guard.position;
-        self.decoder().gap(gap, position.timestamp_ns, output);
-        // A predecessor's position already lies behind what was lost with it.
-        if gap.reason != GapReason::Restart {
-            self.guard.skip_offset(gap.bytes);
-        }
-        self.emit(Cause::Event, position.sequence, 0, output);
-    }
-
-    fn take_notices(&mut self, notices: Vec<SequencedNotice>, output: &mut Output) {
-        for SequencedNotice { sequence, notice } in notices {
-            self.decoder().notice(&notice, output);
-            let sequence = sequence.max(self.guard.position.sequence);
-            self.emit(Cause::Notice, sequence, 0, output);
-        }
-    }
-
-    fn take_events(&mut self, output: &mut Output) {
-        while let Some(event) = self.guard.begin() {
-            self.check_continuity(&event, output);
-            if !event.payload.is_empty() {
-                self.decoder().feed(&event.payload, event.timestamp_ns, output);
-            }
-            self.emit(Cause::Event, event.sequence, 0, output);
-            let held = self.buffered_bytes();
-            self.guard.commit(&event, held);
-            if held > self.ports().limits.buffered_per_connection {
-                self.relieve(output);
-            }
-        }
-    }
-
-    /// Tells the decoder when bytes are missing before `event`. The first event of a stream only
-    /// sets where it starts: the capture may have come late.
-    fn check_continuity(&mut self, event: &StreamEvent, output: &mut Output) {
-        let (Some(expected), Some(offset)) = (self.guard.position.offset, event.stream_offset) else {
-            return;
-        };
-        let bytes = match offset.checked_sub(expected) {
-            Some(0) => return,
-            Some(missing) => Some(missing),
-            // The count began anew, so what lies between is unknown.
-            None => None,
-        };
-        let gap = Gap {
-            bytes,
-            reason: GapReason::KernelLoss,
-        };
-        self.decoder().gap(gap, event.timestamp_ns, output);
-    }
-
-    /// Formats what the decoder put out and passes on what it told.
-    fn emit(&mut self, cause: Cause, sequence: u64, deadline_ns: u64, output: &mut Output) {
-        if !output.messages.is_empty() {
-            let format = Arc::clone(&self.guard.ports.format);
-            let out = self.guard.turn().record_bytes();
-            format.write(&self.identity, &output.messages, out);
-            let key = RecordKey {
-                sequence,
-                cause,
-                deadline_ns,
-                ..RecordKey::default()
-            };
-            self.guard.commit_record(key, output.messages.len());
-            output.messages.clear();
-        }
-        for skipped in output.skipped.drain(..) {
-            self.guard
-                .ports
-                .ledger
-                .lose_delivered(Loss::from(skipped.reason), skipped.bytes);
-        }
-        let notices = output.notices.drain(..);
-        let told = notices.map(|notice| SequencedNotice { sequence, notice });
-        self.guard.turn().notices.extend(told);
-    }
-
-    fn awaits_notice(&self) -> bool {
-        self.decoder
-            .as_ref()
-            .is_some_and(|decoder| decoder.awaits_notice())
-    }
-
-    fn buffered_bytes(&self) -> usize {
-        self.decoder
-            .as_ref()
-            .map_or(0, |decoder| decoder.buffered_bytes())
-    }
-
-    /// Lets the decoder go on without notices that cannot come, and sets when it is to be looked
-    /// at next.
-    fn settle(&mut self, now_ns: u64, output: &mut Output) {
-        let Some(decoder) = self.decoder.as_mut() else {
-            self.timing.touch(now_ns, false);
-            return;
-        };
-        if decoder.awaits_notice() && !self.has_sibling {
-            decoder.notice_overdue(output);
-            self.emit(Cause::Event, self.guard.position.sequence, 0, output);
-        }
-        let awaits = self.awaits_notice();
-        self.timing.touch(now_ns, awaits);
-    }
-
-    /// The decoder holds more than it may: what it holds is shown as incomplete, and if that
-    /// does not free it, it is replaced.
-    fn relieve(&mut self, output: &mut Output) {
-        self.decoder().idle(output);
-        self.emit(Cause::Event, self.guard.position.sequence, 0, output);
-        if self.buffered_bytes() > self.ports().limits.buffered_per_connection {
-            self.decoder = None;
-            let lost = self.guard.lose_held(Loss::BufferLimit);
-            let gap = Gap {
-                bytes: Some(lost),
-                reason: GapReason::Shed,
-            };
-            let timestamp_ns = self.guard.position.timestamp_ns;
-            self.decoder().gap(gap, timestamp_ns, output);
-            self.emit(Cause::Event, self.guard.position.sequence, 0, output);
-        }
-    }
-
-    /// Handles in order all that has expired by `now_ns`.
-    fn expire(&mut self, now_ns: u64, sequence: u64, output: &mut Output) {
-        while let Some((deadline_ns, expiry)) = self.next_expiry() {
-            if deadline_ns > now_ns {
-                break;
-            }
-            self.timing.handled(expiry);
-            match (expiry, self.lifecycle) {
-                (Expiry::NoticeOverdue, _) => self.decoder().notice_overdue(output),
-                (Expiry::Idle, Lifecycle::Connection) => self.decoder().idle(output),
-                (Expiry::Idle, Lifecycle::Plain) => {
-                    self.idle_after = Some(self.guard.fed());
-                    self.idle_deadline_ns = deadline_ns;
-                }
-            }
-            self.emit(Cause::Expiry, sequence, deadline_ns, output);
-        }
-    }
-
-    fn next_expiry(&self) -> Option<(u64, Expiry)> {
-        let ends_by_silence = self.lifecycle == Lifecycle::Plain;
-        let waits_for_idle = ends_by_silence || self.guard.held() > 0;
-        self.timing.next(&self.ports().timings, waits_for_idle)
-    }
-
     fn now_ns(&self) -> u64 {
         match self.ports().clock {
             Clock::Live => self.ports().now_ns(),
@@ -362,42 +196,6 @@ impl Worker {
                 worker.expire(now_ns, sequence, output);
             });
         });
-    }
-
-    /// Emits all that is held; the stream ends here.
-    fn close(&mut self, end: End, sequence: u64, output: &mut Output) {
-        self.phase = Phase::Done;
-        if let Some(decoder) = self.decoder.as_mut() {
-            decoder.close(output);
-        }
-        if end == End::Shed {
-            output
-                .messages
-                .push(shed_marker(self.guard.position.timestamp_ns));
-        }
-        let sequence = sequence.max(self.guard.position.sequence);
-        let deadline_ns = if end == End::Idle {
-            self.idle_deadline_ns
-        } else {
-            0
-        };
-        self.emit(Cause::Expiry, sequence, deadline_ns, output);
-        self.guard.closed = true;
-        self.guard.hold(0);
-        self.decoder = None;
-    }
-}
-
-/// Says in the output that the pipeline let go of a connection that may go on.
-fn shed_marker(timestamp_ns: u64) -> Decoded {
-    let gap = Gap {
-        bytes: None,
-        reason: GapReason::Shed,
-    };
-    Decoded {
-        first_ns: timestamp_ns,
-        last_ns: timestamp_ns,
-        content: Content::Gap(gap),
     }
 }
 

@@ -14,7 +14,8 @@ use actix::prelude::*;
 use ecapture_protocols::Output;
 
 use super::guard::Turn;
-use crate::ledger::{Ledger, Loss};
+use crate::ledger::Ledger;
+use crate::loss::Loss;
 use crate::messages::{Incident, Incidents, News, RecordBatch, WorkerExited, WorkerNews, WorkerReport};
 
 /// What an [`Outbox`] is made of.

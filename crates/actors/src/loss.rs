@@ -1,0 +1,173 @@
+//! The named losses.
+
+use ecapture_protocols::decoder::SkipReason;
+
+/// Where something was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// Before the event reached user space.
+    Kernel,
+    /// Between the source and the Processor.
+    Reader,
+    /// Between the Processor and a decoder.
+    Processor,
+    /// In a Worker that failed.
+    Worker,
+    /// In a decoder, by one of its limits.
+    Decoder,
+    /// Between formatting and the output's target.
+    Sink,
+}
+
+impl Stage {
+    /// The stage's name in the ledger.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Reader => "reader",
+            Self::Processor => "processor",
+            Self::Worker => "worker",
+            Self::Decoder => "decoder",
+            Self::Sink => "sink",
+        }
+    }
+}
+
+/// The named losses of user space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Loss {
+    /// An event that could not be decoded from its record.
+    DecodeError,
+    /// An event that a filter of the caller did not want.
+    Filtered,
+    /// An event dropped on purpose by fault injection.
+    Injected,
+    /// Events for a Worker that kept refusing them.
+    WorkerFull,
+    /// Events in flight when the run ended before they were decoded.
+    Unfinished,
+    /// Events in flight when the drain's deadline passed.
+    ShutdownDeadline,
+    /// The event during which a decoder or formatter failed.
+    WorkerFailed,
+    /// What a failed Worker had queued or held.
+    WorkerRestart,
+    /// Body bytes beyond the limit.
+    BodyLimit,
+    /// What a decoder still held beyond the limit per connection.
+    BufferLimit,
+    /// Header bytes beyond the limit.
+    HeaderLimit,
+    /// Bytes passed over on the way to the next message.
+    Resync,
+    /// Output for a target that had gone away.
+    SinkClosed,
+    /// Output that could not be written.
+    SinkError,
+    /// Output beyond what the Sink may keep while its target fails.
+    SinkFull,
+    /// Output not yet written when the drain's deadline passed.
+    SinkDeadline,
+}
+
+impl Loss {
+    /// All of them, in the order of [`Loss::index`].
+    pub const ALL: [Self; 16] = [
+        Self::DecodeError,
+        Self::Filtered,
+        Self::Injected,
+        Self::WorkerFull,
+        Self::Unfinished,
+        Self::ShutdownDeadline,
+        Self::WorkerFailed,
+        Self::WorkerRestart,
+        Self::BodyLimit,
+        Self::BufferLimit,
+        Self::HeaderLimit,
+        Self::Resync,
+        Self::SinkClosed,
+        Self::SinkError,
+        Self::SinkFull,
+        Self::SinkDeadline,
+    ];
+
+    pub(crate) const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// Where it happens.
+    pub const fn stage(self) -> Stage {
+        match self {
+            Self::DecodeError | Self::Filtered | Self::Injected => Stage::Reader,
+            Self::WorkerFull | Self::Unfinished | Self::ShutdownDeadline => Stage::Processor,
+            Self::WorkerFailed | Self::WorkerRestart => Stage::Worker,
+            Self::BodyLimit | Self::BufferLimit | Self::HeaderLimit | Self::Resync => Stage::Decoder,
+            Self::SinkClosed | Self::SinkError | Self::SinkFull | Self::SinkDeadline => Stage::Sink,
+        }
+    }
+
+    /// Its name in the ledger.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DecodeError => "decode_error",
+            Self::Filtered => "filtered",
+            Self::Injected => "injected",
+            Self::WorkerFull => "worker_full",
+            Self::Unfinished => "unfinished",
+            Self::ShutdownDeadline => "shutdown_deadline",
+            Self::WorkerFailed => "worker_failed",
+            Self::WorkerRestart => "worker_restart",
+            Self::BodyLimit => SkipReason::BodyLimit.as_str(),
+            Self::BufferLimit => "buffer_limit",
+            Self::HeaderLimit => SkipReason::HeaderLimit.as_str(),
+            Self::Resync => SkipReason::Resync.as_str(),
+            Self::SinkClosed => "sink_closed",
+            Self::SinkError => "sink_error",
+            Self::SinkFull => "sink_full",
+            Self::SinkDeadline => "sink_deadline",
+        }
+    }
+
+    /// True when the user asked for it (a filter, a display limit, a closed pipe), so that it
+    /// is no failure of the capture.
+    pub const fn intended(self) -> bool {
+        matches!(self, Self::Filtered | Self::BodyLimit | Self::SinkClosed)
+    }
+}
+
+impl From<SkipReason> for Loss {
+    fn from(reason: SkipReason) -> Self {
+        match reason {
+            SkipReason::BodyLimit => Self::BodyLimit,
+            SkipReason::HeaderLimit => Self::HeaderLimit,
+            SkipReason::Resync => Self::Resync,
+        }
+    }
+}
+
+/// One line of the table of losses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LossRow {
+    /// Where.
+    pub stage: Stage,
+    /// Why.
+    pub reason: &'static str,
+    /// Captured events, or formatted messages at [`Stage::Sink`].
+    pub events: u64,
+    /// Captured bytes, or formatted bytes at [`Stage::Sink`].
+    pub bytes: u64,
+    /// The user asked for it.
+    pub intended: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loss_indices_match_the_table() {
+        for (index, loss) in Loss::ALL.into_iter().enumerate() {
+            assert_eq!(loss.index(), index);
+        }
+    }
+}
