@@ -497,6 +497,35 @@ fn event_streams_are_told_as_they_arrive() {
 }
 
 #[test]
+fn a_gap_never_joins_halves_of_two_events() {
+    let mut decoder = Http2Decoder::new(options(STRUCTURED), true);
+    let mut output = Output::default();
+    let fields = [(":status", "200"), ("content-type", "text/event-stream")];
+    let before = [headers(1, 0, &fields), data(1, 0, b"data: 1\n\ndata: be")].concat();
+    decoder.feed(&Bytes::from(before), 0, &mut output);
+    let reason = GapReason::KernelLoss;
+    let gap = Gap {
+        bytes: Some(40),
+        reason,
+    };
+    decoder.gap(gap, 0, &mut output);
+    let after = [
+        data(1, 0, b"hind\ndata: it\n\ndata: 2\n\n"),
+        headers(3, 0, OK),
+        data(3, 0, b"more"),
+    ]
+    .concat();
+    decoder.feed(&Bytes::from(after), 0, &mut output);
+    let mut told = Vec::new();
+    for message in output.messages {
+        if let Content::ServerSentEvent(event) = message.content {
+            told.push(event.data);
+        }
+    }
+    assert_eq!(told, ["1", "2"]);
+}
+
+#[test]
 fn other_bytes_are_not_taken_for_http2() {
     let mut random = Random::new(7);
     let (mut yes, mut quiet) = (0, 0);

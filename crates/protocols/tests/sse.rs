@@ -117,3 +117,20 @@ fn long_events_are_cut_and_memory_is_bounded() {
         assert_eq!(events.last(), Some(&event(None, "next", None)));
     }
 }
+
+#[test]
+fn unfinished_bytes_are_those_after_the_last_empty_line() {
+    for (stream, expected) in [
+        (&b"data: a\n\n"[..], 0),
+        (b"data: a\r\n\r\n", 0),
+        (b"data: a\r\rdata", 4),
+        (b"data: a\r\n\r\nid: 1\r\nx", 8),
+    ] {
+        for cut in 0..=stream.len() {
+            let mut decoder = SseDecoder::new(&Limits::default());
+            decoder.push(&stream[..cut], &mut Vec::new());
+            decoder.push(&stream[cut..], &mut Vec::new());
+            assert_eq!(decoder.unfinished_bytes(), expected, "{stream:?} cut at {cut}");
+        }
+    }
+}

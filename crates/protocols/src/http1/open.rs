@@ -1,6 +1,6 @@
 //! A message whose head is complete.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::body::BodyBuilder;
 use crate::decoder::{Options, Output, SkipReason, Skipped, View};
@@ -41,8 +41,12 @@ enum Reading {
 /// State of an event stream's body.
 struct Events {
     decoder: SseDecoder,
+    /// Most bytes of `tail`.
+    limit: usize,
     /// Bytes of the held body that the decoder has seen.
     seen: usize,
+    /// Where the events are the text: bytes of an event that has not ended.
+    tail: BytesMut,
 }
 
 /// How far the input took a message.
@@ -73,6 +77,20 @@ pub(super) fn emit_whole(head: Head, bytes: Bytes, body: Body, times: (u64, u64)
         last_ns,
         content,
     });
+}
+
+impl Events {
+    /// Keeps what of `told`, the bytes that the decoder took last, belongs to no event yet. What the
+    /// decoder cannot hold is not kept either.
+    fn keep_tail(&mut self, told: &[u8]) {
+        let unfinished = self.decoder.unfinished_bytes();
+        if unfinished <= told.len() {
+            self.tail.clear();
+        }
+        let room = self.limit.saturating_sub(self.tail.len());
+        let rest = &told[told.len() - unfinished.min(told.len())..];
+        self.tail.extend_from_slice(&rest[..rest.len().min(room)]);
+    }
 }
 
 impl Open {
@@ -110,7 +128,9 @@ impl Open {
     pub(super) fn watch_events(&mut self, options: &Options, output: &mut Output) {
         self.events = Some(Box::new(Events {
             decoder: SseDecoder::new(&options.limits),
+            limit: options.limits.sse_event_bytes,
             seen: 0,
+            tail: BytesMut::new(),
         }));
         if options.view == View::Text {
             self.emit_part(self.start_ns, output);
@@ -154,6 +174,9 @@ impl Open {
 
     /// `bytes` were lost, if it is known how many. `More`: the message goes on behind them.
     pub(super) fn lose(&mut self, bytes: Option<u64>) -> Reached {
+        if let Some(events) = &mut self.events {
+            events.decoder.lose();
+        }
         let left = match &mut self.reading {
             Reading::UntilClose => {
                 self.body.gap(bytes);
@@ -210,13 +233,18 @@ impl Open {
         } else {
             Part::Whole
         };
-        let body = match self.reading {
+        let mut body = match self.reading {
             Reading::Nothing => Body {
                 complete,
                 ..Body::default()
             },
             Reading::Chunked(_) | Reading::Sized { .. } | Reading::UntilClose => self.body.finish(complete),
         };
+        if let Some(events) = &mut self.events
+            && body.data.is_empty()
+        {
+            body.data = events.tail.split().freeze();
+        }
         self.emit(part, body, last_ns, output);
     }
 
@@ -230,7 +258,8 @@ impl Open {
     }
 
     pub(super) fn held_bytes(&self) -> usize {
-        self.head.len() + self.body.len()
+        let tail = self.events.as_ref().map_or(0, |events| events.tail.len());
+        self.head.len() + self.body.len() + tail
     }
 
     fn mark(&mut self, anomaly: Anomaly) {
@@ -248,8 +277,9 @@ impl Open {
         events.seen = self.body.len();
         if view == View::Text {
             // The events are the text; their bytes need not be held for a second telling.
-            self.body.take_so_far();
+            let told = self.body.take_so_far().data;
             events.seen = 0;
+            events.keep_tail(&told);
         }
         output.messages.extend(complete.into_iter().map(|event| Message {
             first_ns: last_ns,

@@ -584,3 +584,31 @@ fn idle_decoders_are_small() {
     let (http1, options) = (size_of::<super::decoder::Http1Decoder>(), size_of::<Options>());
     assert!(http1 + options <= 512, "{http1} + {options}");
 }
+
+#[test]
+fn what_follows_the_last_event_is_shown_as_it_came() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+    let body = "data: whole\r\n\r\ndata: the\r\ndata: tail";
+    let expected = [
+        "HTTP/1.1 200 OK||first|incomplete",
+        "event whole",
+        "|data: the\r\ndata: tail|final",
+    ];
+    for cut in 0..=body.len() {
+        let mut stream = Stream::new(View::Text);
+        stream.asked(&[MethodClass::Other]).feed(head);
+        stream.feed(&body[..cut]).feed(&body[cut..]);
+        assert_eq!(stream.close(), expected, "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_gap_never_joins_halves_of_two_events() {
+    let mut stream = Stream::new(View::Text);
+    stream.asked(&[MethodClass::Other]);
+    stream.feed("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: first\n\ndata: be");
+    stream.gap(Some(20)).feed("hind\ndata: it\n\ndata: next\n\n");
+    let seen = stream.close();
+    let events: Vec<_> = seen.iter().filter(|line| line.starts_with("event ")).collect();
+    assert_eq!(events, ["event first", "event next"]);
+}

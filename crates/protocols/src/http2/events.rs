@@ -35,4 +35,9 @@ impl Events {
             span.emit(output, Content::ServerSentEvent(Box::new(event)));
         }
     }
+
+    /// Bytes of the body were lost.
+    pub(super) fn lose(&mut self) {
+        self.decoder.lose();
+    }
 }

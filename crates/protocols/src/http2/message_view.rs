@@ -240,10 +240,7 @@ impl Presenter for MessageView {
     fn gap(&mut self, gap: Gap, _open: Option<FrameHead>, span: Span, output: &mut Output) {
         span.emit(output, Content::Gap(gap));
         for id in self.streams.ids() {
-            self.streams.with(id, |exchange| match &mut exchange.content {
-                ExchangeContent::Body(body) => body.gap(None),
-                ExchangeContent::Carried { carried, .. } => carried.gap(gap, span, output),
-            });
+            self.streams.with(id, |exchange| exchange.lose(gap, span, output));
         }
     }
 
@@ -286,6 +283,17 @@ impl Exchange {
             content_type: None,
             wire_len,
         };
+    }
+
+    /// Some of the content may have been among the lost bytes.
+    fn lose(&mut self, gap: Gap, span: Span, output: &mut Output) {
+        if let Some(events) = &mut self.events {
+            events.lose();
+        }
+        match &mut self.content {
+            ExchangeContent::Body(body) => body.gap(None),
+            ExchangeContent::Carried { carried, .. } => carried.gap(gap, span, output),
+        }
     }
 
     fn push(&mut self, piece: &DataPiece, span: Span, output: &mut Output) {

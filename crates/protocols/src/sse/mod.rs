@@ -35,6 +35,10 @@ pub struct SseDecoder {
     at_start: bool,
     /// A line of the current event was cut.
     truncated: bool,
+    /// Bytes were lost: what follows belongs to no event up to the next empty line.
+    skipping: bool,
+    /// Bytes since the last empty line.
+    unfinished: usize,
     /// The data lines, joined by LF.
     data: Option<String>,
     event: String,
@@ -52,6 +56,8 @@ impl SseDecoder {
             after_cr: false,
             at_start: true,
             truncated: false,
+            skipping: false,
+            unfinished: 0,
             data: None,
             event: String::new(),
             id: None,
@@ -70,20 +76,43 @@ impl SseDecoder {
     pub fn push(&mut self, bytes: &[u8], events: &mut Vec<ServerSentEvent>) {
         let mut rest = bytes;
         if self.after_cr && !rest.is_empty() {
-            rest = rest.strip_prefix(b"\n").unwrap_or(rest);
+            if let Some(after) = rest.strip_prefix(b"\n") {
+                // The second half of an empty line's end belongs to the event before.
+                self.unfinished += usize::from(self.unfinished > 0);
+                rest = after;
+            }
             self.after_cr = false;
         }
         while let Some(end) = memchr::memchr2(b'\r', b'\n', rest) {
             self.keep_line(&rest[..end]);
-            self.end_line(events);
             let after = &rest[end + 1..];
             self.after_cr = rest[end] == b'\r' && after.is_empty();
-            rest = match rest[end] {
+            let next = match rest[end] {
                 b'\r' => after.strip_prefix(b"\n").unwrap_or(after),
                 _ => after,
             };
+            self.unfinished += rest.len() - next.len();
+            self.end_line(events);
+            rest = next;
         }
+        self.unfinished += rest.len();
         self.keep_line(rest);
+    }
+
+    /// Bytes of the body were lost. The event that they cut is given up, and what follows is none
+    /// up to the next empty line: two halves of different events never make one.
+    pub fn lose(&mut self) {
+        self.line.clear();
+        self.after_cr = false;
+        self.truncated = false;
+        self.skipping = true;
+        self.data = None;
+        self.event.clear();
+    }
+
+    /// How many of the bytes taken last belong to an event that no empty line has ended.
+    pub fn unfinished_bytes(&self) -> usize {
+        self.unfinished
     }
 
     /// Bytes held for the event that is not complete.
@@ -111,8 +140,10 @@ impl SseDecoder {
         }
         let text = String::from_utf8_lossy(bytes);
         if text.is_empty() {
+            self.unfinished = 0;
+            self.skipping = false;
             self.dispatch(events);
-        } else {
+        } else if !self.skipping {
             let (name, value) = text.split_once(':').unwrap_or((&text, ""));
             self.add_field(name, value.strip_prefix(' ').unwrap_or(value));
         }
