@@ -3,11 +3,13 @@
 //! - `policy`: rules about the workspace itself, such as who may depend on whom.
 //! - `cli`: the command line as a process, without privileges.
 //! - `replay`: recordings through the real actors and decoders, in process and as a command.
+//! - `doctor`: what it says about real programs, as root and as a plain user.
 //! - `capture`: real capture of real programs; needs root and says so where it cannot run.
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
 mod capture;
 mod cli;
+mod doctor;
 mod policy;
 mod replay;
 mod support;

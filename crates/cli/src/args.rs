@@ -39,6 +39,7 @@ Examples:
   ecapture tls --format jsonl           one JSON object per message
   ecapture gotls --elfpath ./server     one Go program; gnutls and nspr capture those libraries only
   ecapture record out.jsonl -- COMMAND  keep the events; `ecapture replay out.jsonl` prints them again
+  ecapture doctor                       what can be captured here, and what keeps the rest from it
   ecapture demo                         see it work on this machine
 
 Events go to standard output, logs to standard error.
@@ -46,6 +47,7 @@ Events go to standard output, logs to standard error.
 Exit codes:
   0  done; also when the reader of the output went away (a closed pipe)
   1  could not start, or the run failed; the reason is on standard error
+     (`doctor`: nothing can be captured on this host; the reason is in its table)
   2  the command line is wrong
   3  something was lost and --fail-on-loss was given
   With `-- COMMAND`: the command's own exit code (128 + signal), when nothing above applies.";
@@ -69,6 +71,8 @@ pub(crate) enum Command {
     Record(RecordArgs),
     /// Print a recorded event stream through the same decoders; needs no privileges.
     Replay(ReplayArgs),
+    /// Check this host, and list what has TLS in it: what would be captured, what not, and why.
+    Doctor,
     /// Capture a small local HTTPS exchange for real and print it.
     Demo,
     /// Not built yet.

@@ -156,7 +156,7 @@ pub(crate) fn nothing_seen(summary: &Summary, capture: &CaptureHandle) {
         ),
         _ => tracing::warn!(
             "nothing was captured: no program called the attached functions; \
-             one that carries its own TLS library can be named with --libssl FILE"
+             `ecapture doctor` lists the programs with TLS and why one cannot be captured"
         ),
     }
 }

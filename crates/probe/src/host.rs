@@ -62,32 +62,79 @@ pub fn check() -> Result<(), Problem> {
 
 /// All problems, the gravest first.
 pub fn problems() -> Vec<Problem> {
+    checks().into_iter().filter_map(|check| check.problem).collect()
+}
+
+/// One thing that a capture needs of the host.
+#[derive(Debug)]
+pub struct Check {
+    /// What is needed.
+    pub name: &'static str,
+    /// What there is.
+    pub observed: String,
+    /// What is wrong with it.
+    pub problem: Option<Problem>,
+}
+
+/// Everything that is checked, the gravest first.
+pub fn checks() -> Vec<Check> {
     let capabilities = effective_capabilities();
-    let has = |capability: u32| capabilities >> capability & 1 == 1;
-    let release = release();
-    let mut problems = Vec::new();
-    if !has(CAP_SYS_ADMIN) {
-        problems.push(Problem::MissingSysAdmin);
+    let capability = |name, number: u32, problem| {
+        let present = capabilities >> number & 1 == 1;
+        Check {
+            name,
+            observed: if present { "present" } else { "missing" }.to_owned(),
+            problem: (!present).then_some(problem),
+        }
+    };
+    vec![
+        capability("CAP_SYS_ADMIN", CAP_SYS_ADMIN, Problem::MissingSysAdmin),
+        kernel(),
+        type_information(),
+        uprobes(),
+        lockdown(),
+        capability("CAP_SYS_PTRACE", CAP_SYS_PTRACE, Problem::MissingSysPtrace),
+    ]
+}
+
+/// The ring buffer map came with the oldest kernel that is supported.
+fn kernel() -> Check {
+    let release = release().trim().to_owned();
+    let old = version(&release).is_some_and(|observed| observed < OLDEST_KERNEL);
+    Check {
+        name: "kernel with ring buffer",
+        observed: release.clone(),
+        problem: old.then_some(Problem::KernelTooOld { observed: release }),
     }
-    if version(&release).is_some_and(|observed| observed < OLDEST_KERNEL) {
-        problems.push(Problem::KernelTooOld {
-            observed: release.trim().to_owned(),
-        });
+}
+
+fn type_information() -> Check {
+    Check {
+        name: "BTF",
+        observed: BTF_PATH.to_owned(),
+        problem: fs::File::open(BTF_PATH)
+            .err()
+            .map(|source| Problem::NoBtf { source }),
     }
-    if let Err(source) = fs::File::open(BTF_PATH) {
-        problems.push(Problem::NoBtf { source });
+}
+
+fn uprobes() -> Check {
+    let path = Path::new("/sys/bus/event_source/devices/uprobe");
+    Check {
+        name: "uprobes",
+        observed: "by perf_event_open, tracefs is not needed".to_owned(),
+        problem: (!path.exists()).then_some(Problem::NoUprobes),
     }
-    if !Path::new("/sys/bus/event_source/devices/uprobe").exists() {
-        problems.push(Problem::NoUprobes);
+}
+
+fn lockdown() -> Check {
+    let modes = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
+    let mode = modes.split(['[', ']']).nth(1).unwrap_or("not told (securityfs)");
+    Check {
+        name: "lockdown",
+        observed: mode.to_owned(),
+        problem: (mode == "confidentiality").then_some(Problem::Lockdown),
     }
-    let lockdown = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
-    if lockdown.contains("[confidentiality]") {
-        problems.push(Problem::Lockdown);
-    }
-    if !has(CAP_SYS_PTRACE) {
-        problems.push(Problem::MissingSysPtrace);
-    }
-    problems
 }
 
 /// Whether the kernel has the helper `bpf_loop`.

@@ -25,6 +25,7 @@ pub mod host;
 mod ld_cache;
 mod object;
 mod plan;
+pub mod survey;
 pub mod target;
 
 pub use attach::{AttachPoint, AttachReport};

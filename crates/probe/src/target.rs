@@ -49,7 +49,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn of(image: &Image) -> Vec<Self> {
+    pub(crate) fn of(image: &Image) -> Vec<Self> {
         let names = plan::library_symbols().into_iter();
         let mut kinds: Vec<_> = names
             .filter(|name| image.function(name).is_some())
@@ -58,17 +58,22 @@ impl Kind {
         kinds.dedup();
         kinds
     }
-}
 
-impl fmt::Display for Kind {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::OpenSsl => "OpenSSL",
             Self::GnuTls => "GnuTLS",
             Self::Go => "Go crypto/tls",
             Self::Nspr => "NSPR",
             Self::Nss => "NSS",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
     }
 }
 
@@ -160,11 +165,11 @@ fn installed() -> Vec<PathBuf> {
 }
 
 /// `libssl.so.3` and the names that bundles give their copies, such as `libssl-1a2b.so.1.1`.
-fn is_library_name(name: &str) -> bool {
+pub(crate) fn is_library_name(name: &str) -> bool {
     LIBRARY_NAMES.iter().any(|library| name.starts_with(library)) && name.contains(".so")
 }
 
-fn processes() -> Vec<u32> {
+pub(crate) fn processes() -> Vec<u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())

@@ -2,6 +2,7 @@
 
 mod capture;
 mod demo;
+mod doctor;
 mod record;
 mod replay;
 mod tls;
@@ -40,6 +41,7 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<Exit> {
             record::run(file, &output, &settings(tls.into(), &tls.capture)?)
         }
         Command::Replay(arguments) => replay::run(&output, &arguments.file),
+        Command::Doctor => doctor::run(&output),
         Command::Demo => demo::run(&output, &cli.global),
         _ => unreachable!("refused above"),
     }

@@ -1,0 +1,167 @@
+//! What the bytes of a program or library give away: which TLS implementation was linked into it,
+//! and versions.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use memchr::memmem;
+
+/// How much of a file is looked at, in bytes.
+const SCAN_LIMIT: u64 = 64 * 1024 * 1024;
+/// How much is in memory at a time, in bytes.
+const WINDOW: usize = 1024 * 1024;
+/// What two windows have in common, in bytes: more than any mark with its version.
+const OVERLAP: usize = 256;
+/// Longest version that is taken, in bytes.
+const VERSION_LIMIT: usize = 24;
+
+/// `SSL_state_string_long` of every OpenSSL and LibreSSL.
+const OPENSSL_STATE: &[u8] = b"SSL negotiation finished successfully";
+/// `ssl_client_handshake_state` of BoringSSL and AWS-LC.
+const BORINGSSL_STATE: &[u8] = b"TLS client start_connect";
+/// Source path in the panic messages of rustls.
+const RUSTLS_SOURCE: &[u8] = b"/rustls-";
+/// `buildInfoMagic` of Go's `debug/buildinfo`; the version stands 32 bytes after its beginning
+/// since Go 1.18.
+const GO_BUILD_INFO: &[u8] = b"\xff Go buildinf:";
+const GO_VERSION_OFFSET: usize = 32;
+const GO_TLS: &[u8] = b"crypto/tls.(*Conn).Write";
+
+/// What was found in a file.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Marks {
+    /// Code of libssl or a relative is in it.
+    pub(super) openssl: bool,
+    /// Code of rustls is in it.
+    pub(super) rustls: bool,
+    /// It was compiled by Go.
+    pub(super) go: bool,
+    /// It names a function of Go's crypto/tls.
+    pub(super) go_tls: bool,
+    pub(super) openssl_version: Option<String>,
+    pub(super) gnutls_version: Option<String>,
+    pub(super) rustls_version: Option<String>,
+    pub(super) go_version: Option<String>,
+}
+
+impl Marks {
+    /// Of the first 64 MiB of a file; nothing when it cannot be read.
+    pub(super) fn read(path: &Path) -> Self {
+        let mut marks = Self::default();
+        let Ok(file) = File::open(path) else { return marks };
+        let mut file = file.take(SCAN_LIMIT);
+        let mut window = Vec::with_capacity(WINDOW + OVERLAP);
+        while matches!(
+            file.by_ref().take(WINDOW as u64).read_to_end(&mut window),
+            Ok(1..)
+        ) {
+            marks.add(Self::of(&window));
+            window.drain(..window.len().saturating_sub(OVERLAP));
+        }
+        marks
+    }
+
+    fn add(&mut self, other: Self) {
+        self.openssl |= other.openssl;
+        self.rustls |= other.rustls;
+        self.go |= other.go;
+        self.go_tls |= other.go_tls;
+        for (known, more) in [
+            (&mut self.openssl_version, other.openssl_version),
+            (&mut self.gnutls_version, other.gnutls_version),
+            (&mut self.rustls_version, other.rustls_version),
+            (&mut self.go_version, other.go_version),
+        ] {
+            if known.is_none() {
+                *known = more;
+            }
+        }
+    }
+
+    fn of(bytes: &[u8]) -> Self {
+        let has = |mark| memmem::find(bytes, mark).is_some();
+        let boringssl = has(BORINGSSL_STATE);
+        let build_info = memmem::find(bytes, GO_BUILD_INFO);
+        let openssl_version = version_after(bytes, b"OpenSSL ")
+            .or_else(|| version_after(bytes, b"LibreSSL ").map(|version| format!("LibreSSL {version}")))
+            .or_else(|| boringssl.then(|| "BoringSSL".to_owned()));
+        let rustls_version = version_after(bytes, RUSTLS_SOURCE);
+        Self {
+            openssl: boringssl || has(OPENSSL_STATE),
+            rustls: rustls_version.is_some(),
+            go: build_info.is_some(),
+            go_tls: has(GO_TLS),
+            openssl_version,
+            gnutls_version: version_after(bytes, b"GnuTLS "),
+            rustls_version,
+            go_version: build_info.and_then(|at| go_version(bytes.get(at + GO_VERSION_OFFSET..)?)),
+        }
+    }
+}
+
+/// The first thing like `3.0.2` right after `prefix`.
+fn version_after(bytes: &[u8], prefix: &[u8]) -> Option<String> {
+    memmem::find_iter(bytes, prefix).find_map(|at| {
+        let rest = &bytes[at + prefix.len()..];
+        let version: String = rest
+            .iter()
+            .take(VERSION_LIMIT)
+            .map(|&byte| char::from(byte))
+            .take_while(|character| character.is_ascii_alphanumeric() || ".-".contains(*character))
+            .collect();
+        let is_version = version.starts_with(|first: char| first.is_ascii_digit()) && version.contains('.');
+        is_version.then_some(version)
+    })
+}
+
+/// A length and as many characters, such as `go1.22.1`.
+fn go_version(bytes: &[u8]) -> Option<String> {
+    let (&length, rest) = bytes.split_first()?;
+    let text = rest.get(..usize::from(length))?;
+    let version = std::str::from_utf8(text).ok()?.strip_prefix("go")?;
+    Some(version.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_recognized() {
+        let marks = Marks::of(b"..OpenSSL \0OpenSSL 3.0.22 25 Aug 2026\0Enabled GnuTLS 3.7.9 logging");
+        assert_eq!(marks.openssl_version.as_deref(), Some("3.0.22"));
+        assert_eq!(marks.gnutls_version.as_deref(), Some("3.7.9"));
+        assert!(!marks.openssl && !marks.go && !marks.rustls);
+    }
+
+    #[test]
+    fn linked_in_implementations_are_recognized() {
+        let marks = Marks::of(b"x/registry/src/rustls-0.23.12/src/conn.rs");
+        assert_eq!(marks.rustls_version.as_deref(), Some("0.23.12"));
+        assert!(Marks::of(b"\0SSL negotiation finished successfully\0").openssl);
+        assert!(Marks::of(BORINGSSL_STATE).openssl);
+    }
+
+    #[test]
+    fn a_mark_across_two_windows_is_found() {
+        let mut bytes = vec![b'.'; WINDOW - 10];
+        bytes.extend_from_slice(b"OpenSSL 3.0.22 25 Aug 2026");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        assert_eq!(
+            Marks::read(file.path()).openssl_version.as_deref(),
+            Some("3.0.22")
+        );
+    }
+
+    #[test]
+    fn go_tells_its_version() {
+        let mut bytes = [b"code", GO_BUILD_INFO, &[8, 2], &[0; 16], b"\x08go1.22.1", GO_TLS].concat();
+        let marks = Marks::of(&bytes);
+        assert!(marks.go && marks.go_tls);
+        assert_eq!(marks.go_version.as_deref(), Some("1.22.1"));
+        bytes.truncate(40);
+        assert_eq!(Marks::of(&bytes).go_version, None);
+    }
+}

@@ -1,0 +1,496 @@
+//! Which processes have TLS in them, which of their functions would be captured, and what keeps
+//! the others from it. Nothing is attached.
+
+mod marks;
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use crate::elf::Image;
+use crate::plan;
+use crate::target::{self, Kind};
+use marks::Marks;
+
+/// What was found in all processes that could be looked into.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// By process.
+    pub findings: Vec<Finding>,
+    /// How many processes could not be looked into.
+    pub hidden: usize,
+}
+
+/// A TLS implementation in a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Of the process.
+    pub pid: u32,
+    /// The process's name, `/proc/PID/comm`.
+    pub command: String,
+    /// As the process sees it.
+    pub file: PathBuf,
+    /// How it was found.
+    pub place: Place,
+    /// Its name, such as `OpenSSL`.
+    pub implementation: &'static str,
+    /// Where it can be had.
+    pub version: Option<String>,
+    /// The functions that would be captured.
+    pub hooks: Vec<&'static str>,
+    /// Why it would not be captured; then there are no hooks.
+    pub obstacle: Option<Obstacle>,
+    /// The file was deleted since the process began, as by an upgrade; it is reached all the same.
+    pub deleted: bool,
+}
+
+/// How a TLS implementation was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// As a library in the memory of the process.
+    Library,
+    /// In the executable itself.
+    Executable,
+}
+
+/// Why something with TLS in it is not captured.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Obstacle {
+    /// It is linked into the executable, whose symbols were removed.
+    #[error("linked into the executable, which has no symbols for it")]
+    NoSymbols,
+    /// Java compiles its TLS while it runs.
+    #[error("if it uses Java's own TLS (JSSE), that is compiled while it runs: no function in a file")]
+    Java,
+    /// Functions of rustls have no names that can be relied on.
+    #[error("rustls is compiled into the executable without stable function names")]
+    Rustls,
+    /// The line table of Go is of a version that is not read, or absent.
+    #[error("its function table cannot be read (it needs Go 1.18 or later)")]
+    GoTable,
+    /// A Go program that does not link crypto/tls.
+    #[error("a Go program without crypto/tls: it has no TLS to capture")]
+    GoWithoutTls,
+    /// The file cannot be opened or is not for this machine.
+    #[error("{0}")]
+    Unusable(String),
+    /// The file lacks the functions.
+    #[error("it exports none of the functions looked for")]
+    NoFunctions,
+}
+
+impl Obstacle {
+    /// What the user can do.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::NoSymbols => {
+                "run a build that is not stripped, or one that links the TLS library dynamically"
+            }
+            Self::Java => {
+                "put a TLS proxy such as nginx before it, or use a provider on OpenSSL (netty-tcnative)"
+            }
+            Self::Rustls => {
+                "capture the other end of the connection, or put a TLS proxy such as nginx before it"
+            }
+            Self::GoTable => "build it with Go 1.18 or later",
+            Self::GoWithoutTls => "nothing is to be done",
+            Self::Unusable(_) => "run as root, outside of its container",
+            Self::NoFunctions => "name the file that has them with --libssl FILE",
+        }
+    }
+
+    /// Whether plaintext is missed because of it.
+    pub fn hides_plaintext(&self) -> bool {
+        *self != Self::GoWithoutTls
+    }
+}
+
+impl Survey {
+    /// Of all processes but this program's own.
+    pub fn of_all() -> Self {
+        Self::of(target::processes())
+    }
+
+    /// Of some processes. One that has ended has nothing.
+    pub fn of(pids: impl IntoIterator<Item = u32>) -> Self {
+        let mut surveyor = Surveyor {
+            own: inode(Path::new("/proc/self/exe")),
+            ..Surveyor::default()
+        };
+        for pid in pids {
+            match surveyor.process(pid) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => surveyor.survey.hidden += 1,
+                _ => {}
+            }
+        }
+        surveyor.survey
+    }
+
+    /// How many processes would be captured.
+    pub fn captured(&self) -> usize {
+        self.captured_pids().len()
+    }
+
+    /// How many processes have TLS of which nothing would be captured.
+    pub fn missed(&self) -> usize {
+        let captured = self.captured_pids();
+        let missed = self.findings.iter().filter(|finding| {
+            finding.obstacle.as_ref().is_some_and(Obstacle::hides_plaintext)
+                && !captured.contains(&finding.pid)
+        });
+        missed.map(|finding| finding.pid).collect::<BTreeSet<_>>().len()
+    }
+
+    fn captured_pids(&self) -> BTreeSet<u32> {
+        let captured = self.findings.iter().filter(|finding| finding.obstacle.is_none());
+        captured.map(|finding| finding.pid).collect()
+    }
+}
+
+/// Device and inode.
+type Inode = (u64, u64);
+
+fn inode(path: &Path) -> Option<Inode> {
+    fs::metadata(path)
+        .ok()
+        .map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// What one file offers, the same in every process.
+struct Offer {
+    kinds: Vec<Kind>,
+    hooks: Vec<&'static str>,
+    /// Why it could not be read.
+    unusable: Option<String>,
+    marks: Marks,
+}
+
+impl Offer {
+    fn of(path: &Path) -> Self {
+        let marks = Marks::read(path);
+        let mut offer = Self {
+            kinds: Vec::new(),
+            hooks: Vec::new(),
+            unusable: None,
+            marks,
+        };
+        match Image::read(path, &plan::symbols()) {
+            Ok(image) => {
+                offer.kinds = Kind::of(&image);
+                let (points, _) = plan::points(&image, false);
+                offer.hooks = points.into_iter().flat_map(|point| point.symbols).collect();
+            }
+            Err(error) => offer.unusable = Some(error.to_string()),
+        }
+        offer
+    }
+
+    fn version(&self, kind: Kind) -> Option<&String> {
+        match kind {
+            Kind::OpenSsl => self.marks.openssl_version.as_ref(),
+            Kind::GnuTls => self.marks.gnutls_version.as_ref(),
+            Kind::Go => self.marks.go_version.as_ref(),
+            Kind::Nspr | Kind::Nss => None,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Surveyor {
+    survey: Survey,
+    own: Option<Inode>,
+    offers: HashMap<Inode, Rc<Offer>>,
+}
+
+impl Surveyor {
+    fn process(&mut self, pid: u32) -> io::Result<()> {
+        let folder = PathBuf::from(format!("/proc/{pid}"));
+        // Kernel threads and processes that have ended have no command line.
+        if fs::read(folder.join("cmdline"))?.is_empty() {
+            return Ok(());
+        }
+        let maps = fs::read_to_string(folder.join("maps"))?;
+        let executable = fs::read_link(folder.join("exe"))?;
+        let command = fs::read_to_string(folder.join("comm"))?;
+        let about = |file: &Path, place| Finding {
+            pid,
+            command: command.trim_end().to_owned(),
+            file: file.to_owned(),
+            place,
+            implementation: "",
+            version: None,
+            hooks: Vec::new(),
+            obstacle: None,
+            deleted: false,
+        };
+        let mut findings = self.libraries(&maps, &about(Path::new(""), Place::Library));
+        findings.extend(self.executable(about(&executable, Place::Executable)));
+        // NSPR without NSS is no TLS.
+        let has_nss = findings
+            .iter()
+            .any(|finding| finding.implementation == Kind::Nss.name());
+        findings.retain(|finding| has_nss || finding.implementation != Kind::Nspr.name());
+        self.survey.findings.append(&mut findings);
+        Ok(())
+    }
+
+    fn libraries(&mut self, maps: &str, blank: &Finding) -> Vec<Finding> {
+        let mappings = mappings(maps);
+        let crypto = mappings.iter().find(|mapping| mapping.role == Role::Crypto);
+        let crypto = crypto.and_then(|mapping| self.offer(&mapping.reached(blank.pid)));
+        let libraries = mappings.iter().filter(|mapping| mapping.role != Role::Crypto);
+        let findings = libraries.map(|mapping| {
+            let mut finding = Finding {
+                file: PathBuf::from(mapping.path),
+                deleted: mapping.deleted,
+                ..blank.clone()
+            };
+            if mapping.role == Role::Java {
+                finding.implementation = "Java";
+                finding.obstacle = Some(Obstacle::Java);
+            } else if let Some(offer) = self.offer(&mapping.reached(blank.pid)) {
+                library(&mut finding, &offer, crypto.as_deref());
+            } else {
+                finding.implementation = "unknown";
+                finding.obstacle = Some(Obstacle::Unusable("the file cannot be reached".to_owned()));
+            }
+            finding
+        });
+        findings.collect()
+    }
+
+    fn executable(&mut self, mut finding: Finding) -> Option<Finding> {
+        let path = PathBuf::from(format!("/proc/{}/exe", finding.pid));
+        let inode = inode(&path)?;
+        if Some(inode) == self.own {
+            return None;
+        }
+        finding.deleted = finding.file.to_string_lossy().ends_with(" (deleted)");
+        let offer = self.offer(&path)?;
+        executable(&mut finding, &offer).then_some(finding)
+    }
+
+    fn offer(&mut self, path: &Path) -> Option<Rc<Offer>> {
+        let inode = inode(path)?;
+        let offer = self
+            .offers
+            .entry(inode)
+            .or_insert_with(|| Rc::new(Offer::of(path)));
+        Some(Rc::clone(offer))
+    }
+}
+
+/// Tells about a TLS library. OpenSSL's version stands in its libcrypto.
+fn library(finding: &mut Finding, offer: &Offer, crypto: Option<&Offer>) {
+    let Some(&kind) = offer.kinds.first() else {
+        finding.implementation = "unknown";
+        finding.obstacle = Some(
+            offer
+                .unusable
+                .clone()
+                .map_or(Obstacle::NoFunctions, Obstacle::Unusable),
+        );
+        return;
+    };
+    captured(finding, offer, kind);
+    if kind == Kind::OpenSsl
+        && finding.version.is_none()
+        && let Some(crypto) = crypto
+    {
+        finding.version = crypto.version(kind).cloned();
+    }
+}
+
+/// Tells about a program that has TLS in its executable. False when it has none.
+fn executable(finding: &mut Finding, offer: &Offer) -> bool {
+    if let Some(&kind) = offer.kinds.first() {
+        captured(finding, offer, kind);
+        return true;
+    }
+    let marks = &offer.marks;
+    let (implementation, version, obstacle) = if marks.openssl {
+        ("OpenSSL", &marks.openssl_version, Obstacle::NoSymbols)
+    } else if marks.go && marks.go_tls {
+        ("Go crypto/tls", &marks.go_version, Obstacle::GoTable)
+    } else if marks.rustls {
+        ("rustls", &marks.rustls_version, Obstacle::Rustls)
+    } else if marks.go {
+        ("Go", &marks.go_version, Obstacle::GoWithoutTls)
+    } else {
+        return false;
+    };
+    finding.implementation = implementation;
+    finding.version.clone_from(version);
+    finding.obstacle = Some(obstacle);
+    true
+}
+
+fn captured(finding: &mut Finding, offer: &Offer, kind: Kind) {
+    finding.implementation = kind.name();
+    finding.version = offer.version(kind).cloned();
+    finding.hooks.clone_from(&offer.hooks);
+    if finding.hooks.is_empty() {
+        finding.obstacle = Some(Obstacle::NoFunctions);
+    }
+}
+
+/// Why a mapped file is of interest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Tls,
+    /// It knows OpenSSL's version.
+    Crypto,
+    Java,
+}
+
+/// A file that a process executes code from.
+#[derive(Debug, PartialEq, Eq)]
+struct Mapping<'maps> {
+    range: &'maps str,
+    path: &'maps str,
+    deleted: bool,
+    role: Role,
+}
+
+impl Mapping<'_> {
+    /// Path that reaches the file from here; a deleted one is reached through its mapping.
+    fn reached(&self, pid: u32) -> PathBuf {
+        PathBuf::from(if self.deleted {
+            format!("/proc/{pid}/map_files/{}", self.range)
+        } else {
+            format!("/proc/{pid}/root{}", self.path)
+        })
+    }
+}
+
+/// The files of interest in `/proc/PID/maps`, each once.
+fn mappings(maps: &str) -> Vec<Mapping<'_>> {
+    let mut mappings: Vec<Mapping<'_>> = Vec::new();
+    for mapping in maps.lines().filter_map(mapping) {
+        if mappings.iter().all(|other| other.path != mapping.path) {
+            mappings.push(mapping);
+        }
+    }
+    mappings
+}
+
+fn mapping(line: &str) -> Option<Mapping<'_>> {
+    let mut fields = line.splitn(6, ' ');
+    let range = fields.next()?;
+    if !fields.next()?.contains('x') {
+        return None;
+    }
+    let path = fields.nth(3)?.trim_start();
+    let (path, deleted) = match path.strip_suffix(" (deleted)") {
+        Some(path) => (path, true),
+        None => (path, false),
+    };
+    let name = path.rsplit('/').next()?;
+    let role = if target::is_library_name(name) {
+        Role::Tls
+    } else if name.starts_with("libcrypto") {
+        Role::Crypto
+    } else if name == "libjvm.so" {
+        Role::Java
+    } else {
+        return None;
+    };
+    Some(Mapping {
+        range,
+        path,
+        deleted,
+        role,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAPS: &str = "\
+5500-5510 r-xp 00001000 fe:00 7      /usr/sbin/nginx
+7f00-7f10 r--p 00000000 fe:00 1234   /usr/lib/libssl.so.3
+7f10-7f20 r-xp 00010000 fe:00 1234   /usr/lib/libssl.so.3
+7f20-7f30 r-xp 00020000 fe:00 1234   /usr/lib/libssl.so.3
+7f40-7f50 r-xp 00010000 fe:00 1235   /opt/a b/libcrypto.so.3 (deleted)
+7f60-7f70 r-xp 00010000 fe:00 1236   /usr/lib/jvm/lib/server/libjvm.so
+7f80-7f90 r-xp 00000000 00:00 0
+";
+
+    #[test]
+    fn each_file_of_interest_is_found_once() {
+        let found = mappings(MAPS);
+        let roles: Vec<Role> = found.iter().map(|mapping| mapping.role).collect();
+        assert_eq!(roles, [Role::Tls, Role::Crypto, Role::Java]);
+        assert_eq!(
+            found[0].reached(5),
+            PathBuf::from("/proc/5/root/usr/lib/libssl.so.3")
+        );
+        assert!(found[1].deleted);
+        assert_eq!(found[1].path, "/opt/a b/libcrypto.so.3");
+        assert_eq!(found[1].reached(5), PathBuf::from("/proc/5/map_files/7f40-7f50"));
+    }
+
+    fn finding(pid: u32, obstacle: Option<Obstacle>) -> Finding {
+        Finding {
+            pid,
+            command: "program".to_owned(),
+            file: PathBuf::from("/program"),
+            place: Place::Executable,
+            implementation: "OpenSSL",
+            version: None,
+            hooks: Vec::new(),
+            obstacle,
+            deleted: false,
+        }
+    }
+
+    #[test]
+    fn a_process_counts_once_and_as_captured_if_anything_of_it_is() {
+        let survey = Survey {
+            findings: vec![
+                finding(1, None),
+                finding(1, Some(Obstacle::NoSymbols)),
+                finding(2, Some(Obstacle::Java)),
+                finding(2, Some(Obstacle::NoFunctions)),
+                finding(3, Some(Obstacle::GoWithoutTls)),
+            ],
+            hidden: 0,
+        };
+        assert_eq!((survey.captured(), survey.missed()), (1, 1));
+    }
+
+    #[test]
+    fn what_was_linked_in_without_symbols_is_told() {
+        let offer = |marks| Offer {
+            kinds: Vec::new(),
+            hooks: Vec::new(),
+            unusable: None,
+            marks,
+        };
+        let mut found = finding(1, None);
+        assert!(!executable(&mut found, &offer(Marks::default())));
+        let stripped = Marks {
+            openssl: true,
+            openssl_version: Some("3.0.2".to_owned()),
+            ..Marks::default()
+        };
+        assert!(executable(&mut found, &offer(stripped)));
+        assert_eq!(found.obstacle, Some(Obstacle::NoSymbols));
+        assert_eq!(found.version.as_deref(), Some("3.0.2"));
+    }
+
+    #[test]
+    fn this_program_is_not_part_of_it() {
+        assert_eq!(Survey::of([std::process::id()]).hidden, 0);
+        assert!(
+            Survey::of([std::process::id()])
+                .findings
+                .iter()
+                .all(|finding| finding.place == Place::Library)
+        );
+    }
+}

@@ -1,0 +1,181 @@
+//! `ecapture doctor` about real programs; needs root and says so where it cannot run.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::support::can_capture;
+use crate::support::program::{Finished, Running, ecapture, run};
+use crate::support::servers::Server;
+
+/// An identity without any rights.
+const NOBODY: u32 = 65534;
+
+/// What is said about a process.
+fn about(finished: &Finished, pid: u32) -> Vec<Value> {
+    let mut lines = finished.json();
+    lines.retain(|line| line["kind"] == "process" && line["pid"] == pid);
+    lines
+}
+
+fn functions(line: &Value) -> Vec<&str> {
+    let functions = line["functions"].as_array().expect("a list");
+    functions.iter().filter_map(Value::as_str).collect()
+}
+
+#[test]
+fn nginx_is_listed_with_its_library_and_functions() {
+    if !can_capture(&["nginx", "openssl"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::nginx(folder.path());
+    let finished = run(&["doctor", "--format", "jsonl"]);
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+    let lines = about(&finished, server.pid());
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    let line = &lines[0];
+    assert_eq!(
+        (&line["comm"], &line["tls"]),
+        (&"nginx".into(), &"OpenSSL".into())
+    );
+    assert!(line["file"].as_str().unwrap().contains("libssl.so"), "{line}");
+    assert!(line["version"].as_str().unwrap().contains('.'), "{line}");
+    for function in ["SSL_read", "SSL_write"] {
+        assert!(functions(line).contains(&function), "{line}");
+    }
+    assert_eq!(line["obstacle"], Value::Null);
+    let last = finished.json().pop().unwrap();
+    assert_eq!(
+        (&last["kind"], &last["can_capture"]),
+        (&"summary".into(), &true.into())
+    );
+    let table = run(&["doctor"]).text();
+    let pid = server.pid().to_string();
+    let row = table
+        .lines()
+        .find(|line| line.split(' ').next() == Some(&pid))
+        .unwrap();
+    assert!(row.contains("libssl.so") && row.contains("SSL_read"), "{row}");
+}
+
+#[test]
+fn a_go_program_is_listed_with_its_version() {
+    if !can_capture(&["nats-server", "openssl"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::nats(folder.path());
+    let lines = about(&run(&["doctor", "--format", "jsonl"]), server.pid());
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(lines[0]["tls"], "Go crypto/tls");
+    assert_eq!(lines[0]["place"], "executable");
+    assert!(
+        lines[0]["version"].as_str().unwrap().starts_with("1."),
+        "{lines:?}"
+    );
+    assert!(
+        functions(&lines[0]).contains(&"crypto/tls.(*Conn).Read"),
+        "{lines:?}"
+    );
+}
+
+/// A program that waits for its input to end.
+struct Waiting(Child);
+
+impl Waiting {
+    fn start(mut command: Command) -> Self {
+        Self(command.stdin(Stdio::piped()).spawn().expect("it starts"))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// Stands for a static program: its bytes hold what libssl's hold, its symbols are removed.
+const STRIPPED: &str = r#"
+#include <stdio.h>
+const char *volatile state = "SSL negotiation finished successfully";
+const char *volatile version = "OpenSSL 3.0.2 15 Mar 2022";
+int main(void) { return getchar() && state && version; }
+"#;
+
+#[test]
+fn a_stripped_static_program_is_listed_with_advice() {
+    if !can_capture(&["gcc"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (source, program) = (folder.path().join("stripped.c"), folder.path().join("stripped"));
+    fs::write(&source, STRIPPED).unwrap();
+    let mut gcc = Command::new("gcc");
+    gcc.args(["-s", "-static", "-o"]).arg(&program).arg(&source);
+    assert!(gcc.status().unwrap().success());
+    let waiting = Waiting::start(Command::new(&program));
+    let lines = about(&run(&["doctor", "--format", "jsonl"]), waiting.0.id());
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(
+        (&lines[0]["tls"], &lines[0]["version"]),
+        (&"OpenSSL".into(), &"3.0.2".into())
+    );
+    assert!(
+        lines[0]["obstacle"].as_str().unwrap().contains("no symbols"),
+        "{lines:?}"
+    );
+    assert!(
+        lines[0]["advice"].as_str().unwrap().contains("not stripped"),
+        "{lines:?}"
+    );
+    assert!(functions(&lines[0]).is_empty());
+}
+
+#[test]
+fn a_plain_user_is_told_what_is_missing() {
+    if !can_capture(&[]) {
+        return;
+    }
+    // The build folder may be closed to other users.
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = folder.path().join("ecapture");
+    fs::copy(ecapture().get_program(), &program).unwrap();
+    let mut command = Command::new(program);
+    command.arg("doctor").uid(NOBODY).gid(NOBODY).current_dir("/");
+    let finished = Running::spawn(command).finish();
+    assert_eq!(finished.code(), Some(1), "{}", finished.stderr);
+    let text = finished.text();
+    for part in [
+        "PROBLEM",
+        "CAP_SYS_ADMIN",
+        "sudo ecapture",
+        "could not be looked into",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn tls_tells_what_it_covers_and_where_to_look() {
+    if !can_capture(&["openssl", "/usr/bin/python3"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::python(folder.path());
+    let mut running = Running::start(&["tls", "--pid", &server.pid().to_string()]);
+    running.wait_for("covers 1 process");
+    let finished = running.interrupt();
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+    let end = finished.stderr.split("nothing was captured").nth(1);
+    assert!(
+        end.unwrap_or_default().contains("ecapture doctor"),
+        "{}",
+        finished.stderr
+    );
+}
