@@ -100,7 +100,7 @@ impl Marks {
     }
 }
 
-/// The first thing like `3.0.2` right after `prefix`.
+/// The first thing like `3.0.2` right after `prefix`, with something after it.
 fn version_after(bytes: &[u8], prefix: &[u8]) -> Option<String> {
     memmem::find_iter(bytes, prefix).find_map(|at| {
         let rest = &bytes[at + prefix.len()..];
@@ -110,8 +110,10 @@ fn version_after(bytes: &[u8], prefix: &[u8]) -> Option<String> {
             .map(|&byte| char::from(byte))
             .take_while(|character| character.is_ascii_alphanumeric() || ".-".contains(*character))
             .collect();
+        // One that ends with the window may go on in the next.
+        let is_whole = version.len() < rest.len();
         let is_version = version.starts_with(|first: char| first.is_ascii_digit()) && version.contains('.');
-        is_version.then_some(version)
+        (is_whole && is_version).then_some(version)
     })
 }
 
