@@ -1,6 +1,8 @@
 //! Which Worker gets what, in which order, under which identity.
 
-use ecapture_actors::Clock;
+use std::sync::Arc;
+
+use ecapture_actors::{Clock, KernelCounterSource, LossRow, Stage};
 use ecapture_protocols::{CapturedEvent, Close, DataEvent, Direction};
 
 use crate::support::{Live, close, config, on_socket, plain, replay, socket};
@@ -185,4 +187,55 @@ async fn empty_payloads_are_counted_and_show_nothing() {
     assert_eq!(text, "");
     assert_eq!(summary.statistics.delivered.events, 1);
     assert_eq!(summary.statistics.closes, 1);
+}
+
+#[actix::test]
+async fn connections_that_follow_each_other_in_one_batch_keep_their_own_addresses() {
+    for clock in [Clock::Live, Clock::Stream] {
+        tokio::time::pause();
+        let events = (1..=20).map(|sock| {
+            let text = format!("of {sock}\n");
+            CapturedEvent::Data(DataEvent {
+                session: Some(9),
+                ..on_socket(sock, Direction::Write, 0, &text)
+            })
+        });
+        let (text, _) = replay(config(clock), events.collect(), 100).await;
+        tokio::time::resume();
+        let expected: Vec<String> = (1..=20)
+            .map(|sock| format!("1_1_app_5_1_10.0.0.1:{sock}-10.0.0.2:443|of {sock}"))
+            .collect();
+        assert_eq!(text.lines().collect::<Vec<_>>(), expected, "{clock:?}");
+    }
+}
+
+#[actix::test]
+async fn what_the_kernel_lost_is_listed_first_and_on_neither_side() {
+    struct Counters;
+    impl KernelCounterSource for Counters {
+        fn rows(&self) -> Vec<LossRow> {
+            let row = |reason, events| LossRow {
+                stage: Stage::Kernel,
+                reason,
+                events,
+                bytes: 100 * events,
+                intended: false,
+            };
+            vec![row("ring_full", 3), row("map_full", 0)]
+        }
+    }
+    let mut config = config(Clock::Stream);
+    config.kernel_counters = Some(Arc::new(Counters));
+    let (_, summary) = replay(
+        config,
+        vec![CapturedEvent::Data(plain(4, Direction::Read, 0, "a\n"))],
+        1,
+    )
+    .await;
+    let [row] = summary.statistics.losses.as_slice() else {
+        panic!("{summary:#?}");
+    };
+    assert_eq!((row.reason, row.events, row.bytes), ("ring_full", 3, 300));
+    assert!(summary.balanced());
+    assert!(summary.statistics.has_unintended_loss());
 }
