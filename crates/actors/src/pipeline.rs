@@ -318,9 +318,12 @@ mod tests {
     use std::sync::Mutex;
     use std::time::Duration;
 
+    use bytes::Bytes;
+    use ecapture_protocols::format::Text;
     use ecapture_protocols::{DataEvent, Direction, Options, Process, stream_decoder};
 
     use super::*;
+    use crate::messages::{ConnectionId, EventBatch, News, StreamRef, WorkerId, WorkerNews, WorkerReport};
     use crate::processor::Poison;
 
     #[derive(Clone, Default)]
@@ -337,7 +340,7 @@ mod tests {
         }
     }
 
-    fn half_a_request(fd: u32) -> CapturedEvent {
+    fn event(fd: u32, text: &str) -> CapturedEvent {
         CapturedEvent::Data(DataEvent {
             timestamp_ns: 1,
             process: Process {
@@ -352,7 +355,7 @@ mod tests {
             socket: None,
             tls_version: None,
             stream_offset: None,
-            payload: "GET /half HTTP/1.1\r\nHost".into(),
+            payload: Bytes::copy_from_slice(text.as_bytes()),
         })
     }
 
@@ -362,15 +365,18 @@ mod tests {
     async fn a_processor_that_fails_ends_the_run_and_its_workers_in_order() {
         for placement in [Placement::Inline, Placement::Threads { worker_arbiters: 2 }] {
             let decoders: DecoderFactory = Arc::new(|_| stream_decoder(Options::default()));
-            let mut config =
-                PipelineConfig::new(decoders, Arc::new(ecapture_protocols::format::Text::default()));
+            let mut config = PipelineConfig::new(decoders, Arc::new(Text::default()));
             config.placement = placement;
             let page = Page::default();
             let (feed, mut receiver) = mpsc::unbounded_channel();
             let source = futures_util::stream::poll_fn(move |context| receiver.poll_recv(context));
             let (handle, processor) = assemble(config, move || source, Box::new(page.clone()));
-            feed.send((1..=10).map(half_a_request).collect::<Vec<_>>())
-                .unwrap();
+            feed.send(
+                (1..=10)
+                    .map(|fd| event(fd, "GET /half HTTP/1.1\r\nHost"))
+                    .collect::<Vec<_>>(),
+            )
+            .unwrap();
             while handle.statistics().delivered.events < 10 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
@@ -390,5 +396,53 @@ mod tests {
             let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
             assert_eq!(text.matches("GET /half").count(), 10, "{text}");
         }
+    }
+    /// The idle request of a Worker crosses an event on its way to that Worker.
+    #[actix::test]
+    async fn an_idle_request_that_crosses_an_event_is_refused() {
+        tokio::time::pause();
+        let decoders: DecoderFactory = Arc::new(|_| stream_decoder(Options::default()));
+        let mut config = PipelineConfig::new(decoders, Arc::new(Text::default()));
+        config.placement = Placement::Inline;
+        let page = Page::default();
+        let (feed, mut receiver) = mpsc::unbounded_channel();
+        let source = futures_util::stream::poll_fn(move |context| receiver.poll_recv(context));
+        let (handle, processor) = assemble(config, move || source, Box::new(page.clone()));
+        feed.send(vec![event(4, "GET /first HTTP/1.1\r\nHo")]).unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let rest = "st: example.org\r\n\r\n";
+        let events = vec![event(4, rest)];
+        handle.ledger.see(1, rest.len() as u64);
+        let crossing = EventBatch {
+            first_sequence: 2,
+            advance_ns: None,
+            events,
+        };
+        processor.try_send(crossing).ok().unwrap();
+        let stream = StreamRef {
+            connection: ConnectionId(0),
+            direction: Direction::Write,
+            worker: WorkerId(0),
+        };
+        let request = WorkerReport {
+            stream,
+            notices: Vec::new(),
+            idle_after: Some(1),
+            holds_on: false,
+            deadline_ns: None,
+        };
+        processor
+            .try_send(WorkerNews(vec![News::Report(request)]))
+            .ok()
+            .unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(handle.statistics().live_workers, 1);
+        let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
+        assert!(
+            text.contains("GET /first HTTP/1.1\r\nHost: example.org"),
+            "{text}"
+        );
+        drop(feed);
+        assert!(handle.finished().await.balanced());
     }
 }

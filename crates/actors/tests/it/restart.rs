@@ -220,8 +220,18 @@ async fn a_formatter_that_panics_leaves_no_half_record() {
     }
     let mut config = config(Clock::Stream);
     config.format = Arc::new(Breaks);
-    let (text, summary) = replay(config, vec![data(1, "a\n"), data(1, "bad\n"), data(1, "b\n")], 10).await;
+    // The others share the Arbiter's outbox, before and after.
+    let events = [
+        data(2, "x\n"),
+        data(1, "a\n"),
+        data(1, "bad\n"),
+        data(1, "b\n"),
+        data(3, "y\n"),
+    ];
+    let (text, summary) = replay(config, events.to_vec(), 10).await;
     assert_eq!(texts(&text, ":1-"), ["a", "[gap restart 4]", "b"]);
+    assert_eq!(text.lines().count(), 5, "{text}");
+    assert!(text.ends_with("_10.0.0.1:3-10.0.0.2:443|y\n"), "{text}");
     assert_eq!(loss(&summary, "worker_failed"), (1, 4));
 }
 
