@@ -159,6 +159,14 @@ pub(crate) struct GlobalArgs {
     /// Memory for captured and formatted bytes, in MiB; what does not fit is shed and counted.
     #[arg(long, global = true, value_name = "MIB", default_value_t = 256)]
     pub(crate) max_memory: u32,
+    /// Decoders at work at once, two per connection; beyond that the connections idle longest are
+    /// let go, with what they hold shown as incomplete.
+    #[arg(long, global = true, value_name = "COUNT", default_value_t = 200_000)]
+    pub(crate) max_workers: u32,
+    /// What one direction of a connection may hold of an unfinished message, in KiB; then it is
+    /// shown as incomplete.
+    #[arg(long, global = true, value_name = "KIB", default_value_t = 16 * 1024)]
+    pub(crate) max_buffered: u32,
     /// Print the figures every so many seconds; SIGUSR1 prints them at any time.
     #[arg(long, global = true, value_name = "SECONDS")]
     pub(crate) stats: Option<u32>,
@@ -282,6 +290,14 @@ pub(crate) struct ReplayArgs {
     /// A file written by `record`, or the original's `events.jsonl` with its `.bin` files beside it.
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+    /// Test the resilience of the pipeline: make it fail on purpose. May be given several times.
+    ///
+    /// worker-panic:every=N (the decoder of every Nth event panics), sink-error:after=N (the output
+    /// fails after N bytes, and again after N more once opened anew), slow-sink:MS (every write
+    /// takes so long), reader-stall:MS (the source is silent before every batch), drop-event:every=N
+    /// (every Nth event is lost before it is read). What is lost that way is counted like any loss.
+    #[arg(long, value_name = "FAILURE")]
+    pub(crate) inject: Vec<String>,
 }
 
 /// Output formats.

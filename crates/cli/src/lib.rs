@@ -5,6 +5,7 @@ mod args;
 mod commands;
 mod exit;
 mod held;
+mod injection;
 mod output;
 pub mod recording;
 mod report;

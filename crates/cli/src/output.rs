@@ -1,8 +1,9 @@
 //! Where formatted events go.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::net::TcpStream;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ const COLLECTOR_TIMEOUT: Duration = Duration::from_secs(5);
 /// Opens the target of the events.
 pub(crate) fn open(target: &Target) -> Result<Box<dyn SinkWriter>> {
     Ok(match target {
-        Target::StandardOutput => Box::new(StandardOutput(io::stdout())),
+        Target::StandardOutput => Box::new(StandardOutput::open().context("standard output is closed")?),
         Target::File(path) => {
             let file = open_file(path).with_context(|| {
                 format!(
@@ -62,15 +63,38 @@ fn connect(address: &str) -> io::Result<TcpStream> {
     Err(last)
 }
 
-struct StandardOutput(io::Stdout);
+/// Written to directly: what a buffer of its own took would count as written before it is.
+struct StandardOutput {
+    file: File,
+    reader_gone: bool,
+}
+
+impl StandardOutput {
+    fn open() -> io::Result<Self> {
+        Ok(Self {
+            file: io::stdout().as_fd().try_clone_to_owned()?.into(),
+            reader_gone: false,
+        })
+    }
+}
 
 impl SinkWriter for StandardOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
+        let written = self.file.write(bytes);
+        self.reader_gone = matches!(&written, Err(error) if error.kind() == io::ErrorKind::BrokenPipe);
+        written
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        Ok(())
+    }
+
+    /// A full disk may have room again; a pipe's reader does not come back.
+    fn reopen(&mut self) -> io::Result<()> {
+        if self.reader_gone {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        Ok(())
     }
 }
 
@@ -116,8 +140,24 @@ impl TcpOutput {
     }
 }
 
+impl TcpOutput {
+    /// Notices a collector that has closed the connection: the kernel would take one more write and
+    /// drop it. What a collector says is passed over.
+    fn check(&mut self) -> io::Result<()> {
+        self.stream.set_nonblocking(true)?;
+        let heard = self.stream.read(&mut [0; 512]);
+        self.stream.set_nonblocking(false)?;
+        match heard {
+            Ok(0) => Err(io::ErrorKind::ConnectionReset.into()),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+}
+
 impl SinkWriter for TcpOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.check().map_err(|error| self.named(&error))?;
         self.stream.write(bytes).map_err(|error| self.named(&error))
     }
 

@@ -14,6 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind};
 
 use crate::commands::StopConditions;
 use crate::exit::Exit;
+use crate::injection::{Injection, Source};
 use crate::recording::{Recording, RecordingError};
 use crate::settings::OutputSettings;
 use crate::{output, report};
@@ -33,7 +34,7 @@ impl Session {
         let decoders = Arc::new(move |_: &_| stream_decoder(options));
         let mut config = PipelineConfig::new(decoders, settings.formatter(wall_clock_offset_ns));
         config.sink_policy = settings.sink_policy;
-        config.limits.max_memory = settings.max_memory;
+        config.limits = settings.limits;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         // Reader and Sink take little; what is left decodes.
         config.placement = Placement::Threads {
@@ -66,11 +67,20 @@ impl Session {
         Ok(exit(&summary, self.fail_on_loss).unwrap_or(command_exit.unwrap_or(Exit::Success)))
     }
 
-    /// Runs a recording to its end, or until a signal.
-    pub(crate) async fn replay(mut self, recording: Recording) -> Result<Exit> {
+    /// Runs a recording to its end, or until a signal; what is to fail on purpose does.
+    pub(crate) async fn replay(mut self, recording: Recording, injections: &[Injection]) -> Result<Exit> {
         self.config.clock = Clock::Stream;
+        if !injections.is_empty() {
+            // With one Arbiter for all Workers the same events fail in every run.
+            self.config.placement = Placement::Threads { worker_arbiters: 1 };
+        }
         let failure = Arc::new(Mutex::new(None));
-        let source = stream::iter(batches(recording, Arc::clone(&failure)));
+        let mut source: Source = Box::new(stream::iter(batches(recording, Arc::clone(&failure))));
+        for injection in injections {
+            self.config.decoders = injection.into_decoders(self.config.decoders);
+            self.writer = injection.into_writer(self.writer);
+            source = injection.into_source(source, &self.config.ledger);
+        }
         let pipeline = spawn(self.config, source, self.writer);
         tracing::debug!("replaying");
         let mut interrupt = signal(SignalKind::interrupt())?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ecapture_actors::SinkPolicy;
+use ecapture_actors::{PipelineLimits, SinkPolicy};
 use ecapture_probe::target::Kind;
 use ecapture_protocols::format::{JsonLines, Text};
 use ecapture_protocols::{Format, Options, View};
@@ -105,8 +105,8 @@ pub(crate) struct OutputSettings {
     pub(crate) fail_on_loss: bool,
     /// What happens when the target fails.
     pub(crate) sink_policy: SinkPolicy,
-    /// Memory of the pipeline in bytes.
-    pub(crate) max_memory: usize,
+    /// Memory of the pipeline, Workers, and bytes per connection.
+    pub(crate) limits: PipelineLimits,
     /// `--stats`.
     pub(crate) statistics_interval: Option<Duration>,
 }
@@ -131,13 +131,6 @@ impl OutputSettings {
         }
         let truncate = usize::try_from(global.tsize).ok().filter(|&bytes| bytes > 0);
         let color = use_color(global.color, &target);
-        if global.max_memory < LEAST_MEMORY_MIB {
-            return Err(UsageError::Value {
-                flag: "--max-memory",
-                expected: "at least 32 MiB",
-                observed: global.max_memory.to_string(),
-            });
-        }
         Ok(Self {
             target,
             format: global.format,
@@ -150,7 +143,7 @@ impl OutputSettings {
                 OnSinkError::Drop => SinkPolicy::Drop,
                 OnSinkError::Retry => SinkPolicy::Retry,
             },
-            max_memory: global.max_memory as usize * 1024 * 1024,
+            limits: limits(global)?,
             statistics_interval: global
                 .stats
                 .filter(|&seconds| seconds > 0)
@@ -184,6 +177,32 @@ impl OutputSettings {
             ..Options::default()
         }
     }
+}
+
+fn limits(global: &GlobalArgs) -> Result<PipelineLimits, UsageError> {
+    let at_least = |flag, least: u32, observed: u32, expected| {
+        if observed >= least {
+            return Ok(observed as usize);
+        }
+        Err(UsageError::Value {
+            flag,
+            expected,
+            observed: observed.to_string(),
+        })
+    };
+    let mebibytes = at_least(
+        "--max-memory",
+        LEAST_MEMORY_MIB,
+        global.max_memory,
+        "at least 32 MiB",
+    )?;
+    let kibibytes = at_least("--max-buffered", 64, global.max_buffered, "at least 64 KiB")?;
+    Ok(PipelineLimits {
+        max_memory: mebibytes * 1024 * 1024,
+        max_workers: at_least("--max-workers", 2, global.max_workers, "at least 2")?,
+        buffered_per_connection: kibibytes * 1024,
+        ..PipelineLimits::default()
+    })
 }
 
 fn use_color(when: When, target: &Target) -> bool {
@@ -472,6 +491,9 @@ mod tests {
             "--eventaddr tcp://nowhere",
             "--eventaddr tcp://h:0",
             "--hex --format jsonl",
+            "--max-memory 31",
+            "--max-workers 1",
+            "--max-buffered 63",
             "--pid 1 -- true",
         ] {
             let error = resolve(&format!("ecapture tls {flags}")).unwrap_err();

@@ -51,7 +51,21 @@ pub(crate) fn start(debug: bool, log_target: Option<&Target>) -> Result<()> {
         .with(console)
         .with(second)
         .try_init()
-        .context("logging was set up twice")
+        .context("logging was set up twice")?;
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+/// A decoder that fails is replaced and the run goes on: one line says what and where, instead of
+/// a backtrace. With RUST_BACKTRACE set the backtrace follows in the debug log.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let what = panic.payload_as_str().unwrap_or("no message");
+    tracing::error!("internal failure at {place}: {what}");
+    let backtrace = std::backtrace::Backtrace::capture();
+    if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
+        tracing::debug!("{backtrace}");
+    }
 }
 
 fn open(target: &Target) -> Result<Box<dyn Write + Send>> {

@@ -47,6 +47,8 @@ enum Target {
     /// To be re-opened; the pause before the next try.
     Failed {
         delay: Duration,
+        /// It failed because its reader went away.
+        closed: bool,
     },
     /// Given up: everything is counted as this loss.
     Gone(Loss),
@@ -149,7 +151,7 @@ impl Sink {
             SinkPolicy::Retry => {
                 tracing::warn!(%error, "output failed, trying again");
                 let delay = self.ports.timings.sink_retry_delay;
-                self.target = Target::Failed { delay };
+                self.target = Target::Failed { delay, closed };
                 ctx.run_later(delay, Self::reopen);
             }
             SinkPolicy::Drop if !closed => {
@@ -179,7 +181,7 @@ impl Sink {
     }
 
     fn reopen(&mut self, ctx: &mut Context<Self>) {
-        let Target::Failed { delay } = self.target else {
+        let Target::Failed { delay, closed } = self.target else {
             return;
         };
         self.ports.ledger.gauges.sink_retries.fetch_add(1, Relaxed);
@@ -190,11 +192,17 @@ impl Sink {
                 self.write(ctx);
                 self.flush(ctx);
             }
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => self.give_up(error),
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                self.give_up(if closed {
+                    io::ErrorKind::BrokenPipe.into()
+                } else {
+                    error
+                });
+            }
             Err(error) => {
                 let delay = (delay * 2).min(self.ports.timings.sink_retry_delay_max);
                 tracing::debug!(%error, ?delay, "output still fails");
-                self.target = Target::Failed { delay };
+                self.target = Target::Failed { delay, closed };
                 ctx.run_later(delay, Self::reopen);
             }
         }

@@ -24,7 +24,7 @@ pub(crate) fn run(output: &OutputSettings, global: &GlobalArgs) -> Result<Exit> 
         tracing::warn!("so this is a replay of an embedded recording, not a capture");
         let file = folder.path().join("demo.jsonl");
         std::fs::write(&file, RECORDING)?;
-        return replay::run(output, &file);
+        return replay::run(output, &file, &[]);
     }
     let script = folder.path().join("demo.sh");
     let exchange = folder.path().join("exchange");

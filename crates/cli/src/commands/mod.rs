@@ -40,7 +40,7 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<Exit> {
         Command::Record(RecordArgs { file, tls }) => {
             record::run(file, &output, &settings(tls.into(), &tls.capture)?)
         }
-        Command::Replay(arguments) => replay::run(&output, &arguments.file),
+        Command::Replay(arguments) => replay::run(&output, &arguments.file, &arguments.inject),
         Command::Doctor => doctor::run(&output),
         Command::Demo => demo::run(&output, &cli.global),
         _ => unreachable!("refused above"),
