@@ -4,6 +4,7 @@
 //! - `cli`: the command line as a process, without privileges.
 //! - `replay`: recordings through the real actors and decoders, in process and as a command.
 //! - `doctor`: what it says about real programs, as root and as a plain user.
+//! - `resilience`: failures on purpose, outputs that fail, readers that stall, processes that are killed.
 //! - `capture`: real capture of real programs; needs root and says so where it cannot run.
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
@@ -12,4 +13,5 @@ mod cli;
 mod doctor;
 mod policy;
 mod replay;
+mod resilience;
 mod support;

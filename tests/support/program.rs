@@ -61,17 +61,28 @@ impl Running {
     }
 
     pub(crate) fn spawn(mut command: Command) -> Self {
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdout(Stdio::piped());
+        Self::spawn_reading(command)
+    }
+
+    /// With standard output connected to `output`, which is somebody else's to read.
+    pub(crate) fn spawn_into(mut command: Command, output: impl Into<Stdio>) -> Self {
+        command.stdout(output);
+        Self::spawn_reading(command)
+    }
+
+    fn spawn_reading(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
-        let mut output = child.stdout.take().expect("a pipe");
+        drop(command);
+        let output = child.stdout.take();
         let stdout = std::thread::spawn(move || {
             let mut bytes = Vec::new();
-            output
-                .read_to_end(&mut bytes)
-                .expect("standard output can be read");
+            if let Some(mut output) = output {
+                output
+                    .read_to_end(&mut bytes)
+                    .expect("standard output can be read");
+            }
             bytes
         });
         let errors = BufReader::new(child.stderr.take().expect("a pipe"));
@@ -104,6 +115,18 @@ impl Running {
                 return;
             }
         }
+    }
+
+    /// Waits for a line with `first` and those after it up to one with `last`, and gives them.
+    pub(crate) fn wait_for_lines(&mut self, first: &str, last: &str) -> Vec<String> {
+        let before = self.stderr.len();
+        self.wait_for(first);
+        self.wait_for(last);
+        self.stderr[before..].lines().map(ToOwned::to_owned).collect()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits until the probes are attached.

@@ -60,6 +60,14 @@ impl Server {
         self.child.id()
     }
 
+    /// nginx's one worker.
+    pub(crate) fn worker_pid(&self) -> u32 {
+        let pid = self.pid();
+        let children =
+            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        children.trim().parse().expect("one worker")
+    }
+
     pub(crate) fn url(&self, path: &str) -> String {
         format!("https://127.0.0.1:{}{path}", self.port)
     }
@@ -224,6 +232,7 @@ http {{
     ssl_certificate {certificate};
     ssl_certificate_key {key};
     root {folder};
+    location /echo/ {{ return 200 $request_uri; }}
     gzip on; gzip_min_length 1; gzip_types text/plain application/json;
   }}
 }}

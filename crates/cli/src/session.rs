@@ -1,5 +1,6 @@
 //! One run of the pipeline: from a source of events to an exit code.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -53,13 +54,15 @@ impl Session {
         let counters = capture.handle();
         self.config.kernel_counters = Some(Arc::new(report::KernelLosses(counters.clone())));
         let pipeline = spawn_with(self.config, move || capture.into_events(), self.writer);
+        // Whoever reads that the capture runs may send a signal at once.
+        let watched = watch(pipeline.clone(), self.statistics_interval)?;
+        let stopped = conditions.stop()?;
         tracing::info!("capturing; Ctrl-C ends it");
-        let watched = watch(pipeline.clone(), self.statistics_interval);
         let command_exit = tokio::select! {
             // The pipeline ends by itself when its output is gone or it fails.
             _ = pipeline.finished() => None,
-            exit = conditions.stop() => exit?,
-            never = watched => never?,
+            exit = stopped => exit?,
+            never = watched => match never {},
         };
         let summary = pipeline.finished().await;
         report::summary(&summary);
@@ -82,15 +85,15 @@ impl Session {
             source = injection.into_source(source, &self.config.ledger);
         }
         let pipeline = spawn(self.config, source, self.writer);
-        tracing::debug!("replaying");
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        let watched = watch(pipeline.clone(), self.statistics_interval);
+        let watched = watch(pipeline.clone(), self.statistics_interval)?;
+        tracing::debug!("replaying");
         tokio::select! {
             _ = pipeline.finished() => {}
             _ = interrupt.recv() => pipeline.stop(),
             _ = terminate.recv() => pipeline.stop(),
-            never = watched => never?,
+            never = watched => match never {},
         }
         let summary = pipeline.finished().await;
         report::summary(&summary);
@@ -116,8 +119,13 @@ fn batches(
 }
 
 /// Prints the figures so far on SIGUSR1, and at every interval if there is one. Never ends by itself.
-async fn watch<T>(pipeline: PipelineHandle, interval: Option<Duration>) -> Result<T> {
-    let mut asked = signal(SignalKind::user_defined1())?;
+/// Listens from the moment of the call.
+fn watch(pipeline: PipelineHandle, interval: Option<Duration>) -> Result<impl Future<Output = Infallible>> {
+    let asked = signal(SignalKind::user_defined1())?;
+    Ok(tell_figures(pipeline, asked, interval))
+}
+
+async fn tell_figures(pipeline: PipelineHandle, mut asked: Signal, interval: Option<Duration>) -> Infallible {
     let mut ticks = interval.map(tokio::time::interval);
     if let Some(ticks) = &mut ticks {
         ticks.tick().await;

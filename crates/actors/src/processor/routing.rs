@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix::dev::SendError;
 use actix::prelude::*;
 use ecapture_protocols::message::{Gap, GapReason};
-use ecapture_protocols::{CapturedEvent, DataEvent, Direction, Identity};
+use ecapture_protocols::{AddressSource, CapturedEvent, DataEvent, Direction, Identity, Socket};
 
 use super::{Processor, Stream, Waiting};
 use crate::Clock;
@@ -98,12 +98,11 @@ impl Processor {
     /// have learned before.
     fn identity_of(&self, id: ConnectionId, epoch: u64, data: &DataEvent) -> Identity {
         let mut identity = Identity::of(data);
-        let connection = self
-            .registry
-            .get(id)
-            .filter(|connection| connection.epoch == epoch);
-        let socket = connection.and_then(|connection| connection.socket);
-        if let Some(socket) = socket.filter(|_| socket != identity.socket) {
+        let is_exact = |socket: Socket| socket.address_source == AddressSource::Exact;
+        let connection = self.registry.get(id).filter(|found| found.epoch == epoch);
+        if let Some(socket) = connection.and_then(|connection| connection.socket)
+            && !data.socket.is_some_and(is_exact)
+        {
             identity.complete(socket);
         }
         identity

@@ -170,19 +170,22 @@ async fn a_place_reused_in_both_directions_keeps_its_connections_apart() {
         tokio::time::pause();
         let (text, summary) = replay(config(clock), events.collect(), 7).await;
         tokio::time::resume();
-        let of = |direction: &str| -> Vec<&str> {
-            let lines = text.lines().map(|line| line.split_once('|').unwrap());
-            lines
-                .filter(|(uuid, _)| uuid.starts_with(&format!("1_1_app_5_{direction}_")))
-                .map(|(_, text)| text)
-                .collect()
+        let of = |direction: u8| -> Vec<&str> {
+            let uuid = format!("1_1_app_5_{direction}_10.0.0.1:");
+            text.lines().filter_map(|line| line.strip_prefix(&uuid)).collect()
         };
-        let asked: Vec<String> = (0..CONNECTIONS).map(|number| format!(">ask {number}")).collect();
-        let answered: Vec<String> = (0..CONNECTIONS)
-            .flat_map(|number| [format!("answer ?reply {number}"), format!("half {number} (end)")])
+        let line = |number, text: String| format!("{}-10.0.0.2:443|{text}", 100 + number);
+        let asked: Vec<String> = (0..CONNECTIONS)
+            .map(|number| line(number, format!(">ask {number}")))
             .collect();
-        assert_eq!(of("1"), asked, "{clock:?}");
-        assert_eq!(of("0"), answered, "{clock:?}");
+        let answered: Vec<String> = (0..CONNECTIONS)
+            .flat_map(|number| {
+                [format!("answer ?reply {number}"), format!("half {number} (end)")]
+                    .map(|text| line(number, text))
+            })
+            .collect();
+        assert_eq!(of(1), asked, "{clock:?}");
+        assert_eq!(of(0), answered, "{clock:?}");
         assert_eq!(summary.statistics.started_workers, 2 * CONNECTIONS);
     }
 }

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use ecapture_probe::target::{Kind, Target};
 use ecapture_probe::{Capture, CaptureConfig, CaptureHandle, Processes, host, target};
 use nix::time::{ClockId, clock_gettime};
+use tokio::signal::unix::{Signal, SignalKind};
 use tokio::sync::oneshot;
 
 use crate::exit::Exit;
@@ -65,10 +66,14 @@ pub(crate) struct StopConditions {
 
 impl StopConditions {
     /// Waits for one of them, then stops the capture: what is in the ring is still delivered.
-    /// Gives how the command ended, if it has.
-    pub(crate) async fn stop(mut self) -> Result<Option<Exit>> {
-        let mut interrupt = crate::session::signal(tokio::signal::unix::SignalKind::interrupt())?;
-        let mut terminate = crate::session::signal(tokio::signal::unix::SignalKind::terminate())?;
+    /// Gives how the command ended, if it has. Signals count from the moment of the call.
+    pub(crate) fn stop(self) -> Result<impl Future<Output = Result<Option<Exit>>>> {
+        let interrupt = crate::session::signal(SignalKind::interrupt())?;
+        let terminate = crate::session::signal(SignalKind::terminate())?;
+        Ok(self.wait(interrupt, terminate))
+    }
+
+    async fn wait(mut self, mut interrupt: Signal, mut terminate: Signal) -> Result<Option<Exit>> {
         let exit = tokio::select! {
             _ = interrupt.recv() => None,
             _ = terminate.recv() => {

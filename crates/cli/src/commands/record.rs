@@ -46,6 +46,7 @@ async fn record(prepared: Prepared, mut writer: RecordingWriter) -> Result<(Reco
         capture: capture.handle(),
     };
     let mut batches = capture.into_events();
+    let stopped = conditions.stop()?;
     tracing::info!("capturing into a file; Ctrl-C ends it");
     let writing = async {
         while let Some(batch) = batches.next().await {
@@ -58,7 +59,7 @@ async fn record(prepared: Prepared, mut writer: RecordingWriter) -> Result<(Reco
     };
     // The stream ends once the capture was stopped and its ring is empty. When writing fails, the
     // signals are not waited for.
-    let ((), exit) = tokio::try_join!(writing, conditions.stop())?;
+    let ((), exit) = tokio::try_join!(writing, stopped)?;
     Ok((recorded, exit))
 }
 
