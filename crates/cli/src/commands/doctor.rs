@@ -65,14 +65,15 @@ impl Report {
         });
         table(out, ["HOST", "NEEDED", "FOUND"], checks.collect())?;
         writeln!(out)?;
-        let findings = &self.survey.findings;
-        let rows = findings.iter().map(row);
-        table(
-            out,
-            ["PID", "COMMAND", "TLS", "FILE", "CAPTURED FUNCTIONS, OR WHY NOT"],
-            rows.collect(),
-        )?;
-        writeln!(out)?;
+        let rows: Vec<_> = self.survey.findings.iter().map(row).collect();
+        if !rows.is_empty() {
+            table(
+                out,
+                ["PID", "COMMAND", "TLS", "FILE", "CAPTURED FUNCTIONS, OR WHY NOT"],
+                rows,
+            )?;
+            writeln!(out)?;
+        }
         writeln!(out, "{}.", coverage(&self.survey))?;
         if !self.can_capture {
             writeln!(
