@@ -1,7 +1,7 @@
 //! `ecapture tls`, `gotls`, `gnutls` and `nspr`: capture, decode, print.
 
 use anyhow::Result;
-use ecapture_probe::survey::Survey;
+use ecapture_probe::survey;
 
 use super::capture::{Prepared, wall_clock_offset_ns};
 use super::doctor;
@@ -14,21 +14,12 @@ pub(crate) fn run(output: &OutputSettings, settings: &CaptureSettings) -> Result
     let session = Session::new(output, Some(wall_clock_offset_ns()?))?;
     let prepared = Prepared::new(settings)?;
     if settings.command.is_empty() && settings.libraries.is_all() {
-        tell_coverage(settings.pid);
+        survey::in_background(settings.pid, |survey| {
+            tracing::info!("{}; `ecapture doctor` lists them", doctor::coverage(&survey));
+        });
     }
     ecapture_actors::block_on(async {
         let (capture, conditions) = prepared.release()?;
         session.capture(capture, conditions).await
     })
-}
-
-/// Looking into every process takes a while: the capture does not wait for it.
-fn tell_coverage(pid: Option<u32>) {
-    std::thread::spawn(move || {
-        let survey = match pid {
-            Some(pid) => Survey::of([pid]),
-            None => Survey::of_all(),
-        };
-        tracing::info!("{}; `ecapture doctor` lists them", doctor::coverage(&survey));
-    });
 }

@@ -150,6 +150,24 @@ impl Survey {
     }
 }
 
+/// Runs on a thread that takes only what time others leave: reading every program is much work,
+/// and a capture must not wait for it. `pid` is the only process of interest, if there is one.
+pub fn in_background(pid: Option<u32>, tell: impl FnOnce(Survey) + Send + 'static) {
+    std::thread::spawn(move || {
+        step_back();
+        tell(pid.map_or_else(Survey::of_all, |pid| Survey::of([pid])));
+    });
+}
+
+/// Gives this thread the least priority. Where that fails it merely competes.
+fn step_back() {
+    // SAFETY: it takes plain numbers; for Linux, 0 is the calling thread.
+    #[expect(unsafe_code, reason = "no safe wrapper among the dependencies")]
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, 19);
+    }
+}
+
 /// Device and inode.
 type Inode = (u64, u64);
 
