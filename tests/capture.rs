@@ -66,6 +66,11 @@ fn header<'a>(message: &'a Value, name: &str) -> Option<&'a str> {
         .as_str()
 }
 
+/// For captures of the whole host, where something else may be too fast for the machine.
+fn assert_adds_up(finished: &Finished) {
+    assert!(!finished.stderr.contains("do not add up"), "{}", finished.stderr);
+}
+
 fn assert_nothing_lost(finished: &Finished) {
     assert!(
         finished.stderr.contains("nothing was lost"),
@@ -87,9 +92,9 @@ fn assert_addresses(request: &Value, response: &Value, server_port: u16) {
 
 #[test]
 fn a_command_is_captured_alone() {
-    if !can_capture(PYTHON) {
+    let Some(_alone) = can_capture(PYTHON) else {
         return;
-    }
+    };
     let folder = site();
     let server = Server::python(folder.path());
     let finished = run(&[
@@ -128,9 +133,9 @@ fn a_command_is_captured_alone() {
 
 #[test]
 fn the_exit_code_is_the_commands_own() {
-    if !can_capture(&[]) {
+    let Some(_alone) = can_capture(&[]) else {
         return;
-    }
+    };
     for (script, code) in [("exit 0", 0), ("exit 7", 7), ("kill -KILL $$", 137)] {
         let finished = run(&["tls", "--", "sh", "-c", script]);
         assert_eq!(finished.code(), Some(code), "{script}: {}", finished.stderr);
@@ -146,9 +151,9 @@ fn the_exit_code_is_the_commands_own() {
 
 #[test]
 fn both_sides_of_an_exchange_with_python_are_seen() {
-    if !can_capture(PYTHON) {
+    let Some(_alone) = can_capture(PYTHON) else {
         return;
-    }
+    };
     let folder = site();
     let server = Server::python(folder.path());
     let mut running = Running::start(&["tls", "--format", "jsonl"]);
@@ -156,7 +161,7 @@ fn both_sides_of_an_exchange_with_python_are_seen() {
     curl(&["-d", "user=me", &server.url("/login")]);
     let finished = running.interrupt();
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
-    assert_nothing_lost(&finished);
+    assert_adds_up(&finished);
     let lines = with_port(&finished, server.port);
     for (comm, request_direction, response_direction) in
         [("curl", "write", "read"), ("python3", "read", "write")]
@@ -176,9 +181,9 @@ fn both_sides_of_an_exchange_with_python_are_seen() {
 
 #[test]
 fn http2_with_nginx_is_seen_on_both_sides() {
-    if !can_capture(NGINX) {
+    let Some(_alone) = can_capture(NGINX) else {
         return;
-    }
+    };
     let folder = site();
     let server = Server::nginx(folder.path());
     let mut running = Running::start(&["tls", "--format", "jsonl"]);
@@ -186,7 +191,7 @@ fn http2_with_nginx_is_seen_on_both_sides() {
     curl(&["--http2", "--compressed", &server.url("/page.txt")]);
     curl(&["--http1.1", &server.url("/hello.json")]);
     let finished = running.interrupt();
-    assert_nothing_lost(&finished);
+    assert_adds_up(&finished);
     let lines = with_port(&finished, server.port);
     for (comm, request_direction, response_direction) in
         [("curl", "write", "read"), ("nginx", "read", "write")]
@@ -213,9 +218,9 @@ fn http2_with_nginx_is_seen_on_both_sides() {
 
 #[test]
 fn the_text_format_has_the_original_header_line() {
-    if !can_capture(PYTHON) {
+    let Some(_alone) = can_capture(PYTHON) else {
         return;
-    }
+    };
     let folder = site();
     let server = Server::python(folder.path());
     let finished = run(&[
@@ -243,9 +248,9 @@ fn the_text_format_has_the_original_header_line() {
 
 #[test]
 fn two_hundred_requests_on_one_connection_print_as_many_of_each() {
-    if !can_capture(NGINX) {
+    let Some(_alone) = can_capture(NGINX) else {
         return;
-    }
+    };
     let folder = site();
     let server = Server::nginx(folder.path());
     let url = server.url("/hello.json?[1-200]");
@@ -276,9 +281,9 @@ fn two_hundred_requests_on_one_connection_print_as_many_of_each() {
 
 #[test]
 fn other_processes_stay_out_of_a_pid_filter() {
-    if !can_capture(NGINX) {
+    let Some(_alone) = can_capture(NGINX) else {
         return;
-    }
+    };
     let folder = site();
     let server = Server::python(folder.path());
     let mut running = Running::start(&["tls", "--format", "jsonl", "--pid", &server.pid().to_string()]);
@@ -301,9 +306,9 @@ fn other_processes_stay_out_of_a_pid_filter() {
 
 #[test]
 fn a_user_filter_fails_closed() {
-    if !can_capture(PYTHON) {
+    let Some(_alone) = can_capture(PYTHON) else {
         return;
-    }
+    };
     let folder = site();
     let server = Server::python(folder.path());
     let mut running = Running::start(&["tls", "--uid", "65533"]);
@@ -320,9 +325,9 @@ fn a_user_filter_fails_closed() {
 
 #[test]
 fn what_cannot_be_captured_is_a_one_line_error_with_the_fix() {
-    if !can_capture(&[]) {
+    let Some(_alone) = can_capture(&[]) else {
         return;
-    }
+    };
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("notes.txt");
     fs::write(&text, "not a library\n").unwrap();
@@ -362,9 +367,9 @@ fn what_cannot_be_captured_is_a_one_line_error_with_the_fix() {
 
 #[test]
 fn without_privileges_the_way_out_is_named_and_the_demo_replays() {
-    if !can_capture(&[]) {
+    let Some(_alone) = can_capture(&[]) else {
         return;
-    }
+    };
     // The build folder may be closed to others, so the program is copied to where anyone can run it.
     let folder = tempfile::Builder::new()
         .permissions(fs::Permissions::from_mode(0o755))
@@ -397,9 +402,9 @@ fn without_privileges_the_way_out_is_named_and_the_demo_replays() {
 
 #[test]
 fn ctrl_c_in_the_middle_of_a_transfer_prints_what_came() {
-    if !can_capture(PYTHON) {
+    let Some(_alone) = can_capture(PYTHON) else {
         return;
-    }
+    };
     let folder = site();
     fs::write(folder.path().join("large.bin"), vec![b'x'; 32 * 1024 * 1024]).unwrap();
     let server = Server::python(folder.path());
@@ -431,9 +436,9 @@ fn ctrl_c_in_the_middle_of_a_transfer_prints_what_came() {
 
 #[test]
 fn a_closed_pipe_ends_a_capture_with_success() {
-    if !can_capture(PYTHON) {
+    let Some(_alone) = can_capture(PYTHON) else {
         return;
-    }
+    };
     let folder = site();
     let server = Server::python(folder.path());
     let mut command = ecapture();
@@ -457,9 +462,9 @@ fn a_closed_pipe_ends_a_capture_with_success() {
 
 #[test]
 fn a_full_disk_ends_a_capture_with_the_reason() {
-    if !can_capture(PYTHON) {
+    let Some(_alone) = can_capture(PYTHON) else {
         return;
-    }
+    };
     let folder = site();
     let server = Server::python(folder.path());
     let mut running = Running::start(&["tls", "--eventaddr", "/dev/full"]);
@@ -473,9 +478,9 @@ fn a_full_disk_ends_a_capture_with_the_reason() {
 
 #[test]
 fn a_recording_prints_what_the_capture_would_have() {
-    if !can_capture(PYTHON) {
+    let Some(_alone) = can_capture(PYTHON) else {
         return;
-    }
+    };
     let folder = site();
     let server = Server::python(folder.path());
     let file = folder.path().join("events.jsonl");
@@ -506,9 +511,9 @@ fn a_recording_prints_what_the_capture_would_have() {
 
 #[test]
 fn the_demo_shows_a_real_exchange() {
-    if !can_capture(PYTHON) {
+    let Some(_alone) = can_capture(PYTHON) else {
         return;
-    }
+    };
     let finished = run(&["demo"]);
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
     let text = finished.text();
@@ -527,9 +532,9 @@ fn the_demo_shows_a_real_exchange() {
 
 #[test]
 fn gnutls_is_captured_without_openssl() {
-    if !can_capture(&["wget", "openssl", "/usr/bin/python3"]) {
+    let Some(_alone) = can_capture(&["wget", "openssl", "/usr/bin/python3"]) else {
         return;
-    }
+    };
     let folder = site();
     let server = Server::python(folder.path());
     let url = server.url("/hello.json");
@@ -558,9 +563,9 @@ fn gnutls_is_captured_without_openssl() {
 
 #[test]
 fn nss_is_captured_without_openssl() {
-    if !can_capture(&["tstclnt", "openssl", "/usr/bin/python3"]) {
+    let Some(_alone) = can_capture(&["tstclnt", "openssl", "/usr/bin/python3"]) else {
         return;
-    }
+    };
     let folder = site();
     let server = Server::python(folder.path());
     let request = folder.path().join("request");
@@ -590,9 +595,9 @@ fn nss_is_captured_without_openssl() {
 
 #[test]
 fn a_go_program_is_captured_alone() {
-    if !can_capture(&["nats-server", "openssl", "/usr/bin/python3"]) {
+    let Some(_alone) = can_capture(&["nats-server", "openssl", "/usr/bin/python3"]) else {
         return;
-    }
+    };
     let folder = site();
     let server = Server::nats(folder.path());
     let program = format!("/proc/{}/exe", server.pid());
@@ -609,9 +614,9 @@ fn a_go_program_is_captured_alone() {
 
 #[test]
 fn a_library_of_another_kind_is_refused() {
-    if !can_capture(&["nats-server"]) {
+    let Some(_alone) = can_capture(&["nats-server"]) else {
         return;
-    }
+    };
     let finished = run(&["gnutls", "--gnutls", "/usr/sbin/nats-server"]);
     assert_eq!(finished.code(), Some(1), "{}", finished.stderr);
     assert!(

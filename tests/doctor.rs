@@ -28,9 +28,9 @@ fn functions(line: &Value) -> Vec<&str> {
 
 #[test]
 fn nginx_is_listed_with_its_library_and_functions() {
-    if !can_capture(&["nginx", "openssl"]) {
+    let Some(_alone) = can_capture(&["nginx", "openssl"]) else {
         return;
-    }
+    };
     let folder = tempfile::tempdir().unwrap();
     let server = Server::nginx(folder.path());
     let finished = run(&["doctor", "--format", "jsonl"]);
@@ -64,9 +64,9 @@ fn nginx_is_listed_with_its_library_and_functions() {
 
 #[test]
 fn a_go_program_is_listed_with_its_version() {
-    if !can_capture(&["nats-server", "openssl"]) {
+    let Some(_alone) = can_capture(&["nats-server", "openssl"]) else {
         return;
-    }
+    };
     let folder = tempfile::tempdir().unwrap();
     let server = Server::nats(folder.path());
     let lines = about(&run(&["doctor", "--format", "jsonl"]), server.pid());
@@ -109,9 +109,9 @@ int main(void) { return getchar() && state && version; }
 
 #[test]
 fn a_stripped_static_program_is_listed_with_advice() {
-    if !can_capture(&["gcc"]) {
+    let Some(_alone) = can_capture(&["gcc"]) else {
         return;
-    }
+    };
     let folder = tempfile::tempdir().unwrap();
     let (source, program) = (folder.path().join("stripped.c"), folder.path().join("stripped"));
     fs::write(&source, STRIPPED).unwrap();
@@ -138,9 +138,9 @@ fn a_stripped_static_program_is_listed_with_advice() {
 
 #[test]
 fn a_plain_user_is_told_what_is_missing() {
-    if !can_capture(&[]) {
+    let Some(_alone) = can_capture(&[]) else {
         return;
-    }
+    };
     // The build folder may be closed to other users.
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -163,9 +163,9 @@ fn a_plain_user_is_told_what_is_missing() {
 
 #[test]
 fn tls_tells_what_it_covers_and_where_to_look() {
-    if !can_capture(&["openssl", "/usr/bin/python3"]) {
+    let Some(_alone) = can_capture(&["openssl", "/usr/bin/python3"]) else {
         return;
-    }
+    };
     let folder = tempfile::tempdir().unwrap();
     let server = Server::python(folder.path());
     let mut running = Running::start(&["tls", "--pid", &server.pid().to_string()]);

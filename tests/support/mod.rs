@@ -4,6 +4,7 @@ pub(crate) mod program;
 pub(crate) mod servers;
 
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The folder with the shared fixtures. Where it is not given the caller returns early; under CI its
 /// absence is a failure.
@@ -25,8 +26,12 @@ pub(crate) fn shared() -> Option<PathBuf> {
     None
 }
 
+/// Only one capture at a time: each sees the whole host, other tests' transfers too.
+static CAPTURE: Mutex<()> = Mutex::new(());
+
 /// Whether real capture can run: root, BTF, and the named programs. Says why not; under CI that fails.
-pub(crate) fn can_capture(programs: &[&str]) -> bool {
+/// While the guard lives no other test captures.
+pub(crate) fn can_capture(programs: &[&str]) -> Option<MutexGuard<'static, ()>> {
     let missing = programs.iter().find(|program| !on_path(program));
     let reason = if !nix_root() {
         Some("it needs root".to_owned())
@@ -35,13 +40,15 @@ pub(crate) fn can_capture(programs: &[&str]) -> bool {
     } else {
         missing.map(|program| format!("{program} is not installed; `tests/run` installs it"))
     };
-    let Some(reason) = reason else { return true };
+    let Some(reason) = reason else {
+        return Some(CAPTURE.lock().unwrap_or_else(PoisonError::into_inner));
+    };
     assert!(
         std::env::var_os("ECAPTURE_REQUIRE_PRIVILEGED").is_none(),
         "privileged test cannot run: {reason}"
     );
     println!("SKIPPED: {reason}");
-    false
+    None
 }
 
 fn nix_root() -> bool {
