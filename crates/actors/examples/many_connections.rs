@@ -102,7 +102,7 @@ fn main() {
     config.clock = Clock::Stream;
     if live > 20_000 {
         // By default there would not be as many Workers.
-        config.limits.max_memory = 1024 * 1024 * 1024;
+        config.limits.max_memory = 2 * 1024 * 1024 * 1024;
     }
     let batches = (0..connections)
         .step_by(100)

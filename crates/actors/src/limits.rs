@@ -54,7 +54,7 @@ impl Default for PipelineLimits {
             sink_mailbox: 4096,
             budget: 128,
             write_chunk: 256 * 1024,
-            notice_backlog: 256,
+            notice_backlog: 16,
             failures_per_connection: 3,
             failures_per_run: 50,
         }
