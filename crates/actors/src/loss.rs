@@ -71,7 +71,7 @@ pub enum Loss {
 }
 
 impl Loss {
-    /// All of them, in the order of [`Loss::index`].
+    /// All of them, in the order of declaration.
     pub const ALL: [Self; 16] = [
         Self::DecodeError,
         Self::Filtered,

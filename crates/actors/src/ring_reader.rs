@@ -1,7 +1,7 @@
 //! The `RingReader`: takes batches from the source, numbers the events, passes them on.
 //!
-//! * receives: the source's batches, [`StopReading`]
-//! * sends: [`EventBatch`], [`SourceEnded`] to the Processor
+//! * receives: the source's batches, `StopReading`
+//! * sends: `EventBatch`, `SourceEnded` to the Processor
 //! * bound: what one source batch makes; while that is refused, or too much is in flight, the
 //!   source is not polled, so that a capture's events stay in the kernel's ring
 //! * lost on restart: it is not restarted; the run ends, and what was read is still shown

@@ -1,15 +1,15 @@
 //! The Processor: routes events to Workers, and spawns, supervises and retires them.
 //!
-//! * receives: [`EventBatch`], [`SourceEnded`] from the `RingReader`; [`WorkerNews`] from Workers
-//! * sends: [`WorkerBatch`], [`Notices`], [`Advance`], [`Retire`] to Workers; [`RoundEnded`],
-//!   [`Finish`] to the Sink
+//! * receives: `EventBatch`, `SourceEnded` from the `RingReader`; `WorkerNews` from Workers
+//! * sends: `WorkerBatch`, `Notices`, `Advance`, `Retire` to Workers; `RoundEnded`,
+//!   `Finish` to the Sink
 //! * bound: `processor_mailbox` batches and the limits on events in flight; while a Worker
 //!   refuses a batch nothing else is taken
 //! * lost on restart: it is not restarted; the run ends and the Workers show what they hold
 //!
 //! It never looks into a payload. It alone decides who serves a stream, so there is one Worker
 //! per stream at any moment: while one ends, events that come for its stream wait for its
-//! [`WorkerExited`].
+//! `WorkerExited`.
 
 mod ending;
 mod rounds;

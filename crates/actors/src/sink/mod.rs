@@ -1,6 +1,6 @@
 //! The Sink: writes records.
 //!
-//! * receives: [`RecordBatch`] from Workers; [`RoundEnded`], [`Finish`] from the Processor
+//! * receives: `RecordBatch` from Workers; `RoundEnded`, `Finish` from the Processor
 //! * sends: nothing
 //! * bound: `sink_mailbox` batches; what it collects is part of the output in flight, which the
 //!   reader waits for, and while the target fails at most

@@ -1,7 +1,7 @@
 //! The Worker: decodes and formats one direction of one connection.
 //!
-//! * receives: [`WorkerBatch`], [`Notices`], [`Advance`], [`Retire`] from the Processor
-//! * sends: through the [`Outbox`] of its Arbiter, records to the Sink and reports and its exit
+//! * receives: `WorkerBatch`, `Notices`, `Advance`, `Retire` from the Processor
+//! * sends: through the `Outbox` of its Arbiter, records to the Sink and reports and its exit
 //!   notice to the Processor
 //! * bound: `worker_mailbox` batches; while the outbox is full it takes nothing
 //! * lost on restart: the decoder's state and the event that broke it; events of the same batch
@@ -13,7 +13,7 @@
 //! ```
 //!
 //! What has to survive a failure — unfed events, finished records, counters — is kept in the
-//! [`ExitGuard`], whose drop hands it on.
+//! `ExitGuard`, whose drop hands it on.
 
 mod decoding;
 mod guard;
