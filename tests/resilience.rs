@@ -350,9 +350,9 @@ fn collect(listener: &TcpListener, count: usize) -> Vec<String> {
 fn a_collector_that_comes_back_gets_the_rest() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("a.txt"), "a\n").unwrap();
-    if !can_capture(&["curl", "openssl", "/usr/bin/python3"]) {
+    let Some(_alone) = can_capture(&["curl", "openssl", "/usr/bin/python3"]) else {
         return;
-    }
+    };
     let server = Server::python(folder.path());
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = listener.local_addr().unwrap();
@@ -414,9 +414,9 @@ fn get(server: &Server, path: &str) {
 
 #[test]
 fn a_process_killed_in_mid_message_ends_its_streams() {
-    if !can_capture(&["curl", "openssl", "/usr/bin/python3"]) {
+    let Some(_alone) = can_capture(&["curl", "openssl", "/usr/bin/python3"]) else {
         return;
-    }
+    };
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("large.bin"), vec![b'x'; 32 * 1024 * 1024]).unwrap();
     let server = Server::python(folder.path());
@@ -496,9 +496,9 @@ fn send_signal(child: &Child, signal: i32) {
 
 #[test]
 fn a_stopped_reader_costs_named_losses_within_the_memory_limit() {
-    if !can_capture(&["curl", "openssl", "nginx"]) {
+    let Some(_alone) = can_capture(&["curl", "openssl", "nginx"]) else {
         return;
-    }
+    };
     let folder = tempfile::tempdir().unwrap();
     fs::write(
         folder.path().join("large.txt"),
@@ -564,9 +564,9 @@ fn a_stopped_reader_costs_named_losses_within_the_memory_limit() {
 
 #[test]
 fn short_connections_on_reused_descriptors_are_told_apart() {
-    if !can_capture(&["curl", "openssl", "nginx"]) {
+    let Some(_alone) = can_capture(&["curl", "openssl", "nginx"]) else {
         return;
-    }
+    };
     let folder = tempfile::tempdir().unwrap();
     let server = Server::nginx(folder.path());
     // Each client is one process that opens a connection per request, on the same descriptor.

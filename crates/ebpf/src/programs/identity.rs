@@ -56,7 +56,9 @@ pub(super) fn bind(session: &mut Session, fd: i32, source: u8) {
         return;
     };
     let sock = if found.is_internet() { found.sock } else { 0 };
-    if session.fd == fd && session.sock == sock && session.socket_source == source {
+    let unchanged = session.fd == fd && session.sock == sock && session.socket_source == source;
+    // The kernel reuses addresses of closed sockets, and a session object may outlive its connection.
+    if unchanged && (sock == 0 || is_seen(sock)) {
         return;
     }
     session.fd = fd;
@@ -89,6 +91,16 @@ fn read_addresses(session: &mut Session, found: &Found) -> Option<()> {
     session.local_address[..4].copy_from_slice(&local);
     session.remote_address[..4].copy_from_slice(&remote);
     Some(())
+}
+
+/// The socket was marked by [`remember`] and has not been closed since.
+#[inline(always)]
+fn is_seen(sock: u64) -> bool {
+    match SOCKETS.get_ptr(sock) {
+        // SAFETY: the map lookup succeeded; the field is a whole word.
+        Some(state) => unsafe { (*state).seen != 0 },
+        None => false,
+    }
 }
 
 /// Marks the socket so that its end becomes an event, and says who opened it.
