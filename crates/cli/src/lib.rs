@@ -1,4 +1,4 @@
-//! The command line: what the user typed ([`args`]), what it means ([`settings`]), and the commands.
+//! The command line: what the user typed (`args`), what it means (`settings`), and the commands.
 #![forbid(unsafe_code)]
 
 mod args;

@@ -5,7 +5,7 @@
 //! be driven by an actor, a test or a fuzzer alike.
 //!
 //! The way through: [`event`] is what the capture delivers, [`decoder`] is the contract
-//! every protocol fulfils, [`message`] is what a decoder emits, [`format`] turns messages
+//! every protocol fulfils, [`message`] is what a decoder emits, [`mod@format`] turns messages
 //! into text or JSON Lines. Every bound is in [`limits`].
 #![forbid(unsafe_code)]
 

@@ -1,6 +1,6 @@
 //! Recorded event streams as lines of JSON.
 //!
-//! Two formats are read: the product's own ([`line`], self-contained, one event per line) and
+//! Two formats are read: the product's own ([`mod@line`], self-contained, one event per line) and
 //! the original's ([`original`], one object per line with the payload in a file beside it).
 //! This module only translates lines; opening files is the caller's part.
 
