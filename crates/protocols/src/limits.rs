@@ -19,8 +19,8 @@ pub struct Limits {
     pub http2_header_block_bytes: usize,
     /// Most HTTP/2 streams followed at once per direction.
     pub http2_streams: usize,
-    /// Most body bytes held over all streams of one HTTP/2 direction; beyond it the stream that has
-    /// been quiet longest is emitted as it is.
+    /// Most body bytes held over all streams of one HTTP/2 direction, with the windows of their
+    /// content codings; beyond it the stream that has been quiet longest is emitted as it is.
     pub http2_held_bytes: usize,
     /// Most bytes held while looking for a frame start after a gap or a late attach.
     pub http2_resync_bytes: usize,

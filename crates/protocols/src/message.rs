@@ -107,6 +107,12 @@ pub enum BodyError {
         /// The coding that failed.
         coding: &'static str,
     },
+    /// The body is whole and the coded stream inside it is not.
+    #[error("{coding} data ends early")]
+    EndsEarly {
+        /// The coding that is not at its end.
+        coding: &'static str,
+    },
     /// The decoded size passed the limit; the rest was not decoded.
     #[error("decoded body exceeds the limit")]
     OutputLimit,

@@ -13,6 +13,8 @@ mod http2;
 #[expect(dead_code, reason = "other tests use the rest")]
 mod random;
 
+use std::io::Write;
+
 use bytes::Bytes;
 use ecapture_protocols::decoder::{SkipReason, Skipped};
 use ecapture_protocols::http2::{Http2Decoder, detect, detect_quiet};
@@ -494,6 +496,52 @@ fn event_streams_are_told_as_they_arrive() {
         })
         .collect();
     assert_eq!(told, [(Some(1), "1"), (Some(1), "2")]);
+}
+
+#[test]
+fn coded_event_streams_are_shown_as_they_arrive() {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(b"data: 1\n\n").unwrap();
+    encoder.flush().unwrap();
+    let fields = [
+        (":status", "200"),
+        ("content-type", "text/event-stream"),
+        ("content-encoding", "gzip"),
+    ];
+    let mut decoder = Http2Decoder::new(options(TEXT), true);
+    let mut output = Output::default();
+    let opened = [headers(1, 0, &fields), data(1, 0, encoder.get_ref())].concat();
+    decoder.feed(&Bytes::from(opened), 0, &mut output);
+    let begun = encoder.get_ref().len();
+    let shown = text(contents(std::mem::take(&mut output.messages)));
+    assert!(shown.ends_with("Final Length\t=>\t9\n\ndata: 1\n\n\n"), "{shown}");
+    let rest = &encoder.finish().unwrap()[begun..];
+    decoder.feed(&Bytes::from(data(1, END_STREAM, rest)), 0, &mut output);
+    decoder.close(&mut output);
+    assert_eq!(output.messages.len(), 1, "only the frame itself follows");
+}
+
+#[test]
+fn windows_of_codings_count_as_held() {
+    let wide = zstd_frame_with_window(8 << 20);
+    let fields = [(":status", "200"), ("content-encoding", "zstd")];
+    let mut decoder = Http2Decoder::new(options(STRUCTURED), true);
+    let mut output = Output::default();
+    for stream in (1..20).step_by(2) {
+        let opened = [headers(stream, 0, &fields), data(stream, 0, &wide)].concat();
+        decoder.feed(&Bytes::from(opened), 0, &mut output);
+    }
+    let limit = Limits::default().http2_held_bytes;
+    let held = decoder.buffered_bytes();
+    assert!(held > limit / 2 && held <= limit, "{held} bytes held");
+    assert!(output.messages.len() >= 6, "{}", output.messages.len());
+}
+
+/// A frame of one raw byte that is not its last, with a window of `bytes` (RFC 8878 §3.1.1.1).
+fn zstd_frame_with_window(bytes: u32) -> Vec<u8> {
+    let exponent = u8::try_from(bytes.trailing_zeros() - 10).unwrap();
+    let raw_block = [1 << 3, 0, 0, b'x'];
+    [&[0x28, 0xb5, 0x2f, 0xfd, 0, exponent << 3][..], &raw_block].concat()
 }
 
 #[test]

@@ -86,7 +86,7 @@ pub(crate) fn limits() -> Limits {
         http2_frame_bytes: 4096,
         http2_header_block_bytes: 4096,
         http2_streams: 8,
-        http2_held_bytes: 16 * 1024,
+        http2_held_bytes: 256 * 1024,
         http2_resync_bytes: 4096,
         hpack_table_bytes: 1024,
         hpack_list_bytes: 8192,
@@ -100,10 +100,17 @@ pub(crate) fn limits() -> Limits {
     }
 }
 
+/// The largest window of any coding, brotli's, with the tables beside it.
+const WINDOW_BYTES: usize = 17 << 20;
+
 /// What one direction may hold under [`limits`]: everything that any decoder says it may hold, at
-/// once, and the event in hand.
-fn memory_bound(limits: &Limits, longest_event: usize) -> usize {
-    let http1 = limits.http1_head_bytes + limits.http1_chunk_line_bytes + limits.body_bytes;
+/// once, and the event in hand. The windows of an HTTP/1 body are held only where one is announced.
+fn memory_bound(limits: &Limits, longest_event: usize, bytes: &[u8]) -> usize {
+    let announced = bytes
+        .windows(b"encoding".len())
+        .any(|word| word.eq_ignore_ascii_case(b"encoding"));
+    let windows = usize::from(announced) * limits.content_codings * WINDOW_BYTES;
+    let http1 = limits.http1_head_bytes + limits.http1_chunk_line_bytes + limits.body_bytes + windows;
     let http2 = limits.hpack_table_bytes
         + limits.hpack_list_bytes
         + limits.http2_frame_bytes
@@ -117,7 +124,7 @@ fn memory_bound(limits: &Limits, longest_event: usize) -> usize {
 /// Feeds everything and checks memory and accounting.
 pub(crate) fn drive(mut decoder: Box<dyn StreamDecoder>, bytes: &[u8], mut steering: Steering) -> Output {
     let piece = steering.piece(bytes.len());
-    let bound = memory_bound(&limits(), piece);
+    let bound = memory_bound(&limits(), piece, bytes);
     let mut output = Output::default();
     for (index, piece) in bytes.chunks(piece).enumerate() {
         if steering.disturbs() {

@@ -112,6 +112,12 @@ impl BodyBuilder {
         self.held.len()
     }
 
+    /// Memory held now: [`len`](Self::len) and what the codings need to go on.
+    pub fn held_bytes(&self) -> usize {
+        let chain = self.coded.as_ref().and_then(|coded| coded.chain.as_ref());
+        self.len() + chain.map_or(0, Chain::held_bytes)
+    }
+
     /// The decoded bytes held now.
     pub fn held(&self) -> &[u8] {
         if self.held.buffer.is_empty() {
@@ -138,6 +144,17 @@ impl BodyBuilder {
         let part = self.part(content_type, false);
         self.truncated = false;
         part
+    }
+
+    /// What is held beyond half of the limit has been told in another way and is let go, so that
+    /// the body of a stream without an end never has no room. Gives the length held afterwards.
+    pub fn make_room(&mut self) -> usize {
+        let half = self.limit / 2;
+        if self.len() > half {
+            self.held.truncate(half);
+            self.truncated = true;
+        }
+        self.len()
     }
 
     /// Gives the rest of the body. `complete`: its framing says that no byte is missing.
@@ -237,7 +254,7 @@ impl Coded {
 
     fn unfinished(&self) -> Option<BodyError> {
         let coding = self.chain.as_ref()?.unfinished()?;
-        Some(BodyError::Corrupt {
+        Some(BodyError::EndsEarly {
             coding: coding.name(),
         })
     }
@@ -254,6 +271,11 @@ impl Held {
         } else {
             self.as_buffer().extend_from_slice(&bytes);
         }
+    }
+
+    fn truncate(&mut self, length: usize) {
+        self.slice.truncate(length);
+        self.buffer.truncate(length);
     }
 
     fn as_buffer(&mut self) -> &mut BytesMut {

@@ -158,7 +158,7 @@ fn truncated_streams_give_what_came() {
         assert_eq!((open.complete, open.error), (false, None));
         let closed = decode(encoding, half, 50, &Limits::default(), true);
         assert!(
-            matches!(closed.error, Some(BodyError::Corrupt { .. })),
+            matches!(closed.error, Some(BodyError::EndsEarly { .. })),
             "{encoding}"
         );
         assert_eq!(closed.data, open.data);

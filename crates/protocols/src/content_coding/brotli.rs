@@ -61,4 +61,10 @@ impl Stage for Brotli {
     fn has_ended(&self) -> bool {
         self.ended
     }
+
+    fn held_bytes(&self) -> usize {
+        self.state.as_ref().map_or(0, |state| {
+            size_of::<State>() + usize::try_from(state.ringbuffer_size).unwrap_or(0)
+        })
+    }
 }

@@ -7,6 +7,9 @@ use super::{Outcome, Stage, Step};
 /// Largest window that the formats know, as a power of two.
 const WINDOW_BITS: u8 = 15;
 
+/// The window with the decoder's tables beside it.
+const STATE_BYTES: usize = (1 << WINDOW_BITS) + 16 * 1024;
+
 /// First byte of every gzip member.
 const GZIP_MAGIC: u8 = 0x1F;
 
@@ -66,6 +69,10 @@ impl Stage for Inflate {
 
     fn has_ended(&self) -> bool {
         self.ended
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.state.as_ref().map_or(0, |_| STATE_BYTES)
     }
 }
 

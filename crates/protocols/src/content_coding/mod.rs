@@ -27,6 +27,9 @@ trait Stage: Send {
 
     /// The coded stream has ended, as far as it can be known.
     fn has_ended(&self) -> bool;
+
+    /// Memory held between calls, most of it the window.
+    fn held_bytes(&self) -> usize;
 }
 
 /// What one call of a stage did.
@@ -158,6 +161,11 @@ impl Chain {
     /// decoded before it is in the sink.
     pub(crate) fn push(&mut self, input: &[u8], sink: &mut Sink<'_>) -> Result<(), BodyError> {
         run(&mut self.stages, &mut self.inner_room, input, sink)
+    }
+
+    /// Memory that the stages hold, most of it their windows.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.stages.iter().map(|(_, stage)| stage.held_bytes()).sum()
     }
 
     /// The first coding whose stream has not come to its end.

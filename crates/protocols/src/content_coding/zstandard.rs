@@ -1,6 +1,6 @@
 //! Zstandard (RFC 8878) with a bounded window (RFC 9659 permits 8 MiB on the web).
 
-use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
+use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer};
 
 use super::{Outcome, Stage, Step};
 
@@ -16,7 +16,7 @@ pub(super) struct Zstandard {
     /// How many bytes the decoder wants next. Feeding no more than that makes each call
     /// decode one block, so that output before a damaged block is never lost with it.
     wanted: usize,
-    state: Option<Decoder<'static>>,
+    state: Option<DCtx<'static>>,
 }
 
 impl Zstandard {
@@ -30,9 +30,9 @@ impl Zstandard {
         }
     }
 
-    fn decoder(&mut self) -> Option<&mut Decoder<'static>> {
+    fn decoder(&mut self) -> Option<&mut DCtx<'static>> {
         if self.state.is_none() {
-            let mut decoder = Decoder::new().ok()?;
+            let mut decoder = DCtx::try_create()?;
             decoder
                 .set_parameter(DParameter::WindowLogMax(self.window_log))
                 .ok()?;
@@ -65,7 +65,7 @@ impl Stage for Zstandard {
         };
         let mut source = InBuffer::around(fed);
         let mut destination = OutBuffer::around(output);
-        let result = decoder.run(&mut source, &mut destination);
+        let result = decoder.decompress_stream(&mut destination, &mut source);
         let (consumed, written) = (source.pos(), destination.pos());
         let Ok(hint) = result else {
             return Step {
@@ -89,6 +89,10 @@ impl Stage for Zstandard {
 
     fn has_ended(&self) -> bool {
         self.any_frame && self.at_frame_start
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.state.as_ref().map_or(0, DCtx::sizeof)
     }
 }
 

@@ -259,7 +259,7 @@ impl Open {
 
     pub(super) fn held_bytes(&self) -> usize {
         let tail = self.events.as_ref().map_or(0, |events| events.tail.len());
-        self.head.len() + self.body.len() + tail
+        self.head.len() + self.body.held_bytes() + tail
     }
 
     fn mark(&mut self, anomaly: Anomaly) {
@@ -280,6 +280,8 @@ impl Open {
             let told = self.body.take_so_far().data;
             events.seen = 0;
             events.keep_tail(&told);
+        } else {
+            events.seen = self.body.make_room();
         }
         output.messages.extend(complete.into_iter().map(|event| Message {
             first_ns: last_ns,

@@ -580,6 +580,30 @@ fn events_are_shown_as_they_come() {
 }
 
 #[test]
+fn events_go_on_when_the_body_is_full() {
+    let limits = Limits {
+        body_bytes: 100,
+        ..Limits::default()
+    };
+    let view = STRUCTURED;
+    let mut stream = Stream::with(Options { limits, view });
+    stream
+        .asked(&[MethodClass::Other])
+        .feed("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n");
+    for number in 0..100 {
+        stream.feed(format!("data: {number}\n\n"));
+    }
+    let seen = stream.close();
+    let expected: Vec<_> = (0..100).map(|number| format!("event {number}")).collect();
+    assert_eq!(seen[..100], expected);
+    assert!(stream.output.skipped.is_empty());
+    let Content::Http1(response) = &stream.output.messages[100].content else {
+        panic!("{:?}", stream.output.messages[100]);
+    };
+    assert_eq!((response.body.truncated_at, response.body.len), (Some(50), 990));
+}
+
+#[test]
 fn idle_decoders_are_small() {
     let (http1, options) = (size_of::<super::decoder::Http1Decoder>(), size_of::<Options>());
     assert!(http1 + options <= 512, "{http1} + {options}");

@@ -23,8 +23,8 @@ const SEARCHED_AT_ONCE: usize = 4096;
 /// Memory per direction, at most: the dynamic table ([`Limits::hpack_table_bytes`]), one frame or
 /// header block ([`Limits::http2_frame_bytes`], [`Limits::http2_header_block_bytes`]), while out of
 /// step [`Limits::http2_resync_bytes`] and one event, and the content of all streams
-/// ([`Limits::http2_held_bytes`] of at most [`Limits::http2_streams`] streams) with the windows of
-/// their content codings.
+/// with the windows of their content codings ([`Limits::http2_held_bytes`] of at most
+/// [`Limits::http2_streams`] streams).
 ///
 /// [`Limits::hpack_table_bytes`]: crate::Limits::hpack_table_bytes
 /// [`Limits::http2_frame_bytes`]: crate::Limits::http2_frame_bytes

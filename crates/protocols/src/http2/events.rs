@@ -18,19 +18,17 @@ pub(super) struct Events {
 impl Events {
     /// For a field section that says `text/event-stream`.
     pub(super) fn announced(section: &Section, limits: &Limits) -> Option<Self> {
-        let content_type = section.value(b"content-type")?;
-        let essence = content_type.split(|&byte| byte == b';').next()?.trim_ascii();
-        essence.eq_ignore_ascii_case(b"text/event-stream").then(|| Self {
+        is_event_stream(section).then(|| Self {
             decoder: SseDecoder::new(limits).with_stream(section.head.stream),
             seen: 0,
         })
     }
 
     /// Emits the events that the body's last bytes completed.
-    pub(super) fn emit(&mut self, body: &BodyBuilder, span: Span, output: &mut Output) {
+    pub(super) fn emit(&mut self, body: &mut BodyBuilder, span: Span, output: &mut Output) {
         let mut events = Vec::new();
         self.decoder.push(&body.held()[self.seen..], &mut events);
-        self.seen = body.len();
+        self.seen = body.make_room();
         for event in events {
             span.emit(output, Content::ServerSentEvent(Box::new(event)));
         }
@@ -40,4 +38,14 @@ impl Events {
     pub(super) fn lose(&mut self) {
         self.decoder.lose();
     }
+}
+
+/// The content's media type is `text/event-stream`.
+pub(super) fn is_event_stream(section: &Section) -> bool {
+    let content_type = section.value(b"content-type").map_or(&[][..], |value| value);
+    let essence = content_type
+        .split(|&byte| byte == b';')
+        .next()
+        .unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
 }

@@ -5,6 +5,7 @@ use bytes::{Bytes, BytesMut};
 use crate::body::BodyBuilder;
 use crate::decoder::{Options, Output, SkipReason, Skipped};
 use crate::http2::carried::{Carried, Span, Tunnels, joined};
+use crate::http2::events::is_event_stream;
 use crate::http2::frame::{FrameHead, kind};
 use crate::http2::presenter::{Presenter, kind_of};
 use crate::http2::section::Section;
@@ -25,7 +26,12 @@ pub(super) struct FrameView {
 
 /// A stream whose DATA is shown decoded.
 enum Followed {
-    Coded { coding: Bytes, body: BodyBuilder },
+    Coded {
+        coding: Bytes,
+        body: Box<BodyBuilder>,
+        /// An event stream: shown as it comes, it may have no end.
+        live: bool,
+    },
     Carried(Carried),
 }
 
@@ -41,7 +47,7 @@ struct PlainData {
 impl Held for Followed {
     fn held_bytes(&self) -> usize {
         match self {
-            Self::Coded { body, .. } => body.len(),
+            Self::Coded { body, .. } => body.held_bytes(),
             Self::Carried(carried) => carried.held_bytes(),
         }
     }
@@ -70,13 +76,14 @@ impl FrameView {
             Some(carried) => Followed::Carried(carried),
             None => match joined(section, b"content-encoding") {
                 Some(coding) if !coding.eq_ignore_ascii_case(b"identity") => Followed::Coded {
-                    body: BodyBuilder::new(
+                    body: Box::new(BodyBuilder::new(
                         Some(&coding),
                         joined(section, b"content-type"),
                         None,
                         &self.options.limits,
-                    ),
+                    )),
                     coding,
+                    live: is_event_stream(section),
                 },
                 _ => return,
             },
@@ -149,7 +156,7 @@ impl Presenter for FrameView {
         let ends = piece.last && head.ends_stream();
         let first = piece.frame.is_some();
         let followed = self.streams.with(head.stream, |followed| match followed {
-            Followed::Coded { coding, body } => {
+            Followed::Coded { coding, body, live } => {
                 if first {
                     emit(
                         head,
@@ -162,6 +169,9 @@ impl Presenter for FrameView {
                 }
                 body.push(&piece.content);
                 count_skipped(body, output);
+                if *live && !body.is_empty() {
+                    emit_live(head.stream, body, span, output);
+                }
             }
             Followed::Carried(carried) => {
                 if first {
@@ -280,9 +290,12 @@ impl PlainData {
 
 fn finish(id: u32, followed: Followed, complete: bool, span: Span, output: &mut Output) {
     match followed {
-        Followed::Coded { mut body, .. } => {
+        Followed::Coded { mut body, live, .. } => {
             let merged = body.finish(complete);
             count_skipped(&mut body, output);
+            if live && merged.data.is_empty() && merged.complete && merged.error.is_none() {
+                return;
+            }
             emit_merged(id, Http2Detail::Merged(merged), span, output);
         }
         Followed::Carried(mut carried) => carried.finish(span, output),
@@ -295,6 +308,13 @@ pub(super) fn count_skipped(body: &mut BodyBuilder, output: &mut Output) {
         let reason = SkipReason::BodyLimit;
         output.skipped.push(Skipped { reason, bytes });
     }
+}
+
+/// A piece of an event stream. It is whole as such; the last one tells whether the stream is.
+fn emit_live(stream: u32, body: &mut BodyBuilder, span: Span, output: &mut Output) {
+    let mut piece = body.take_so_far();
+    piece.complete = true;
+    emit_merged(stream, Http2Detail::Merged(piece), span, output);
 }
 
 /// Decoded content stands at no frame of its own.

@@ -57,7 +57,7 @@ enum ExchangeContent {
 impl Held for Exchange {
     fn held_bytes(&self) -> usize {
         match &self.content {
-            ExchangeContent::Body(body) => body.len(),
+            ExchangeContent::Body(body) => body.held_bytes(),
             ExchangeContent::Carried { carried, .. } => carried.held_bytes(),
         }
     }
