@@ -1,0 +1,132 @@
+//! Gaps, late attaches and heads over the limit.
+
+use super::*;
+
+#[test]
+fn a_gap_in_a_sized_body_keeps_the_framing() {
+    let seen = Stream::new(TEXT)
+        .asked(&[MethodClass::Other; 2])
+        .feed("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
+        .gap(Some(4))
+        .feed("hiHTTP/1.1 204 N\r\n\r\n")
+        .close();
+    assert_eq!(
+        seen,
+        [
+            "gap Some(4)",
+            "HTTP/1.1 200 OK|abchi|incomplete|Gap",
+            "HTTP/1.1 204 N|"
+        ]
+    );
+}
+
+#[test]
+fn a_gap_to_the_end_of_the_body_keeps_the_framing() {
+    let seen = Stream::new(TEXT)
+        .asked(&[MethodClass::Other; 2])
+        .feed("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
+        .gap(Some(6))
+        .feed("HTTP/1.1 204 N\r\n\r\n")
+        .close();
+    assert_eq!(
+        seen,
+        [
+            "HTTP/1.1 200 OK|abc|incomplete|Gap",
+            "gap Some(6)",
+            "HTTP/1.1 204 N|"
+        ]
+    );
+}
+
+#[test]
+fn a_gap_in_a_chunk_keeps_the_framing() {
+    let seen = Stream::new(TEXT)
+        .asked(&[MethodClass::Other; 2])
+        .feed("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nabc")
+        .gap(Some(4))
+        .feed("hi\r\n0\r\n\r\nHTTP/1.1 204 N\r\n\r\n")
+        .close();
+    assert_eq!(
+        seen,
+        [
+            "gap Some(4)",
+            "HTTP/1.1 200 OK|abchi|incomplete|Gap",
+            "HTTP/1.1 204 N|"
+        ]
+    );
+}
+
+#[test]
+fn a_gap_elsewhere_is_followed_by_a_search() {
+    let after = "f a body HTTP/1.1 204 N\r\n\r\n";
+    for before in [
+        "HTTP/1.1 200 OK\r\nContent-Le",
+        "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc",
+    ] {
+        let mut stream = Stream::new(TEXT);
+        stream
+            .asked(&[MethodClass::Other; 2])
+            .feed(before)
+            .gap(None)
+            .feed(after);
+        let seen = stream.close();
+        assert_eq!(seen.last().unwrap(), "HTTP/1.1 204 N|", "{seen:?}");
+        assert_eq!(
+            stream
+                .output
+                .skipped
+                .iter()
+                .map(|skipped| skipped.bytes)
+                .sum::<u64>(),
+            9
+        );
+    }
+}
+
+#[test]
+fn after_lost_requests_no_response_is_taken_for_head() {
+    let mut stream = Stream::new(TEXT);
+    stream
+        .feed("HTTP/1.1 204 N\r\n\r\n")
+        .asked(&[MethodClass::Head, MethodClass::Head, MethodClass::Other]);
+    stream
+        .decoder
+        .notice(&PeerNotice::RequestsLost, &mut stream.output);
+    let seen = stream
+        .feed("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        .close();
+    assert_eq!(seen, ["HTTP/1.1 204 N|", "HTTP/1.1 200 OK|ok"]);
+}
+
+#[test]
+fn attached_in_the_middle_of_a_body() {
+    let seen = Stream::new(TEXT)
+        .asked(&[MethodClass::Other])
+        .feed("rest of a body")
+        .feed("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        .close();
+    assert_eq!(seen, ["raw rest of a body", "HTTP/1.1 200 OK|ok"]);
+}
+
+#[test]
+fn long_heads_are_counted_and_passed_over() {
+    let long = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(70_000));
+    for piece in [1000, long.len() + 100] {
+        let mut stream = Stream::new(TEXT);
+        stream.asked(&[MethodClass::Other; 2]);
+        let all = format!("{long}HTTP/1.1 204 N\r\n\r\n");
+        for piece in all.as_bytes().chunks(piece) {
+            stream.feed(piece);
+        }
+        assert_eq!(stream.close(), ["HTTP/1.1 204 N|"]);
+        assert_eq!(
+            stream
+                .output
+                .skipped
+                .iter()
+                .map(|skipped| skipped.bytes)
+                .sum::<u64>(),
+            long.len() as u64
+        );
+    }
+}

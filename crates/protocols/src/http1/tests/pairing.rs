@@ -1,0 +1,100 @@
+//! Responses whose framing their request decides.
+
+use super::*;
+
+#[test]
+fn a_response_to_head_has_no_body() {
+    in_any_pieces(
+        &[MethodClass::Head, MethodClass::Other],
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        &["HTTP/1.1 200 OK|", "HTTP/1.1 200 OK|ok"],
+    );
+}
+
+#[test]
+fn the_method_is_waited_for() {
+    let mut stream = Stream::new(TEXT);
+    stream.feed("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+    assert!(stream.decoder.awaits_notice());
+    stream.feed("ok");
+    assert_eq!(stream.seen(), [""; 0]);
+    stream.asked(&[MethodClass::Other]);
+    assert!(!stream.decoder.awaits_notice());
+    assert_eq!(stream.seen(), ["HTTP/1.1 200 OK|ok"]);
+}
+
+#[test]
+fn without_the_method_the_bytes_decide() {
+    let two = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nHTTP/1.1 201 OK\r\nContent-Length: 2\r\n\r\nok";
+    for cut in 0..two.len() {
+        let mut stream = Stream::new(TEXT);
+        stream.feed(&two[..cut]);
+        stream.decoder.notice_overdue(&mut stream.output);
+        stream.feed(&two[cut..]);
+        stream.decoder.notice_overdue(&mut stream.output);
+        assert_eq!(
+            stream.close(),
+            ["HTTP/1.1 200 OK|", "HTTP/1.1 201 OK|ok"],
+            "cut at {cut}"
+        );
+    }
+}
+
+#[test]
+fn without_requests_nothing_is_waited_for() {
+    let mut stream = Stream::new(TEXT);
+    stream.decoder.notice(&PeerNotice::NoRequests, &mut stream.output);
+    stream.feed("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    assert!(!stream.decoder.awaits_notice());
+    assert_eq!(stream.seen(), ["HTTP/1.1 200 OK|ok"]);
+}
+
+#[test]
+fn many_responses_that_wait_do_not_recurse() {
+    let mut stream = Stream::new(TEXT);
+    stream.feed("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".repeat(20_000));
+    stream.decoder.notice_overdue(&mut stream.output);
+    assert_eq!(stream.seen().len(), 20_000);
+    assert_eq!(stream.close().len(), 20_000);
+}
+
+#[test]
+fn every_request_is_told_at_its_head() {
+    let mut stream = Stream::new(TEXT);
+    stream.feed("HEAD / HTTP/1.1\r\n\r\nPOST / HTTP/1.1\r\nContent-Length: 9\r\n\r\na");
+    let told = |method| PeerNotice::RequestHead {
+        method,
+        timestamp_ns: 2,
+    };
+    assert_eq!(
+        stream.output.notices,
+        [told(MethodClass::Head), told(MethodClass::Other)]
+    );
+}
+
+#[test]
+fn held_responses_are_bounded() {
+    let limits = Limits {
+        http1_awaiting_bytes: 1000,
+        ..Limits::default()
+    };
+    let mut stream = Stream::with(Options { limits, view: TEXT });
+    stream.feed("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
+    for _ in 0..20 {
+        stream.feed([b'x'; 100]);
+    }
+    assert!(!stream.decoder.awaits_notice());
+}
+
+#[test]
+fn tiny_events_behind_a_head_cost_no_more_than_their_number() {
+    let mut stream = Stream::new(TEXT);
+    stream.feed("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
+    for _ in 0..50_000 {
+        stream.feed("x");
+    }
+    assert!(
+        !stream.decoder.awaits_notice(),
+        "the events themselves are held too"
+    );
+}
