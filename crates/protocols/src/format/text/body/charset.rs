@@ -1,24 +1,20 @@
 //! Text that is not UTF-8.
 
+use encoding_rs::{DecoderResult, Encoding};
+
 use crate::text::is_text;
 
-/// The text of `bytes`, when their byte order mark or the declared charset names one that is
-/// known here and the result is text.
-pub(super) fn to_utf8(bytes: &[u8], content_type: Option<&[u8]>) -> Option<String> {
-    let charset = declared(content_type?)?;
-    let text = match bytes {
-        [0xFF, 0xFE, rest @ ..] => utf_16(rest, u16::from_le_bytes),
-        [0xFE, 0xFF, rest @ ..] => utf_16(rest, u16::from_be_bytes),
-        _ if is(charset, &["utf-16le"]) => utf_16(bytes, u16::from_le_bytes),
-        _ if is(charset, &["utf-16", "utf-16be"]) => utf_16(bytes, u16::from_be_bytes),
-        // The browsers' reading of latin1 is windows-1252; they differ in 0x80–0x9F only,
-        // where latin1 has control characters.
-        _ if is(charset, &["iso-8859-1", "latin1", "us-ascii", "windows-1252"]) => {
-            Some(bytes.iter().map(|&byte| char::from(byte)).collect())
-        }
-        _ => None,
-    }?;
-    is_text(text.as_bytes()).then_some(text)
+/// The text of `bytes`, when their byte order mark or the declared charset (any label of the WHATWG
+/// Encoding Standard) names an encoding in which all of them are text. `cut`: the last character may
+/// be incomplete.
+pub(super) fn to_utf8(bytes: &[u8], content_type: Option<&[u8]>, cut: bool) -> Option<String> {
+    let declared = Encoding::for_label(declared(content_type?)?)?;
+    let encoding = Encoding::for_bom(bytes).map_or(declared, |(marked, _)| marked);
+    let mut decoder = encoding.new_decoder_with_bom_removal();
+    let room = decoder.max_utf8_buffer_length_without_replacement(bytes.len())?;
+    let mut text = String::with_capacity(room);
+    let (result, _) = decoder.decode_to_string_without_replacement(bytes, &mut text, !cut);
+    (result == DecoderResult::InputEmpty && is_text(text.as_bytes())).then_some(text)
 }
 
 /// The `charset` parameter of a media type (RFC 9110 §8.3.2).
@@ -37,22 +33,13 @@ fn declared(content_type: &[u8]) -> Option<&[u8]> {
         })
 }
 
-fn is(charset: &[u8], names: &[&str]) -> bool {
-    names
-        .iter()
-        .any(|name| charset.eq_ignore_ascii_case(name.as_bytes()))
-}
-
-fn utf_16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Option<String> {
-    let (pairs, rest) = bytes.as_chunks::<2>();
-    let units = pairs.iter().map(|&pair| unit(pair));
-    let text = char::decode_utf16(units).collect::<Result<String, _>>().ok()?;
-    rest.is_empty().then_some(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn shown(bytes: &[u8], content_type: &str) -> Option<String> {
+        to_utf8(bytes, Some(content_type.as_bytes()), false)
+    }
 
     #[test]
     fn declared_charsets() {
@@ -65,14 +52,47 @@ mod tests {
     }
 
     #[test]
-    fn known_charsets_become_utf_8() {
-        let latin1 = Some(&b"text/plain; charset=ISO-8859-1"[..]);
-        assert_eq!(to_utf8(b"caf\xE9", latin1).as_deref(), Some("café"));
-        let utf_16 = Some(&b"text/plain; charset=utf-16"[..]);
-        assert_eq!(to_utf8(b"\xFF\xFEa\0\xE9\0", utf_16).as_deref(), Some("aé"));
-        assert_eq!(to_utf8(b"\xFE\xFF\0a\0\xE9", utf_16).as_deref(), Some("aé"));
-        assert_eq!(to_utf8(b"\0a\xD8\0", utf_16), None);
-        assert_eq!(to_utf8(b"caf\xE9", None), None);
-        assert_eq!(to_utf8(b"\0\x01\xFF", latin1), None);
+    fn charsets_become_utf_8() {
+        let cases: [(&[u8], &str, &str); 8] = [
+            (b"caf\xE9", "text/plain; charset=ISO-8859-1", "café"),
+            (b"\xFF\xFEa\0\xE9\0", "text/plain; charset=utf-16", "aé"),
+            (b"\xFE\xFF\0a\0\xE9", "text/plain; charset=utf-16", "aé"),
+            (b"\xC4\xE3\xBA\xC3", "text/html; charset=GBK", "你好"),
+            (
+                b"\x93\xFA\x96\x7B",
+                "application/xml; charset=\"Shift_JIS\"",
+                "日本",
+            ),
+            (b"\x1B$BF|K\\\x1B(B", "text/html; charset=iso-2022-jp", "日本"),
+            (
+                b"\xCF\xF0\xE8\xE2\xE5\xF2",
+                "text/html; charset=windows-1251",
+                "Привет",
+            ),
+            (b"\xB0\xA1", "text/html;charset=euc-kr", "가"),
+        ];
+        for (bytes, content_type, text) in cases {
+            assert_eq!(
+                shown(bytes, content_type).as_deref(),
+                Some(text),
+                "{content_type}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_text_in_its_charset_stays_bytes() {
+        assert_eq!(shown(b"\xFE\xFF\0a\xD8\0", "text/plain; charset=utf-16"), None);
+        assert_eq!(shown(b"\0\x01\xFF", "text/plain; charset=latin1"), None);
+        assert_eq!(shown(b"caf\xE9", "text/plain; charset=unheard-of"), None);
+        assert_eq!(shown(b"caf\xE9", "text/plain"), None);
+        assert_eq!(to_utf8(b"caf\xE9", None, false), None);
+    }
+
+    #[test]
+    fn a_cut_last_character_does_not_make_text_binary() {
+        let gbk = Some(&b"text/html; charset=gbk"[..]);
+        assert_eq!(to_utf8(b"\xC4\xE3\xBA", gbk, true).as_deref(), Some("你"));
+        assert_eq!(to_utf8(b"\xC4\xE3\xBA", gbk, false), None);
     }
 }

@@ -27,7 +27,7 @@ pub(in crate::format::text) fn write(body: &Body, part: Part, page: &mut Page<'_
     let text_len = data.len() - if cut { cut_character(data) } else { 0 };
     if is_text(&data[..text_len]) {
         page.bytes(&body.data);
-    } else if let Some(text) = charset::to_utf8(&body.data, body.content_type.as_deref()) {
+    } else if let Some(text) = charset::to_utf8(&body.data, body.content_type.as_deref(), cut) {
         page.bytes(text.as_bytes());
     } else {
         write_binary(body, part, page);
