@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
+use std::time::{Duration, SystemTime};
 
 use crate::support::program::{Running, ecapture, run};
 
@@ -9,6 +10,9 @@ const RECORDING: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/tests/fixtures/curl-python/events.jsonl"
 );
+
+/// How long a stop may take, as documented.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(3);
 
 #[test]
 fn help_and_version_go_to_standard_output() {
@@ -169,11 +173,36 @@ fn the_summary_balances() {
     assert!(!finished.stderr.contains("do not add up"), "{}", finished.stderr);
 }
 
+/// The fixture's exchanges over and over: too many for one batch of events, and for sixty.
+fn long_recording() -> String {
+    let recording = std::fs::read_to_string(RECORDING).unwrap();
+    let (header, events) = recording.split_once('\n').unwrap();
+    format!("{header}\n{}", events.repeat(1000))
+}
+
+/// The source is silent for a second before every batch, so by itself the replay takes more than a minute.
 #[test]
-fn a_signal_during_a_replay_ends_it_cleanly() {
-    let mut running = Running::start(&["replay", RECORDING, "--eventaddr", "/dev/null", "-d"]);
-    running.wait_for("replaying");
-    // It may have ended by itself already; both ends are clean.
-    let finished = running.finish();
-    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+fn a_signal_during_a_replay_ends_it_cleanly_and_at_once() {
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("events.jsonl");
+        std::fs::write(&file, long_recording()).unwrap();
+        let stall = ["-d", "--inject", "reader-stall:1000", "--fail-on-loss"];
+        let mut running = Running::start(&[&["replay", file.to_str().unwrap()][..], &stall].concat());
+        running.wait_for("replaying");
+        let asked = SystemTime::now();
+        running.signal(signal);
+        let finished = running.finish();
+        assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+        assert!(
+            finished.stderr.contains("nothing was lost"),
+            "{}",
+            finished.stderr
+        );
+        assert!(
+            asked.elapsed().unwrap_or_default() < DRAIN_DEADLINE,
+            "a silent source holds up no stop: {}",
+            finished.stderr
+        );
+    }
 }
