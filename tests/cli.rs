@@ -175,8 +175,8 @@ fn the_summary_balances() {
 
 /// The fixture's exchanges over and over: too many for one batch of events, and for sixty.
 fn long_recording() -> String {
-    let recording = std::fs::read_to_string(RECORDING).unwrap();
-    let (header, events) = recording.split_once('\n').unwrap();
+    let recording = std::fs::read_to_string(RECORDING).expect("the fixture");
+    let (header, events) = recording.split_once('\n').expect("a header");
     format!("{header}\n{}", events.repeat(1000))
 }
 

@@ -4,13 +4,15 @@
 //! - `cli`: the command line as a process, without privileges.
 //! - `replay`: recordings through the real actors and decoders, in process and as a command.
 //! - `doctor`: what it says about real programs, as root and as a plain user.
-//! - `resilience`: failures on purpose, outputs that fail, readers that stall, processes that are killed.
+//! - `outputs`: outputs that fail, and what is in them afterwards.
+//! - `resilience`: failures on purpose, collectors that go away, readers that stall, processes that are killed.
 //! - `capture`: real capture of real programs; needs root and says so where it cannot run.
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
 mod capture;
 mod cli;
 mod doctor;
+mod outputs;
 mod policy;
 mod replay;
 mod resilience;

@@ -1,95 +1,24 @@
 //! What goes wrong around and inside of a run, and what the run says about it: failures on purpose
-//! over a replay, outputs that fail, readers that stall, processes that are killed.
+//! over a replay, collectors that go away, readers that stall, processes that are killed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use ecapture_protocols::recording::line;
-use ecapture_protocols::{
-    AddressSource, CapturedEvent, Close, DataEvent, Direction, Process, Side, Socket, Tuple,
-};
 use serde_json::Value;
 
 use crate::support::can_capture;
-use crate::support::program::{Finished, Running, ecapture, run};
+use crate::support::exchanges::{EVENTS, assert_balanced, lost_events, recording, replay};
+use crate::support::program::{Running, ecapture, run};
 use crate::support::servers::Server;
-
-const CONNECTIONS: u16 = 100;
-const EXCHANGES: u16 = 10;
-/// A request and a response each.
-const EVENTS: u64 = 2 * EXCHANGES as u64 * CONNECTIONS as u64;
 
 /// `--max-memory` of the test with a stopped reader.
 const LIMIT_MIB: u64 = 32;
 /// Clients with short connections, and how many each opens.
 const CLIENTS: usize = 3;
 const EACH: usize = 500;
-
-/// A recording of keep-alive connections, interleaved in another order each time, so that what happens at every
-/// so many-th event happens to different ones; every path and body is its own.
-fn recording(folder: &Path) -> String {
-    let mut out = Vec::new();
-    line::Header::new(None).write(&mut out);
-    let mut clock = 0;
-    for exchange in 0..EXCHANGES {
-        for place in 0..CONNECTIONS {
-            let connection = (place * 7 + exchange * 13) % CONNECTIONS;
-            clock += 1_000_000;
-            let name = format!("c{connection}e{exchange}");
-            let request = format!(
-                "POST /{name} HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{name}",
-                name.len()
-            );
-            let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len());
-            line::write(&data(connection, Direction::Write, clock, request), &mut out);
-            line::write(&data(connection, Direction::Read, clock + 1, response), &mut out);
-        }
-    }
-    for connection in 0..CONNECTIONS {
-        let close = Close::Socket {
-            sock: u64::from(connection) + 1,
-        };
-        let event = CapturedEvent::Close {
-            timestamp_ns: clock + 2,
-            close,
-        };
-        line::write(&event, &mut out);
-    }
-    let file = folder.join("events.jsonl");
-    fs::write(&file, out).expect("a written file");
-    file.to_str().expect("a plain path").to_owned()
-}
-
-fn data(connection: u16, direction: Direction, timestamp_ns: u64, payload: String) -> CapturedEvent {
-    CapturedEvent::Data(DataEvent {
-        timestamp_ns,
-        process: Process {
-            pid: 1,
-            tid: 1,
-            uid: None,
-            comm: "client".into(),
-        },
-        direction,
-        fd: Some(u32::from(connection) + 3),
-        session: None,
-        socket: Some(Socket {
-            sock: u64::from(connection) + 1,
-            tuple: Tuple {
-                source: ([10, 0, 0, 1], 10_000 + connection).into(),
-                destination: ([10, 0, 0, 2], 443).into(),
-            },
-            local: Some(Side::Source),
-            address_source: AddressSource::Exact,
-        }),
-        tls_version: None,
-        stream_offset: None,
-        payload: payload.into_bytes().into(),
-    })
-}
 
 fn by_stream(messages: &[Value]) -> BTreeMap<String, Vec<&Value>> {
     let mut streams: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
@@ -106,32 +35,6 @@ fn is_message(line: &Value) -> bool {
     line["kind"]
         .as_str()
         .is_some_and(|kind| kind.starts_with("http1."))
-}
-
-/// The number of events in the line of the ledger about `reason`.
-fn lost_events(finished: &Finished, reason: &str) -> u64 {
-    let row = finished
-        .stderr
-        .lines()
-        .find(|line| line.contains(&format!(" {reason}: ")))
-        .unwrap_or_else(|| panic!("no loss {reason}:\n{}", finished.stderr));
-    let (_, figures) = row.split_once(&format!(" {reason}: ")).expect("found above");
-    figures
-        .split(' ')
-        .next()
-        .and_then(|count| count.parse().ok())
-        .expect("a count")
-}
-
-fn assert_balanced(finished: &Finished) {
-    assert!(!finished.stderr.contains("do not add up"), "{}", finished.stderr);
-}
-
-/// Replays `file` as JSON Lines with more arguments.
-fn replay(file: &str, arguments: &[&str]) -> Finished {
-    let finished = run(&[&["replay", file, "--format", "jsonl"], arguments].concat());
-    assert_balanced(&finished);
-    finished
 }
 
 #[test]
@@ -219,68 +122,6 @@ fn slow_ends_change_nothing() {
         assert_eq!(finished.code(), Some(0), "{failure}: {}", finished.stderr);
         assert_eq!(finished.stdout, plain.stdout, "{failure}");
     }
-}
-
-#[test]
-fn a_failing_output_follows_the_policy() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = recording(folder.path());
-    let failing = |policy| {
-        replay(
-            &file,
-            &["--inject", "sink-error:after=5000", "--on-sink-error", policy],
-        )
-    };
-    let stop = failing("stop");
-    assert_eq!(stop.code(), Some(1), "{}", stop.stderr);
-    assert_eq!(stop.stdout.len(), 5000);
-    assert!(lost_events(&stop, "sink_error") > 0);
-
-    let drop = run(&[
-        "replay",
-        &file,
-        "--inject",
-        "sink-error:after=5000",
-        "--on-sink-error",
-        "drop",
-    ]);
-    assert_eq!(drop.code(), Some(0), "{}", drop.stderr);
-    assert!(lost_events(&drop, "sink_error") > 0);
-    assert_balanced(&drop);
-}
-
-#[test]
-fn a_full_disk_follows_the_policy() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = recording(folder.path());
-    for (policy, code) in [("stop", 1), ("drop", 0), ("retry", 0)] {
-        let finished = run(&[
-            "replay",
-            &file,
-            "--eventaddr",
-            "/dev/full",
-            "--on-sink-error",
-            policy,
-        ]);
-        assert_eq!(finished.code(), Some(code), "{policy}: {}", finished.stderr);
-        assert!(
-            finished.stderr.contains("No space left"),
-            "{policy}: {}",
-            finished.stderr
-        );
-        assert!(lost_events(&finished, "sink_error") > 0, "{policy}");
-        assert_balanced(&finished);
-    }
-    let strict = run(&[
-        "replay",
-        &file,
-        "--eventaddr",
-        "/dev/full",
-        "--on-sink-error",
-        "drop",
-        "--fail-on-loss",
-    ]);
-    assert_eq!(strict.code(), Some(3), "{}", strict.stderr);
 }
 
 #[test]

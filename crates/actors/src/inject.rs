@@ -16,7 +16,7 @@ use ecapture_protocols::{CapturedEvent, Output, PeerNotice, StreamDecoder};
 use futures_util::Stream;
 use tokio::time::Sleep;
 
-use crate::{DecoderFactory, Ledger, Loss, SinkWriter};
+use crate::{DecoderFactory, Ledger, Loss, Resumption, SinkWriter};
 
 /// `worker-panic:every=N`: the decoder that is fed every `every`th event of the run panics.
 ///
@@ -84,6 +84,7 @@ pub struct SinkError<W> {
     writer: W,
     after: u64,
     left: u64,
+    writer_failed: bool,
 }
 
 impl<W> SinkError<W> {
@@ -93,6 +94,7 @@ impl<W> SinkError<W> {
             writer,
             after,
             left: after,
+            writer_failed: false,
         }
     }
 }
@@ -103,18 +105,22 @@ impl<W: SinkWriter> SinkWriter for SinkError<W> {
             return Err(io::Error::other("injected failure"));
         }
         let fits = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
-        let written = self.writer.write(&bytes[..fits])?;
-        self.left -= written as u64;
-        Ok(written)
+        let written = self.writer.write(&bytes[..fits]);
+        self.writer_failed = written.is_err();
+        self.left -= *written.as_ref().unwrap_or(&0) as u64;
+        written
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.writer.flush()
     }
 
-    fn reopen(&mut self) -> io::Result<()> {
+    fn reopen(&mut self) -> io::Result<Resumption> {
         self.left = self.after;
-        Ok(())
+        if self.writer_failed {
+            return self.writer.reopen();
+        }
+        Ok(Resumption::SamePlace)
     }
 }
 
@@ -142,7 +148,7 @@ impl<W: SinkWriter> SinkWriter for SlowSink<W> {
         self.writer.flush()
     }
 
-    fn reopen(&mut self) -> io::Result<()> {
+    fn reopen(&mut self) -> io::Result<Resumption> {
         self.writer.reopen()
     }
 }

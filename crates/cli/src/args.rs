@@ -152,8 +152,9 @@ pub(crate) struct GlobalArgs {
     /// When to colour the text format.
     #[arg(long, global = true, value_enum, default_value_t = When::Auto, value_name = "WHEN")]
     pub(crate) color: When,
-    /// What to do when the events cannot be written: end the run, drop them and go on, or keep
-    /// them within a bound and try again.
+    /// What to do when the events cannot be written: end the run, or open the output anew until it
+    /// works, and meanwhile drop them or keep them within a bound. A message that was half written is
+    /// completed first, or written again on a new connection.
     #[arg(long, global = true, value_enum, default_value_t = OnSinkError::Stop, value_name = "POLICY")]
     pub(crate) on_sink_error: OnSinkError,
     /// Memory for captured and formatted bytes, in MiB; what does not fit is shed and counted.

@@ -1,14 +1,16 @@
 //! Where formatted events go.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use std::net::TcpStream;
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use ecapture_actors::SinkWriter;
+use ecapture_actors::{Resumption, SinkWriter};
+use nix::libc::O_NONBLOCK;
 
 use crate::settings::Target;
 
@@ -29,6 +31,8 @@ pub(crate) fn open(target: &Target) -> Result<Box<dyn SinkWriter>> {
             Box::new(FileOutput {
                 path: path.clone(),
                 file,
+                broke_at: 0,
+                within_a_line: ends_within_a_line(path),
             })
         }
         Target::Tcp(address) => {
@@ -43,8 +47,33 @@ pub(crate) fn open(target: &Target) -> Result<Box<dyn SinkWriter>> {
     })
 }
 
-fn open_file(path: &PathBuf) -> io::Result<File> {
+fn open_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// As [`open_file`], but a named pipe without a reader is an error instead of a long wait.
+fn open_file_again(path: &Path) -> io::Result<File> {
+    if fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo()) {
+        let mut without_waiting = OpenOptions::new();
+        without_waiting.write(true).custom_flags(O_NONBLOCK);
+        // Held while the pipe is opened once more, for writes that wait.
+        let _reader_is_there = without_waiting.open(path)?;
+        return open_file(path);
+    }
+    open_file(path)
+}
+
+/// True when a run before this one could not complete its last line. Of what is no regular file, or may
+/// not be read, nothing is known.
+fn ends_within_a_line(path: &Path) -> bool {
+    let last_byte = || -> io::Result<u8> {
+        let mut last = [0];
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+        Ok(last[0])
+    };
+    path.is_file() && last_byte().is_ok_and(|last| last != b'\n')
 }
 
 fn connect(address: &str) -> io::Result<TcpStream> {
@@ -90,37 +119,67 @@ impl SinkWriter for StandardOutput {
     }
 
     /// A full disk may have room again; a pipe's reader does not come back.
-    fn reopen(&mut self) -> io::Result<()> {
+    fn reopen(&mut self) -> io::Result<Resumption> {
         if self.reader_gone {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        Ok(())
+        Ok(Resumption::SamePlace)
     }
 }
 
 struct FileOutput {
     path: PathBuf,
     file: File,
+    /// Its length at the last failure.
+    broke_at: u64,
+    /// The next record is not the continuation of what the file ends with.
+    within_a_line: bool,
 }
 
 impl FileOutput {
     fn named(&self, error: &io::Error) -> io::Error {
         io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
     }
+
+    fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.within_a_line {
+            self.file.write_all(b"\n")?;
+            self.within_a_line = false;
+        }
+        self.file.write(bytes)
+    }
+
+    /// True when `other` is the same file and nobody has cut it since the failure. What is no regular
+    /// file, such as a named pipe, has another reader by now.
+    fn is_continued_by(&self, other: &File) -> io::Result<bool> {
+        let (own, other) = (self.file.metadata()?, other.metadata()?);
+        let place = |file: &fs::Metadata| (file.dev(), file.ino());
+        Ok(own.is_file() && place(&own) == place(&other) && other.len() >= self.broke_at)
+    }
 }
 
 impl SinkWriter for FileOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes).map_err(|error| self.named(&error))
+        self.write_some(bytes).map_err(|error| {
+            self.broke_at = self.file.metadata().map_or(0, |file| file.len());
+            self.named(&error)
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush().map_err(|error| self.named(&error))
     }
 
-    fn reopen(&mut self) -> io::Result<()> {
-        self.file = open_file(&self.path).map_err(|error| self.named(&error))?;
-        Ok(())
+    /// The path may lead to another file by now, or the file may have been emptied to make room.
+    fn reopen(&mut self) -> io::Result<Resumption> {
+        let file = open_file_again(&self.path).map_err(|error| self.named(&error))?;
+        let is_same = self.is_continued_by(&file)?;
+        self.file = file;
+        if is_same {
+            return Ok(Resumption::SamePlace);
+        }
+        self.within_a_line = ends_within_a_line(&self.path);
+        Ok(Resumption::NewPlace)
     }
 }
 
@@ -165,8 +224,8 @@ impl SinkWriter for TcpOutput {
         self.stream.flush().map_err(|error| self.named(&error))
     }
 
-    fn reopen(&mut self) -> io::Result<()> {
+    fn reopen(&mut self) -> io::Result<Resumption> {
         self.stream = connect(&self.address).map_err(|error| self.named(&error))?;
-        Ok(())
+        Ok(Resumption::NewPlace)
     }
 }

@@ -69,11 +69,21 @@ impl Buffer {
 
     /// Forgets everything; returns the messages and bytes of the parts that were not complete.
     pub(super) fn clear(&mut self) -> (u64, u64) {
-        let messages = self.parts.iter().map(|part| part.messages).sum();
-        let bytes = self.bytes.len() as u64;
-        self.bytes.clear();
-        self.parts.clear();
         self.written = 0;
+        self.keep_parts(0)
+    }
+
+    /// As [`Self::clear`], but keeps a part of which something was written.
+    pub(super) fn clear_unbegun(&mut self) -> (u64, u64) {
+        self.keep_parts(usize::from(self.written > 0))
+    }
+
+    /// Forgets all but the first `count` parts.
+    fn keep_parts(&mut self, count: usize) -> (u64, u64) {
+        let kept: usize = self.parts.iter().take(count).map(|part| part.bytes).sum();
+        let bytes = (self.bytes.len() - kept) as u64;
+        let messages = self.parts.drain(count..).map(|part| part.messages).sum();
+        self.bytes.truncate(kept);
         (messages, bytes)
     }
 }
@@ -103,5 +113,20 @@ mod tests {
         buffer.complete(5);
         assert_eq!(buffer.clear(), (2, 4));
         assert_eq!(buffer.len(), 0);
+    }
+
+    #[test]
+    fn a_part_that_was_begun_outlives_the_others() {
+        let mut buffer = Buffer::default();
+        for text in [b"one\n", b"two\n", b"six\n"] {
+            buffer.push(text, 1);
+        }
+        buffer.complete(5);
+        assert_eq!(buffer.clear_unbegun(), (1, 4));
+        assert_eq!(buffer.unwritten(0), b"wo\n");
+        assert_eq!(buffer.complete(3), (1, 4));
+        buffer.push(b"ten\n", 1);
+        assert_eq!(buffer.clear_unbegun(), (1, 4));
+        assert!(buffer.is_empty());
     }
 }

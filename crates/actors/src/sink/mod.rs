@@ -22,7 +22,7 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use buffer::Buffer;
-pub use writer::{SinkPolicy, SinkWriter};
+pub use writer::{Resumption, SinkPolicy, SinkWriter};
 
 use crate::ledger::Ledger;
 use crate::loss::Loss;
@@ -44,9 +44,8 @@ pub(crate) struct SinkPorts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Target {
     Open,
-    /// To be re-opened; the pause before the next try.
+    /// To be re-opened.
     Failed {
-        delay: Duration,
         /// It failed because its reader went away.
         closed: bool,
     },
@@ -58,10 +57,15 @@ enum Target {
 pub(crate) struct Sink {
     ports: SinkPorts,
     target: Target,
+    /// The pause after the last failure, until all that was there has been written; none if
+    /// some of it has.
+    pause: Option<Duration>,
     buffer: Buffer,
     /// Replay: batches of the current round.
     round: Vec<RecordBatch>,
     flush_planned: bool,
+    /// No record follows, and there is no later.
+    finishing: bool,
     handled: u32,
     guard: ActorGuard,
 }
@@ -70,9 +74,11 @@ impl Sink {
     pub(crate) fn new(ports: SinkPorts) -> Self {
         Self {
             target: Target::Open,
+            pause: None,
             buffer: Buffer::default(),
             round: Vec::new(),
             flush_planned: false,
+            finishing: false,
             handled: 0,
             guard: ActorGuard {
                 actor: "Sink",
@@ -83,21 +89,26 @@ impl Sink {
     }
 
     fn push(&mut self, bytes: &[u8], messages: u64, ctx: &mut Context<Self>) {
-        match self.target {
-            Target::Gone(loss) => {
-                self.ports.ledger.lose_output(loss, messages, bytes.len() as u64);
-                return;
-            }
-            Target::Failed { .. } if self.buffer.len() + bytes.len() > self.ports.limits.sink_buffer() => {
-                self.ports
-                    .ledger
-                    .lose_output(Loss::SinkFull, messages, bytes.len() as u64);
-                return;
-            }
-            Target::Failed { .. } | Target::Open => self.buffer.push(bytes, messages),
+        if let Some(loss) = self.refusal(bytes.len()) {
+            self.ports.ledger.lose_output(loss, messages, bytes.len() as u64);
+            return;
         }
+        self.buffer.push(bytes, messages);
         if self.buffer.len() >= self.ports.limits.write_chunk {
             self.write(ctx);
+        }
+    }
+
+    /// As what a record of `bytes` is lost, if it cannot be taken now.
+    fn refusal(&self, bytes: usize) -> Option<Loss> {
+        match (self.target, self.ports.policy) {
+            (Target::Open, _) => None,
+            (Target::Gone(loss), _) => Some(loss),
+            (Target::Failed { .. }, SinkPolicy::Retry) => {
+                let fits = self.buffer.len() + bytes <= self.ports.limits.sink_buffer();
+                (!fits).then_some(Loss::SinkFull)
+            }
+            (Target::Failed { .. }, SinkPolicy::Stop | SinkPolicy::Drop) => Some(Loss::SinkError),
         }
     }
 
@@ -131,8 +142,15 @@ impl Sink {
         let (done, result) = write_all(self.ports.writer.as_mut(), &self.buffer);
         let (messages, bytes) = self.buffer.complete(done);
         self.ports.ledger.write(messages, bytes);
-        if let Err(error) = result {
-            self.fail(error, ctx);
+        match result {
+            Ok(()) if self.pause.take().is_some() => tracing::info!("output goes on"),
+            Ok(()) => {}
+            Err(error) => {
+                if done > 0 {
+                    self.pause = self.pause.and(Some(Duration::ZERO));
+                }
+                self.fail(error, ctx);
+            }
         }
     }
 
@@ -148,20 +166,34 @@ impl Sink {
     fn fail(&mut self, error: io::Error, ctx: &mut Context<Self>) {
         let closed = error.kind() == io::ErrorKind::BrokenPipe;
         match self.ports.policy {
-            SinkPolicy::Retry => {
-                tracing::warn!(%error, "output failed, trying again");
-                let delay = self.ports.timings.sink_retry_delay;
-                self.target = Target::Failed { delay, closed };
-                ctx.run_later(delay, Self::reopen);
-            }
-            SinkPolicy::Drop if !closed => {
-                tracing::warn!(%error, "output failed, what could not be written is dropped");
-                let (messages, bytes) = self.buffer.clear();
+            SinkPolicy::Stop => return self.give_up(error),
+            SinkPolicy::Drop if closed => return self.give_up(error),
+            SinkPolicy::Drop => {
+                let (messages, bytes) = self.buffer.clear_unbegun();
                 self.ports.ledger.lose_output(Loss::SinkError, messages, bytes);
-                // Some targets work again by themselves (a disk with room); others are opened anew.
-                let _ = self.ports.writer.reopen();
             }
-            SinkPolicy::Stop | SinkPolicy::Drop => self.give_up(error),
+            SinkPolicy::Retry => {}
+        }
+        self.target = Target::Failed { closed };
+        self.plan_reopening(&error, ctx);
+    }
+
+    /// Pauses grow while nothing can be written; what is news is the first until all is.
+    fn plan_reopening(&mut self, error: &io::Error, ctx: &mut Context<Self>) {
+        let timings = &self.ports.timings;
+        let pause = match (self.pause, self.ports.policy) {
+            (Some(Duration::ZERO), _) | (None, SinkPolicy::Retry) => timings.sink_retry_delay,
+            (Some(last), _) => (last * 2).min(timings.sink_retry_delay_max),
+            // What comes in a pause is lost, so the first one is none.
+            (None, _) => Duration::ZERO,
+        };
+        match (self.pause.replace(pause), self.ports.policy) {
+            (Some(_), _) => tracing::debug!(%error, ?pause, "output still fails"),
+            (None, SinkPolicy::Retry) => tracing::warn!(%error, "output failed, trying again"),
+            (None, _) => tracing::warn!(%error, "output failed, what cannot be written is dropped"),
+        }
+        if !self.finishing {
+            ctx.run_later(pause, Self::reopen);
         }
     }
 
@@ -181,14 +213,16 @@ impl Sink {
     }
 
     fn reopen(&mut self, ctx: &mut Context<Self>) {
-        let Target::Failed { delay, closed } = self.target else {
+        let Target::Failed { closed } = self.target else {
             return;
         };
         self.ports.ledger.gauges.sink_retries.fetch_add(1, Relaxed);
         match self.ports.writer.reopen() {
-            Ok(()) => {
+            Ok(resumption) => {
                 self.target = Target::Open;
-                self.buffer.rewind();
+                if resumption == Resumption::NewPlace {
+                    self.buffer.rewind();
+                }
                 self.write(ctx);
                 self.flush(ctx);
             }
@@ -199,21 +233,22 @@ impl Sink {
                     error
                 });
             }
-            Err(error) => {
-                let delay = (delay * 2).min(self.ports.timings.sink_retry_delay_max);
-                tracing::debug!(%error, ?delay, "output still fails");
-                self.target = Target::Failed { delay, closed };
-                ctx.run_later(delay, Self::reopen);
-            }
+            Err(error) => self.plan_reopening(&error, ctx),
         }
     }
 
-    /// Writes what is there; no record will follow. A target that fails gets one last chance.
+    /// Writes what is there; no record will follow. A target that fails is tried as long as that
+    /// brings it nearer to the end.
     fn finish(&mut self, ctx: &mut Context<Self>) {
+        self.finishing = true;
         self.end_round(ctx);
         self.write(ctx);
         self.flush(ctx);
-        if let Target::Failed { .. } = self.target {
+        let mut fewest_left = usize::MAX;
+        while let Target::Failed { .. } = self.target
+            && self.buffer.unwritten(0).len() < fewest_left
+        {
+            fewest_left = self.buffer.unwritten(0).len();
             self.reopen(ctx);
         }
         let (messages, bytes) = self.buffer.clear();

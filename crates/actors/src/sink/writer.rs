@@ -10,14 +10,14 @@ pub trait SinkWriter: Send {
     /// Makes everything written so far visible to the reader of the output.
     fn flush(&mut self) -> io::Result<()>;
 
-    /// After an error: makes the target ready again, by connecting or opening anew. Output
-    /// continues at the first record that was not written as a whole.
+    /// After an error: makes the target ready again, by connecting or opening anew. Says how a
+    /// record that was half written goes on, so that no other is ever joined to the half.
     ///
     /// # Errors
     ///
     /// [`io::ErrorKind::Unsupported`] when the target cannot be had again; then the Sink gives
     /// up. Any other error makes it try later.
-    fn reopen(&mut self) -> io::Result<()> {
+    fn reopen(&mut self) -> io::Result<Resumption> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
@@ -31,19 +31,29 @@ impl<W: SinkWriter + ?Sized> SinkWriter for Box<W> {
         (**self).flush()
     }
 
-    fn reopen(&mut self) -> io::Result<()> {
+    fn reopen(&mut self) -> io::Result<Resumption> {
         (**self).reopen()
     }
 }
 
-/// What the Sink does when its target fails.
+/// How output goes on in a target that was opened anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resumption {
+    /// Behind what was written before: with the rest of a half-written record.
+    SamePlace,
+    /// At a beginning of its own: a half-written record is written again from its start.
+    NewPlace,
+}
+
+/// What the Sink does when its target fails. A record that was half written is never dropped
+/// while the target may come back: it is completed, or written again, before any other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SinkPolicy {
     /// End the run.
     #[default]
     Stop,
-    /// Count the output as lost and try again with the next.
+    /// Re-open the target with growing pauses and count the output of that time as lost.
     Drop,
-    /// Keep the output within a bound, re-open the target with growing pauses.
+    /// Re-open the target with growing pauses and keep the output of that time within a bound.
     Retry,
 }

@@ -7,6 +7,7 @@
 //! * `limits`: bounds that are reached, and an Arbiter that is stuck
 //! * `schedules`: random runs
 //! * `sink`: outputs that fail, block and come back
+//! * `torn`: outputs that fail in the middle of a record
 //! * `restart`: panics of decoders, formatters, the Sink, the source
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
@@ -20,3 +21,4 @@ mod routing;
 mod schedules;
 mod sink;
 mod support;
+mod torn;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
-use ecapture_actors::{Clock, Outcome, PipelineConfig, SinkPolicy, SinkWriter, Summary, spawn};
+use ecapture_actors::{Clock, Outcome, PipelineConfig, Resumption, SinkPolicy, SinkWriter, Summary, spawn};
 use ecapture_protocols::{CapturedEvent, Close, Direction};
 
 use crate::support::{Feed, Page, Random, check, close, config, on_socket, plain};
@@ -61,7 +61,7 @@ fn schedule(seed: u64) -> Schedule {
         racy,
         tiny_mailboxes: one_in(2),
         few_workers: one_in(4),
-        bytes_per_write: if one_in(3) { 5 } else { usize::MAX },
+        bytes_per_write: if one_in(3) { 16 } else { usize::MAX },
         failing_writes: one_in(4).then_some(3),
         stop_at: one_in(8).then_some(count / 2),
     };
@@ -135,12 +135,7 @@ impl SinkWriter for Moody {
         {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
-        // As a whole, or else what a retry repeats would be seen twice.
-        let taken = if self.failing_writes.is_some() {
-            bytes.len()
-        } else {
-            bytes.len().min(self.bytes_per_write)
-        };
+        let taken = bytes.len().min(self.bytes_per_write);
         self.page.write(&bytes[..taken])
     }
 
@@ -148,8 +143,8 @@ impl SinkWriter for Moody {
         Ok(())
     }
 
-    fn reopen(&mut self) -> io::Result<()> {
-        Ok(())
+    fn reopen(&mut self) -> io::Result<Resumption> {
+        Ok(Resumption::SamePlace)
     }
 }
 

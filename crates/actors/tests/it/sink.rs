@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use ecapture_actors::inject::{SinkError, SlowSink};
 use ecapture_actors::{
-    Clock, Outcome, PipelineConfig, PipelineError, PipelineHandle, Placement, SinkPolicy, SinkWriter,
-    Summary, spawn,
+    Clock, Outcome, PipelineConfig, PipelineError, PipelineHandle, Placement, Resumption, SinkPolicy,
+    SinkWriter, Summary, spawn,
 };
 use ecapture_protocols::{CapturedEvent, Direction};
 
@@ -39,12 +39,12 @@ impl SinkWriter for Switch {
         Ok(())
     }
 
-    fn reopen(&mut self) -> io::Result<()> {
+    fn reopen(&mut self) -> io::Result<Resumption> {
         self.reopened.fetch_add(1, SeqCst);
         if self.broken.load(SeqCst) {
             Err(io::ErrorKind::ConnectionRefused.into())
         } else {
-            Ok(())
+            Ok(Resumption::SamePlace)
         }
     }
 }
@@ -113,9 +113,15 @@ async fn a_full_disk_only_costs_what_does_not_fit_when_asked_to() {
     let writer = Switch::default();
     let (feed, handle) = start(SinkPolicy::Drop, writer.clone());
     for number in 0..10 {
-        writer.broken.store((3..6).contains(&number), SeqCst);
+        if number == 3 {
+            writer.broken.store(true, SeqCst);
+        }
         feed.send(line(number));
-        pass(1).await;
+        pass(510).await;
+        // Tried in vain after 0, 0.1, 0.3 and 0.7 s; the next time is after 1.5 s.
+        if number == 4 {
+            writer.broken.store(false, SeqCst);
+        }
     }
     drop(feed);
     let summary = handle.finished().await;

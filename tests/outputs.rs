@@ -1,0 +1,190 @@
+//! Outputs that fail, and what a reader of lines finds in them afterwards.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::exchanges::{EVENTS, assert_balanced, lost_events, recording, replay};
+use crate::support::program::{Finished, Running, ecapture, run};
+
+#[test]
+fn a_failing_output_follows_the_policy() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = recording(folder.path());
+    let failing = |policy| {
+        replay(
+            &file,
+            &["--inject", "sink-error:after=5000", "--on-sink-error", policy],
+        )
+    };
+    let stop = failing("stop");
+    assert_eq!(stop.code(), Some(1), "{}", stop.stderr);
+    assert_eq!(stop.stdout.len(), 5000);
+    assert!(lost_events(&stop, "sink_error") > 0);
+
+    let drop = run(&[
+        "replay",
+        &file,
+        "--inject",
+        "sink-error:after=5000",
+        "--on-sink-error",
+        "drop",
+    ]);
+    assert_eq!(drop.code(), Some(0), "{}", drop.stderr);
+    assert!(lost_events(&drop, "sink_error") > 0);
+    assert_balanced(&drop);
+}
+
+#[test]
+fn a_full_disk_follows_the_policy() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = recording(folder.path());
+    for (policy, code) in [("stop", 1), ("drop", 0), ("retry", 0)] {
+        let finished = run(&[
+            "replay",
+            &file,
+            "--eventaddr",
+            "/dev/full",
+            "--on-sink-error",
+            policy,
+        ]);
+        assert_eq!(finished.code(), Some(code), "{policy}: {}", finished.stderr);
+        assert!(
+            finished.stderr.contains("No space left"),
+            "{policy}: {}",
+            finished.stderr
+        );
+        assert!(lost_events(&finished, "sink_error") > 0, "{policy}");
+        assert_balanced(&finished);
+    }
+    let strict = run(&[
+        "replay",
+        &file,
+        "--eventaddr",
+        "/dev/full",
+        "--on-sink-error",
+        "drop",
+        "--fail-on-loss",
+    ]);
+    assert_eq!(strict.code(), Some(3), "{}", strict.stderr);
+}
+
+/// A file system that is full after a few messages, in the middle of one: a limit on the size of files, in
+/// blocks of 512 bytes, and no signal about it.
+const FULL_AFTER_BYTES: u64 = 8 * 512;
+
+fn on_a_full_file_system(program: &Command) -> Command {
+    let mut command = Command::new("sh");
+    let limited = format!(
+        "trap '' XFSZ; ulimit -S -f {}; exec \"$0\" \"$@\"",
+        FULL_AFTER_BYTES / 512
+    );
+    command.args(["-c", &limited]);
+    command.arg(program.get_program()).args(program.get_args());
+    command
+}
+
+/// Makes room.
+fn lift_limit(pid: u32) {
+    let pid = i32::try_from(pid).expect("a process id");
+    let unlimited = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: the new limit is a valid structure, and nothing is asked for in return.
+    #[expect(unsafe_code, reason = "no safe wrapper among the test's dependencies")]
+    let result = unsafe {
+        libc::prlimit(
+            pid,
+            libc::RLIMIT_FSIZE,
+            &raw const unlimited,
+            std::ptr::null_mut(),
+        )
+    };
+    assert_eq!(result, 0, "only the soft limit was set");
+}
+
+fn writing_to(target: &Path, file: &str, arguments: &[&str]) -> Command {
+    let mut command = ecapture();
+    command.args(["replay", file, "--format", "jsonl", "--eventaddr"]);
+    command.arg(target).args(arguments);
+    command
+}
+
+/// The lines of a file; those that are no JSON are `None`.
+fn lines(target: &Path) -> Vec<Option<Value>> {
+    let text = fs::read_to_string(target).expect("the output");
+    text.lines().map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// What was written before a run of this kind failed in the middle of a line.
+fn torn_file(folder: &Path, file: &str, policy: &str) -> (std::path::PathBuf, Finished) {
+    let target = folder.join(policy);
+    let command = writing_to(&target, file, &["--on-sink-error", policy]);
+    let finished = Running::spawn(on_a_full_file_system(&command)).finish();
+    assert_balanced(&finished);
+    assert!(finished.stderr.contains("File too large"), "{}", finished.stderr);
+    let text = fs::read(&target).expect("the output");
+    assert_eq!(text.len() as u64, FULL_AFTER_BYTES);
+    assert!(!text.ends_with(b"\n"), "it ends in the middle of a line");
+    (target, finished)
+}
+
+#[test]
+fn a_run_does_not_continue_the_line_at_which_the_one_before_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = recording(folder.path());
+    for (policy, code) in [("stop", 1), ("drop", 0), ("retry", 0)] {
+        let (target, torn) = torn_file(folder.path(), &file, policy);
+        assert_eq!(torn.code(), Some(code), "{policy}: {}", torn.stderr);
+        let before = lines(&target);
+        let whole = before.iter().flatten().count();
+        assert_eq!(whole, before.len() - 1, "only the last is torn");
+        assert_eq!(lost_events(&torn, "sink_error"), EVENTS - whole as u64);
+
+        let again = Running::spawn(writing_to(&target, &file, &[])).finish();
+        assert_eq!(again.code(), Some(0), "{}", again.stderr);
+        let after = lines(&target);
+        assert_eq!(after[..before.len()], before);
+        assert_eq!(after.len() as u64, before.len() as u64 + EVENTS);
+        assert!(after[before.len()..].iter().all(Option::is_some));
+    }
+}
+
+/// The source is slow, so that the run is still there when there is room again.
+fn until_there_is_room(policy: &str) -> (Vec<Option<Value>>, Finished) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = recording(folder.path());
+    let target = folder.path().join("output");
+    let arguments = ["--on-sink-error", policy, "--inject", "reader-stall:200"];
+    let command = writing_to(&target, &file, &arguments);
+    let mut running = Running::spawn(on_a_full_file_system(&command));
+    running.wait_for("output failed");
+    lift_limit(running.pid());
+    running.wait_for("output goes on");
+    let finished = running.finish();
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+    assert_balanced(&finished);
+    (lines(&target), finished)
+}
+
+#[test]
+fn a_file_system_that_gets_room_again_has_every_line_when_retried() {
+    let (lines, finished) = until_there_is_room("retry");
+    assert!(
+        finished.stderr.contains("nothing was lost"),
+        "{}",
+        finished.stderr
+    );
+    assert_eq!(lines.len() as u64, EVENTS);
+    assert!(lines.iter().all(Option::is_some), "no line is torn");
+}
+
+#[test]
+fn a_file_system_that_gets_room_again_has_whole_lines_when_dropped() {
+    let (lines, finished) = until_there_is_room("drop");
+    assert_eq!(lines.len() as u64, EVENTS - lost_events(&finished, "sink_error"));
+    assert!(lines.iter().all(Option::is_some), "no line is torn");
+}
