@@ -158,8 +158,13 @@ fn until_there_is_room(policy: &str) -> (Vec<Option<Value>>, Finished) {
     let folder = tempfile::tempdir().expect("a folder");
     let file = recording(folder.path());
     let target = folder.path().join("output");
-    let arguments = ["--on-sink-error", policy, "--inject", "reader-stall:200"];
-    let command = writing_to(&target, &file, &arguments);
+    let log = folder.path().join("log.jsonl");
+    let mut command = writing_to(
+        &target,
+        &file,
+        &["--on-sink-error", policy, "--inject", "reader-stall:200"],
+    );
+    command.arg("--logaddr").arg(&log);
     let mut running = Running::spawn(on_a_full_file_system(&command));
     running.wait_for("output failed");
     lift_limit(running.pid());
@@ -167,6 +172,14 @@ fn until_there_is_room(policy: &str) -> (Vec<Option<Value>>, Finished) {
     let finished = running.finish();
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
     assert_balanced(&finished);
+    let tries = |line: &Value| {
+        let message = line["fields"]["message"].as_str();
+        message.is_some_and(|message| message.contains("the output was opened anew"))
+    };
+    assert!(
+        lines(&log).iter().flatten().any(tries),
+        "how often it was tried is told"
+    );
     (lines(&target), finished)
 }
 

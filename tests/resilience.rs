@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::support::can_capture;
 use crate::support::exchanges::{EVENTS, assert_balanced, lost_events, recording, replay};
-use crate::support::program::{Running, ecapture, run};
+use crate::support::program::{Finished, Running, ecapture, run};
 use crate::support::servers::Server;
 
 /// `--max-memory` of the test with a stopped reader.
@@ -74,6 +74,31 @@ fn a_decoder_that_fails_costs_its_message_and_no_other() {
     );
     assert_eq!(gaps, marks.len());
     assert_eq!(lost_events(&injected, "worker_failed"), failures);
+    let told = |finished: &Finished| -> Vec<String> {
+        let lines = finished.stderr.lines();
+        let told = lines.filter_map(|line| Some(line.split_once("lost of ")?.1.to_owned()));
+        told.collect()
+    };
+    let worst = told(&injected);
+    assert_eq!(
+        worst.len(),
+        11,
+        "ten connections and the sum of the others: {worst:?}"
+    );
+    assert!(
+        worst[0].starts_with("1_1_client_")
+            && worst[0].contains("-10.0.0.2:443: worker worker_failed: 1 events, ")
+    );
+    assert!(
+        worst[10].starts_with(&format!("other connections: {} events", failures - 10)),
+        "{worst:?}"
+    );
+    let all = told(&replay(&file, &["--inject", "worker-panic:every=50", "-d"]));
+    assert_eq!(
+        all.len() as u64,
+        failures,
+        "with -d every connection is named: {all:?}"
+    );
     let panics = injected
         .stderr
         .lines()

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ecapture_protocols::message::Gap;
-use ecapture_protocols::{CapturedEvent, Output, PeerNotice, StreamDecoder};
+use ecapture_protocols::{CapturedEvent, Identity, Output, PeerNotice, StreamDecoder};
 use futures_util::Stream;
 use tokio::time::Sleep;
 
@@ -219,8 +219,13 @@ impl<S> DropEvent<S> {
         self.seen += 1;
         let keeps = !self.seen.is_multiple_of(self.every);
         if !keeps {
-            self.ledger
-                .lose_before_reading(Loss::Injected, 1, data.payload.len() as u64);
+            let bytes = data.payload.len() as u64;
+            self.ledger.lose_before_reading(Loss::Injected, 1, bytes);
+            // A numbered stream's Worker will miss the bytes, and tell whose they were.
+            if data.stream_offset.is_none() {
+                let uuid = Identity::of(data).uuid;
+                self.ledger.by_connection.add(&uuid, Loss::Injected, 1, bytes);
+            }
         }
         keeps
     }

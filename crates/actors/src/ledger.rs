@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqC
 use tokio::sync::Notify;
 
 use crate::PipelineLimits;
+use crate::by_connection::ByConnection;
 use crate::loss::{Loss, LossRow};
 
 /// Gives the kernel side's counters of what never reached user space.
@@ -69,6 +70,8 @@ pub struct Ledger {
     produced: Count,
     written: Count,
     losses: [Count; Loss::ALL.len()],
+    /// The same losses again, as far as it is known whose they are.
+    pub(crate) by_connection: ByConnection,
     in_flight: Count,
     unwritten: Count,
     held: AtomicU64,

@@ -23,6 +23,7 @@
 #[cfg(not(panic = "unwind"))]
 compile_error!("a failed Worker is replaced after its panic has unwound: build with panic = \"unwind\"");
 
+mod by_connection;
 mod clock;
 mod conductor;
 pub mod inject;
@@ -43,6 +44,7 @@ use std::sync::Arc;
 
 use ecapture_protocols::{Identity, StreamDecoder};
 
+pub use by_connection::ConnectionLosses;
 pub use clock::Clock;
 pub use ledger::{KernelCounterSource, Ledger, Tally};
 pub use limits::{PipelineLimits, Timings};

@@ -66,6 +66,10 @@ impl PipelineLimits {
     /// without what it holds (measured by the example `many_connections`).
     pub const WORKER_BYTES: usize = 2048;
 
+    /// Connections whose losses are told apart; those of all others are summed. A row takes some
+    /// 200 bytes.
+    pub const CONNECTIONS_WITH_LOSSES: usize = 1000;
+
     /// Enough for a connection or two even if hardly any memory is allowed.
     const FEWEST_WORKERS: usize = 16;
 

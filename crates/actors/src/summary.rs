@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use crate::by_connection::ConnectionLosses;
 use crate::ledger::{KernelCounterSource, Ledger, Tally};
 use crate::loss::{LossRow, Stage};
 
@@ -25,6 +26,12 @@ pub struct Statistics {
     pub unwritten: Tally,
     /// Every loss that is not zero, from the kernel to the output.
     pub losses: Vec<LossRow>,
+    /// The losses of the connections of which it is known, the worst first. They are in
+    /// [`Self::losses`] as well.
+    pub by_connection: Vec<ConnectionLosses>,
+    /// The losses of connections beyond
+    /// [`PipelineLimits::CONNECTIONS_WITH_LOSSES`](crate::PipelineLimits::CONNECTIONS_WITH_LOSSES).
+    pub other_connections: Tally,
     /// Bytes held by decoders.
     pub held_bytes: u64,
     /// Close events.
@@ -56,6 +63,7 @@ impl Statistics {
         let mut losses: Vec<LossRow> = kernel.map(KernelCounterSource::rows).unwrap_or_default();
         losses.retain(|row| row.events > 0 || row.bytes > 0);
         losses.extend(ledger.loss_rows());
+        let (by_connection, other_connections) = ledger.by_connection.snapshot();
         Self {
             seen: ledger.seen(),
             delivered: ledger.delivered(),
@@ -64,6 +72,8 @@ impl Statistics {
             written: ledger.written(),
             unwritten: ledger.unwritten(),
             losses,
+            by_connection,
+            other_connections,
             held_bytes: ledger.held_bytes(),
             closes: gauges.closes.load(Relaxed),
             live_workers: gauges.live_workers.load(Relaxed),

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use ecapture_actors::{KernelCounterSource, LossRow, Outcome, Stage, Statistics, Summary};
+use ecapture_actors::{
+    ConnectionLosses, KernelCounterSource, LossRow, Outcome, Stage, Statistics, Summary, Tally,
+};
 use ecapture_probe::{AttachReport, CaptureHandle, KernelCounters};
 
 use crate::commands::Recorded;
@@ -119,7 +121,55 @@ pub(crate) fn statistics(statistics: &Statistics) {
             statistics.stall_time
         );
     }
+    if statistics.sink_retries > 0 {
+        tracing::info!(
+            "the output was opened anew, or tried to be, {} times",
+            statistics.sink_retries
+        );
+    }
     losses(&statistics.losses);
+    losses_by_connection(&statistics.by_connection, statistics.other_connections);
+}
+
+/// Connections whose losses are told without `--debug`.
+const WORST_CONNECTIONS: usize = 10;
+
+/// Tells which connections lost what: the worst ones, or all of them.
+fn losses_by_connection(connections: &[ConnectionLosses], others: Tally) {
+    let name_all = tracing::enabled!(tracing::Level::DEBUG);
+    let named = if name_all {
+        connections.len()
+    } else {
+        WORST_CONNECTIONS.min(connections.len())
+    };
+    let (named, unnamed) = connections.split_at(named);
+    for connection in named {
+        tracing::warn!("lost of {}: {}", connection.uuid, reasons(&connection.losses));
+    }
+    let rest = unnamed.iter().fold(others, |sum, connection| {
+        let Tally { events, bytes } = connection.total();
+        Tally {
+            events: sum.events + events,
+            bytes: sum.bytes + bytes,
+        }
+    });
+    if rest == Tally::default() {
+        return;
+    }
+    let hint = if name_all { "" } else { "; -d names more of them" };
+    tracing::warn!(
+        "lost of other connections: {} events, {} bytes{hint}",
+        rest.events,
+        rest.bytes
+    );
+}
+
+fn reasons(rows: &[LossRow]) -> String {
+    let rows = rows.iter().map(|row| {
+        let (stage, reason) = (row.stage.as_str(), row.reason);
+        format!("{stage} {reason}: {} events, {} bytes", row.events, row.bytes)
+    });
+    rows.collect::<Vec<_>>().join("; ")
 }
 
 fn losses(rows: &[LossRow]) {

@@ -259,7 +259,11 @@ impl Processor {
         }
         let (count, bytes) = measure(&std::mem::take(&mut stream.outbox));
         stream.gap = Some(add_gap(stream.gap, bytes, GapReason::Shed));
-        self.shared().ledger.lose(Loss::WorkerFull, count, bytes);
+        let ledger = &self.shards[0].ports.ledger;
+        ledger.lose(Loss::WorkerFull, count, bytes);
+        ledger
+            .by_connection
+            .add(&stream.identity.uuid, Loss::WorkerFull, count, bytes);
         true
     }
 }

@@ -119,13 +119,24 @@ impl Processor {
         let failed = u64::from(exited.failed_bytes.is_some());
         let failed_bytes = exited.failed_bytes.unwrap_or(0);
         let queued = unfed - leftover - failed;
+        let uuid = &stream.identity.uuid;
         ledger.lose(Loss::WorkerFailed, failed, failed_bytes);
+        ledger
+            .by_connection
+            .add(uuid, Loss::WorkerFailed, failed, failed_bytes);
         ledger.lose_delivered(Loss::WorkerRestart, exited.held_bytes);
+        ledger
+            .by_connection
+            .add(uuid, Loss::WorkerRestart, 0, exited.held_bytes);
         // What was queued behind the leftover died with the mailbox: one gap covers both.
         let (missing_bytes, events) = if queued == 0 {
             (unfed_bytes - leftover_bytes, exited.leftover)
         } else {
-            ledger.lose(Loss::WorkerRestart, queued + leftover, unfed_bytes - failed_bytes);
+            let (lost, lost_bytes) = (queued + leftover, unfed_bytes - failed_bytes);
+            ledger.lose(Loss::WorkerRestart, lost, lost_bytes);
+            ledger
+                .by_connection
+                .add(uuid, Loss::WorkerRestart, lost, lost_bytes);
             (unfed_bytes, Vec::new())
         };
         let mut position = exited.position;

@@ -75,6 +75,10 @@ impl Worker {
             // The count began anew, so what lies between is unknown.
             None => None,
         };
+        let ledger = &self.guard.ports.ledger;
+        ledger
+            .by_connection
+            .add_missing(&self.identity.uuid, bytes.unwrap_or(0));
         let gap = Gap {
             bytes,
             reason: GapReason::KernelLoss,
@@ -98,10 +102,12 @@ impl Worker {
             output.messages.clear();
         }
         for skipped in output.skipped.drain(..) {
-            self.guard
-                .ports
-                .ledger
-                .lose_delivered(Loss::from(skipped.reason), skipped.bytes);
+            let ledger = &self.guard.ports.ledger;
+            let loss = Loss::from(skipped.reason);
+            ledger.lose_delivered(loss, skipped.bytes);
+            ledger
+                .by_connection
+                .add(&self.identity.uuid, loss, 0, skipped.bytes);
         }
         let notices = output.notices.drain(..);
         let told = notices.map(|notice| SequencedNotice { sequence, notice });
@@ -143,6 +149,10 @@ impl Worker {
         if self.buffered_bytes() > self.ports().limits.buffered_per_connection {
             self.decoder = None;
             let lost = self.guard.lose_held(Loss::BufferLimit);
+            let ledger = &self.guard.ports.ledger;
+            ledger
+                .by_connection
+                .add(&self.identity.uuid, Loss::BufferLimit, 0, lost);
             let gap = Gap {
                 bytes: Some(lost),
                 reason: GapReason::Shed,

@@ -67,6 +67,13 @@ async fn dropped_events_are_in_the_ledger() {
     let summary = spawn(config, source, Box::new(page.clone())).finished().await;
     check(&summary);
     assert_eq!(lost(&summary, "injected").0, 100);
+    // Every tenth event: always those of the same connections.
+    let shares = &summary.statistics.by_connection;
+    assert_eq!(shares.len(), 2 * 10);
+    for share in shares {
+        assert!(share.uuid.contains("0-10.0.0.2:443"), "{share:?}");
+        assert_eq!((share.losses[0].reason, share.losses[0].events), ("injected", 5));
+    }
     assert_eq!(summary.statistics.seen.events, 1000);
     assert_eq!(page.lines().len(), 900);
 }

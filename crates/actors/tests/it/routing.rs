@@ -112,7 +112,13 @@ async fn missing_bytes_are_told_once_and_where_they_are_missing() {
     live.feed.data(at(1012, "next\n"));
     live.feed.data(at(1050, "after a gap\n"));
     live.feed.data(at(1062, "fine\n"));
-    let (lines, _) = live.end().await;
+    let (lines, summary) = live.end().await;
+    let [connection] = summary.statistics.by_connection.as_slice() else {
+        panic!("{summary:#?}")
+    };
+    assert_eq!(connection.uuid, "1_1_app_5_0_10.0.0.1:3-10.0.0.2:443");
+    assert_eq!(connection.total().bytes, 33);
+    assert_eq!(connection.losses[0].reason, "missing");
     let texts: Vec<&str> = lines.iter().map(|line| line.split_once('|').unwrap().1).collect();
     assert_eq!(
         texts,

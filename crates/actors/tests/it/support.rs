@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ecapture_actors::{
-    Clock, DecoderFactory, Outcome, PipelineConfig, PipelineHandle, Placement, SinkWriter, Summary, spawn,
+    Clock, DecoderFactory, LossRow, Outcome, PipelineConfig, PipelineHandle, Placement, SinkWriter, Stage,
+    Statistics, Summary, Tally, spawn,
 };
 use ecapture_protocols::decoder::{MethodClass, StreamDecoder};
 use ecapture_protocols::message::{Content, Gap, Message, Raw};
@@ -341,6 +342,24 @@ pub(crate) fn check(summary: &Summary) {
     assert!(summary.balanced(), "{summary:#?}");
     assert_eq!(summary.statistics.live_workers, 0, "{summary:#?}");
     assert_eq!(summary.statistics.held_bytes, 0, "{summary:#?}");
+    check_shares(&summary.statistics);
+}
+
+/// Whatever is lost on the way through the Workers is lost to a connection that can be named.
+fn check_shares(statistics: &Statistics) {
+    let connections = &statistics.by_connection;
+    assert_eq!(statistics.other_connections, Tally::default());
+    let named = |row: &LossRow| {
+        matches!(row.stage, Stage::Worker | Stage::Decoder) && !row.intended || row.reason == "worker_full"
+    };
+    for row in statistics.losses.iter().filter(|row| named(row)) {
+        let shares = connections.iter().flat_map(|connection| &connection.losses);
+        let shares = shares.filter(|share| share.reason == row.reason);
+        let sum = shares.fold((0, 0), |(events, bytes), share| {
+            (events + share.events, bytes + share.bytes)
+        });
+        assert_eq!(sum, (row.events, row.bytes), "{statistics:#?}");
+    }
 }
 
 /// Runs `events` through a replay, in batches of `batch`.
