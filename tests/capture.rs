@@ -16,7 +16,7 @@ use crate::support::servers::{Server, ping_nats};
 const PYTHON: &[&str] = &["curl", "openssl", "/usr/bin/python3"];
 const NGINX: &[&str] = &["curl", "openssl", "nginx"];
 
-fn site() -> tempfile::TempDir {
+pub(crate) fn site() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     fs::write(folder.path().join("hello.json"), "{\"hello\":\"world\"}\n").expect("a written file");
     fs::write(folder.path().join("page.txt"), "page\n".repeat(1000)).expect("a written file");
@@ -37,7 +37,7 @@ fn curl(arguments: &[&str]) {
 }
 
 /// Lines about connections with `port`: other tests run at the same time on the same host.
-fn with_port(finished: &Finished, port: u16) -> Vec<Value> {
+pub(crate) fn with_port(finished: &Finished, port: u16) -> Vec<Value> {
     let end = format!(":{port}");
     let mut lines = finished.json();
     lines.retain(|line| {
@@ -49,7 +49,7 @@ fn with_port(finished: &Finished, port: u16) -> Vec<Value> {
 }
 
 /// Messages of `kind` that `comm` sent (`write`) or received (`read`).
-fn messages<'a>(lines: &'a [Value], kind: &str, comm: &str, direction: &str) -> Vec<&'a Value> {
+pub(crate) fn messages<'a>(lines: &'a [Value], kind: &str, comm: &str, direction: &str) -> Vec<&'a Value> {
     lines
         .iter()
         .filter(|line| line["kind"] == kind && line["comm"] == comm && line["direction"] == direction)

@@ -7,10 +7,12 @@
 //! - `outputs`: outputs that fail, and what is in them afterwards.
 //! - `resilience`: failures on purpose, collectors that go away, readers that stall, processes that are killed.
 //! - `capture`: real capture of real programs; needs root and says so where it cannot run.
+//! - `coverage`: one exchange with each kind of program that TLS is captured of, exact on both sides.
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
 mod capture;
 mod cli;
+mod coverage;
 mod doctor;
 mod outputs;
 mod policy;

@@ -75,20 +75,40 @@ impl Server {
     /// Python's http.server over TLS (its `ssl` module uses SSL_read_ex and SSL_write_ex); serves `folder`.
     pub(crate) fn python(folder: &Path) -> Self {
         let certificate = Certificate::create(folder);
-        let mut child = Command::new("/usr/bin/python3")
+        let mut command = Command::new("/usr/bin/python3");
+        command
             .args(["-u", "-c", PYTHON_SERVER])
             .args([&certificate.certificate, &certificate.key])
-            .arg(folder)
+            .arg(folder);
+        Self::announcing(command)
+    }
+
+    /// A program whose first line of output is its port.
+    pub(crate) fn announcing(mut command: Command) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .expect("python starts");
+            .expect("the server starts");
         let mut first_line = String::new();
         BufReader::new(child.stdout.take().expect("a pipe"))
             .read_line(&mut first_line)
-            .expect("python prints its port");
+            .expect("the server prints its port");
         let port = first_line.trim().parse().expect("a port");
         Self { child, port }
+    }
+
+    /// A program that was told to listen on `port`.
+    pub(crate) fn listening(mut command: Command, port: u16) -> Self {
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the server starts");
+        let server = Self { child, port };
+        server.wait_until_listening();
+        server
     }
 
     /// nginx with HTTP/2, one worker, serving `folder`.
@@ -98,17 +118,12 @@ impl Server {
         let configuration = folder.join("nginx.conf");
         std::fs::write(&configuration, nginx_configuration(folder, &certificate, port))
             .expect("a written file");
-        let child = Command::new("nginx")
+        let mut command = Command::new("nginx");
+        command
             .arg("-c")
             .arg(&configuration)
-            .args(["-e", "stderr", "-g", "daemon off;"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("nginx starts");
-        let server = Self { child, port };
-        server.wait_until_listening();
-        server
+            .args(["-e", "stderr", "-g", "daemon off;"]);
+        Self::listening(command, port)
     }
 
     /// A NATS server, a Go program.
@@ -122,15 +137,9 @@ impl Server {
             key.display()
         );
         std::fs::write(&configuration, text).expect("a written file");
-        let child = Command::new("nats-server")
-            .arg("-c")
-            .arg(&configuration)
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("nats-server starts");
-        let server = Self { child, port };
-        server.wait_until_listening();
-        server
+        let mut command = Command::new("nats-server");
+        command.arg("-c").arg(&configuration);
+        Self::listening(command, port)
     }
 
     /// Polls with connections: each attempt is answered or refused at once.

@@ -1,0 +1,379 @@
+//! One exchange with each kind of program that TLS is captured of: exact on both sides, nothing twice.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::capture::{messages, site, with_port};
+use crate::support::can_capture;
+use crate::support::program::{Finished, Running};
+use crate::support::servers::{Certificate, Server, free_port};
+
+const HELLO: &str = "{\"hello\":\"world\"}\n";
+
+/// A client that asks a server, and what is to be seen of both.
+struct Exchange {
+    server: Server,
+    server_comm: &'static str,
+    client: Command,
+    client_comm: &'static str,
+    /// What the client reads from standard input.
+    input: String,
+    /// Path of each request and body of its response.
+    expected: Vec<(&'static str, String)>,
+    addresses: &'static str,
+}
+
+impl Exchange {
+    /// Both sides of one program, which is run with `serve CERTIFICATE KEY` and with `get PORT PATH`.
+    fn of_one(comm: &'static str, program: impl Fn() -> Command, certificate: &Certificate) -> Self {
+        let mut serve = program();
+        serve
+            .arg("serve")
+            .args([&certificate.certificate, &certificate.key]);
+        let server = Server::announcing(serve);
+        let mut client = program();
+        client.args(["get", &server.port.to_string(), "/hello.json"]);
+        Self::new((server, comm), (client, comm))
+    }
+
+    fn new(server: (Server, &'static str), client: (Command, &'static str)) -> Self {
+        Self {
+            server: server.0,
+            server_comm: server.1,
+            client: client.0,
+            client_comm: client.1,
+            input: String::new(),
+            expected: vec![("/hello.json", HELLO.to_owned())],
+            addresses: "exact",
+        }
+    }
+
+    /// The client, which sends its input as it is, asks for `/hello.json`.
+    fn asking_by_input(self) -> Self {
+        Self {
+            input: "GET /hello.json HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".to_owned(),
+            ..self
+        }
+    }
+
+    fn run(&mut self) {
+        let mut child = self
+            .client
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the client starts");
+        // Its input stays open: some clients end with it.
+        let mut input = child.stdin.take().expect("a pipe");
+        input
+            .write_all(self.input.as_bytes())
+            .expect("it reads its input");
+        let output = child.wait_with_output().expect("the client ends");
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success(),
+            "{}: {printed}{}",
+            self.client_comm,
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    /// Each side has sent and received each message once, over the same two addresses.
+    fn check(&self, finished: &Finished) {
+        let lines = with_port(finished, self.server.port);
+        let sides = [
+            (self.client_comm, "write", "read"),
+            (self.server_comm, "read", "write"),
+        ];
+        for (comm, request_direction, response_direction) in sides {
+            let context = format!("{comm} {request_direction}: {lines:#?}");
+            let requests = messages(&lines, "http1.request", comm, request_direction);
+            let responses = messages(&lines, "http1.response", comm, response_direction);
+            let seen: Vec<_> = requests
+                .iter()
+                .zip(&responses)
+                .map(|(request, response)| exchanged(request, response))
+                .collect();
+            assert_eq!(seen, self.expected, "{context}");
+            assert_eq!(requests.len(), responses.len(), "{context}");
+            for (request, response) in requests.into_iter().zip(responses) {
+                self.check_addresses(request, response);
+            }
+        }
+        assert_eq!(lines.len(), 4 * self.expected.len(), "nothing twice: {lines:#?}");
+    }
+
+    fn check_addresses(&self, request: &Value, response: &Value) {
+        let server = format!("127.0.0.1:{}", self.server.port);
+        assert_eq!(request["dst"], server.as_str(), "{request}");
+        assert_eq!(response["src"], server.as_str(), "{response}");
+        assert_eq!(request["src"], response["dst"], "one client socket");
+        for message in [request, response] {
+            assert_eq!(message["addr_source"], self.addresses, "{message}");
+        }
+    }
+}
+
+/// Path and body of a request that was answered with success.
+fn exchanged<'a>(request: &'a Value, response: &Value) -> (&'a str, String) {
+    assert_eq!(
+        (&request["method"], &response["status"]),
+        (&"GET".into(), &200.into())
+    );
+    assert_eq!(response["body"]["complete"], true, "{response}");
+    let body = response["body"]["text"].as_str().unwrap_or_default();
+    (request["path"].as_str().unwrap_or_default(), body.to_owned())
+}
+
+/// Captures the whole host while each client runs once.
+fn capture(exchanges: &mut [Exchange]) -> Finished {
+    let mut running = Running::start(&["tls", "--format", "jsonl"]);
+    running.wait_until_capturing();
+    for exchange in exchanges {
+        exchange.run();
+    }
+    running.interrupt()
+}
+
+fn peer(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/peers")
+        .join(name)
+}
+
+/// A site that servers without any rights can read.
+fn open_site() -> tempfile::TempDir {
+    let folder = site();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("a folder of ours");
+    folder
+}
+
+#[test]
+fn packaged_programs_are_captured_on_both_sides() {
+    let programs = [
+        "openssl",
+        "/usr/bin/python3",
+        "wget",
+        "node",
+        "apache2",
+        "git",
+        "haproxy",
+        "gnutls-cli",
+    ];
+    let Some(_alone) = can_capture(&programs) else {
+        return;
+    };
+    let folder = open_site();
+    let certificate = Certificate::create(folder.path());
+    let mut exchanges = [
+        git_and_apache(folder.path(), &certificate),
+        gnutls_and_haproxy(folder.path(), &certificate),
+        openssl(folder.path(), &certificate),
+        node(&certificate),
+        wget_and_python(folder.path()),
+        python_and_haproxy(folder.path(), &certificate),
+    ];
+    let finished = capture(&mut exchanges);
+    for exchange in exchanges {
+        exchange.check(&finished);
+    }
+}
+
+/// git speaks through libcurl and GnuTLS.
+fn git_and_apache(folder: &Path, certificate: &Certificate) -> Exchange {
+    let repository = folder.join("repository.git");
+    let git = |arguments: &[&str]| {
+        let mut command = Command::new("git");
+        command.args(["-c", "user.name=test", "-c", "user.email=test@localhost"]);
+        command.args(["-c", "http.sslVerify=false", "-c", "http.proxy="]);
+        command.arg("--git-dir").arg(&repository).args(arguments);
+        command
+    };
+    let create = "init --quiet --bare --initial-branch=main";
+    let tree = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
+    let steps = [create, "hash-object -wt tree /dev/null", "update-server-info"];
+    for step in steps {
+        run(&mut git(&step.split(' ').collect::<Vec<_>>()));
+    }
+    let commit = run(&mut git(&["commit-tree", "-m", "first", tree]));
+    run(&mut git(&["update-ref", "refs/heads/main", commit.trim()]));
+    run(&mut git(&["update-server-info"]));
+    let server = apache(folder, certificate);
+    let client = git(&["ls-remote", &server.url("/repository.git")]);
+    let mut exchange = Exchange::new((server, "apache2"), (client, "git-remote-http"));
+    exchange.expected = vec![
+        (
+            "/repository.git/info/refs?service=git-upload-pack",
+            format!("{}\trefs/heads/main\n", commit.trim()),
+        ),
+        ("/repository.git/HEAD", "ref: refs/heads/main\n".to_owned()),
+    ];
+    exchange
+}
+
+fn apache(folder: &Path, certificate: &Certificate) -> Server {
+    let port = free_port();
+    let shown = folder.display();
+    let (key, certificate) = (certificate.key.display(), certificate.certificate.display());
+    let configuration = format!(
+        "LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so
+LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
+LoadModule ssl_module /usr/lib/apache2/modules/mod_ssl.so
+ServerRoot {shown}
+ServerName 127.0.0.1
+DefaultRuntimeDir {shown}
+PidFile {shown}/apache.pid
+ErrorLog {shown}/apache.log
+User nobody
+Group nogroup
+Listen 127.0.0.1:{port}
+DocumentRoot {shown}
+<Directory {shown}>
+Require all granted
+</Directory>
+SSLEngine on
+SSLCertificateFile {certificate}
+SSLCertificateKeyFile {key}
+"
+    );
+    let file = folder.join("apache.conf");
+    fs::write(&file, configuration).expect("a written file");
+    let mut command = Command::new("apache2");
+    command.args(["-DFOREGROUND", "-f"]).arg(file);
+    Server::listening(command, port)
+}
+
+fn gnutls_and_haproxy(folder: &Path, certificate: &Certificate) -> Exchange {
+    let server = haproxy(folder, certificate);
+    let mut client = Command::new("gnutls-cli");
+    client.args(["--insecure", "--port", &server.port.to_string(), "127.0.0.1"]);
+    Exchange::new((server, "haproxy"), (client, "gnutls-cli")).asking_by_input()
+}
+
+fn python_and_haproxy(folder: &Path, certificate: &Certificate) -> Exchange {
+    let server = haproxy(folder, certificate);
+    let script = format!(
+        "import ssl, urllib.request
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({{}}),
+    urllib.request.HTTPSHandler(context=ssl._create_unverified_context()))
+print(opener.open('{}').read())",
+        server.url("/hello.json")
+    );
+    let mut client = Command::new("/usr/bin/python3");
+    client.args(["-c", &script]);
+    Exchange::new((server, "haproxy"), (client, "python3"))
+}
+
+fn haproxy(folder: &Path, certificate: &Certificate) -> Server {
+    let port = free_port();
+    let both = folder.join("both.pem");
+    let read = |path| fs::read_to_string(path).expect("a readable file");
+    fs::write(&both, read(&certificate.certificate) + &read(&certificate.key)).expect("a written file");
+    let configuration = format!(
+        "defaults
+  mode http
+  timeout client 30s
+frontend test
+  bind 127.0.0.1:{port} ssl crt {}
+  http-request return status 200 content-type application/json file {}/hello.json
+",
+        both.display(),
+        folder.display()
+    );
+    let file = folder.join(format!("haproxy-{port}.cfg"));
+    fs::write(&file, configuration).expect("a written file");
+    let mut command = Command::new("haproxy");
+    command.arg("-db").arg("-f").arg(file);
+    Server::listening(command, port)
+}
+
+fn openssl(folder: &Path, certificate: &Certificate) -> Exchange {
+    let port = free_port();
+    let address = format!("127.0.0.1:{port}");
+    let mut server = Command::new("openssl");
+    server.args(["s_server", "-WWW", "-quiet", "-accept", &address]);
+    server.arg("-cert").arg(&certificate.certificate);
+    server.arg("-key").arg(&certificate.key).current_dir(folder);
+    let mut client = Command::new("openssl");
+    client.args(["s_client", "-quiet", "-connect", &address]);
+    let server = Server::listening(server, port);
+    Exchange::new((server, "openssl"), (client, "openssl")).asking_by_input()
+}
+
+/// node's TLS never sees the socket (memory BIO).
+fn node(certificate: &Certificate) -> Exchange {
+    let program = || {
+        let mut command = Command::new("node");
+        command.arg(peer("https.js"));
+        command
+    };
+    Exchange {
+        addresses: "heuristic",
+        ..Exchange::of_one("node", program, certificate)
+    }
+}
+
+fn wget_and_python(folder: &Path) -> Exchange {
+    let server = Server::python(folder);
+    let mut client = Command::new("wget");
+    client.args([
+        "-qO-",
+        "--no-check-certificate",
+        "--no-proxy",
+        &server.url("/hello.json"),
+    ]);
+    Exchange::new((server, "python3"), (client, "wget"))
+}
+
+/// What the command printed; it must succeed.
+fn run(command: &mut Command) -> String {
+    let output = command.output().expect("it starts");
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn programs_that_carry_their_own_tls_are_captured_on_both_sides() {
+    let Some(_alone) = can_capture(&["openssl", "gcc", "go"]) else {
+        return;
+    };
+    let folder = open_site();
+    let certificate = Certificate::create(folder.path());
+    let static_openssl = folder.path().join("static");
+    run(Command::new("gcc")
+        .args(["-O2", "-static", "-o"])
+        .arg(&static_openssl)
+        .arg(peer("exchange.c"))
+        .args(["-lssl", "-lcrypto"]));
+    let mut twice = Exchange::of_one("static", || Command::new(&static_openssl), &certificate);
+    twice.expected.push(twice.expected[0].clone());
+    let mut exchanges = vec![twice];
+    let builds = [
+        ("go-plain", "-ldflags="),
+        ("go-stripped", "-ldflags=-s -w"),
+        ("go-pie", "-buildmode=pie"),
+    ];
+    for (name, option) in builds {
+        let program = folder.path().join(name);
+        run(Command::new("go")
+            .env("CGO_ENABLED", "0")
+            .env("GOTOOLCHAIN", "local")
+            .args(["build", option, "-o"])
+            .args([&program, &peer("exchange.go")]));
+        exchanges.push(Exchange::of_one(name, || Command::new(&program), &certificate));
+    }
+    let finished = capture(&mut exchanges);
+    for exchange in exchanges {
+        exchange.check(&finished);
+    }
+}
