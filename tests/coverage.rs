@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::capture::{messages, site, with_port};
 use crate::support::can_capture;
 use crate::support::program::{Finished, Running};
-use crate::support::servers::{Certificate, Server, free_port};
+use crate::support::servers::{Certificate, Server, compile_exchange, free_port, peer, static_openssl};
 
 const HELLO: &str = "{\"hello\":\"world\"}\n";
 
@@ -53,6 +53,12 @@ impl Exchange {
         }
     }
 
+    /// `exchange.c` asks twice.
+    fn twice(mut self) -> Self {
+        self.expected.push(self.expected[0].clone());
+        self
+    }
+
     /// The client, which sends its input as it is, asks for `/hello.json`.
     fn asking_by_input(self) -> Self {
         Self {
@@ -92,7 +98,7 @@ impl Exchange {
             (self.server_comm, "read", "write"),
         ];
         for (comm, request_direction, response_direction) in sides {
-            let context = format!("{comm} {request_direction}: {lines:#?}");
+            let context = format!("{comm} {request_direction}: {lines:#?}\n{}", finished.stderr);
             let requests = messages(&lines, "http1.request", comm, request_direction);
             let responses = messages(&lines, "http1.response", comm, response_direction);
             let seen: Vec<_> = requests
@@ -139,12 +145,6 @@ fn capture(exchanges: &mut [Exchange]) -> Finished {
         exchange.run();
     }
     running.interrupt()
-}
-
-fn peer(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/peers")
-        .join(name)
 }
 
 /// A site that servers without any rights can read.
@@ -349,15 +349,8 @@ fn programs_that_carry_their_own_tls_are_captured_on_both_sides() {
     };
     let folder = open_site();
     let certificate = Certificate::create(folder.path());
-    let static_openssl = folder.path().join("static");
-    run(Command::new("gcc")
-        .args(["-O2", "-static", "-o"])
-        .arg(&static_openssl)
-        .arg(peer("exchange.c"))
-        .args(["-lssl", "-lcrypto"]));
-    let mut twice = Exchange::of_one("static", || Command::new(&static_openssl), &certificate);
-    twice.expected.push(twice.expected[0].clone());
-    let mut exchanges = vec![twice];
+    let program = static_openssl(folder.path(), &[]);
+    let mut exchanges = vec![Exchange::of_one("static", || Command::new(&program), &certificate).twice()];
     let builds = [
         ("go-plain", "-ldflags="),
         ("go-stripped", "-ldflags=-s -w"),
@@ -376,4 +369,83 @@ fn programs_that_carry_their_own_tls_are_captured_on_both_sides() {
     for exchange in exchanges {
         exchange.check(&finished);
     }
+}
+
+/// Where `tests/openssl-versions` keeps them.
+const OPENSSL_VERSIONS: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/openssl");
+
+/// Version of libssl, version that its libcrypto tells, options for the compiler.
+const VERSIONS: [(&str, &str, &str); 6] = [
+    ("1.0.2n", "1.0.2n", "-DOLD"),
+    ("1.1.1w", "1.1.1w", "-DNEW"),
+    ("3.0.13", "3.0.13", "-DNEW"),
+    ("3.2.1", "3.3.1", "-DNEW"),
+    ("3.3.1", "3.3.1", "-DNEW"),
+    ("3.5.4", "3.5.4", "-DNEW"),
+];
+
+#[test]
+fn every_openssl_since_1_0_2_is_captured_on_both_sides() {
+    let libraries = VERSIONS.map(|(version, ..)| format!("{OPENSSL_VERSIONS}/{version}/libssl.so"));
+    let mut programs = vec!["openssl", "gcc"];
+    programs.extend(libraries.iter().map(String::as_str));
+    let Some(_alone) = can_capture(&programs) else {
+        return;
+    };
+    let folder = open_site();
+    let certificate = Certificate::create(folder.path());
+    let mut exchanges = VERSIONS.map(|(version, _, option)| {
+        let libraries = format!("{OPENSSL_VERSIONS}/{version}");
+        let program = folder.path().join(version);
+        let found = format!("-Wl,--allow-shlib-undefined,--disable-new-dtags,-rpath,{libraries}");
+        let options = [option, &format!("-L{libraries}"), &found, "-lssl", "-lcrypto"];
+        compile_exchange(&program, &options);
+        Exchange::of_one(version, || Command::new(&program), &certificate).twice()
+    });
+    let survey = crate::support::program::run(&["doctor", "--format", "jsonl"]).json();
+    for (exchange, (_, told, _)) in exchanges.iter().zip(VERSIONS) {
+        let line = survey
+            .iter()
+            .find(|line| line["pid"] == exchange.server.pid())
+            .expect("a line of this process");
+        assert_eq!(
+            (&line["version"], &line["obstacle"]),
+            (&told.into(), &Value::Null)
+        );
+    }
+    let finished = capture(&mut exchanges);
+    for exchange in exchanges {
+        exchange.check(&finished);
+    }
+}
+
+#[test]
+fn a_process_in_namespaces_of_its_own_is_captured_with_its_addresses() {
+    let Some(_alone) = can_capture(&["openssl", "gcc", "unshare", "nsenter", "ip"]) else {
+        return;
+    };
+    let folder = open_site();
+    let certificate = Certificate::create(folder.path());
+    let program = folder.path().join("exchange");
+    compile_exchange(&program, &["-lssl", "-lcrypto"]);
+    let own = folder.path().join("own");
+    fs::create_dir(&own).expect("a new folder");
+    // What is mounted there nobody else sees.
+    let script = "ip link set lo up && mount -t tmpfs none \"$1\" &&
+        cp -L $(ldd \"$2\" | grep -o '/.*/lib\\(ssl\\|crypto\\)[^ ]*') \"$1\" &&
+        LD_LIBRARY_PATH=$1 exec \"$2\" serve \"$3\" \"$4\"";
+    let mut serve = Command::new("unshare");
+    serve.args(["--mount", "--net", "sh", "-c", script, "sh"]);
+    serve.args([&own, &program, &certificate.certificate, &certificate.key]);
+    let server = Server::announcing(serve);
+    let mut client = Command::new("nsenter");
+    client
+        .args(["--mount", "--net", "--target", &server.pid().to_string(), "env"])
+        .arg(format!("LD_LIBRARY_PATH={}", own.display()))
+        .arg(&program)
+        .args(["get", &server.port.to_string(), "/hello.json"]);
+    let mut exchanges = [Exchange::new((server, "exchange"), (client, "exchange")).twice()];
+    let finished = capture(&mut exchanges);
+    assert_eq!(fs::read_dir(&own).expect("a folder").count(), 0, "it is private");
+    exchanges[0].check(&finished);
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -83,57 +83,28 @@ fn a_go_program_is_listed_with_its_version() {
     );
 }
 
-/// A program that waits for its input to end.
-struct Waiting(Child);
-
-impl Waiting {
-    fn start(mut command: Command) -> Self {
-        Self(command.stdin(Stdio::piped()).spawn().expect("it starts"))
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
-    }
-}
-
-/// Stands for a static program: its bytes hold what libssl's hold, its symbols are removed.
-const STRIPPED: &str = r#"
-#include <stdio.h>
-const char *volatile state = "SSL negotiation finished successfully";
-const char *volatile version = "OpenSSL 3.0.2 15 Mar 2022";
-int main(void) { return getchar() && state && version; }
-"#;
-
 #[test]
-fn a_stripped_static_program_is_listed_with_advice() {
-    let Some(_alone) = can_capture(&["gcc"]) else {
+fn a_static_program_is_captured_if_it_has_its_symbols() {
+    let Some(_alone) = can_capture(&["gcc", "openssl"]) else {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
-    let (source, program) = (folder.path().join("stripped.c"), folder.path().join("stripped"));
-    fs::write(&source, STRIPPED).unwrap();
-    let mut gcc = Command::new("gcc");
-    gcc.args(["-s", "-static", "-o"]).arg(&program).arg(&source);
-    assert!(gcc.status().unwrap().success());
-    let waiting = Waiting::start(Command::new(&program));
-    let lines = about(&run(&["doctor", "--format", "jsonl"]), waiting.0.id());
-    assert_eq!(lines.len(), 1, "{lines:?}");
-    assert_eq!(
-        (&lines[0]["tls"], &lines[0]["version"]),
-        (&"OpenSSL".into(), &"3.0.2".into())
-    );
-    assert!(
-        lines[0]["obstacle"].as_str().unwrap().contains("no symbols"),
-        "{lines:?}"
-    );
-    assert!(
-        lines[0]["advice"].as_str().unwrap().contains("not stripped"),
-        "{lines:?}"
-    );
-    assert!(functions(&lines[0]).is_empty());
+    let [with, without] = [&[][..], &["-s"]].map(|options| {
+        let server = Server::of_static_openssl(folder.path(), options);
+        let lines = about(&run(&["doctor", "--format", "jsonl"]), server.pid());
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert_eq!(
+            (&lines[0]["tls"], &lines[0]["place"]),
+            (&"OpenSSL".into(), &"executable".into())
+        );
+        lines[0].clone()
+    });
+    assert!(functions(&with).contains(&"SSL_read"), "{with}");
+    assert_eq!(with["obstacle"], Value::Null);
+    assert!(functions(&without).is_empty(), "{without}");
+    let told = |name: &str, part| without[name].as_str().unwrap().contains(part);
+    assert!(told("obstacle", "no symbols"), "{without}");
+    assert!(told("advice", "not stripped"), "{without}");
 }
 
 #[test]

@@ -17,6 +17,7 @@ typedef struct ssl_ctx_st SSL_CTX;
 #ifdef OLD
 int SSL_library_init(void);
 const void *SSLv23_method(void);
+long SSL_CTX_ctrl(void *, int, long, void *);
 #define TLS_method SSLv23_method
 #else
 const void *TLS_method(void);
@@ -111,6 +112,9 @@ int main(int count, char **arguments) {
 #endif
     SSL_CTX *context = SSL_CTX_new(TLS_method());
     check(context != NULL, "SSL_CTX_new");
+#ifdef OLD
+    SSL_CTX_ctrl(context, 94, 1, NULL); /* SSL_CTRL_SET_ECDH_AUTO */
+#endif
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof address;

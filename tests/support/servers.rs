@@ -142,6 +142,16 @@ impl Server {
         Self::listening(command, port)
     }
 
+    /// `tests/peers/exchange.c` with OpenSSL linked into it, with more options for the compiler.
+    pub(crate) fn of_static_openssl(folder: &Path, options: &[&str]) -> Self {
+        let certificate = Certificate::create(folder);
+        let mut serve = Command::new(static_openssl(folder, options));
+        serve
+            .arg("serve")
+            .args([&certificate.certificate, &certificate.key]);
+        Self::announcing(serve)
+    }
+
     /// Polls with connections: each attempt is answered or refused at once.
     fn wait_until_listening(&self) {
         let started = std::time::SystemTime::now();
@@ -166,6 +176,37 @@ impl Drop for Server {
         }
         let _ = self.child.wait();
     }
+}
+
+/// A file of `tests/peers`.
+pub(crate) fn peer(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/peers")
+        .join(name)
+}
+
+/// Compiles `exchange.c` to a program named `static` that needs no library.
+pub(crate) fn static_openssl(folder: &Path, options: &[&str]) -> PathBuf {
+    let program = folder.join("static");
+    let linked = [&["-static"], options, &["-lssl", "-lcrypto"]].concat();
+    compile_exchange(&program, &linked);
+    program
+}
+
+/// Compiles `exchange.c` to `program`, with more options for the compiler.
+pub(crate) fn compile_exchange(program: &Path, options: &[&str]) {
+    let output = Command::new("gcc")
+        .arg("-O2")
+        .arg("-o")
+        .args([program, &peer("exchange.c")])
+        .args(options)
+        .output()
+        .expect("gcc runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 pub(crate) fn free_port() -> u16 {

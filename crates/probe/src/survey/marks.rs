@@ -16,8 +16,13 @@ const OVERLAP: usize = 256;
 /// Longest version that is taken, in bytes.
 const VERSION_LIMIT: usize = 24;
 
-/// `SSL_state_string_long` of every OpenSSL and LibreSSL.
-const OPENSSL_STATE: &[u8] = b"SSL negotiation finished successfully";
+/// What libssl has in it: `SSL_state_string_long` of every OpenSSL and LibreSSL, where it is used; the name
+/// of a source file since 1.1.0, which errors are raised with; text of such an error since 3.0.
+const OPENSSL: [&[u8]; 3] = [
+    b"SSL negotiation finished successfully",
+    b"ssl/statem/statem",
+    b"No ciphers enabled for max supported SSL/TLS version",
+];
 /// `ssl_client_handshake_state` of BoringSSL and AWS-LC.
 const BORINGSSL_STATE: &[u8] = b"TLS client start_connect";
 /// Source path in the panic messages of rustls.
@@ -88,7 +93,7 @@ impl Marks {
             .or_else(|| boringssl.then(|| "BoringSSL".to_owned()));
         let rustls_version = version_after(bytes, RUSTLS_SOURCE);
         Self {
-            openssl: boringssl || has(OPENSSL_STATE),
+            openssl: boringssl || OPENSSL.into_iter().any(has),
             rustls: rustls_version.is_some(),
             go: build_info.is_some(),
             go_tls: has(GO_TLS),
@@ -100,7 +105,8 @@ impl Marks {
     }
 }
 
-/// The first thing like `3.0.2` right after `prefix`, with something after it.
+/// The first thing like `3.0.2` right after `prefix`, with something after it. Two numbers alone are what texts
+/// say of a series.
 fn version_after(bytes: &[u8], prefix: &[u8]) -> Option<String> {
     memmem::find_iter(bytes, prefix).find_map(|at| {
         let rest = &bytes[at + prefix.len()..];
@@ -112,7 +118,8 @@ fn version_after(bytes: &[u8], prefix: &[u8]) -> Option<String> {
             .collect();
         // One that ends with the window may go on in the next.
         let is_whole = version.len() < rest.len();
-        let is_version = version.starts_with(|first: char| first.is_ascii_digit()) && version.contains('.');
+        let is_version =
+            version.starts_with(|first: char| first.is_ascii_digit()) && version.matches('.').count() >= 2;
         (is_whole && is_version).then_some(version)
     })
 }
@@ -131,7 +138,9 @@ mod tests {
 
     #[test]
     fn versions_are_recognized() {
-        let marks = Marks::of(b"..OpenSSL \0OpenSSL 3.0.22 25 Aug 2026\0Enabled GnuTLS 3.7.9 logging");
+        let marks = Marks::of(
+            b"..OpenSSL \0OpenSSL 3.0 legacy\0OpenSSL 3.0.22 25 Aug 2026\0Enabled GnuTLS 3.7.9 logging",
+        );
         assert_eq!(marks.openssl_version.as_deref(), Some("3.0.22"));
         assert_eq!(marks.gnutls_version.as_deref(), Some("3.7.9"));
         assert!(!marks.openssl && !marks.go && !marks.rustls);
@@ -141,7 +150,9 @@ mod tests {
     fn linked_in_implementations_are_recognized() {
         let marks = Marks::of(b"x/registry/src/rustls-0.23.12/src/conn.rs");
         assert_eq!(marks.rustls_version.as_deref(), Some("0.23.12"));
-        assert!(Marks::of(b"\0SSL negotiation finished successfully\0").openssl);
+        for mark in OPENSSL {
+            assert!(Marks::of(mark).openssl);
+        }
         assert!(Marks::of(BORINGSSL_STATE).openssl);
     }
 
