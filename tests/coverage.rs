@@ -11,7 +11,9 @@ use serde_json::Value;
 use crate::capture::{messages, site, with_port};
 use crate::support::can_capture;
 use crate::support::program::{Finished, Running};
-use crate::support::servers::{Certificate, Server, compile_exchange, free_port, peer, static_openssl};
+use crate::support::servers::{
+    Certificate, Cgroup, Server, compile_exchange, free_port, peer, static_openssl,
+};
 
 const HELLO: &str = "{\"hello\":\"world\"}\n";
 
@@ -448,4 +450,28 @@ fn a_process_in_namespaces_of_its_own_is_captured_with_its_addresses() {
     let finished = capture(&mut exchanges);
     assert_eq!(fs::read_dir(&own).expect("a folder").count(), 0, "it is private");
     exchanges[0].check(&finished);
+}
+
+#[test]
+fn a_process_in_a_container_is_shown_with_its_id() {
+    let Some(_alone) = can_capture(&["openssl", "curl", "/usr/bin/python3"]) else {
+        return;
+    };
+    let folder = open_site();
+    let id = format!("{:064x}", std::process::id());
+    let cgroup = Cgroup::create(&format!("docker-{id}.scope"));
+    let server = Server::python(folder.path());
+    let mut client = cgroup.command("curl");
+    client.args(["-sk", &server.url("/hello.json")]);
+    let mut exchanges = [Exchange::new((server, "python3"), (client, "curl"))];
+    let finished = capture(&mut exchanges);
+    exchanges[0].check(&finished);
+    for line in with_port(&finished, exchanges[0].server.port) {
+        let expected = if line["comm"] == "curl" {
+            id.as_str().into()
+        } else {
+            Value::Null
+        };
+        assert_eq!(line["container_id"], expected, "{line}");
+    }
 }

@@ -59,6 +59,7 @@ fn data(connection: u16, direction: Direction, timestamp_ns: u64, payload: Strin
             uid: None,
             comm: "client".into(),
         },
+        container_id: None,
         direction,
         fd: Some(u32::from(connection) + 3),
         session: None,

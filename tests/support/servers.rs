@@ -209,6 +209,41 @@ pub(crate) fn compile_exchange(program: &Path, options: &[&str]) {
     );
 }
 
+/// A cgroup that is removed when dropped; whoever was in it must have ended.
+pub(crate) struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// Below the root of the unified hierarchy, wherever that is mounted.
+    pub(crate) fn create(name: &str) -> Self {
+        let mounts = std::fs::read_to_string("/proc/mounts").expect("mounts");
+        let root = mounts
+            .lines()
+            .map(|line| line.split(' ').collect::<Vec<_>>())
+            .find(|fields| fields[2] == "cgroup2")
+            .expect("cgroup2 is mounted");
+        let path = Path::new(root[1]).join(name);
+        std::fs::create_dir(&path).expect("a new cgroup");
+        Self(path)
+    }
+
+    /// Runs `program` in it.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("sh");
+        let script = "echo $$ >\"$0\" && exec \"$@\"";
+        command
+            .args(["-c", script])
+            .arg(self.0.join("cgroup.procs"))
+            .arg(program);
+        command
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0))
         .and_then(|listener| listener.local_addr())

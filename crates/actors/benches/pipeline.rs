@@ -107,6 +107,7 @@ impl Case {
                 uid: None,
                 comm: "bench".into(),
             },
+            container_id: None,
             direction: Direction::Write,
             fd: Some(5),
             session: None,

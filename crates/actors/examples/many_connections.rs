@@ -45,6 +45,7 @@ fn data(connection: u64, direction: Direction, payload: &'static [u8]) -> Captur
             uid: None,
             comm: "example".into(),
         },
+        container_id: None,
         direction,
         fd: Some(5),
         session: None,

@@ -349,6 +349,7 @@ mod tests {
                 uid: None,
                 comm: "app".into(),
             },
+            container_id: None,
             direction: Direction::Write,
             fd: Some(fd),
             session: None,

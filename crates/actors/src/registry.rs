@@ -351,6 +351,7 @@ mod tests {
                 uid: None,
                 comm: "app".into(),
             },
+            container_id: None,
             direction: Direction::Read,
             fd: None,
             session: None,

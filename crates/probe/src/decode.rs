@@ -31,6 +31,7 @@ fn data(header: &DataHeader, payload: &[u8]) -> DataEvent {
             uid: Some(header.uid),
             comm: Comm::new(header.comm),
         },
+        container_id: None,
         direction: if header.direction == DIRECTION_WRITE {
             Direction::Write
         } else {

@@ -12,6 +12,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, Sleep};
 
+use crate::container::Containers;
 use crate::decode;
 use crate::detach::Programs;
 use crate::handle::CaptureHandle;
@@ -35,6 +36,7 @@ pub struct Events {
     ring: Ring,
     _programs: Programs,
     handle: CaptureHandle,
+    containers: Containers,
     state: State,
 }
 
@@ -63,6 +65,7 @@ impl Events {
             ring: Ring::Plain(Some(ring)),
             _programs: Programs::new(programs),
             handle,
+            containers: Containers::default(),
             state: State::Polling {
                 sleep: None,
                 idle_since: None,
@@ -79,7 +82,8 @@ impl Events {
         while batch.len() < BATCH_EVENTS && bytes < BATCH_BYTES {
             let Some(record) = ring.next() else { break };
             match decode::event(&record) {
-                Ok(event) => {
+                Ok(mut event) => {
+                    self.containers.complete(&mut event);
                     if let CapturedEvent::Data(data) = &event {
                         bytes += data.payload.len();
                     }

@@ -13,6 +13,7 @@
 mod attach;
 mod btf;
 mod capture;
+mod container;
 mod counters;
 mod decode;
 mod detach;

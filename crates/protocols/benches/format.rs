@@ -30,6 +30,7 @@ fn identity() -> Identity {
             uid: Some(1000),
             comm: Comm::from("curl"),
         },
+        container_id: None,
         direction: Direction::Write,
         fd: Some(5),
         socket: Some(Socket {

@@ -78,6 +78,7 @@ fn identity() -> Identity {
     Identity {
         uuid: format!("{pid}_{pid}_dump_0_1"),
         process,
+        container_id: None,
         direction: Direction::Write,
         fd: None,
         socket: None,

@@ -99,6 +99,7 @@ fn identity(payload: &Bytes) -> Identity {
             uid: None,
             comm: Comm::from("bench"),
         },
+        container_id: None,
         direction: Direction::Write,
         fd: Some(5),
         session: None,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -196,6 +197,9 @@ pub struct DataEvent {
     pub timestamp_ns: u64,
     /// Who made the call.
     pub process: Process,
+    /// The container that the process runs in, as its runtime names it. `None` when there is none or it is not
+    /// known.
+    pub container_id: Option<Arc<str>>,
     /// Sent or received.
     pub direction: Direction,
     /// File descriptor of the connection, when known.
@@ -268,6 +272,8 @@ pub struct Identity {
     pub uuid: String,
     /// Thread of the first event.
     pub process: Process,
+    /// Container of the process, when known.
+    pub container_id: Option<Arc<str>>,
     /// Sent or received.
     pub direction: Direction,
     /// File descriptor, when known.
@@ -284,6 +290,7 @@ impl Identity {
         Self {
             uuid: uuid(event.process, event.fd, event.direction, event.socket),
             process: event.process,
+            container_id: event.container_id.clone(),
             direction: event.direction,
             fd: event.fd,
             socket: event.socket,

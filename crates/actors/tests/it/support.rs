@@ -207,6 +207,7 @@ pub(crate) fn plain(fd: u32, direction: Direction, at_ms: u64, text: &str) -> Da
             uid: None,
             comm: "app".into(),
         },
+        container_id: None,
         direction,
         fd: Some(fd),
         session: None,

@@ -56,6 +56,7 @@ pub(crate) fn check_formats(messages: &[Message]) {
             uid: None,
             comm: Comm::from("fuzz"),
         },
+        container_id: None,
         direction: Direction::Write,
         fd: None,
         socket: None,

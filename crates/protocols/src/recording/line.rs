@@ -11,6 +11,7 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -128,6 +129,8 @@ struct Line<'a> {
     uid: Option<u32>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     comm: Option<LineComm<'a>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    container: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fd: Option<u32>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
@@ -191,6 +194,7 @@ impl<'a> Line<'a> {
             tid: Some(data.process.tid),
             uid: data.process.uid,
             comm: Some(comm_line(data.process.comm)),
+            container: data.container_id.as_deref().map(Cow::Borrowed),
             fd: data.fd,
             session: data.session.map(hex),
             tls: data.tls_version.map(|version| version.0),
@@ -269,6 +273,7 @@ impl<'a> Line<'a> {
                 uid: self.uid,
                 comm: self.comm.map(comm_of).unwrap_or_default(),
             },
+            container_id: self.container.map(Arc::from),
             direction: match self.dir.ok_or(LineError::Missing("dir"))? {
                 LineDirection::Read => Direction::Read,
                 LineDirection::Write => Direction::Write,
@@ -349,6 +354,7 @@ mod tests {
                 uid: Some(0),
                 comm: Comm::from("curl"),
             },
+            container_id: Some("0123456789ab".into()),
             direction: Direction::Write,
             fd: Some(5),
             session: Some(0x55d0),

@@ -76,6 +76,7 @@ impl OriginalLine {
                 uid: None,
                 comm: Comm::new(self.comm),
             },
+            container_id: None,
             direction: if self.data_type == 0 {
                 Direction::Read
             } else {

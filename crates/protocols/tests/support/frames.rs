@@ -52,6 +52,7 @@ pub(crate) fn text(contents: Vec<Content>) -> String {
             uid: None,
             comm: "c".into(),
         },
+        container_id: None,
         direction: Direction::Read,
         fd: None,
         socket: None,

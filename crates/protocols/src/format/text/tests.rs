@@ -13,6 +13,7 @@ fn identity(socket: Option<Socket>) -> Identity {
             uid: None,
             comm: "curl".into(),
         },
+        container_id: None,
         direction: Direction::Read,
         fd: None,
         socket,
