@@ -51,10 +51,9 @@ fn container_id(cgroups: &str) -> Option<&str> {
     let mut paths = cgroups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
     paths.find_map(|path| {
         let folders: Vec<_> = path.split('/').collect();
-        let innermost_first = (0..folders.len()).rev();
-        innermost_first
-            .filter_map(|index| hash(folders[index]).or_else(|| lxc(&folders[..=index])))
-            .next()
+        (0..folders.len())
+            .rev()
+            .find_map(|index| hash(folders[index]).or_else(|| lxc(&folders[..=index])))
     })
 }
 
