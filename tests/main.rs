@@ -6,6 +6,7 @@
 //! - `doctor`: what it says about real programs, as root and as a plain user.
 //! - `outputs`: outputs that fail, and what is in them afterwards.
 //! - `resilience`: failures on purpose, collectors that go away, readers that stall, processes that are killed.
+//! - `short_connections`: a thousand and more a second, each with the right addresses.
 //! - `capture`: real capture of real programs; needs root and says so where it cannot run.
 //! - `coverage`: one exchange with each kind of program that TLS is captured of, exact on both sides.
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
@@ -18,4 +19,5 @@ mod outputs;
 mod policy;
 mod replay;
 mod resilience;
+mod short_connections;
 mod support;

@@ -312,7 +312,7 @@ fn a_process_killed_in_mid_message_ends_its_streams() {
     // SIGKILL.
     client.kill().unwrap();
     client.wait().unwrap();
-    wait_for_figures(&mut running, |line| line.contains("streams 0 now"));
+    running.wait_for_figures(|line| line.contains("streams 0 now"));
     let finished = running.interrupt();
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
     assert_balanced(&finished);
@@ -322,22 +322,6 @@ fn a_process_killed_in_mid_message_ends_its_streams() {
         text.contains("[ecapture: body incomplete"),
         "the response is marked as incomplete"
     );
-}
-
-/// Asks for the figures until a line of them is as expected.
-fn wait_for_figures(running: &mut Running, expected: impl Fn(&str) -> bool) {
-    let started = std::time::SystemTime::now();
-    loop {
-        running.signal(libc::SIGUSR1);
-        let lines = running.wait_for_lines("seen ", "lost");
-        if lines.iter().any(|line| expected(line)) {
-            return;
-        }
-        assert!(
-            started.elapsed().unwrap_or_default() < 2 * crate::support::program::PATIENCE,
-            "not seen: {lines:?}"
-        );
-    }
 }
 
 fn resident_kib(pid: u32) -> u64 {

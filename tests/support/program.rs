@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// How long anything may take before a test calls it hung.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -123,6 +123,22 @@ impl Running {
         self.wait_for(first);
         self.wait_for(last);
         self.stderr[before..].lines().map(ToOwned::to_owned).collect()
+    }
+
+    /// Asks for the figures until a line of them is as expected.
+    pub(crate) fn wait_for_figures(&mut self, expected: impl Fn(&str) -> bool) {
+        let started = SystemTime::now();
+        loop {
+            self.signal(libc::SIGUSR1);
+            let lines = self.wait_for_lines("seen ", "lost");
+            if lines.iter().any(|line| expected(line)) {
+                return;
+            }
+            assert!(
+                started.elapsed().unwrap_or_default() < 2 * PATIENCE,
+                "not seen: {lines:?}"
+            );
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -318,6 +318,7 @@ http {{
     ssl_certificate_key {key};
     root {folder};
     location /echo/ {{ return 200 $request_uri; }}
+    location /whoami/ {{ return 200 '$request_uri $remote_port'; }}
     gzip on; gzip_min_length 1; gzip_types text/plain application/json;
   }}
 }}
