@@ -26,9 +26,10 @@ const WAKE_BYTES: u32 = 256 * 1024;
 const PAGE_BYTES: u32 = 4096;
 
 /// Programs at kernel tracepoints of the same name.
-const TRACEPOINTS: [&str; 5] = [
+const TRACEPOINTS: [&str; 6] = [
     "sys_enter",
     "inet_sock_set_state",
+    "tcp_destroy_sock",
     "sched_process_fork",
     "sched_process_exec",
     "sched_process_exit",

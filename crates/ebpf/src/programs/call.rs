@@ -156,6 +156,26 @@ fn outer_call(pid_tgid: u64, stack_pointer: u64) -> u64 {
     }
 }
 
+/// The thread may hand its records to the library itself: what it reads is noted from now on, so that
+/// even its first call finds the socket.
+#[inline(always)]
+pub(super) fn expect_memory_bio() {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    if stopped() || !wanted((pid_tgid >> 32) as u32) {
+        return;
+    }
+    let Some(thread) = THREADS.get_ptr_mut(pid_tgid) else {
+        let thread = Thread {
+            memory_bio: 1,
+            ..Thread::NEW
+        };
+        let _full = THREADS.insert(pid_tgid, thread, 0);
+        return;
+    };
+    // SAFETY: the map lookup succeeded, and only this thread uses its entry.
+    unsafe { (*thread).memory_bio = 1 };
+}
+
 /// Makes the call the thread's innermost one.
 #[inline(always)]
 fn enter_thread(pid_tgid: u64, stack_pointer: u64, outer: u64) {

@@ -58,7 +58,8 @@ pub(super) fn bind(session: &mut Session, fd: i32, source: u8) {
     let sock = if found.is_internet() { found.sock } else { 0 };
     let unchanged = session.fd == fd && session.sock == sock && session.socket_source == source;
     // The kernel reuses addresses of closed sockets, and a session object may outlive its connection.
-    if unchanged && (sock == 0 || is_seen(sock)) {
+    // A socket without a port is closed and has no new connection: the addresses known are its last.
+    if unchanged && (sock == 0 || is_seen(sock) || local_port(sock) == Some(0)) {
         return;
     }
     session.fd = fd;
@@ -74,7 +75,7 @@ pub(super) fn bind(session: &mut Session, fd: i32, source: u8) {
 #[inline(always)]
 fn read_addresses(session: &mut Session, found: &Found) -> Option<()> {
     let sock = found.sock;
-    session.local_port = kernel(sock, config!(offsets.sock_local_port))?;
+    session.local_port = local_port(sock).filter(|&port| port != 0)?;
     session.remote_port = u16::from_be(kernel(sock, config!(offsets.sock_remote_port))?);
     if found.family == FAMILY_V6 {
         if config!(offsets.sock_local_v6) == NO_OFFSET {
@@ -91,6 +92,12 @@ fn read_addresses(session: &mut Session, found: &Found) -> Option<()> {
     session.local_address[..4].copy_from_slice(&local);
     session.remote_address[..4].copy_from_slice(&remote);
     Some(())
+}
+
+/// In host order. The kernel takes it away when the connection has ended (`inet_put_port`).
+#[inline(always)]
+fn local_port(sock: u64) -> Option<u16> {
+    kernel(sock, config!(offsets.sock_local_port))
 }
 
 /// The socket was marked by [`remember`] and has not been closed since.

@@ -4,7 +4,7 @@ use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 use ecapture_ebpf::record::{DIRECTION_READ, DIRECTION_WRITE};
 
-use super::call::{Arguments, Length, enter, free};
+use super::call::{Arguments, Length, enter, expect_memory_bio, free};
 
 /// `int SSL_read(SSL *ssl, void *buf, int num)`
 #[uprobe]
@@ -59,6 +59,12 @@ fn ssl_write_ex2(context: ProbeContext) {
         DIRECTION_WRITE,
         Length::Stored,
     );
+}
+
+/// `void SSL_set_bio(SSL *ssl, BIO *rbio, BIO *wbio)`
+#[uprobe]
+fn ssl_set_bio(_context: ProbeContext) {
+    expect_memory_bio();
 }
 
 /// `void SSL_free(SSL *ssl)`

@@ -10,7 +10,6 @@ use super::maps::{SOCKETS, SocketState, stopped};
 // States of include/net/tcp_states.h.
 const SYN_SENT: i32 = 2;
 const SYN_RECEIVED: i32 = 3;
-const CLOSED: i32 = 7;
 
 /// `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -22,8 +21,17 @@ fn inet_sock_set_state(context: BtfTracePointContext) -> i32 {
     match context.arg::<i32>(2) {
         SYN_SENT => remember(sock, ROLE_CONNECTOR),
         SYN_RECEIVED => remember(sock, ROLE_ACCEPTOR),
-        CLOSED => forget(sock),
         _ => {}
+    }
+    0
+}
+
+/// `tcp_destroy_sock(struct sock *sk)`: the connection has ended and no descriptor is left, so
+/// nobody can read what still waited in it.
+#[btf_tracepoint(function = "tcp_destroy_sock")]
+fn tcp_destroy_sock(context: BtfTracePointContext) -> i32 {
+    if !stopped() {
+        forget(context.arg(0));
     }
     0
 }

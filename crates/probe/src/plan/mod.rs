@@ -88,6 +88,7 @@ const OPENSSL: Family = &[
         data("SSL_write_ex", "ssl_write_ex"),
         data("SSL_write_ex2", "ssl_write_ex2"),
     ],
+    &[end("SSL_set_bio", "ssl_set_bio")],
     &[end("SSL_free", "ssl_free")],
 ];
 
