@@ -2,7 +2,7 @@
 
 use ecapture_probe::Processes;
 use ecapture_protocols::Direction::{Read, Write};
-use ecapture_protocols::{AddressSource, Side};
+use ecapture_protocols::{AddressSource, CapturedEvent, Close, Side};
 
 use crate::support::{capture, config, curl, output, peers, python};
 
@@ -61,4 +61,53 @@ fn memory_bios_of_many_connections() {
         assert_eq!(socket.local, Some(Side::Destination));
         assert_eq!(socket.address_source, AddressSource::Heuristic);
     }
+}
+
+/// The first call of a thread's first session has its socket already.
+#[test]
+fn the_first_call_with_a_memory_bio() {
+    let Some(peers) = peers(&["python3", "openssl"]) else {
+        return;
+    };
+    let mut server = peers.server("asyncio_server.py", &[]);
+    let server_port = server.line();
+    let captured = capture(&config(Processes::All), move |_| {
+        output(python("asyncio_client.py").arg(server_port))
+    });
+    let (pid, port) = captured.result.trim().split_once(' ').unwrap();
+    let sent = captured.data(pid.parse().unwrap(), Write);
+    assert_eq!(sent.len(), 1);
+    assert_eq!(
+        sent[0].socket.unwrap().tuple.source.to_string(),
+        format!("127.0.0.1:{port}")
+    );
+}
+
+/// What waits in a connection that both sides have closed belongs to it, with its addresses.
+#[test]
+fn a_closed_connection_is_read_to_its_end() {
+    let Some(peers) = peers(&["python3", "openssl"]) else {
+        return;
+    };
+    let mut server = peers.server("asyncio_server.py", &[]);
+    let server_port = server.line();
+    let captured = capture(&config(Processes::All), move |_| {
+        output(python("late_reader.py").arg(server_port))
+    });
+    let mut words = captured.result.split_whitespace();
+    let (pid, port) = (words.next().unwrap().parse().unwrap(), words.next().unwrap());
+    assert_eq!(captured.text(pid, Read), "echo late\n");
+    let socket = captured.data(pid, Read)[0].socket.unwrap();
+    assert_eq!(socket.tuple.source.to_string(), format!("127.0.0.1:{port}"));
+    // From the line that was sent on: before it, another connection may have had the same address.
+    let mut order = captured.events.iter().filter_map(|event| match event {
+        CapturedEvent::Data(data) if data.process.pid == pid => Some(Some(data.direction)),
+        CapturedEvent::Close {
+            close: Close::Socket { sock },
+            ..
+        } if *sock == socket.sock => Some(None),
+        _ => None,
+    });
+    assert!(order.any(|step| step == Some(Write)));
+    assert_eq!(order.collect::<Vec<_>>(), [Some(Read), None]);
 }
