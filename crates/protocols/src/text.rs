@@ -19,8 +19,17 @@ pub(crate) fn cut_character(bytes: &[u8]) -> usize {
 /// Text that a terminal can show: UTF-8 without control characters other than those of
 /// formatting and of terminals.
 pub(crate) fn is_text(bytes: &[u8]) -> bool {
-    let is_control = |byte: u8| matches!(byte, 0..=6 | 14..=26 | 28..=31 | 127);
-    str::from_utf8(bytes).is_ok() && !bytes.iter().any(|&byte| is_control(byte))
+    const BLOCK: usize = 64;
+    // Whole blocks without an early exit are compared many bytes at a time.
+    let has_control = |block: &[u8]| block.iter().fold(false, |found, &byte| found | is_control(byte));
+    !bytes.chunks(BLOCK).any(has_control) && str::from_utf8(bytes).is_ok()
+}
+
+/// Control characters other than those of formatting (BEL to CR) and of terminals (ESC). Without
+/// branches, for the loop above.
+fn is_control(byte: u8) -> bool {
+    let is_allowed = (byte.wrapping_sub(7) < 7) | (byte == 27);
+    ((byte < 32) & !is_allowed) | (byte == 127)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod json_lines;
 mod text;
+mod write;
 
 pub use json_lines::JsonLines;
 pub use text::Text;

@@ -1,7 +1,8 @@
 //! HTTP/2 messages, frames and gRPC messages.
 
-use super::object::{Object, push_number};
+use super::object::Object;
 use super::{add_body, add_part};
+use crate::format::write::push_number;
 use crate::message::{
     Field, GrpcMessage, Http2Detail, Http2Frame, Http2Kind, Http2Message, ProtobufField, ProtobufValue,
 };

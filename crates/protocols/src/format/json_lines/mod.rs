@@ -8,13 +8,13 @@ mod http2;
 mod object;
 mod time;
 
-use std::io::Write;
 use std::net::SocketAddr;
 
-use object::{Object, push_number};
+use object::Object;
 
 use crate::event::{Direction, Identity, Socket};
 use crate::format::Format;
+use crate::format::write::push_address;
 use crate::message::{
     Body, Content, Gap, Http1Kind, Http2Kind, Message, Part, ServerSentEvent, WebSocketMessage,
 };
@@ -153,22 +153,7 @@ fn endpoints(socket: &Socket, direction: Direction, content: &Content) -> Option
 fn add_address(name: &'static str, address: SocketAddr, object: &mut Object<'_>) {
     let out = object.member(name);
     out.push(b'"');
-    match address {
-        SocketAddr::V4(address) => {
-            for (index, octet) in address.ip().octets().into_iter().enumerate() {
-                if index > 0 {
-                    out.push(b'.');
-                }
-                push_number(octet.into(), out);
-            }
-            out.push(b':');
-            push_number(address.port().into(), out);
-        }
-        SocketAddr::V6(address) => {
-            // Writing to a vector cannot fail.
-            let _ = write!(out, "{address}");
-        }
-    }
+    push_address(address, out);
     out.push(b'"');
 }
 

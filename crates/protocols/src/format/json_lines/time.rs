@@ -1,6 +1,6 @@
 //! Wall-clock time as RFC 3339 writes it.
 
-use super::object::decimal_digit;
+use crate::format::write::decimal_digit;
 
 const NANOSECONDS: i64 = 1_000_000_000;
 const SECONDS_PER_DAY: i64 = 86_400;
@@ -46,14 +46,15 @@ fn date(day: i64) -> (i64, i64, i64) {
     (year, month, day_of_month)
 }
 
-/// The last `width` decimal digits.
-fn push_padded(value: i64, width: u32, out: &mut Vec<u8>) {
-    let value = value.unsigned_abs();
-    out.extend(
-        (0..width)
-            .rev()
-            .map(|place| decimal_digit(value / 10_u64.pow(place))),
-    );
+/// The last `width` decimal digits, at most 9.
+fn push_padded(value: i64, width: usize, out: &mut Vec<u8>) {
+    let mut digits = [0; 9];
+    let mut rest = value.unsigned_abs();
+    for digit in digits[..width].iter_mut().rev() {
+        *digit = decimal_digit(rest);
+        rest /= 10;
+    }
+    out.extend_from_slice(&digits[..width]);
 }
 
 #[cfg(test)]

@@ -134,17 +134,23 @@ pub(super) fn write_message(message: &Http2Message, page: &mut Page<'_>) {
 
 fn write_head(frame: &Http2Frame, page: &mut Page<'_>) {
     match FRAME_TYPES.get(usize::from(frame.frame_type)) {
-        Some(name) => page.text(format_args!("\nFrame Type\t=>\t{name}\n")),
+        Some(name) => {
+            page.bytes(b"\nFrame Type\t=>\t");
+            page.bytes(name.as_bytes());
+        }
         None => page.text(format_args!(
-            "\nFrame Type\t=>\tUNKNOWN_FRAME_TYPE_{}\n",
+            "\nFrame Type\t=>\tUNKNOWN_FRAME_TYPE_{}",
             frame.frame_type
         )),
     }
-    page.text(format_args!("Frame StreamID\t=>\t{}\n", frame.stream));
+    page.bytes(b"\nFrame StreamID\t=>\t");
+    page.number(frame.stream);
     // The original tells the length of these two only.
     if matches!(frame.frame_type, 0 | 1) {
-        page.text(format_args!("Frame Length\t=>\t{}\n", frame.length));
+        page.bytes(b"\nFrame Length\t=>\t");
+        page.number(frame.length);
     }
+    page.bytes(b"\n");
 }
 
 fn write_fields(fields: &[Field], page: &mut Page<'_>) {
@@ -232,6 +238,17 @@ fn write_quoted(text: Option<&[u8]>, page: &mut Page<'_>) {
         return;
     };
     page.bytes(b"\"");
+    for run in text.chunk_by(|&one, &next| is_plain(one) == is_plain(next)) {
+        if is_plain(run[0]) {
+            page.bytes(run);
+        } else {
+            write_escaped(run, page);
+        }
+    }
+    page.bytes(b"\"");
+}
+
+fn write_escaped(text: &[u8], page: &mut Page<'_>) {
     for chunk in text.utf8_chunks() {
         for character in chunk.valid().chars() {
             write_character(character, page);
@@ -240,7 +257,11 @@ fn write_quoted(text: Option<&[u8]>, page: &mut Page<'_>) {
             page.text(format_args!("\\x{byte:02x}"));
         }
     }
-    page.bytes(b"\"");
+}
+
+/// Printable ASCII that stands for itself.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
 }
 
 fn write_character(character: char, page: &mut Page<'_>) {

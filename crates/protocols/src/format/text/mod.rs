@@ -15,12 +15,10 @@ mod raw;
 mod sse;
 mod websocket;
 
-use std::fmt::Display;
-use std::io::Write;
-
-use crate::event::Identity;
+use crate::event::{Comm, Identity};
 use crate::format::Format;
 use crate::format::text::page::Page;
+use crate::format::write::{push_address, push_number};
 use crate::message::{Content, Gap, Message};
 
 /// The `--format text` writer.
@@ -47,24 +45,27 @@ impl Format for Text {
 impl Text {
     fn write_header(&self, identity: &Identity, out: &mut Vec<u8>) {
         let (start, end) = if self.color {
-            ("\x1b[36m", "\x1b[0m")
+            (&b"\x1b[36m"[..], &b"\x1b[0m"[..])
         } else {
-            ("", "")
+            (&b""[..], &b""[..])
         };
-        let (pid, comm) = (identity.process.pid, identity.process.comm);
+        out.extend_from_slice(start);
+        out.extend_from_slice(b"PID:");
+        push_number(identity.process.pid.into(), out);
+        out.extend_from_slice(b", Comm:");
+        push_comm(identity.process.comm, out);
         match identity.socket.map(|socket| socket.tuple) {
-            Some(tuple) => push(
-                out,
-                format_args!(
-                    "{start}PID:{pid}, Comm:{comm}, Src:{}, Dest:{},{end}\n",
-                    tuple.source, tuple.destination
-                ),
-            ),
-            None => push(
-                out,
-                format_args!("{start}PID:{pid}, Comm:{comm}, Src::0, Dest::0,{end}\n"),
-            ),
+            Some(tuple) => {
+                out.extend_from_slice(b", Src:");
+                push_address(tuple.source, out);
+                out.extend_from_slice(b", Dest:");
+                push_address(tuple.destination, out);
+            }
+            None => out.extend_from_slice(b", Src::0, Dest::0"),
         }
+        out.push(b',');
+        out.extend_from_slice(end);
+        out.push(b'\n');
     }
 
     fn write_record(&self, messages: &[Message], out: &mut Vec<u8>) {
@@ -131,9 +132,12 @@ fn write_gap(gap: Gap, page: &mut Page<'_>) {
     }
 }
 
-fn push(out: &mut Vec<u8>, text: impl Display) {
-    // Writing to a vector cannot fail.
-    let _ = write!(out, "{text}");
+/// As [`Comm`] is displayed: trimmed, what is not UTF-8 replaced.
+fn push_comm(comm: Comm, out: &mut Vec<u8>) {
+    match str::from_utf8(comm.as_bytes()) {
+        Ok(name) => out.extend_from_slice(name.trim().as_bytes()),
+        Err(_) => out.extend_from_slice(comm.to_string().as_bytes()),
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use std::fmt::Arguments;
 use std::io::Write;
 
+use crate::format::write::push_number;
+
 /// The text of one unit and the marks that follow it.
 pub(super) struct Page<'a> {
     out: &'a mut Vec<u8>,
@@ -31,6 +33,11 @@ impl<'a> Page<'a> {
     /// Appends captured bytes.
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
+    }
+
+    /// Appends a decimal number.
+    pub(super) fn number(&mut self, number: u32) {
+        push_number(number.into(), self.out);
     }
 
     /// Appends formatted text.
