@@ -1,10 +1,11 @@
 //! What the actors cost, beside two floors of the same run: copying the bytes, and decoding and
 //! formatting them in a plain loop.
 //!
-//! `cargo bench -p ecapture-actors` prints the whole table; `-- UUIDS BYTES` one group of it.
-//! `raw` passes the bytes through: what remains is the actors. `http1` is one request per event
-//! through the real decoder and text format.
-//! Every row runs in a process of its own, so that memory and CPU time are its own.
+//! `cargo bench -p ecapture-actors --bench pipeline` prints the whole table; `-- UUIDS BYTES` one group
+//! of it, `-- CONTENT` those of one content, `-- connections` the row of short connections.
+//! `raw` passes the bytes through: what remains is the actors. `http1` and `http2` are one request with
+//! a body per event, through the real decoders and the text format; every message must come out.
+//! Every measurement runs in a process of its own, so that memory and CPU time are its own.
 
 #![expect(clippy::print_stdout, reason = "the table is the output")]
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
@@ -15,11 +16,13 @@ use std::process::Command;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ecapture_actors::{Clock, DecoderFactory, PipelineConfig, Placement, SinkWriter, Summary, spawn};
+use ecapture_actors::{
+    Clock, DecoderFactory, PipelineConfig, Placement, SinkWriter, Summary, spawn, spawn_with,
+};
 use ecapture_protocols::format::Text;
 use ecapture_protocols::message::{Content, Gap, Message, Raw};
 use ecapture_protocols::{
-    AddressSource, CapturedEvent, DataEvent, Direction, Format, Identity, Options, Output, PeerNotice,
+    AddressSource, CapturedEvent, Close, DataEvent, Direction, Format, Identity, Options, Output, PeerNotice,
     Process, Socket, StreamDecoder, Tuple, stream_decoder,
 };
 use futures_util::Stream;
@@ -81,6 +84,56 @@ impl SinkWriter for Null {
 enum Payload {
     Raw,
     Http1,
+    Http2,
+}
+
+impl Payload {
+    const ALL: [(&str, Self); 3] = [("raw", Self::Raw), ("http1", Self::Http1), ("http2", Self::Http2)];
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, content)| *content)
+    }
+
+    /// One event's bytes, `bytes` of them unless that is too few for a request.
+    fn event(self, bytes: usize) -> Vec<u8> {
+        let mut payload = match self {
+            Self::Raw => Vec::new(),
+            Self::Http1 => {
+                let head = |length: usize| {
+                    format!("POST / HTTP/1.1\r\nHost: example.org\r\nContent-Length: {length:05}\r\n\r\n")
+                };
+                head(bytes.saturating_sub(head(0).len())).into_bytes()
+            }
+            Self::Http2 => http2_request(bytes),
+        };
+        payload.resize(bytes.max(payload.len()), b'x');
+        payload
+    }
+
+    /// What a stream begins with.
+    fn preface(self) -> &'static [u8] {
+        match self {
+            Self::Raw | Self::Http1 => b"",
+            Self::Http2 => b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
+        }
+    }
+}
+
+/// HEADERS and the head of a DATA frame that makes `bytes` of it all. The fields leave the compression
+/// state as it is, and the stream id stays the same, which a bystander does not mind.
+fn http2_request(bytes: usize) -> Vec<u8> {
+    let frame = |kind: u8, flags: u8, length: usize| {
+        let length = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
+        [&length[1..], &[kind, flags, 0, 0, 0, 1]].concat()
+    };
+    // :method POST, :path /, :scheme https, :authority.
+    let block = [&[0x83, 0x84, 0x87, 0x01, 11], &b"example.org"[..]].concat();
+    let head = [frame(1, 4, block.len()), block].concat();
+    let left = bytes.saturating_sub(head.len() + 9);
+    [head, frame(0, 1, left)].concat()
 }
 
 #[derive(Clone, Copy)]
@@ -96,75 +149,89 @@ impl Case {
         by_volume.clamp(self.uuids, 1_500_000)
     }
 
-    fn event(self, number: u64, payload: &Bytes) -> DataEvent {
-        let sock = number % self.uuids + 1;
-        let port = u16::try_from(sock % 60_000).unwrap_or(0);
-        DataEvent {
-            timestamp_ns: number * 1_000,
-            process: Process {
-                pid: 1,
-                tid: 1,
-                uid: None,
-                comm: "bench".into(),
+    fn event(self, number: u64, payloads: &Payloads) -> DataEvent {
+        let is_first = number < self.uuids;
+        data_event(
+            number % self.uuids + 1,
+            number * 1_000,
+            Direction::Write,
+            if is_first {
+                payloads.first.clone()
+            } else {
+                payloads.next.clone()
             },
-            container_id: None,
-            direction: Direction::Write,
-            fd: Some(5),
-            session: None,
-            socket: Some(Socket {
-                sock,
-                tuple: Tuple {
-                    source: ([10, 0, 0, 1], port).into(),
-                    destination: ([10, 0, 0, 2], 443).into(),
-                },
-                local: None,
-                address_source: AddressSource::Exact,
-            }),
-            tls_version: None,
-            stream_offset: None,
-            payload: payload.clone(),
-        }
+        )
     }
 
-    /// Batches of 256 events; the payload has no reference count, so making them costs next to
+    /// Batches of 256 events; the payloads have no reference count, so making them costs next to
     /// nothing.
     fn source(self) -> impl Stream<Item = Vec<CapturedEvent>> + Send + Unpin + 'static {
-        let payload = self.payload();
+        let payloads = self.payloads();
         let starts = (0..self.events()).step_by(256);
         futures_util::stream::iter(starts.map(move |start| {
             let end = (start + 256).min(self.events());
             (start..end)
-                .map(|number| CapturedEvent::Data(self.event(number, &payload)))
+                .map(|number| CapturedEvent::Data(self.event(number, &payloads)))
                 .collect()
         }))
     }
 
-    /// Has no reference count: that would be one more thing for the threads to share.
-    fn payload(self) -> Bytes {
-        let head = |length: usize| match self.content {
-            Payload::Raw => Vec::new(),
-            Payload::Http1 => {
-                format!("POST / HTTP/1.1\r\nHost: example.org\r\nContent-Length: {length:05}\r\n\r\n")
-                    .into_bytes()
-            }
-        };
-        let mut payload = head(self.bytes.saturating_sub(head(0).len()));
-        payload.resize(self.bytes, b'x');
-        Bytes::from_static(payload.leak())
+    fn payloads(self) -> Payloads {
+        let next = self.content.event(self.bytes);
+        let first = [self.content.preface(), &next].concat();
+        Payloads {
+            first: Bytes::from_static(first.leak()),
+            next: Bytes::from_static(next.leak()),
+        }
     }
 
     fn decoder(self) -> Box<dyn StreamDecoder> {
         match self.content {
             Payload::Raw => Box::new(PassThrough),
-            Payload::Http1 => stream_decoder(Options::default()),
+            Payload::Http1 | Payload::Http2 => stream_decoder(Options::default()),
         }
     }
 
     fn format(self) -> Arc<dyn Format> {
         match self.content {
             Payload::Raw => Arc::new(Plain),
-            Payload::Http1 => Arc::new(Text::default()),
+            Payload::Http1 | Payload::Http2 => Arc::new(Text::default()),
         }
+    }
+}
+
+/// Without a reference count: that would be one more thing for the threads to share.
+struct Payloads {
+    first: Bytes,
+    next: Bytes,
+}
+
+fn data_event(sock: u64, timestamp_ns: u64, direction: Direction, payload: Bytes) -> DataEvent {
+    let port = u16::try_from(sock % 60_000).unwrap_or(0);
+    DataEvent {
+        timestamp_ns,
+        process: Process {
+            pid: 1,
+            tid: 1,
+            uid: None,
+            comm: "bench".into(),
+        },
+        container_id: None,
+        direction,
+        fd: Some(5),
+        session: None,
+        socket: Some(Socket {
+            sock,
+            tuple: Tuple {
+                source: ([10, 0, 0, 1], port).into(),
+                destination: ([10, 0, 0, 2], 443).into(),
+            },
+            local: None,
+            address_source: AddressSource::Exact,
+        }),
+        tls_version: None,
+        stream_offset: None,
+        payload,
     }
 }
 
@@ -212,8 +279,8 @@ fn measure(work: impl FnOnce()) -> Figures {
 }
 
 fn copy_floor(case: Case) {
-    let payload = case.payload();
-    let mut copy = vec![0; case.bytes];
+    let payload = case.payloads().next;
+    let mut copy = vec![0; payload.len()];
     for _ in 0..case.events() {
         copy.copy_from_slice(std::hint::black_box(&payload));
         std::hint::black_box(&mut copy);
@@ -222,12 +289,12 @@ fn copy_floor(case: Case) {
 
 /// The same events, decoded and formatted in a loop: a decoder per UUID and one output buffer.
 fn loop_floor(case: Case) {
-    let payload = case.payload();
+    let payloads = case.payloads();
     let format = case.format();
     let mut streams: HashMap<u64, (Identity, Box<dyn StreamDecoder>)> = HashMap::new();
     let (mut output, mut out) = (Output::default(), Vec::new());
     for number in 0..case.events() {
-        let event = case.event(number, &payload);
+        let event = case.event(number, &payloads);
         let sock = event.socket.map_or(0, |socket| socket.sock);
         let (identity, decoder) = streams
             .entry(sock)
@@ -242,7 +309,7 @@ fn loop_floor(case: Case) {
     }
 }
 
-fn through_pipeline(case: Case, clock: Clock) -> Summary {
+fn through_pipeline(case: Case, clock: Clock, worker_arbiters: usize) -> Summary {
     let decoders: DecoderFactory = Arc::new(move |_| case.decoder());
     let mut config = PipelineConfig::new(decoders, case.format());
     config.clock = clock;
@@ -250,43 +317,165 @@ fn through_pipeline(case: Case, clock: Clock) -> Summary {
         // By default there would not be as many Workers.
         config.limits.max_memory = 1024 * 1024 * 1024;
     }
-    config.placement = Placement::Threads { worker_arbiters: 1 };
+    config.placement = Placement::Threads { worker_arbiters };
     actix_rt::System::new()
         .block_on(async move { spawn(config, case.source(), Box::new(Null)).finished().await })
 }
 
-fn row(case: Case, what: &str) {
+/// Connections a second of the row of short connections, and for how long.
+const CONNECTIONS_PER_SECOND: u64 = 10_000;
+const SECONDS: u64 = 5;
+
+/// Every millisecond some connections of one request and one response each, closed ten milliseconds later.
+fn short_connections() -> impl Stream<Item = Vec<CapturedEvent>> + Unpin {
+    const PER_BATCH: u64 = CONNECTIONS_PER_SECOND / 1000;
+    let request = Bytes::from_static(Payload::Http1.event(1024).leak());
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 980\r\n\r\n";
+    let response = Bytes::from_static(format!("{head}{}", "x".repeat(980)).into_bytes().leak());
+    let numbers = |batch: u64| batch * PER_BATCH..(batch + 1) * PER_BATCH;
+    let connections = move |batch: u64| {
+        let now_ns = batch * 1_000_000;
+        let opened = numbers(batch).flat_map(|number| {
+            let event = |direction, payload: &Bytes| {
+                CapturedEvent::Data(data_event(number + 1, now_ns, direction, payload.clone()))
+            };
+            [
+                event(Direction::Write, &request),
+                event(Direction::Read, &response),
+            ]
+        });
+        let closed = batch.checked_sub(10).into_iter().flat_map(numbers);
+        let closed = closed.map(|number| CapturedEvent::Close {
+            timestamp_ns: now_ns,
+            close: Close::Socket { sock: number + 1 },
+        });
+        opened.chain(closed).collect()
+    };
+    let ticks = tokio::time::interval(std::time::Duration::from_millis(1));
+    let batches = futures_util::stream::unfold((0, ticks), move |(batch, mut ticks)| {
+        let events = (batch < 1000 * SECONDS).then(|| connections(batch));
+        async move {
+            ticks.tick().await;
+            Some((events?, (batch + 1, ticks)))
+        }
+    });
+    Box::pin(batches)
+}
+
+fn through_short_connections() -> Summary {
+    let decoders: DecoderFactory = {
+        let options = Arc::new(Options::default());
+        Arc::new(move |_| stream_decoder(Arc::clone(&options)))
+    };
+    let config = PipelineConfig::new(decoders, Arc::new(Text::default()));
+    actix_rt::System::new().block_on(async move {
+        spawn_with(config, short_connections, Box::new(Null))
+            .finished()
+            .await
+    })
+}
+
+fn check(summary: &Summary, messages: Option<u64>) {
+    assert!(
+        summary.balanced() && summary.statistics.losses.is_empty(),
+        "{summary:?}"
+    );
+    let written = summary.statistics.written.events;
+    assert!(
+        messages.is_none_or(|messages| written >= messages),
+        "{written} messages, expected {messages:?}"
+    );
+}
+
+/// Runs one measurement and prints its figures for [`Figures::of_child`].
+fn measure_here(case: Case, what: &str) {
     let figures = measure(|| match what {
-        "copy" => copy_floor(case),
-        "loop" => loop_floor(case),
+        "memcpy" => copy_floor(case),
+        "parse" => loop_floor(case),
+        "connections" => check(
+            &through_short_connections(),
+            Some(2 * CONNECTIONS_PER_SECOND * SECONDS),
+        ),
         _ => {
-            let clock = if what == "live" {
+            let clock = if what.starts_with("live") {
                 Clock::Live
             } else {
                 Clock::Stream
             };
-            let summary = through_pipeline(case, clock);
-            assert!(
-                summary.balanced() && summary.statistics.losses.is_empty(),
-                "{summary:?}"
-            );
+            let arbiters = if what.ends_with('2') { 2 } else { 1 };
+            check(&through_pipeline(case, clock, arbiters), Some(case.events()));
         }
     });
+    println!("{} {} {}", figures.seconds, figures.cpu_seconds, figures.peak_mib);
+}
+
+impl Figures {
+    /// Measures in a process of its own.
+    fn of_child(case: Case, content: &str, what: &str) -> Self {
+        let itself = std::env::current_exe().expect("the benchmark knows where it is");
+        let output = Command::new(itself)
+            .args(["--measure", &case.uuids.to_string(), &case.bytes.to_string(), content, what])
+            // As the program itself sets it.
+            .env("MIMALLOC_PURGE_DELAY", "10")
+            .stderr(std::process::Stdio::inherit())
+            .output()
+            .expect("the benchmark runs itself");
+        assert!(output.status.success(), "{content} {what} failed");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let mut numbers = text.split_whitespace().filter_map(|number| number.parse().ok());
+        let mut next = || numbers.next().unwrap_or(f64::NAN);
+        Self {
+            seconds: next(),
+            cpu_seconds: next(),
+            peak_mib: next(),
+        }
+    }
+}
+
+/// The pipeline's columns: thousand events a second, their share of the parse floor, MB/s, microseconds
+/// of CPU per event, peak memory.
+fn print_run(case: Case, figures: &Figures, floor: &Figures) {
     let events = case.events() as f64;
-    let content = if case.content == Payload::Raw {
-        "raw"
-    } else {
-        "http1"
-    };
-    println!(
-        "{content:<6} {:>7} {:>6} {:<7} {:>9.0} {:>8.0} {:>8.2} {:>7.0}",
-        case.uuids,
-        case.bytes,
-        what,
+    print!(
+        " |{:>8.0} {:>4.0}% {:>6.0} {:>6.2} {:>5.0}",
         events / figures.seconds / 1e3,
+        100.0 * floor.seconds / figures.seconds,
         events * case.bytes as f64 / figures.seconds / 1e6,
         figures.cpu_seconds / events * 1e6,
         figures.peak_mib,
+    );
+}
+
+fn print_case(case: Case, content: &str) {
+    let of = |what| Figures::of_child(case, content, what);
+    let thousands = |figures: &Figures| case.events() as f64 / figures.seconds / 1e3;
+    let (copy, parse) = (of("memcpy"), of("parse"));
+    print!(
+        "{content:<6}{:>7} {:>6} |{:>8.0} {:>7.0}",
+        case.uuids,
+        case.bytes,
+        thousands(&copy),
+        thousands(&parse)
+    );
+    for what in ["replay", "live", "live2"] {
+        print_run(case, &of(what), &parse);
+    }
+    println!();
+}
+
+fn print_connections() {
+    let case = Case {
+        uuids: 1,
+        bytes: 1024,
+        content: Payload::Http1,
+    };
+    let figures = Figures::of_child(case, "http1", "connections");
+    let events = (2 * CONNECTIONS_PER_SECOND * SECONDS) as f64;
+    println!(
+        "\n{CONNECTIONS_PER_SECOND} new connections/s, a request and a response of 1 KB each, paced: \
+         {:.2} µs CPU per event, peak {:.0} MiB, nothing lost",
+        figures.cpu_seconds / events * 1e6,
+        figures.peak_mib
     );
 }
 
@@ -295,42 +484,44 @@ fn main() {
         .skip(1)
         .filter(|argument| argument != "--bench")
         .collect();
-    let number = |index: usize| {
-        arguments
-            .get(index)
-            .and_then(|argument| argument.parse::<u64>().ok())
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let case = |uuids: &str, bytes: &str, content| Case {
+        uuids: uuids.parse().unwrap_or(1),
+        bytes: bytes.parse().unwrap_or(1),
+        content,
     };
-    if let (Some(uuids), Some(bytes), Some(what)) = (number(0), number(1), arguments.get(2)) {
-        let content = if arguments.get(3).is_some_and(|content| content == "http1") {
-            Payload::Http1
-        } else {
-            Payload::Raw
-        };
-        row(
-            Case {
-                uuids,
-                bytes: usize::try_from(bytes).unwrap_or(1),
-                content,
-            },
-            what,
-        );
-        return;
-    }
-    println!("          uuids  bytes what     k ev/s     MB/s  µs CPU peak MiB");
-    let itself = std::env::current_exe().expect("the benchmark knows where it is");
-    for uuids in [1, 100, 10_000, 100_000] {
-        for bytes in [100, 1024, 16 * 1024] {
-            if number(0).is_some_and(|only| only != uuids) || number(1).is_some_and(|only| only != bytes) {
-                continue;
-            }
-            for (content, what) in ["raw", "http1"]
-                .into_iter()
-                .flat_map(|content| ["copy", "loop", "replay", "live"].map(|what| (content, what)))
-            {
-                let arguments = [&uuids.to_string(), &bytes.to_string(), what, content];
-                let row = Command::new(&itself).args(arguments).status();
-                assert!(row.is_ok_and(|status| status.success()), "{arguments:?} failed");
+    let (only_uuids, only_bytes, only_content) = match *words.as_slice() {
+        ["--measure", uuids, bytes, content, what] => {
+            let content = Payload::named(content).unwrap_or(Payload::Raw);
+            measure_here(case(uuids, bytes, content), what);
+            return;
+        }
+        ["connections"] => {
+            print_connections();
+            return;
+        }
+        [content] => (None, None, Some(content)),
+        [uuids, bytes] => (Some(uuids), Some(bytes), None),
+        [uuids, bytes, content] => (Some(uuids), Some(bytes), Some(content)),
+        _ => (None, None, None),
+    };
+    println!(
+        "                    | floors, k ev/s | {:<34}| {:<34}| live, 2 Worker Arbiters",
+        "replay", "live"
+    );
+    let columns = "  k ev/s parse   MB/s µs CPU   MiB";
+    println!("        uuids  bytes | memcpy   parse |{columns} |{columns} |{columns}");
+    for (content_name, content) in Payload::ALL {
+        for uuids in ["1", "100", "10000", "100000"] {
+            for bytes in ["100", "1024", "16384"] {
+                let is = |only: Option<&str>, value| only.is_none_or(|only| only == value);
+                if is(only_uuids, uuids) && is(only_bytes, bytes) && is(only_content, content_name) {
+                    print_case(case(uuids, bytes, content), content_name);
+                }
             }
         }
+    }
+    if words.is_empty() {
+        print_connections();
     }
 }

@@ -94,6 +94,8 @@ pub(crate) fn become_command(command: &[OsString]) -> Exit {
         tracing::error!(%error, "cannot wait to be captured");
         return Exit::Failure;
     }
+    // The allocator keeps this program free of huge pages; that is no matter of the command's.
+    let _ = nix::sys::prctl::set_thp_disable(false);
     let error = Command::new(program).args(arguments).exec();
     tracing::error!("cannot run {}: {error}", program.display());
     Exit::Command(if error.kind() == std::io::ErrorKind::NotFound {

@@ -31,8 +31,8 @@ pub(crate) struct Session {
 impl Session {
     /// Opens the output.
     pub(crate) fn new(settings: &OutputSettings, wall_clock_offset_ns: Option<i64>) -> Result<Self> {
-        let options = settings.decoder_options();
-        let decoders = Arc::new(move |_: &_| stream_decoder(options));
+        let options = Arc::new(settings.decoder_options());
+        let decoders = Arc::new(move |_: &_| stream_decoder(Arc::clone(&options)));
         let mut config = PipelineConfig::new(decoders, settings.formatter(wall_clock_offset_ns));
         config.sink_policy = settings.sink_policy;
         config.limits = settings.limits;

@@ -1,5 +1,7 @@
 //! The contract between whoever has bytes and whoever decodes them.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::message::{Gap, Message};
@@ -148,8 +150,9 @@ pub enum View {
 }
 
 /// A decoder for one new stream: it detects the protocol from the first bytes and decodes on.
-pub fn stream_decoder(options: Options) -> Box<dyn StreamDecoder> {
-    Box::new(crate::detect::Detecting::new(options))
+/// Whoever makes many hands in the same `Arc` each time.
+pub fn stream_decoder(options: impl Into<Arc<Options>>) -> Box<dyn StreamDecoder> {
+    Box::new(crate::detect::Detecting::new(options.into()))
 }
 
 /// Three-valued answer of a protocol's probe of the first bytes of a stream.

@@ -25,11 +25,9 @@ pub(crate) fn is_text(bytes: &[u8]) -> bool {
     !bytes.chunks(BLOCK).any(has_control) && str::from_utf8(bytes).is_ok()
 }
 
-/// Control characters other than those of formatting (BEL to CR) and of terminals (ESC). Without
-/// branches, for the loop above.
+/// Control characters other than those of formatting and of terminals.
 fn is_control(byte: u8) -> bool {
-    let is_allowed = (byte.wrapping_sub(7) < 7) | (byte == 27);
-    ((byte < 32) & !is_allowed) | (byte == 127)
+    matches!(byte, 0..=6 | 14..=26 | 28..=31 | 127)
 }
 
 #[cfg(test)]

@@ -27,6 +27,14 @@ impl Buffer {
         });
     }
 
+    /// As [`Self::push`] of all `parts` of `bytes`, without a copy; only for an empty buffer.
+    pub(super) fn fill(&mut self, bytes: Vec<u8>, parts: impl Iterator<Item = (usize, u64)>) {
+        debug_assert!(self.is_empty(), "what is there would be lost");
+        self.bytes = bytes;
+        let parts = parts.map(|(bytes, messages)| Part { bytes, messages });
+        self.parts.extend(parts);
+    }
+
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -102,6 +110,17 @@ mod tests {
         buffer.rewind();
         assert_eq!(buffer.unwritten(0), b"two\n");
         assert_eq!(buffer.complete(4), (1, 4));
+        assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn a_filled_buffer_is_as_if_pushed() {
+        let mut buffer = Buffer::default();
+        buffer.fill(b"one\ntwo\n".to_vec(), [(4, 1), (4, 2)].into_iter());
+        assert_eq!(buffer.complete(6), (1, 4));
+        buffer.push(b"three\n", 1);
+        assert_eq!(buffer.unwritten(0), b"o\nthree\n");
+        assert_eq!(buffer.complete(8), (3, 10));
         assert!(buffer.is_empty());
     }
 

@@ -88,12 +88,34 @@ impl Sink {
         }
     }
 
+    /// Takes the records of a capture. When nothing waits before them they are written from where
+    /// they are.
+    fn take(&mut self, batch: RecordBatch, ctx: &mut Context<Self>) {
+        if self.target == Target::Open && self.buffer.is_empty() {
+            let parts: Vec<(usize, u64)> = records(&batch)
+                .map(|(span, bytes)| (bytes.len(), span.messages))
+                .collect();
+            self.buffer.fill(batch.bytes, parts.into_iter());
+            self.write_chunk(ctx);
+        } else {
+            for (span, bytes) in records(&batch) {
+                self.push(bytes, span.messages, ctx);
+            }
+        }
+        self.plan_flush(ctx);
+    }
+
     fn push(&mut self, bytes: &[u8], messages: u64, ctx: &mut Context<Self>) {
         if let Some(loss) = self.refusal(bytes.len()) {
             self.ports.ledger.lose_output(loss, messages, bytes.len() as u64);
             return;
         }
         self.buffer.push(bytes, messages);
+        self.write_chunk(ctx);
+    }
+
+    /// Writes when there is enough for it.
+    fn write_chunk(&mut self, ctx: &mut Context<Self>) {
         if self.buffer.len() >= self.ports.limits.write_chunk {
             self.write(ctx);
         }
@@ -302,12 +324,7 @@ impl Handler<RecordBatch> for Sink {
     fn handle(&mut self, batch: RecordBatch, ctx: &mut Self::Context) {
         match self.ports.clock {
             Clock::Stream => self.round.push(batch),
-            Clock::Live => {
-                for (span, bytes) in records(&batch) {
-                    self.push(bytes, span.messages, ctx);
-                }
-                self.plan_flush(ctx);
-            }
+            Clock::Live => self.take(batch, ctx),
         }
         self.handled = self.handled.wrapping_add(1);
         if self.handled.is_multiple_of(self.ports.limits.budget) {

@@ -92,9 +92,9 @@ enum Verdict {
 type Backlog = VecDeque<(Bytes, u64)>;
 
 impl Detecting {
-    pub(crate) fn new(options: Options) -> Self {
+    pub(crate) fn new(options: Arc<Options>) -> Self {
         Self {
-            options: Arc::new(options),
+            options,
             state: State::Probing(Box::default()),
             told_no_requests: false,
         }

@@ -1,4 +1,4 @@
-//! Numbers and addresses as both formats write them, without the cost of formatting.
+//! What both formats write, without the cost of formatting: numbers, addresses, plain runs of text.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -43,9 +43,65 @@ pub(super) fn push_address(address: SocketAddr, out: &mut Vec<u8>) {
     }
 }
 
+/// How many bytes from the start are free of marks. `mark` is given eight bytes at a time, the first
+/// of them lowest, and sets the highest bit of those it marks; above the first mark any bit may be set.
+pub(super) fn unmarked_length(bytes: &[u8], mark: impl Fn(u64) -> u64) -> usize {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let first_mark = |word: [u8; 8]| mark(u64::from_le_bytes(word)).trailing_zeros() as usize / 8;
+    for (index, &word) in words.iter().enumerate() {
+        let place = first_mark(word);
+        if place < 8 {
+            return 8 * index + place;
+        }
+    }
+    let mut last = [b' '; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    8 * words.len() + first_mark(last).min(rest.len())
+}
+
+/// Marks the ASCII characters that both formats escape: controls but DEL, the double quote and the
+/// backslash.
+pub(super) fn mark_escaped(word: u64) -> u64 {
+    // A byte less than what is subtracted from it borrows, which sets its highest bit.
+    let controls = word.wrapping_sub(each(b' '));
+    let quotes = (word ^ each(b'"')).wrapping_sub(each(1));
+    let backslashes = (word ^ each(b'\\')).wrapping_sub(each(1));
+    (controls | quotes | backslashes) & !word & each(0x80)
+}
+
+/// Marks what [`mark_escaped`] does, DEL and all that is not ASCII.
+pub(super) fn mark_unprintable(word: u64) -> u64 {
+    let deletes = (word ^ each(0x7F)).wrapping_sub(each(1));
+    mark_escaped(word) | (deletes | word) & each(0x80)
+}
+
+/// A word of eight times the same byte.
+const fn each(byte: u8) -> u64 {
+    u64::from_ne_bytes([byte; 8])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_byte_is_found_at_every_place() {
+        for byte in 0..=u8::MAX {
+            let escaped = matches!(byte, 0..0x20 | b'"' | b'\\');
+            let unprintable = escaped || byte >= 0x7F;
+            for place in 0..20 {
+                let mut text = [b'~'; 20];
+                text[place] = byte;
+                let expected = |marked: bool| if marked { place } else { text.len() };
+                assert_eq!(unmarked_length(&text, mark_escaped), expected(escaped), "{byte}");
+                assert_eq!(
+                    unmarked_length(&text, mark_unprintable),
+                    expected(unprintable),
+                    "{byte}"
+                );
+            }
+        }
+    }
 
     #[test]
     fn numbers() {

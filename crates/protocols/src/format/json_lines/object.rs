@@ -1,11 +1,9 @@
 //! Writes JSON straight into the output.
 
-use std::borrow::Cow;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::format::write::push_number;
+use crate::format::write::{mark_escaped, push_number, unmarked_length};
 
 /// An open JSON object; closed when dropped.
 pub(super) struct Object<'a> {
@@ -63,7 +61,7 @@ impl<'a> Object<'a> {
         Array::open(self.member(name))
     }
 
-    /// `text` when `data` is UTF-8, else `base64`, of at most `limit` bytes. `is_cut` says that the
+    /// `text` when `data` is UTF-8 and shorter so, else `base64`, of at most `limit` bytes. `is_cut` says that the
     /// end of `data` is not the end of the content, so a character may be cut there; what is left of
     /// it is not written. True when something was cut by `limit`.
     pub(super) fn content(&mut self, data: &[u8], is_cut: bool, limit: Option<usize>) -> bool {
@@ -131,28 +129,39 @@ impl Drop for Array<'_> {
 }
 
 fn text_of(data: &[u8], is_cut: bool) -> Option<&str> {
-    match std::str::from_utf8(data) {
-        Ok(text) => Some(text),
+    let text = match str::from_utf8(data) {
+        Ok(text) => text,
         Err(error) if is_cut && error.error_len().is_none() => {
-            std::str::from_utf8(&data[..error.valid_up_to()]).ok()
+            str::from_utf8(&data[..error.valid_up_to()]).ok()?
         }
-        Err(_) => None,
-    }
+        Err(_) => return None,
+    };
+    // Zeros, for one, are UTF-8: each takes six bytes in a string, and four thirds in base64.
+    let is_control = |byte: &u8| *byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r');
+    let controls = data.iter().filter(|&byte| is_control(byte)).count();
+    (15 * controls <= data.len()).then_some(text)
 }
 
 fn push_wire_string(value: &[u8], out: &mut Vec<u8>) {
-    let text = match std::str::from_utf8(value) {
-        Ok(text) => Cow::Borrowed(text),
-        Err(_) => value.iter().map(|&byte| char::from(byte)).collect(),
-    };
-    push_string(&text, out);
+    if value.is_ascii() || str::from_utf8(value).is_ok() {
+        push_quoted(value, out);
+    } else {
+        let text: String = value.iter().map(|&byte| char::from(byte)).collect();
+        push_string(&text, out);
+    }
 }
 
 fn push_string(value: &str, out: &mut Vec<u8>) {
+    push_quoted(value.as_bytes(), out);
+}
+
+/// `text` is UTF-8.
+fn push_quoted(text: &[u8], out: &mut Vec<u8>) {
+    out.reserve(text.len() + 2);
     out.push(b'"');
-    let mut rest = value.as_bytes();
+    let mut rest = text;
     loop {
-        let (plain, after) = rest.split_at(plain_length(rest));
+        let (plain, after) = rest.split_at(unmarked_length(rest, mark_escaped));
         out.extend_from_slice(plain);
         let Some((&special, after)) = after.split_first() else {
             break;
@@ -161,24 +170,6 @@ fn push_string(value: &str, out: &mut Vec<u8>) {
         rest = after;
     }
     out.push(b'"');
-}
-
-/// How many bytes from the start stand for themselves (RFC 8259 §7).
-fn plain_length(bytes: &[u8]) -> usize {
-    const BLOCK: usize = 32;
-    // Whole blocks without an early exit are compared many bytes at a time.
-    let is_plain = |block: &&[u8]| !block.iter().fold(false, |found, &byte| found | is_special(byte));
-    let start = bytes.chunks_exact(BLOCK).take_while(is_plain).count() * BLOCK;
-    let rest = &bytes[start..];
-    start
-        + rest
-            .iter()
-            .position(|&byte| is_special(byte))
-            .unwrap_or(rest.len())
-}
-
-fn is_special(byte: u8) -> bool {
-    matches!(byte, 0..0x20 | b'"' | b'\\')
 }
 
 fn push_escape(byte: u8, out: &mut Vec<u8>) {
@@ -252,6 +243,14 @@ mod tests {
             ("{\"base64\":\"ZMM=\"}".into(), false)
         );
         assert_eq!(content(b"d\xc3", true, None), ("{\"text\":\"d\"}".into(), false));
+        assert_eq!(
+            content(b"CONNECTED\n\nok\0\x01", false, None),
+            ("{\"base64\":\"Q09OTkVDVEVECgpvawAB\"}".into(), false)
+        );
+        assert_eq!(
+            content(b"CONNECTED\nversion:1.2\n\n\0", false, None),
+            (r#"{"text":"CONNECTED\nversion:1.2\n\n\u0000"}"#.into(), false)
+        );
         assert_eq!(
             content(b"\xff\xfe\xfd\xfc", false, Some(3)),
             ("{\"base64\":\"//79\"}".into(), true)

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::format::text::body;
 use crate::format::text::page::Page;
+use crate::format::write::{mark_unprintable, unmarked_length};
 use crate::message::{Body, Field, Http2Detail, Http2Frame, Http2Kind, Http2Message, Part};
 
 /// Frame types by octet (RFC 9113 §6).
@@ -238,14 +239,24 @@ fn write_quoted(text: Option<&[u8]>, page: &mut Page<'_>) {
         return;
     };
     page.bytes(b"\"");
-    for run in text.chunk_by(|&one, &next| is_plain(one) == is_plain(next)) {
-        if is_plain(run[0]) {
-            page.bytes(run);
-        } else {
-            write_escaped(run, page);
+    let mut rest = text;
+    loop {
+        let (plain, after) = rest.split_at(unmarked_length(rest, mark_unprintable));
+        page.bytes(plain);
+        if after.is_empty() {
+            break;
         }
+        // What is not printable ASCII ends before what is, so no character is cut in two.
+        let odd = after.iter().take_while(|&&byte| is_odd(byte)).count();
+        write_escaped(&after[..odd], page);
+        rest = &after[odd..];
     }
     page.bytes(b"\"");
+}
+
+/// What [`mark_unprintable`] marks.
+fn is_odd(byte: u8) -> bool {
+    mark_unprintable(u64::from_ne_bytes([byte; 8])) != 0
 }
 
 fn write_escaped(text: &[u8], page: &mut Page<'_>) {
@@ -257,11 +268,6 @@ fn write_escaped(text: &[u8], page: &mut Page<'_>) {
             page.text(format_args!("\\x{byte:02x}"));
         }
     }
-}
-
-/// Printable ASCII that stands for itself.
-fn is_plain(byte: u8) -> bool {
-    matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
 }
 
 fn write_character(character: char, page: &mut Page<'_>) {
