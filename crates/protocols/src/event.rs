@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::write::{push_address, push_number};
+
 /// Direction of captured bytes as the captured process sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Direction {
@@ -60,6 +62,14 @@ impl Comm {
     /// The kernel's 16 bytes.
     pub const fn raw(&self) -> [u8; 16] {
         self.0
+    }
+}
+
+impl Comm {
+    /// Appends it as it is displayed: trimmed, what is not UTF-8 replaced.
+    pub(crate) fn push_shown(self, out: &mut Vec<u8>) {
+        let name = String::from_utf8_lossy(self.as_bytes());
+        out.extend_from_slice(name.trim().as_bytes());
     }
 }
 
@@ -306,11 +316,23 @@ impl Identity {
 }
 
 fn uuid(process: Process, fd: Option<u32>, direction: Direction, socket: Option<Socket>) -> String {
-    let Process { pid, tid, comm, .. } = process;
-    let fd = fd.unwrap_or(0);
-    let data_type = direction.data_type();
-    match socket {
-        Some(socket) => format!("{pid}_{tid}_{comm}_{fd}_{data_type}_{}", socket.tuple),
-        None => format!("{pid}_{tid}_{comm}_{fd}_{data_type}"),
+    let mut uuid = Vec::with_capacity(96);
+    push_number(process.pid.into(), &mut uuid);
+    uuid.push(b'_');
+    push_number(process.tid.into(), &mut uuid);
+    uuid.push(b'_');
+    process.comm.push_shown(&mut uuid);
+    uuid.push(b'_');
+    push_number(fd.unwrap_or(0).into(), &mut uuid);
+    uuid.push(b'_');
+    push_number(direction.data_type().into(), &mut uuid);
+    if let Some(Socket { tuple, .. }) = socket {
+        uuid.push(b'_');
+        push_address(tuple.source, &mut uuid);
+        uuid.push(b'-');
+        push_address(tuple.destination, &mut uuid);
     }
+    uuid.shrink_to_fit();
+    // All of it was UTF-8 before.
+    String::from_utf8(uuid).unwrap_or_default()
 }

@@ -25,6 +25,7 @@ pub mod recording;
 pub mod sse;
 mod text;
 pub mod websocket;
+mod write;
 
 pub use body::BodyBuilder;
 pub use decoder::{Detection, Options, Output, PeerNotice, StreamDecoder, View, stream_decoder};

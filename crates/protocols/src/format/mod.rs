@@ -2,7 +2,6 @@
 
 mod json_lines;
 mod text;
-mod write;
 
 pub use json_lines::JsonLines;
 pub use text::Text;

@@ -2,10 +2,10 @@
 
 use super::object::Object;
 use super::{add_body, add_part};
-use crate::format::write::push_number;
 use crate::message::{
     Field, GrpcMessage, Http2Detail, Http2Frame, Http2Kind, Http2Message, ProtobufField, ProtobufValue,
 };
+use crate::write::push_number;
 
 /// Adds the members of `message`; true when its body was cut at `limit`.
 pub(super) fn add_message(message: &Http2Message, limit: Option<usize>, object: &mut Object<'_>) -> bool {

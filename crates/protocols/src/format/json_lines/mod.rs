@@ -14,10 +14,10 @@ use object::Object;
 
 use crate::event::{Direction, Identity, Socket};
 use crate::format::Format;
-use crate::format::write::push_address;
 use crate::message::{
     Body, Content, Gap, Http1Kind, Http2Kind, Message, Part, ServerSentEvent, WebSocketMessage,
 };
+use crate::write::push_address;
 
 /// The `--format jsonl` writer.
 #[derive(Debug, Clone, Default)]

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::format::write::{mark_escaped, push_number, unmarked_length};
+use crate::write::{mark_escaped, push_number, unmarked_length};
 
 /// An open JSON object; closed when dropped.
 pub(super) struct Object<'a> {

@@ -1,6 +1,6 @@
 //! Wall-clock time as RFC 3339 writes it.
 
-use crate::format::write::decimal_digit;
+use crate::write::decimal_digit;
 
 const NANOSECONDS: i64 = 1_000_000_000;
 const SECONDS_PER_DAY: i64 = 86_400;

@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use crate::format::text::body;
 use crate::format::text::page::Page;
-use crate::format::write::{mark_unprintable, unmarked_length};
 use crate::message::{Body, Field, Http2Detail, Http2Frame, Http2Kind, Http2Message, Part};
+use crate::write::{mark_unprintable, unmarked_length};
 
 /// Frame types by octet (RFC 9113 §6).
 const FRAME_TYPES: [&str; 10] = [

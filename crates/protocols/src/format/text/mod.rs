@@ -15,11 +15,11 @@ mod raw;
 mod sse;
 mod websocket;
 
-use crate::event::{Comm, Identity};
+use crate::event::Identity;
 use crate::format::Format;
 use crate::format::text::page::Page;
-use crate::format::write::{push_address, push_number};
 use crate::message::{Content, Gap, Message};
+use crate::write::{push_address, push_number};
 
 /// The `--format text` writer.
 #[derive(Debug, Clone, Default)]
@@ -53,7 +53,7 @@ impl Text {
         out.extend_from_slice(b"PID:");
         push_number(identity.process.pid.into(), out);
         out.extend_from_slice(b", Comm:");
-        push_comm(identity.process.comm, out);
+        identity.process.comm.push_shown(out);
         match identity.socket.map(|socket| socket.tuple) {
             Some(tuple) => {
                 out.extend_from_slice(b", Src:");
@@ -129,14 +129,6 @@ fn write_gap(gap: Gap, page: &mut Page<'_>) {
     match gap.bytes {
         Some(bytes) => page.mark(format_args!("{bytes} bytes lost ({reason})")),
         None => page.mark(format_args!("bytes lost ({reason})")),
-    }
-}
-
-/// As [`Comm`] is displayed: trimmed, what is not UTF-8 replaced.
-fn push_comm(comm: Comm, out: &mut Vec<u8>) {
-    match str::from_utf8(comm.as_bytes()) {
-        Ok(name) => out.extend_from_slice(name.trim().as_bytes()),
-        Err(_) => out.extend_from_slice(comm.to_string().as_bytes()),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Arguments;
 use std::io::Write;
 
-use crate::format::write::push_number;
+use crate::write::push_number;
 
 /// The text of one unit and the marks that follow it.
 pub(super) struct Page<'a> {

@@ -1,10 +1,10 @@
-//! What both formats write, without the cost of formatting: numbers, addresses, plain runs of text.
+//! What identities and formats write, without the cost of formatting: numbers, addresses, plain runs of text.
 
 use std::io::Write;
 use std::net::SocketAddr;
 
 /// Appends decimal digits.
-pub(super) fn push_number(mut value: u64, out: &mut Vec<u8>) {
+pub(crate) fn push_number(mut value: u64, out: &mut Vec<u8>) {
     let mut digits = [0; 20];
     let mut start = digits.len();
     loop {
@@ -19,12 +19,12 @@ pub(super) fn push_number(mut value: u64, out: &mut Vec<u8>) {
 }
 
 /// The last decimal digit of `value`.
-pub(super) fn decimal_digit(value: u64) -> u8 {
+pub(crate) fn decimal_digit(value: u64) -> u8 {
     b"0123456789"[(value % 10) as usize]
 }
 
 /// Appends `a.b.c.d:port` or `[a:b::c]:port`.
-pub(super) fn push_address(address: SocketAddr, out: &mut Vec<u8>) {
+pub(crate) fn push_address(address: SocketAddr, out: &mut Vec<u8>) {
     match address {
         SocketAddr::V4(address) => {
             for (index, octet) in address.ip().octets().into_iter().enumerate() {
@@ -45,7 +45,7 @@ pub(super) fn push_address(address: SocketAddr, out: &mut Vec<u8>) {
 
 /// How many bytes from the start are free of marks. `mark` is given eight bytes at a time, the first
 /// of them lowest, and sets the highest bit of those it marks; above the first mark any bit may be set.
-pub(super) fn unmarked_length(bytes: &[u8], mark: impl Fn(u64) -> u64) -> usize {
+pub(crate) fn unmarked_length(bytes: &[u8], mark: impl Fn(u64) -> u64) -> usize {
     let (words, rest) = bytes.as_chunks::<8>();
     let first_mark = |word: [u8; 8]| mark(u64::from_le_bytes(word)).trailing_zeros() as usize / 8;
     for (index, &word) in words.iter().enumerate() {
@@ -61,7 +61,7 @@ pub(super) fn unmarked_length(bytes: &[u8], mark: impl Fn(u64) -> u64) -> usize 
 
 /// Marks the ASCII characters that both formats escape: controls but DEL, the double quote and the
 /// backslash.
-pub(super) fn mark_escaped(word: u64) -> u64 {
+pub(crate) fn mark_escaped(word: u64) -> u64 {
     // A byte less than what is subtracted from it borrows, which sets its highest bit.
     let controls = word.wrapping_sub(each(b' '));
     let quotes = (word ^ each(b'"')).wrapping_sub(each(1));
@@ -70,7 +70,7 @@ pub(super) fn mark_escaped(word: u64) -> u64 {
 }
 
 /// Marks what [`mark_escaped`] does, DEL and all that is not ASCII.
-pub(super) fn mark_unprintable(word: u64) -> u64 {
+pub(crate) fn mark_unprintable(word: u64) -> u64 {
     let deletes = (word ^ each(0x7F)).wrapping_sub(each(1));
     mark_escaped(word) | (deletes | word) & each(0x80)
 }
