@@ -1,6 +1,7 @@
 //! What happens when a bound is reached.
 
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -140,15 +141,18 @@ async fn a_decoder_that_does_not_let_go_is_replaced_and_counted() {
     assert_eq!((row.reason, row.bytes), ("buffer_limit", 11));
 }
 
-/// Never returns from its second event.
-struct Stuck(u32);
+/// Does not return from its second event before it is let go.
+struct Stuck {
+    fed: u32,
+    released: Arc<Mutex<Receiver<()>>>,
+}
 
 impl StreamDecoder for Stuck {
-    #[expect(clippy::disallowed_methods, reason = "to block is its purpose")]
     fn feed(&mut self, _payload: &Bytes, _timestamp_ns: u64, _output: &mut Output) {
-        self.0 += 1;
-        if self.0 == 2 {
-            std::thread::sleep(Duration::from_secs(3));
+        self.fed += 1;
+        if self.fed == 2 {
+            // It is let go when the other end of the channel is gone.
+            let _ = self.released.lock().unwrap().recv();
         }
     }
     fn gap(&mut self, _gap: Gap, _timestamp_ns: u64, _output: &mut Output) {}
@@ -166,7 +170,14 @@ async fn a_stuck_arbiter_is_noticed_and_named() {
     let mut config = config(Clock::Live);
     config.placement = Placement::Threads { worker_arbiters: 1 };
     config.timings.watchdog_interval = Duration::from_millis(100);
-    config.decoders = Arc::new(|_| Box::new(Stuck(0)));
+    let (release, released) = channel();
+    let released = Arc::new(Mutex::new(released));
+    config.decoders = Arc::new(move |_| {
+        Box::new(Stuck {
+            fed: 0,
+            released: Arc::clone(&released),
+        })
+    });
     let events = (0..3)
         .map(|_| CapturedEvent::Data(plain(4, Direction::Read, 0, "x")))
         .collect();
@@ -176,6 +187,7 @@ async fn a_stuck_arbiter_is_noticed_and_named() {
         Box::new(Page::default()),
     );
     let summary = handle.finished().await;
+    drop(release);
     let Outcome::Failed(PipelineError::Stuck {
         arbiter: "Processor", ..
     }) = summary.outcome
