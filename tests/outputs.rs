@@ -1,6 +1,9 @@
 //! Outputs that fail, and what a reader of lines finds in them afterwards.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::TcpListener;
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -200,4 +203,76 @@ fn a_file_system_that_gets_room_again_has_whole_lines_when_dropped() {
     let (lines, finished) = until_there_is_room("drop");
     assert_eq!(lines.len() as u64, EVENTS - lost_events(&finished, "sink_error"));
     assert!(lines.iter().all(Option::is_some), "no line is torn");
+}
+
+/// A collector that has room for a few messages only.
+fn small_listener() -> TcpListener {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let bytes: libc::c_int = 4096;
+    // SAFETY: the option is one int, and its size is given.
+    #[expect(unsafe_code, reason = "no safe wrapper among the test's dependencies")]
+    let result = unsafe {
+        let size = libc::socklen_t::try_from(size_of_val(&bytes)).expect("a small size");
+        libc::setsockopt(
+            listener.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVBUF,
+            (&raw const bytes).cast(),
+            size,
+        )
+    };
+    assert_eq!(result, 0);
+    listener
+}
+
+/// The collector dies with much that the kernel had taken for it; the next one gets whole lines.
+#[test]
+fn what_a_collector_had_not_acknowledged_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = recording(folder.path());
+    let listener = small_listener();
+    let target = format!("tcp://{}", listener.local_addr().unwrap());
+    let mut running = Running::start(
+        &[
+            &[
+                "replay",
+                &file,
+                "--format",
+                "jsonl",
+                "--eventaddr",
+                &target,
+                "--fail-on-loss",
+            ][..],
+            &["--on-sink-error", "retry", "--inject", "reader-stall:200"],
+        ]
+        .concat(),
+    );
+    let (mut first, _) = listener.accept().unwrap();
+    first.read_exact(&mut [0; 100]).unwrap();
+    drop(first);
+    running.wait_for("trying again");
+    let (second, _) = listener.accept().unwrap();
+    let lines: Vec<String> = BufReader::new(second).lines().map(Result::unwrap).collect();
+    let finished = running.finish();
+    assert_eq!(finished.code(), Some(3), "{}", finished.stderr);
+    assert_balanced(&finished);
+    assert!(
+        !finished.stderr.contains("nothing was lost"),
+        "{}",
+        finished.stderr
+    );
+    let (_, told) = finished
+        .stderr
+        .split_once("may be lost: up to ")
+        .expect("it is told");
+    let unacknowledged = told.split(' ').next().and_then(|bytes| bytes.parse().ok());
+    assert!(
+        unacknowledged.is_some_and(|bytes: u64| bytes > 0),
+        "{}",
+        finished.stderr
+    );
+    assert!((lines.len() as u64) < EVENTS, "some went to the first one");
+    for line in &lines {
+        assert!(serde_json::from_str::<Value>(line).is_ok(), "torn: {line}");
+    }
 }

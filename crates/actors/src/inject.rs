@@ -122,6 +122,14 @@ impl<W: SinkWriter> SinkWriter for SinkError<W> {
         }
         Ok(Resumption::SamePlace)
     }
+
+    fn unacknowledged(&self) -> u64 {
+        if self.writer_failed {
+            self.writer.unacknowledged()
+        } else {
+            0
+        }
+    }
 }
 
 /// `slow-sink:MS`: every write blocks the Sink's Arbiter for a while first.
@@ -150,6 +158,10 @@ impl<W: SinkWriter> SinkWriter for SlowSink<W> {
 
     fn reopen(&mut self) -> io::Result<Resumption> {
         self.writer.reopen()
+    }
+
+    fn unacknowledged(&self) -> u64 {
+        self.writer.unacknowledged()
     }
 }
 

@@ -113,6 +113,7 @@ pub(crate) struct Gauges {
     pub(crate) stalls: AtomicU64,
     pub(crate) stall_ns: AtomicU64,
     pub(crate) sink_retries: AtomicU64,
+    pub(crate) sink_unacknowledged: AtomicU64,
 }
 
 impl Ledger {

@@ -54,6 +54,9 @@ pub struct Statistics {
     pub stall_time: Duration,
     /// Tries to re-open the output.
     pub sink_retries: u64,
+    /// Bytes that the output's target had not confirmed when it failed: they count as written and
+    /// may be lost nevertheless.
+    pub sink_unacknowledged: u64,
 }
 
 impl Statistics {
@@ -85,6 +88,7 @@ impl Statistics {
             stalls: gauges.stalls.load(Relaxed),
             stall_time: Duration::from_nanos(gauges.stall_ns.load(Relaxed)),
             sink_retries: gauges.sink_retries.load(Relaxed),
+            sink_unacknowledged: gauges.sink_unacknowledged.load(Relaxed),
         }
     }
 
@@ -99,9 +103,9 @@ impl Statistics {
         self.seen == sum(self.delivered, lost_input) && self.produced == sum(self.written, lost_output)
     }
 
-    /// True when something was lost that the user did not ask to leave out.
+    /// True when something was lost, or may have been, that the user did not ask to leave out.
     pub fn has_unintended_loss(&self) -> bool {
-        self.losses.iter().any(|row| !row.intended)
+        self.sink_unacknowledged > 0 || self.losses.iter().any(|row| !row.intended)
     }
 
     fn lost(&self, at: impl Fn(Stage) -> bool) -> Tally {

@@ -221,11 +221,15 @@ impl SinkWriter for TcpOutput {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush().map_err(|error| self.named(&error))
+        self.check().map_err(|error| self.named(&error))
     }
 
     fn reopen(&mut self) -> io::Result<Resumption> {
         self.stream = connect(&self.address).map_err(|error| self.named(&error))?;
         Ok(Resumption::NewPlace)
+    }
+
+    fn unacknowledged(&self) -> u64 {
+        ecapture_probe::socket::unacknowledged(self.stream.as_fd()).unwrap_or(0)
     }
 }

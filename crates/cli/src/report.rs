@@ -127,7 +127,16 @@ pub(crate) fn statistics(statistics: &Statistics) {
             statistics.sink_retries
         );
     }
+    if statistics.sink_unacknowledged > 0 {
+        tracing::warn!(
+            "may be lost: up to {} bytes that the collector had not acknowledged when its connection failed",
+            statistics.sink_unacknowledged
+        );
+    }
     losses(&statistics.losses);
+    if !statistics.has_unintended_loss() {
+        tracing::info!("nothing was lost");
+    }
     losses_by_connection(&statistics.by_connection, statistics.other_connections);
 }
 
@@ -189,9 +198,6 @@ fn losses(rows: &[LossRow]) {
             );
         }
     }
-    if rows.iter().all(|row| row.intended) {
-        tracing::info!("nothing was lost");
-    }
 }
 
 /// Says what may be the reason when a capture saw nothing at all.
@@ -222,5 +228,9 @@ pub(crate) fn recorded(recorded: &Recorded, file: &Path) -> bool {
     let mut rows = KernelLosses(recorded.capture.clone()).rows();
     rows.retain(|row| row.events > 0 || row.bytes > 0);
     losses(&rows);
-    rows.iter().any(|row| !row.intended)
+    let lost = rows.iter().any(|row| !row.intended);
+    if !lost {
+        tracing::info!("nothing was lost");
+    }
+    lost
 }

@@ -26,6 +26,7 @@ pub mod host;
 mod ld_cache;
 mod object;
 mod plan;
+pub mod socket;
 pub mod survey;
 pub mod target;
 

@@ -186,6 +186,9 @@ impl Sink {
 
     /// Does what the policy says about a failed write.
     fn fail(&mut self, error: io::Error, ctx: &mut Context<Self>) {
+        let unacknowledged = self.ports.writer.unacknowledged();
+        let gauges = &self.ports.ledger.gauges;
+        gauges.sink_unacknowledged.fetch_add(unacknowledged, Relaxed);
         let closed = error.kind() == io::ErrorKind::BrokenPipe;
         match self.ports.policy {
             SinkPolicy::Stop => return self.give_up(error),

@@ -20,6 +20,12 @@ pub trait SinkWriter: Send {
     fn reopen(&mut self) -> io::Result<Resumption> {
         Err(io::ErrorKind::Unsupported.into())
     }
+
+    /// Bytes it took that its target has not confirmed. Asked after an error: they may be lost,
+    /// although they count as written.
+    fn unacknowledged(&self) -> u64 {
+        0
+    }
 }
 
 impl<W: SinkWriter + ?Sized> SinkWriter for Box<W> {
@@ -33,6 +39,10 @@ impl<W: SinkWriter + ?Sized> SinkWriter for Box<W> {
 
     fn reopen(&mut self) -> io::Result<Resumption> {
         (**self).reopen()
+    }
+
+    fn unacknowledged(&self) -> u64 {
+        (**self).unacknowledged()
     }
 }
 
