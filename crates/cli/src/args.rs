@@ -244,6 +244,9 @@ pub(crate) struct CaptureArgs {
     /// Capture mode; only `text` is built.
     #[arg(short, long, default_value = "text", value_name = "MODE")]
     pub(crate) model: String,
+    /// Only processes in this cgroup (a folder of the cgroup2 file system) or below it.
+    #[arg(long = "cgroup_path", value_name = "FOLDER")]
+    pub(crate) cgroup_path: Option<PathBuf>,
     /// Flags of the original that are not built yet.
     #[command(flatten)]
     pub(crate) unbuilt: UnbuiltCaptureArgs,
@@ -258,8 +261,6 @@ pub(crate) struct CaptureArgs {
 /// Flags of the original's capturing commands that are refused.
 #[derive(Debug, Args)]
 pub(crate) struct UnbuiltCaptureArgs {
-    #[arg(long = "cgroup_path", hide = true)]
-    pub(crate) cgroup_path: Option<String>,
     #[arg(short, long, hide = true)]
     pub(crate) keylogfile: Option<String>,
     #[arg(short = 'w', long, hide = true)]

@@ -5,7 +5,7 @@ use std::path::Path;
 use ecapture_actors::{
     ConnectionLosses, KernelCounterSource, LossRow, Outcome, Stage, Statistics, Summary, Tally,
 };
-use ecapture_probe::{AttachReport, CaptureHandle, KernelCounters};
+use ecapture_probe::{AttachReport, CaptureHandle, Discovered, KernelCounters};
 
 use crate::commands::Recorded;
 
@@ -36,6 +36,28 @@ pub(crate) fn attached(reports: &[AttachReport]) {
                 Err(reason) => tracing::debug!("not attached: {} of {library}: {reason}", report.symbol),
             }
         }
+    }
+}
+
+/// Tells what came of a file that a process began to execute while the capture runs.
+pub(crate) fn discovered(found: &Discovered) {
+    match found {
+        Discovered::Attached { process, reports } => {
+            tracing::debug!(
+                "{} ({}) brings a new library or program",
+                process.command,
+                process.pid
+            );
+            attached(reports);
+        }
+        Discovered::Failed { process, reason } => {
+            tracing::warn!("{} ({}) is not captured: {reason}", process.command, process.pid);
+        }
+        Discovered::TooShort { process, file } => tracing::warn!(
+            "{} ({}) ended before the probes stood in its {file}: what it sent over TLS may be missing",
+            process.command,
+            process.pid
+        ),
     }
 }
 

@@ -323,6 +323,8 @@ pub(crate) struct CaptureSettings {
     pub(crate) pid: Option<u32>,
     /// `--uid`.
     pub(crate) uid: Option<u32>,
+    /// `--cgroup_path`.
+    pub(crate) cgroup: Option<PathBuf>,
     /// Ring buffer size in bytes, a power of two.
     pub(crate) ring_bytes: u32,
     /// `-- COMMAND`; empty when none.
@@ -350,6 +352,11 @@ impl CaptureSettings {
         }
         Ok(Self {
             libraries,
+            // As with the original, an empty path is no filter.
+            cgroup: capture
+                .cgroup_path
+                .clone()
+                .filter(|path| !path.as_os_str().is_empty()),
             ..Self::of_command(global, &capture.command)?
         })
     }
@@ -361,6 +368,7 @@ impl CaptureSettings {
             libraries: Libraries::new("--libssl", &[], &[]),
             pid: (global.pid != 0).then_some(global.pid),
             uid: (global.uid != 0).then_some(global.uid),
+            cgroup: None,
             ring_bytes: ring_bytes(global.mapsize, processors)?,
             command: command.to_vec(),
         })
@@ -399,11 +407,6 @@ fn refuse_unbuilt_capture(capture: &CaptureArgs) -> Result<(), UsageError> {
     }
     let unbuilt = &capture.unbuilt;
     refuse(&[
-        (
-            &unbuilt.cgroup_path,
-            "--cgroup_path",
-            "narrow the capture with --pid, --uid or `-- COMMAND`",
-        ),
         (&unbuilt.keylogfile, "--keylogfile", "it belongs to -m keylog"),
         (&unbuilt.pcapfile, "--pcapfile", "it belongs to -m pcap"),
         (&unbuilt.ifname, "--ifname", "it belongs to -m pcap"),
@@ -471,7 +474,6 @@ mod tests {
             "-i lo",
             "--ssl_version x",
             "--perf-reorder",
-            "--cgroup_path /c",
             "-b 2",
             "--eventaddr ws://h:1",
         ] {

@@ -8,8 +8,12 @@ pub const FILTER_UID: u32 = 1 << 1;
 pub const FILTER_PID_SET: u32 = 1 << 2;
 /// [`Config::filters`]: children of processes of the `PIDS` map join it.
 pub const FOLLOW_CHILDREN: u32 = 1 << 3;
+/// [`Config::filters`]: only processes in the cgroup of the `CGROUPS` map or below it.
+pub const FILTER_CGROUP: u32 = 1 << 4;
 /// [`Config::features`]: the kernel has `bpf_loop`.
 pub const HAS_LOOP: u32 = 1;
+/// [`Config::features`]: user space wants to hear of files, see [`crate::discovery`].
+pub const DISCOVER: u32 = 1 << 1;
 
 /// An offset that this kernel does not have.
 pub const NO_OFFSET: u32 = u32::MAX;
@@ -24,7 +28,7 @@ pub struct Config {
     pub pid: u32,
     /// Real user id for [`FILTER_UID`].
     pub uid: u32,
-    /// What this kernel can do, a sum of the constants of this module.
+    /// What this kernel can do and what is wanted, a sum of the constants of this module.
     pub features: u32,
     /// The reader is woken when this many bytes are waiting in the ring.
     pub wake_bytes: u32,
@@ -56,8 +60,24 @@ pub struct KernelOffsets {
     pub file_private_data: u32,
     /// `file.f_inode`
     pub file_inode: u32,
+    /// `file.f_path.dentry`
+    pub file_dentry: u32,
+    /// `dentry.d_name.name`
+    pub dentry_name: u32,
     /// `inode.i_mode`
     pub inode_mode: u32,
+    /// `inode.i_ino`
+    pub inode_number: u32,
+    /// `inode.i_size`
+    pub inode_size: u32,
+    /// `inode.i_generation`
+    pub inode_generation: u32,
+    /// `inode.i_sb`
+    pub inode_super_block: u32,
+    /// `super_block.s_dev`
+    pub super_block_device: u32,
+    /// `linux_binprm.file`
+    pub binprm_file: u32,
     /// `socket.sk`
     pub socket_sk: u32,
     /// `sock.__sk_common.skc_family`
@@ -86,5 +106,5 @@ pub struct Control {
     pub reader_waits: u32,
 }
 
-const _: () = assert!(size_of::<Config>() == 20 + 19 * 4);
+const _: () = assert!(size_of::<Config>() == 20 + 27 * 4);
 const _: () = assert!(size_of::<Control>() == 8);

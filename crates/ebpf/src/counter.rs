@@ -26,5 +26,7 @@ pub const SESSIONS_FULL: u32 = 10;
 pub const CLOSE_RECORDS: u32 = 11;
 /// Close records lost because the ring was full.
 pub const CLOSE_LOST: u32 = 12;
+/// Files that user space was not told of because the ring was full.
+pub const FILES_LOST: u32 = 13;
 /// Number of counters.
-pub const COUNT: u32 = 13;
+pub const COUNT: u32 = 14;

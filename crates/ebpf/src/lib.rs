@@ -4,5 +4,6 @@
 
 pub mod config;
 pub mod counter;
+pub mod discovery;
 pub mod limits;
 pub mod record;

@@ -26,5 +26,9 @@ pub const SOCKETS: u32 = 64 * 1024;
 pub const PROCESSES: u32 = 16 * 1024;
 /// Tables of TLS methods known at once, about one for each process that uses NSS.
 pub const METHODS: u32 = 1024;
+/// Files that user space has looked at; the least recently used is looked at anew.
+pub const KNOWN_FILES: u32 = 64 * 1024;
+/// Size of the ring buffer of files: more than 2,000 at once.
+pub const FILES_RING_BYTES: u32 = 256 * 1024;
 /// Size of the ring buffer unless user space sets another.
 pub const RING_BYTES: u32 = 16 * 1024 * 1024;

@@ -47,17 +47,27 @@ pub(crate) fn library(
             expected: plan::examples(),
         });
     }
-    let (points, failures) = plan::points(&image, entries_only);
+    self::image(ebpf, &image, scope, entries_only)
+}
+
+/// Attaches everything that an opened file offers.
+pub(crate) fn image(
+    ebpf: &mut Ebpf,
+    image: &Image,
+    scope: UProbeScope,
+    entries_only: bool,
+) -> Result<Vec<AttachReport>, Error> {
+    let (points, failures) = plan::points(image, entries_only);
     let mut reports = Vec::new();
     let mut report = |symbol, outcome| {
         reports.push(AttachReport {
-            library: library.to_owned(),
+            library: image.path().to_owned(),
             symbol,
             outcome,
         });
     };
     for point in points {
-        let outcome = attach(ebpf, &image, &point, scope)?;
+        let outcome = attach(ebpf, image, &point, scope)?;
         for symbol in point.symbols {
             report(symbol, outcome.clone());
         }

@@ -1,23 +1,27 @@
 //! Loading: from a configuration to attached programs.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, File};
 use std::num::NonZeroU32;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
-use aya::maps::RingBuf;
+use aya::maps::{CgroupArray, HashMap, MapData, RingBuf};
 use aya::programs::uprobe::UProbeScope;
 use aya::programs::{BtfTracePoint, Program};
 use aya::{Btf, Ebpf, EbpfLoader};
 use ecapture_ebpf::config::{
-    Config, FILTER_PID, FILTER_PID_SET, FILTER_UID, FOLLOW_CHILDREN, HAS_LOOP, KernelOffsets,
+    Config, DISCOVER, FILTER_CGROUP, FILTER_PID, FILTER_PID_SET, FILTER_UID, FOLLOW_CHILDREN, HAS_LOOP,
+    KernelOffsets,
 };
 use ecapture_ebpf::limits;
 
 use crate::attach::{self, AttachReport};
+use crate::detach::Programs;
+use crate::discovery::{Discovered, Discoverer, Discovery, FileKeyValue, Files, Inode, State, inode_of};
+use crate::grace_period::Expedited;
 use crate::handle::{CaptureHandle, take_map};
-use crate::{Error, Events, btf, host, object, plan};
+use crate::{Error, Events, btf, cgroup, host, object, plan, target};
 
 /// Size of the ring buffer unless the configuration says otherwise, in bytes.
 pub const DEFAULT_RING_BYTES: u32 = limits::RING_BYTES;
@@ -36,7 +40,9 @@ const TRACEPOINTS: [&str; 6] = [
 ];
 
 /// Maps that user space opens.
-const MAPS: [&str; 4] = ["EVENTS", "CONTROL", "PIDS", "COUNTERS"];
+const MAPS: [&str; 7] = [
+    "EVENTS", "CONTROL", "PIDS", "COUNTERS", "FILES", "KNOWN", "CGROUPS",
+];
 
 /// Everything that the loader expects in the kernel object, by kind. For the object's tests.
 #[doc(hidden)]
@@ -67,12 +73,16 @@ pub enum Processes {
 /// What to capture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaptureConfig {
-    /// Libraries and programs to attach to.
+    /// Libraries and programs to attach to at once.
     pub libraries: Vec<PathBuf>,
+    /// Those to attach to later, see [`Capture::discover`].
+    pub discovery: Discovery,
     /// Whose calls.
     pub processes: Processes,
     /// Only calls of threads with this real user id.
     pub uid: Option<u32>,
+    /// Only calls of processes in the cgroup of this folder (version 2) or below it.
+    pub cgroup: Option<PathBuf>,
     /// Probes stand at the exported functions even where a cheaper point is proved. For
     /// comparing the two.
     pub entries_only: bool,
@@ -84,8 +94,10 @@ impl Default for CaptureConfig {
     fn default() -> Self {
         Self {
             libraries: Vec::new(),
+            discovery: Discovery::Off,
             processes: Processes::All,
             uid: None,
+            cgroup: None,
             entries_only: false,
             ring_bytes: DEFAULT_RING_BYTES,
         }
@@ -94,19 +106,32 @@ impl Default for CaptureConfig {
 
 /// Loaded and attached programs whose events are not yet read.
 pub struct Capture {
-    events: Events,
+    ring: RingBuf<MapData>,
+    programs: Arc<Programs>,
+    discoverable: Option<Discoverable>,
+    discoverer: Option<Discoverer>,
     handle: CaptureHandle,
     attached: Vec<AttachReport>,
+}
+
+/// What the search for new programs begins with.
+struct Discoverable {
+    config: CaptureConfig,
+    files: RingBuf<MapData>,
+    known: HashMap<MapData, FileKeyValue, u32>,
+    attached: HashSet<Inode>,
 }
 
 impl Capture {
     /// Loads the programs, attaches them and begins to capture.
     ///
     /// A function that a library lacks is only reported, see [`Self::attached`]. It is an error
-    /// when a library cannot be read, or when no function that carries data could be attached.
+    /// when a library cannot be read, or when no function that carries data could be attached and
+    /// none may be found later.
     pub fn load(config: &CaptureConfig) -> Result<Self, Error> {
         host::check()?;
-        if config.libraries.is_empty() {
+        let finds_more = matches!(config.discovery, Discovery::Kinds(_));
+        if config.libraries.is_empty() && !finds_more {
             return Err(Error::NoLibraries);
         }
         if let Processes::One(pid) = config.processes
@@ -114,6 +139,7 @@ impl Capture {
         {
             return Err(Error::NoProcess { pid });
         }
+        let cgroup = config.cgroup.as_deref().map(cgroup::open).transpose()?;
         let bytes = fs::read(host::BTF_PATH).map_err(|source| host::Problem::NoBtf { source })?;
         let offsets = btf::kernel_offsets(&bytes)?;
         let btf =
@@ -122,14 +148,65 @@ impl Capture {
         load_programs(&mut ebpf, &btf)?;
         let ring = take_map(&mut ebpf, "EVENTS", RingBuf::try_from)?;
         let handle = CaptureHandle::new(&mut ebpf)?;
+        set_cgroup(&mut ebpf, cgroup)?;
         attach_tracepoints(&mut ebpf)?;
-        let attached = attach_libraries(&mut ebpf, config)?;
-        let events = Events::new(ring, ebpf, handle.clone());
+        let mut inodes = HashSet::new();
+        let attached = match attach_libraries(&mut ebpf, config, &mut inodes) {
+            Err(_) if config.libraries.is_empty() => Vec::new(),
+            attached => attached?,
+        };
+        let discoverable = match config.discovery {
+            Discovery::Off => None,
+            _ => Some(Discoverable {
+                config: config.clone(),
+                files: take_map(&mut ebpf, "FILES", RingBuf::try_from)?,
+                known: take_map(&mut ebpf, "KNOWN", HashMap::try_from)?,
+                attached: inodes,
+            }),
+        };
         Ok(Self {
-            events,
+            ring,
+            programs: Arc::new(Programs::new(ebpf)),
+            discoverable,
+            discoverer: None,
             handle,
             attached,
         })
+    }
+
+    /// Attaches to what [`CaptureConfig::discovery`] wants from now on, and looks into the running
+    /// processes once more, beyond names. `tell` hears of every file, on a thread of its own.
+    pub fn discover(&mut self, tell: impl FnMut(Discovered) + Send + 'static) -> Result<(), Error> {
+        let Some(Discoverable {
+            config,
+            files,
+            known,
+            attached,
+        }) = self.discoverable.take()
+        else {
+            return Ok(());
+        };
+        let running = match (&config.discovery, config.processes) {
+            (Discovery::Paths(_), _) | (_, Processes::Set { .. }) => Vec::new(),
+            (_, Processes::One(pid)) => vec![pid],
+            (_, Processes::All) => target::processes(),
+        };
+        let found = Files {
+            discovery: config.discovery,
+            programs: Arc::clone(&self.programs),
+            scope: scope(config.processes),
+            entries_only: config.entries_only,
+            state: Mutex::new(State {
+                known,
+                attached,
+                others: HashSet::new(),
+                tell: Box::new(tell),
+            }),
+        };
+        let discoverer = Discoverer::start(files, found, self.handle.clone(), running)
+            .map_err(|source| Error::Discovery { source })?;
+        self.discoverer = Some(discoverer);
+        Ok(())
     }
 
     /// Where the probes stand, and which functions have none for what reason.
@@ -144,7 +221,7 @@ impl Capture {
 
     /// The stream of events. The capture ends when it is dropped.
     pub fn into_events(self) -> Events {
-        self.events
+        Events::new(self.ring, self.programs, self.discoverer, self.handle)
     }
 }
 
@@ -186,8 +263,14 @@ fn constants(config: &CaptureConfig, offsets: KernelOffsets) -> Config {
     if config.uid.is_some() {
         filters |= FILTER_UID;
     }
+    if config.cgroup.is_some() {
+        filters |= FILTER_CGROUP;
+    }
     let wake_bytes = WAKE_BYTES.min(config.ring_bytes / 4);
-    let features = if host::has_loop() { HAS_LOOP } else { 0 };
+    let mut features = if host::has_loop() { HAS_LOOP } else { 0 };
+    if config.discovery != Discovery::Off {
+        features |= DISCOVER;
+    }
     Config {
         filters,
         pid,
@@ -231,6 +314,15 @@ fn attach_tracepoints(ebpf: &mut Ebpf) -> Result<(), Error> {
     Ok(())
 }
 
+fn set_cgroup(ebpf: &mut Ebpf, folder: Option<File>) -> Result<(), Error> {
+    let Some(folder) = folder else { return Ok(()) };
+    let mut groups = take_map(ebpf, "CGROUPS", CgroupArray::try_from)?;
+    groups.set(0, folder, 0).map_err(|source| Error::Map {
+        map: "CGROUPS",
+        source,
+    })
+}
+
 fn tracepoint<'ebpf>(ebpf: &'ebpf mut Ebpf, name: &'static str) -> Result<&'ebpf mut BtfTracePoint, Error> {
     let missing = || Error::ObjectIncomplete {
         what: "tracepoint",
@@ -242,14 +334,17 @@ fn tracepoint<'ebpf>(ebpf: &'ebpf mut Ebpf, name: &'static str) -> Result<&'ebpf
 
 /// A library that cannot be read is an error only when nothing else could be attached: processes
 /// end, and their files with them.
-fn attach_libraries(ebpf: &mut Ebpf, config: &CaptureConfig) -> Result<Vec<AttachReport>, Error> {
+fn attach_libraries(
+    ebpf: &mut Ebpf,
+    config: &CaptureConfig,
+    inodes: &mut HashSet<Inode>,
+) -> Result<Vec<AttachReport>, Error> {
+    let _quick = Expedited::begin();
     let mut reports = Vec::new();
     let mut first_error = None;
-    let mut inodes = HashSet::new();
     for library in &config.libraries {
         // Probes belong to the file: a second name for it would show everything twice.
-        let inode = fs::metadata(library).map(|metadata| (metadata.dev(), metadata.ino()));
-        if inode.is_ok_and(|inode| !inodes.insert(inode)) {
+        if inode_of(library).is_ok_and(|inode| !inodes.insert(inode)) {
             continue;
         }
         match attach::library(ebpf, library, scope(config.processes), config.entries_only) {

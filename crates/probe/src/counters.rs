@@ -34,6 +34,9 @@ pub struct KernelCounters {
     pub close_records: u64,
     /// Close records lost because the ring was full.
     pub close_lost: u64,
+    /// Files that processes began to execute and that were not told of; all processes were
+    /// looked into once more instead.
+    pub files_lost: u64,
 }
 
 impl KernelCounters {
@@ -75,6 +78,7 @@ impl KernelCounters {
             sessions_full: total(counter::SESSIONS_FULL)?,
             close_records: total(counter::CLOSE_RECORDS)?,
             close_lost: total(counter::CLOSE_LOST)?,
+            files_lost: total(counter::FILES_LOST)?,
         })
     }
 }

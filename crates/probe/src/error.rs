@@ -61,6 +61,17 @@ pub enum Error {
         /// The first failure.
         reason: String,
     },
+    /// The cgroup to capture is none.
+    #[error(transparent)]
+    Cgroup(#[from] crate::cgroup::CgroupError),
+    /// New programs cannot be looked for.
+    #[error(
+        "cannot look for new programs: {source}; free memory or processes, or name the libraries with --libssl"
+    )]
+    Discovery {
+        /// From the system.
+        source: io::Error,
+    },
     /// The kernel's type information lacks what the programs need.
     #[error(transparent)]
     Btf(#[from] BtfError),

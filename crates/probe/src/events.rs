@@ -1,10 +1,10 @@
 //! The ring buffer as a stream of batches.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
 use ecapture_protocols::CapturedEvent;
 use futures_util::Stream;
@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep};
 use crate::container::Containers;
 use crate::decode;
 use crate::detach::Programs;
+use crate::discovery::Discoverer;
 use crate::handle::CaptureHandle;
 
 /// Most events in one batch.
@@ -34,7 +35,9 @@ const IDLE_AFTER: Duration = Duration::from_millis(20);
 /// probes.
 pub struct Events {
     ring: Ring,
-    _programs: Programs,
+    // Ends before the programs do.
+    _discoverer: Option<Discoverer>,
+    _programs: Arc<Programs>,
     handle: CaptureHandle,
     containers: Containers,
     state: State,
@@ -60,10 +63,16 @@ enum State {
 }
 
 impl Events {
-    pub(crate) fn new(ring: RingBuf<MapData>, programs: Ebpf, handle: CaptureHandle) -> Self {
+    pub(crate) fn new(
+        ring: RingBuf<MapData>,
+        programs: Arc<Programs>,
+        discoverer: Option<Discoverer>,
+        handle: CaptureHandle,
+    ) -> Self {
         Self {
             ring: Ring::Plain(Some(ring)),
-            _programs: Programs::new(programs),
+            _discoverer: discoverer,
+            _programs: programs,
             handle,
             containers: Containers::default(),
             state: State::Polling {

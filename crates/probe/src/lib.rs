@@ -6,6 +6,9 @@
 //! host ─► btf ─► offsets ──────────────────┘
 //! ```
 //!
+//! While the capture runs, `discovery` hears of every file that a process begins to execute, and
+//! attaches to those with TLS in them.
+//!
 //! [`Capture::load`] does everything up to the ring, [`Capture::into_events`] is the stream, and
 //! a [`CaptureHandle`] stops it, reads its counters and changes its set of processes.
 #![deny(unsafe_code)]
@@ -13,14 +16,18 @@
 mod attach;
 mod btf;
 mod capture;
+mod cgroup;
+mod clock;
 mod container;
 mod counters;
 mod decode;
 mod detach;
+mod discovery;
 mod elf;
 mod error;
 mod events;
 mod go_table;
+mod grace_period;
 mod handle;
 pub mod host;
 mod ld_cache;
@@ -32,7 +39,9 @@ pub mod target;
 
 pub use attach::{AttachPoint, AttachReport};
 pub use capture::{Capture, CaptureConfig, DEFAULT_RING_BYTES, Processes, object_names};
+pub use cgroup::CgroupError;
 pub use counters::KernelCounters;
+pub use discovery::{Discovered, Discovery, Executor};
 pub use error::Error;
 pub use events::Events;
 pub use handle::CaptureHandle;

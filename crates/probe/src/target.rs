@@ -131,7 +131,7 @@ impl Seen {
         if !self.inodes.insert((metadata.dev(), metadata.ino())) {
             return;
         }
-        let path = plain_path(path, &metadata).unwrap_or_else(|| path.to_owned());
+        let path = plain_path(path).unwrap_or_else(|| path.to_owned());
         let kinds = Image::read(&path, &plan::library_symbols()).map(|image| Kind::of(&image));
         if let Ok(kinds) = kinds
             && !kinds.is_empty()
@@ -142,7 +142,8 @@ impl Seen {
 }
 
 /// The path without links and without a detour through `/proc`, when it reaches the same file.
-fn plain_path(path: &Path, metadata: &fs::Metadata) -> Option<PathBuf> {
+pub(crate) fn plain_path(path: &Path) -> Option<PathBuf> {
+    let metadata = fs::metadata(path).ok()?;
     let plain = fs::canonicalize(path).ok()?;
     let reached = fs::metadata(&plain).ok()?;
     (reached.dev() == metadata.dev() && reached.ino() == metadata.ino()).then_some(plain)

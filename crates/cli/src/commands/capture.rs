@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use ecapture_probe::target::{Kind, Target};
-use ecapture_probe::{Capture, CaptureConfig, CaptureHandle, Processes, host, target};
+use ecapture_probe::{Capture, CaptureConfig, CaptureHandle, Discovery, Processes, host, target};
 use nix::time::{ClockId, clock_gettime};
 use tokio::signal::unix::{Signal, SignalKind};
 use tokio::sync::oneshot;
@@ -25,14 +25,17 @@ impl Prepared {
     pub(crate) fn new(settings: &CaptureSettings) -> Result<Self> {
         host::check()?;
         check_pid(settings.pid)?;
-        let capture = Capture::load(&CaptureConfig {
+        let mut capture = Capture::load(&CaptureConfig {
             libraries: libraries(settings)?,
+            discovery: discovery(&settings.libraries),
             processes: processes(settings),
             uid: settings.uid,
+            cgroup: settings.cgroup.clone(),
             ring_bytes: settings.ring_bytes,
             ..CaptureConfig::default()
         })?;
         report::attached(capture.attached());
+        capture.discover(|found| report::discovered(&found))?;
         let command = match settings.command.as_slice() {
             [] => None,
             words => {
@@ -114,6 +117,14 @@ fn processes(settings: &CaptureSettings) -> Processes {
     }
 }
 
+/// What is attached to when it is executed later.
+fn discovery(wanted: &Libraries) -> Discovery {
+    match wanted.files.as_slice() {
+        [] => Discovery::Kinds(wanted.kinds.to_vec()),
+        files => Discovery::Paths(files.to_vec()),
+    }
+}
+
 fn libraries(settings: &CaptureSettings) -> Result<Vec<PathBuf>> {
     let wanted = &settings.libraries;
     let mut targets = named(wanted)?;
@@ -129,9 +140,9 @@ fn libraries(settings: &CaptureSettings) -> Result<Vec<PathBuf>> {
         targets.extend(found.filter(|target| target.kinds.contains(&Kind::Nss)));
     }
     if targets.is_empty() {
-        bail!(
+        tracing::warn!(
             "no {} was found in the loader's cache, the usual folders or running processes; \
-             name the file with {}",
+             waiting for a program with one, or name the file with {}",
             names(wanted.kinds),
             wanted.flag
         );

@@ -22,9 +22,9 @@ impl Found {
     }
 }
 
-/// The socket that `fd` of the current process is, if it is one.
+/// The `struct file` that `fd` of the current process is.
 #[inline(always)]
-pub(super) fn socket_of(fd: i32) -> Option<Found> {
+pub(super) fn file_of(fd: i32) -> Option<u64> {
     if fd < 0 {
         return None;
     }
@@ -37,7 +37,13 @@ pub(super) fn socket_of(fd: i32) -> Option<Found> {
         return None;
     }
     let array: u64 = kernel(table, config!(offsets.fdtable_fd))?;
-    let file: u64 = kernel(array + fd as u64 * 8, 0)?;
+    kernel(array + fd as u64 * 8, 0).filter(|&file| file != 0)
+}
+
+/// The socket that `fd` of the current process is, if it is one.
+#[inline(always)]
+pub(super) fn socket_of(fd: i32) -> Option<Found> {
+    let file = file_of(fd)?;
     let inode: u64 = kernel(file, config!(offsets.file_inode))?;
     let mode: u16 = kernel(inode, config!(offsets.inode_mode))?;
     if mode & MODE_TYPE_MASK != MODE_SOCKET {

@@ -2,8 +2,11 @@
 
 use aya_ebpf::helpers::bpf_get_current_uid_gid;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
-use ecapture_ebpf::config::{Config, Control, FILTER_PID, FILTER_PID_SET, FILTER_UID, KernelOffsets};
+use aya_ebpf::maps::{Array, CgroupArray, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use ecapture_ebpf::config::{
+    Config, Control, FILTER_CGROUP, FILTER_PID, FILTER_PID_SET, FILTER_UID, KernelOffsets,
+};
+use ecapture_ebpf::discovery::FileKey;
 use ecapture_ebpf::limits;
 use ecapture_ebpf::record;
 
@@ -26,7 +29,15 @@ pub(super) static CONFIG: Config = Config {
         fdtable_fd: 0,
         file_private_data: 0,
         file_inode: 0,
+        file_dentry: 0,
+        dentry_name: 0,
         inode_mode: 0,
+        inode_number: 0,
+        inode_size: 0,
+        inode_generation: 0,
+        inode_super_block: 0,
+        super_block_device: 0,
+        binprm_file: 0,
         socket_sk: 0,
         sock_family: 0,
         sock_local_port: 0,
@@ -51,6 +62,18 @@ pub(super) static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
 /// Processes that [`FILTER_PID_SET`] lets through, by thread group id.
 #[map]
 pub(super) static PIDS: HashMap<u32, u32> = HashMap::with_max_entries(limits::PROCESSES, 0);
+
+/// The only entry is the cgroup of [`FILTER_CGROUP`].
+#[map]
+pub(super) static CGROUPS: CgroupArray = CgroupArray::with_max_entries(1, 0);
+
+/// What user space is told of files that are not in [`KNOWN`].
+#[map]
+pub(super) static FILES: RingBuf = RingBuf::with_byte_size(limits::FILES_RING_BYTES, 0);
+
+/// Files that user space has looked at. Only it writes here.
+#[map]
+pub(super) static KNOWN: LruHashMap<FileKey, u32> = LruHashMap::with_max_entries(limits::KNOWN_FILES, 0);
 
 /// Processes that own a session, by thread group id: their end is an event.
 #[map]
@@ -215,6 +238,9 @@ pub(super) fn wanted(pid: u32) -> bool {
         return false;
     }
     if filters & FILTER_UID != 0 && bpf_get_current_uid_gid() as u32 != config!(uid) {
+        return false;
+    }
+    if filters & FILTER_CGROUP != 0 && CGROUPS.current_task_under_cgroup(0) != Ok(true) {
         return false;
     }
     filters & FILTER_PID_SET == 0 || PIDS.get_ptr(pid).is_some()

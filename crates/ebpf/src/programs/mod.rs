@@ -6,10 +6,12 @@
 //!          syscall ────────┘      │  └─── identity (fd → socket → addresses)
 //!          go ────────────────────┘
 //!          socket, process ─────────► close records
+//!  syscall, process ─► discovery ──► FILES (ring buffer) ─► user space
 //! ```
 
 mod call;
 mod delivery;
+mod discovery;
 mod gnutls;
 mod go;
 mod identity;

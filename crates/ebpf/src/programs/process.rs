@@ -6,6 +6,7 @@ use ecapture_ebpf::config::FOLLOW_CHILDREN;
 use ecapture_ebpf::record::KIND_CLOSE_PROCESS;
 
 use super::delivery::close;
+use super::discovery::executed;
 use super::maps::{PIDS, PROCESSES, config, stopped};
 use super::memory::kernel;
 
@@ -36,6 +37,7 @@ fn sched_process_exec(context: BtfTracePointContext) -> i32 {
     if let Some(pid) = kernel(context.arg(0), config!(offsets.task_tgid)) {
         forget(pid);
     }
+    let _known = executed(context.arg(2));
     0
 }
 

@@ -1,10 +1,12 @@
-//! Which socket a library call uses: the one that the thread hands to the kernel meanwhile.
+//! Which socket a library call uses: the one that the thread hands to the kernel meanwhile. And
+//! which files are mapped.
 
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
+use super::discovery::mapping;
 use super::identity::socket_of;
 use super::maps::{THREADS, Thread, stopped};
 use super::memory::user;
@@ -14,6 +16,7 @@ use super::memory::user;
 mod number {
     pub(super) const READ: u64 = 0;
     pub(super) const WRITE: u64 = 1;
+    pub(super) const MMAP: u64 = 9;
     pub(super) const READV: u64 = 19;
     pub(super) const WRITEV: u64 = 20;
     pub(super) const SENDTO: u64 = 44;
@@ -32,12 +35,19 @@ mod number {
     pub(super) const RECVFROM: u64 = 207;
     pub(super) const SENDMSG: u64 = 211;
     pub(super) const RECVMSG: u64 = 212;
+    pub(super) const MMAP: u64 = 222;
 }
 
 /// `sys_enter(struct pt_regs *regs, long id)`
 #[btf_tracepoint(function = "sys_enter")]
 fn sys_enter(context: BtfTracePointContext) -> i32 {
     let id: u64 = context.arg(1);
+    if id == number::MMAP {
+        let registers: *const pt_regs = context.arg(0);
+        let fd = argument::<4>(registers) as i32;
+        let _known = mapping(argument::<2>(registers), argument::<3>(registers), fd);
+        return 0;
+    }
     if !moves_bytes(id) {
         return 0;
     }
@@ -114,10 +124,12 @@ fn reads_bytes(id: u64) -> bool {
 fn argument<const INDEX: usize>(registers: *const pt_regs) -> u64 {
     // SAFETY: the kernel passes valid registers and lets programs read them.
     unsafe {
-        if INDEX == 0 {
-            (*registers).rdi
-        } else {
-            (*registers).rsi
+        match INDEX {
+            0 => (*registers).rdi,
+            1 => (*registers).rsi,
+            2 => (*registers).rdx,
+            3 => (*registers).r10,
+            _ => (*registers).r8,
         }
     }
 }
@@ -130,7 +142,7 @@ fn argument<const INDEX: usize>(registers: *const pt_regs) -> u64 {
         if INDEX == 0 {
             (*registers).orig_x0
         } else {
-            (*registers).regs[1]
+            (*registers).regs[INDEX]
         }
     }
 }

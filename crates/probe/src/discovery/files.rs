@@ -1,0 +1,196 @@
+//! Looks into files, attaches to those with TLS, and remembers all of them.
+
+use std::collections::HashSet;
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aya::maps::{HashMap, MapData};
+use aya::programs::uprobe::UProbeScope;
+use ecapture_ebpf::discovery::{EVENT_MAPPED, FileKey, FileRecord};
+use ecapture_ebpf::limits::KNOWN_FILES;
+
+use super::mapping::{Sighting, executor, name};
+use super::watch::{hurry, is_running};
+use super::{Discovered, Discovery};
+use crate::clock::monotonic_ns;
+use crate::detach::Programs;
+use crate::elf::Image;
+use crate::grace_period::Expedited;
+use crate::target::{self, Kind};
+use crate::{AttachReport, Error, attach, plan};
+
+/// [`FileKey`] as a map key.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct FileKeyValue(FileKey);
+
+// SAFETY: `FileKey` is `repr(C)`, has only integer fields and no padding.
+#[expect(unsafe_code, reason = "aya asks for this promise about map keys")]
+unsafe impl aya::Pod for FileKeyValue {}
+
+/// Device and inode.
+pub(crate) type Inode = (u64, u64);
+
+/// The files that were looked into, and what is needed to attach to more.
+pub(crate) struct Files {
+    pub(crate) discovery: Discovery,
+    pub(crate) programs: Arc<Programs>,
+    pub(crate) scope: UProbeScope,
+    pub(crate) entries_only: bool,
+    pub(crate) state: Mutex<State>,
+}
+
+/// What is known.
+pub(crate) struct State {
+    /// What the kernel need not tell again.
+    pub(crate) known: HashMap<MapData, FileKeyValue, u32>,
+    /// Probes keep a file's inode, so its number stays its own.
+    pub(crate) attached: HashSet<Inode>,
+    /// Files without TLS, with the time of their last change: their numbers are given again.
+    pub(crate) others: HashSet<(Inode, i64, i64)>,
+    pub(crate) tell: Box<dyn FnMut(Discovered) + Send>,
+}
+
+impl Files {
+    /// Looks into a file and attaches to it when that is wanted. `record` is how the kernel told
+    /// of it. An error when the file is not there any more.
+    pub(super) fn look(&self, sighting: &Sighting, record: Option<&FileRecord>) -> io::Result<()> {
+        let metadata = fs::metadata(&sighting.reached)?;
+        if metadata.is_file() && self.state().is_new(&metadata) {
+            // From here on the process may end: the open file stays.
+            let file = File::open(&sighting.reached)?;
+            self.look_into(sighting, &file, record)?;
+        }
+        if let Some(record) = record {
+            self.state().make_known(record);
+        }
+        Ok(())
+    }
+
+    /// Looks at the wanted paths, when paths are wanted: a new file may be there.
+    pub(super) fn look_at_paths(&self, record: &FileRecord) -> bool {
+        let Discovery::Paths(paths) = &self.discovery else {
+            return false;
+        };
+        for path in paths {
+            let sighting = Sighting {
+                process: executor(record),
+                reached: path.clone(),
+                shown: path.clone(),
+            };
+            let _absent = self.look(&sighting, None);
+        }
+        self.state().make_known(record);
+        true
+    }
+
+    /// The process of a record has ended, or does not execute the file any more.
+    pub(super) fn missed(&self, record: &FileRecord) {
+        let file = name(record);
+        if record.event == EVENT_MAPPED && target::is_library_name(&file) {
+            let process = executor(record);
+            (self.state().tell)(Discovered::TooShort { process, file });
+        }
+    }
+
+    fn look_into(&self, sighting: &Sighting, file: &File, record: Option<&FileRecord>) -> io::Result<()> {
+        let metadata = file.metadata()?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let image = match Image::read(&path, &plan::symbols()) {
+            Ok(image) if self.wants(&image) => image,
+            _ => {
+                self.state().set_aside(&metadata);
+                return Ok(());
+            }
+        };
+        // Another thread may have looked into it at the same time.
+        if !self.state().attached.insert(inode(&metadata)) {
+            return Ok(());
+        }
+        let process = sighting.process.clone();
+        let path = sighting.path();
+        hurry();
+        let attached = self.attach(&image);
+        if let Some(record) = record {
+            let age = monotonic_ns().saturating_sub(record.timestamp_ns);
+            tracing::debug!(
+                "attached to {} {} us after it was mapped",
+                path.display(),
+                age / 1000
+            );
+        }
+        let found = match attached {
+            Ok(mut reports) => {
+                for report in &mut reports {
+                    report.library.clone_from(&path);
+                }
+                Discovered::Attached { process, reports }
+            }
+            Err(error) => Discovered::Failed {
+                process,
+                reason: format!("{}: {error}", path.display()),
+            },
+        };
+        (self.state().tell)(found);
+        match record {
+            Some(record) if !is_running(record.pid) => self.missed(record),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn attach(&self, image: &Image) -> Result<Vec<AttachReport>, Error> {
+        let mut programs = self.programs.lock();
+        let _quick = Expedited::begin();
+        attach::image(&mut programs, image, self.scope, self.entries_only)
+    }
+
+    fn wants(&self, image: &Image) -> bool {
+        let kinds = Kind::of(image);
+        match &self.discovery {
+            Discovery::Kinds(wanted) if !wanted.is_empty() => kinds.iter().any(|kind| wanted.contains(kind)),
+            Discovery::Off | Discovery::Kinds(_) | Discovery::Paths(_) => !kinds.is_empty(),
+        }
+    }
+
+    /// What is known holds after a panic elsewhere too: at worst a file is looked into twice.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn is_new(&self, metadata: &Metadata) -> bool {
+        !self.attached.contains(&inode(metadata)) && !self.others.contains(&stamp(metadata))
+    }
+
+    fn set_aside(&mut self, metadata: &Metadata) {
+        if self.others.len() >= KNOWN_FILES as usize {
+            self.others.clear();
+        }
+        self.others.insert(stamp(metadata));
+    }
+
+    fn make_known(&mut self, record: &FileRecord) {
+        if let Err(error) = self.known.insert(FileKeyValue(record.file), 1, 0) {
+            tracing::debug!(%error, "a file stays unknown to the kernel");
+        }
+    }
+}
+
+/// Which file `path` leads to.
+pub(crate) fn inode_of(path: &Path) -> io::Result<Inode> {
+    fs::metadata(path).map(|metadata| inode(&metadata))
+}
+
+fn inode(metadata: &Metadata) -> Inode {
+    (metadata.dev(), metadata.ino())
+}
+
+fn stamp(metadata: &Metadata) -> (Inode, i64, i64) {
+    (inode(metadata), metadata.ctime(), metadata.ctime_nsec())
+}
