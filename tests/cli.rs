@@ -49,7 +49,6 @@ fn a_wrong_command_line_exits_with_2() {
         &["gotls"],
         &["gotls", "-e", "/bin/true", "-m", "keylog"],
         &["gnutls", "--ssl_version", "3.7"],
-        &["nss", "--cgroup_path", "/sys/fs/cgroup"],
         &["gnutls", "--libssl", "/x"],
         &["bash", "-e", "0"],
         &["replay"],

@@ -9,11 +9,13 @@
 //! - `short_connections`: a thousand and more a second, each with the right addresses.
 //! - `capture`: real capture of real programs; needs root and says so where it cannot run.
 //! - `coverage`: one exchange with each kind of program that TLS is captured of, exact on both sides.
+//! - `discovery`: programs and libraries that come after the capture began, and cgroups.
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
 mod capture;
 mod cli;
 mod coverage;
+mod discovery;
 mod doctor;
 mod outputs;
 mod policy;

@@ -128,6 +128,11 @@ impl Server {
 
     /// A NATS server, a Go program.
     pub(crate) fn nats(folder: &Path) -> Self {
+        Self::nats_program(Path::new("nats-server"), folder)
+    }
+
+    /// As [`Self::nats`], from another file.
+    pub(crate) fn nats_program(program: &Path, folder: &Path) -> Self {
         let Certificate { key, certificate } = Certificate::create(folder);
         let port = free_port();
         let configuration = folder.join("nats.conf");
@@ -137,7 +142,7 @@ impl Server {
             key.display()
         );
         std::fs::write(&configuration, text).expect("a written file");
-        let mut command = Command::new("nats-server");
+        let mut command = Command::new(program);
         command.arg("-c").arg(&configuration);
         Self::listening(command, port)
     }
