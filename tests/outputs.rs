@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
@@ -72,6 +73,105 @@ fn a_full_disk_follows_the_policy() {
         "--fail-on-loss",
     ]);
     assert_eq!(strict.code(), Some(3), "{}", strict.stderr);
+}
+
+/// None of the runs takes a second by itself.
+const LONGEST_RUN: Duration = Duration::from_secs(10);
+
+/// Every failure on purpose, beside none.
+const INJECTIONS: [Option<&str>; 6] = [
+    None,
+    Some("worker-panic:every=50"),
+    Some("sink-error:after=5000"),
+    Some("slow-sink:1"),
+    Some("reader-stall:5"),
+    Some("drop-event:every=7"),
+];
+
+/// Runs every injection with every policy into an output, and checks what holds in all of them. `code` says
+/// how a run must end, and whether the output is sure to lose something, by its injection and policy.
+fn try_all(output: impl Fn(&mut Command), code: impl Fn(Option<&str>, &str) -> (i32, bool)) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = recording(folder.path());
+    for injection in INJECTIONS {
+        for (policy, strict) in [("stop", true), ("drop", false), ("drop", true), ("retry", true)] {
+            let mut command = ecapture();
+            command.args(["replay", &file, "--format", "jsonl", "--on-sink-error", policy]);
+            command.args(injection.iter().flat_map(|failure| ["--inject", failure]));
+            command.args(strict.then_some("--fail-on-loss"));
+            output(&mut command);
+            let started = SystemTime::now();
+            let finished = command.output().expect("it runs");
+            let what = format!(
+                "{injection:?} {policy} {}",
+                String::from_utf8_lossy(&finished.stderr)
+            );
+            assert!(started.elapsed().unwrap_or_default() < LONGEST_RUN, "{what}");
+            assert!(!what.contains("panicked"), "{what}");
+            assert!(!what.contains("do not add up"), "{what}");
+            let (code, loses) = code(injection, policy);
+            let loses =
+                loses || injection.is_some_and(|name| name.starts_with("worker") || name.starts_with("drop"));
+            let expected = if code == 0 && strict && loses { 3 } else { code };
+            assert_eq!(finished.status.code(), Some(expected), "{what}");
+            let text = String::from_utf8_lossy(&finished.stdout);
+            let (whole, _rest) = text.rsplit_once('\n').unwrap_or_default();
+            for line in whole.lines() {
+                assert!(serde_json::from_str::<Value>(line).is_ok(), "{what}: {line}");
+            }
+        }
+    }
+}
+
+fn fails_at_once(_injection: Option<&str>, policy: &str) -> (i32, bool) {
+    (i32::from(policy == "stop"), true)
+}
+
+#[test]
+fn whatever_fails_standard_output_has_whole_lines_and_the_code_is_as_documented() {
+    try_all(
+        |_| {},
+        |injection, policy| match (injection, policy) {
+            (Some("sink-error:after=5000"), "stop") => (1, true),
+            (Some("sink-error:after=5000"), "drop") => (0, true),
+            _ => (0, false),
+        },
+    );
+}
+
+#[test]
+fn whatever_fails_besides_a_full_disk_the_code_is_as_documented() {
+    let full = |command: &mut Command| {
+        command.args(["--eventaddr", "/dev/full"]);
+    };
+    try_all(full, fails_at_once);
+}
+
+#[test]
+fn whatever_fails_besides_a_closed_pipe_the_run_ends_in_order() {
+    let closed = |command: &mut Command| {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        command.stdout(writer);
+    };
+    try_all(closed, |_, _| (0, false));
+}
+
+#[test]
+fn whatever_fails_besides_a_lost_collector_the_code_is_as_documented() {
+    let lost = |command: &mut Command| {
+        let listener = small_listener();
+        let address = listener.local_addr().expect("an address");
+        command.args(["--eventaddr", &format!("tcp://{address}")]);
+        // It takes one connection, reads a little of it, and never comes back.
+        std::thread::spawn(move || {
+            let (mut connection, _) = listener.accept().expect("a connection");
+            drop(listener);
+            // With nothing to read it ended before.
+            let _ = connection.read(&mut [0; 100]);
+        });
+    };
+    try_all(lost, fails_at_once);
 }
 
 /// A file system that is full after a few messages, in the middle of one: a limit on the size of files, in

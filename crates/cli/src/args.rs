@@ -297,7 +297,8 @@ pub(crate) struct ReplayArgs {
     /// worker-panic:every=N (the decoder of every Nth event panics), sink-error:after=N (the output
     /// fails after N bytes, and again after N more once opened anew), slow-sink:MS (every write
     /// takes so long), reader-stall:MS (the source is silent before every batch), drop-event:every=N
-    /// (every Nth event is lost before it is read). What is lost that way is counted like any loss.
+    /// (every Nth event is lost before it is read). What is lost that way is counted like any loss. All
+    /// decoders then run on one thread, so that the same events are hit in every run.
     #[arg(long, value_name = "FAILURE")]
     pub(crate) inject: Vec<String>,
 }

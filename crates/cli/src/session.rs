@@ -150,8 +150,8 @@ fn exit(summary: &Summary, fail_on_loss: bool) -> Option<Exit> {
     match &summary.outcome {
         Outcome::Failed(_) => Some(Exit::Failure),
         _ if !summary.balanced() => Some(Exit::Failure),
+        _ if fail_on_loss && summary.statistics.has_unintended_loss() => Some(Exit::Loss),
         Outcome::SinkClosed => Some(Exit::Success),
-        Outcome::Complete if fail_on_loss && summary.statistics.has_unintended_loss() => Some(Exit::Loss),
         Outcome::Complete => None,
     }
 }
