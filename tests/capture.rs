@@ -105,12 +105,19 @@ fn a_command_is_captured_alone() {
         "--",
         "curl",
         "-sk",
-        "-o",
-        "/dev/null",
         &server.url("/hello.json"),
     ]);
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
     assert_nothing_lost(&finished);
+    let printed = finished
+        .stderr
+        .lines()
+        .any(|line| line == "{\"hello\":\"world\"}");
+    assert!(
+        printed,
+        "curl's own output does not mix with the messages: {}",
+        finished.stderr
+    );
     let lines = finished.json();
     let requests = messages(&lines, "http1.request", "curl", "write");
     let responses = messages(&lines, "http1.response", "curl", "read");

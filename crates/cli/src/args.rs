@@ -253,7 +253,8 @@ pub(crate) struct CaptureArgs {
     /// Words before `--`: the original's packet filter, which needs `-m pcap`.
     #[arg(hide = true)]
     pub(crate) filter: Vec<String>,
-    /// Run COMMAND, capture only it and its children, and end with it.
+    /// Run COMMAND, capture only it and its children, and end with it. With `--format jsonl` on standard
+    /// output, what COMMAND prints there goes to standard error.
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
 }

@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill, raise};
@@ -20,6 +20,15 @@ use crate::exit::Exit;
 const NOT_EXECUTABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
+/// Where the command's standard output goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CommandOutput {
+    /// Where this program's goes.
+    Shared,
+    /// To standard error, so that on standard output every line is an event.
+    StandardError,
+}
+
 /// A child that has been started and stands still.
 #[derive(Debug)]
 pub(crate) struct HeldCommand {
@@ -28,12 +37,16 @@ pub(crate) struct HeldCommand {
 
 impl HeldCommand {
     /// Starts `command`; it does not run before [`Self::release`].
-    pub(crate) fn start(command: &[OsString]) -> Result<Self> {
+    pub(crate) fn start(command: &[OsString], output: CommandOutput) -> Result<Self> {
         let own_program = std::env::current_exe().context("cannot find this program's own file")?;
         let child = Command::new(own_program)
             .arg(HELD_COMMAND)
             .arg("--")
             .args(command)
+            .stdout(match output {
+                CommandOutput::Shared => Stdio::inherit(),
+                CommandOutput::StandardError => std::io::stderr().into(),
+            })
             .spawn()
             .context("cannot start a child process")?;
         let pid = Pid::from_raw(i32::try_from(child.id()).context("process id out of range")?);

@@ -14,6 +14,7 @@ use ecapture_protocols::{Format, Options, View};
 use crate::args::{
     CaptureArgs, FormatName, GlobalArgs, GnutlsArgs, GotlsArgs, NsprArgs, OnSinkError, TlsArgs, When,
 };
+use crate::held::CommandOutput;
 
 /// A flag or word that cannot be honoured. Each message names the way out.
 #[derive(Debug, thiserror::Error)]
@@ -163,6 +164,15 @@ impl OutputSettings {
                 wall_clock_offset_ns,
                 truncate: self.truncate,
             }),
+        }
+    }
+
+    /// Where the output of `-- COMMAND` goes: JSON Lines share standard output with nothing.
+    pub(crate) fn command_output(&self) -> CommandOutput {
+        if self.format == FormatName::Jsonl && self.target == Target::StandardOutput {
+            CommandOutput::StandardError
+        } else {
+            CommandOutput::Shared
         }
     }
 

@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind};
 use tokio::sync::oneshot;
 
 use crate::exit::Exit;
-use crate::held::{self, HeldCommand};
+use crate::held::{self, CommandOutput, HeldCommand};
 use crate::report;
 use crate::settings::{CaptureSettings, Libraries};
 
@@ -22,7 +22,7 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     /// Checks the host, finds the libraries, attaches, and starts the command, which does not run yet.
-    pub(crate) fn new(settings: &CaptureSettings) -> Result<Self> {
+    pub(crate) fn new(settings: &CaptureSettings, output: CommandOutput) -> Result<Self> {
         host::check()?;
         check_pid(settings.pid)?;
         let mut capture = Capture::load(&CaptureConfig {
@@ -39,7 +39,7 @@ impl Prepared {
         let command = match settings.command.as_slice() {
             [] => None,
             words => {
-                let command = HeldCommand::start(words)?;
+                let command = HeldCommand::start(words, output)?;
                 capture.handle().add_pid(command.pid())?;
                 Some(command)
             }

@@ -9,6 +9,7 @@ use futures_util::StreamExt as _;
 
 use super::capture::{Prepared, wall_clock_offset_ns};
 use crate::exit::Exit;
+use crate::held::CommandOutput;
 use crate::recording::RecordingWriter;
 use crate::report;
 use crate::settings::{CaptureSettings, OutputSettings};
@@ -21,7 +22,7 @@ pub(crate) fn run(file: &Path, output: &OutputSettings, settings: &CaptureSettin
         )
     };
     let writer = RecordingWriter::create(file, wall_clock_offset_ns()?).with_context(failed)?;
-    let prepared = Prepared::new(settings)?;
+    let prepared = Prepared::new(settings, CommandOutput::Shared)?;
     let (recorded, exit) = ecapture_actors::block_on(record(prepared, writer)).with_context(failed)?;
     let lost = report::recorded(&recorded, file);
     Ok(match exit {

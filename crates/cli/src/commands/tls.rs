@@ -12,7 +12,7 @@ use crate::settings::{CaptureSettings, OutputSettings};
 pub(crate) fn run(output: &OutputSettings, settings: &CaptureSettings) -> Result<Exit> {
     // What cannot be written is found out before anything is attached.
     let session = Session::new(output, Some(wall_clock_offset_ns()?))?;
-    let prepared = Prepared::new(settings)?;
+    let prepared = Prepared::new(settings, output.command_output())?;
     if settings.command.is_empty() && settings.libraries.is_all() {
         survey::in_background(settings.pid, |survey| {
             tracing::info!("{}; `ecapture doctor` lists them", doctor::coverage(&survey));
