@@ -1,7 +1,7 @@
 //! The command line as a process, without privileges.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::Stdio;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use crate::support::program::{Running, ecapture, run};
@@ -204,4 +204,25 @@ fn a_signal_during_a_replay_ends_it_cleanly_and_at_once() {
             finished.stderr
         );
     }
+}
+
+/// As `ssh HOST … | ecapture replay /dev/stdin` does when nothing happens there.
+#[test]
+fn a_recording_that_does_not_go_on_holds_up_no_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let mut running = Running::start(&["replay", pipe.to_str().unwrap(), "-d"]);
+    let mut writer = std::fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+    writer
+        .write_all(long_recording().lines().next().unwrap().as_bytes())
+        .unwrap();
+    writer.write_all(b"\n").unwrap();
+    running.wait_for("replaying");
+    let asked = SystemTime::now();
+    let finished = running.interrupt();
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+    assert!(asked.elapsed().unwrap_or_default() < DRAIN_DEADLINE);
+    drop(writer);
 }

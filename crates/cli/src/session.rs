@@ -12,6 +12,7 @@ use ecapture_probe::Capture;
 use ecapture_protocols::stream_decoder;
 use futures_util::stream;
 use tokio::signal::unix::{Signal, SignalKind};
+use tokio::sync::mpsc;
 
 use crate::commands::StopConditions;
 use crate::exit::Exit;
@@ -78,7 +79,7 @@ impl Session {
             self.config.placement = Placement::Threads { worker_arbiters: 1 };
         }
         let failure = Arc::new(Mutex::new(None));
-        let mut source: Source = Box::new(stream::iter(batches(recording, Arc::clone(&failure))));
+        let mut source = batches(recording, Arc::clone(&failure))?;
         for injection in injections {
             self.config.decoders = injection.into_decoders(self.config.decoders);
             self.writer = injection.into_writer(self.writer);
@@ -104,18 +105,32 @@ impl Session {
     }
 }
 
-/// The recording's batches; what ends it early is left in `failure`.
-fn batches(
-    recording: Recording,
-    failure: Arc<Mutex<Option<RecordingError>>>,
-) -> impl Iterator<Item = Vec<ecapture_protocols::CapturedEvent>> + Send {
-    recording.map_while(move |batch| match batch {
-        Ok(batch) => Some(batch),
-        Err(error) => {
-            *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-            None
-        }
-    })
+/// Batches of a recording that are read ahead.
+const BATCHES_AHEAD: usize = 4;
+
+/// The recording's batches; what ends it early is left in `failure`. Read on a thread of their own: a
+/// recording may be a pipe, and nothing waits for its writer when the run is to end.
+fn batches(recording: Recording, failure: Arc<Mutex<Option<RecordingError>>>) -> Result<Source> {
+    let (sender, mut receiver) = mpsc::channel(BATCHES_AHEAD);
+    std::thread::Builder::new()
+        .name("recording".into())
+        .spawn(move || {
+            for batch in recording {
+                let sent = batch.map(|events| sender.blocking_send(events));
+                match sent {
+                    Ok(Ok(())) => {}
+                    // Nobody reads any more.
+                    Ok(Err(_)) => return,
+                    Err(error) => {
+                        *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                        return;
+                    }
+                }
+            }
+        })?;
+    Ok(Box::new(stream::poll_fn(move |context| {
+        receiver.poll_recv(context)
+    })))
 }
 
 /// Prints the figures so far on SIGUSR1, and at every interval if there is one. Never ends by itself.
