@@ -46,7 +46,7 @@ pub enum Loss {
     WorkerFull,
     /// Events in flight when the run ended before they were decoded.
     Unfinished,
-    /// Events in flight when the drain's deadline passed.
+    /// Events in flight when the drain's deadline passed, or read when too little of it was left.
     ShutdownDeadline,
     /// The event during which a decoder or formatter failed.
     WorkerFailed,

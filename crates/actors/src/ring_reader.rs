@@ -19,6 +19,7 @@ use futures_util::Stream;
 use tokio::time::Instant;
 
 use crate::ledger::Ledger;
+use crate::loss::Loss;
 use crate::messages::{ActorGuard, EventBatch, Incidents, SourceEnded, StopReading};
 use crate::supervision::nanoseconds;
 use crate::{Clock, PipelineLimits, Timings};
@@ -76,6 +77,8 @@ pub(crate) struct RingReader {
     told_ns: Option<u64>,
     outgoing: VecDeque<EventBatch>,
     stalled_since: Option<Instant>,
+    /// After a stop: there is no time left to decode what still comes.
+    only_counts: bool,
     source_ended: bool,
     _guard: ActorGuard,
 }
@@ -100,6 +103,7 @@ impl RingReader {
             told_ns: None,
             outgoing: VecDeque::new(),
             stalled_since: None,
+            only_counts: false,
             source_ended: false,
             _guard: ActorGuard {
                 actor: "RingReader",
@@ -235,6 +239,12 @@ impl Actor for RingReader {
 
 impl StreamHandler<Vec<CapturedEvent>> for RingReader {
     fn handle(&mut self, events: Vec<CapturedEvent>, ctx: &mut Self::Context) {
+        if self.only_counts {
+            let (count, bytes) = count(&events);
+            let ledger = &self.ports.ledger;
+            ledger.lose_before_reading(Loss::ShutdownDeadline, count, bytes);
+            return;
+        }
         self.take(events);
         self.forward(ctx);
     }
@@ -251,15 +261,16 @@ impl Handler<StopReading> for RingReader {
     type Result = ();
 
     /// A capture's source may hold what happened before the stop: it is read while it has
-    /// something ready, for a third of the drain's time at most.
+    /// something ready, for a third of the drain's time at most. For another third what it has is
+    /// counted as lost.
     fn handle(&mut self, StopReading: StopReading, ctx: &mut Self::Context) {
         match self.ports.clock {
             Clock::Stream => self.flags.now.store(true, Relaxed),
             Clock::Live => {
                 self.flags.when_empty.store(true, Relaxed);
-                ctx.run_later(self.ports.timings.drain_deadline / 3, |reader, _| {
-                    reader.flags.now.store(true, Relaxed);
-                });
+                let third = self.ports.timings.drain_deadline / 3;
+                ctx.run_later(third, |reader, _| reader.only_counts = true);
+                ctx.run_later(2 * third, |reader, _| reader.flags.now.store(true, Relaxed));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What happens when a bound is reached.
 
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use ecapture_actors::{Clock, Outcome, PipelineError, Placement, spawn};
 use ecapture_protocols::message::Gap;
 use ecapture_protocols::{CapturedEvent, Direction, Output, PeerNotice, StreamDecoder};
 
-use crate::support::{Live, Page, config, on_socket, plain, replay, texts};
+use crate::support::{Live, Page, check, config, on_socket, plain, replay, texts};
 
 fn data(sock: u64, text: &str) -> CapturedEvent {
     CapturedEvent::Data(on_socket(sock, Direction::Write, 0, text))
@@ -106,6 +107,41 @@ async fn a_decoder_that_holds_too_much_shows_it_as_incomplete() {
     .await;
     assert_eq!(texts(&text, ":1-"), ["0123456789a (idle)", "b"]);
     assert_eq!(summary.statistics.losses, []);
+}
+
+/// Real time: a source that always has something ready lets no virtual time pass.
+#[actix::test]
+async fn what_is_still_in_the_source_when_time_runs_out_is_counted() {
+    let mut config = config(Clock::Live);
+    config.timings.drain_deadline = Duration::from_millis(1500);
+    let taken = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&taken);
+    let endless = std::iter::repeat_with(move || {
+        counter.fetch_add(1, SeqCst);
+        vec![data(1, "line\n")]
+    });
+    let page = Page::default();
+    let handle = spawn(
+        config,
+        futures_util::stream::iter(endless),
+        Box::new(page.clone()),
+    );
+    while handle.statistics().written.events == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    handle.stop();
+    let summary = handle.finished().await;
+    check(&summary);
+    assert!(
+        matches!(summary.outcome, Outcome::Complete),
+        "{:?}",
+        summary.outcome
+    );
+    let [row] = summary.statistics.losses.as_slice() else {
+        panic!("{summary:#?}")
+    };
+    assert_eq!(row.reason, "shutdown_deadline");
+    assert_eq!(row.events + page.lines().len() as u64, taken.load(SeqCst));
 }
 
 /// Holds everything and never lets go.
