@@ -376,3 +376,24 @@ fn what_a_collector_had_not_acknowledged_is_told() {
         assert!(serde_json::from_str::<Value>(line).is_ok(), "torn: {line}");
     }
 }
+
+/// As a terminal that another program shares may be.
+#[test]
+fn an_output_that_does_not_wait_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = recording(folder.path());
+    let expected = replay(&file, &[]).stdout;
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    // SAFETY: both calls take plain numbers, and the descriptor is open.
+    #[expect(unsafe_code, reason = "no safe wrapper among the test's dependencies")]
+    let result = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
+    assert_eq!(result, 0);
+    let mut command = ecapture();
+    command.args(["replay", &file, "--format", "jsonl", "--fail-on-loss"]);
+    let running = Running::spawn_into(command, writer);
+    let mut text = Vec::new();
+    reader.read_to_end(&mut text).unwrap();
+    let finished = running.finish();
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+    assert!(text == expected, "{} bytes of {}", text.len(), expected.len());
+}

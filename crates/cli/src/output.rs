@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use ecapture_actors::{Resumption, SinkWriter};
 use nix::libc::O_NONBLOCK;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::settings::Target;
 
@@ -105,11 +106,24 @@ impl StandardOutput {
             reader_gone: false,
         })
     }
+
+    /// Another program at the same terminal or pipe may have made it one that does not wait.
+    fn write_when_ready(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match self.file.write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let mut ready = [PollFd::new(self.file.as_fd(), PollFlags::POLLOUT)];
+                    poll(&mut ready, PollTimeout::NONE)?;
+                }
+                written => return written,
+            }
+        }
+    }
 }
 
 impl SinkWriter for StandardOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes);
+        let written = self.write_when_ready(bytes);
         self.reader_gone = matches!(&written, Err(error) if error.kind() == io::ErrorKind::BrokenPipe);
         written
     }
