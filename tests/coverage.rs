@@ -8,9 +8,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::capture::{messages, site, with_port};
+use crate::capture::{messages, site};
 use crate::support::can_capture;
-use crate::support::program::{Finished, Running};
+use crate::support::program::{PATIENCE, Running};
 use crate::support::servers::{
     Certificate, Cgroup, Server, compile_exchange, free_port, peer, static_openssl,
 };
@@ -93,14 +93,14 @@ impl Exchange {
     }
 
     /// Each side has sent and received each message once, over the same two addresses.
-    fn check(&self, finished: &Finished) {
-        let lines = with_port(finished, self.server.port);
+    fn check(&self, captured: &Captured) {
+        let lines = captured.lines_of(self);
         let sides = [
             (self.client_comm, "write", "read"),
             (self.server_comm, "read", "write"),
         ];
         for (comm, request_direction, response_direction) in sides {
-            let context = format!("{comm} {request_direction}: {lines:#?}\n{}", finished.stderr);
+            let context = format!("{comm} {request_direction}: {lines:#?}\n{}", captured.log);
             let requests = messages(&lines, "http1.request", comm, request_direction);
             let responses = messages(&lines, "http1.response", comm, response_direction);
             let seen: Vec<_> = requests
@@ -139,14 +139,53 @@ fn exchanged<'a>(request: &'a Value, response: &Value) -> (&'a str, String) {
     (request["path"].as_str().unwrap_or_default(), body.to_owned())
 }
 
+/// What was captured of the whole host.
+struct Captured {
+    messages: Vec<u8>,
+    log: String,
+}
+
+impl Captured {
+    /// Messages over connections with the exchange's server.
+    fn lines_of(&self, exchange: &Exchange) -> Vec<Value> {
+        let whole = self.messages.iter().rposition(|&byte| byte == b'\n').unwrap_or(0);
+        let lines = self.messages[..whole].split(|&byte| byte == b'\n');
+        let end = format!(":{}", exchange.server.port);
+        let of_server = |line: &Value| {
+            [&line["src"], &line["dst"]]
+                .iter()
+                .any(|side| side.as_str().is_some_and(|side| side.ends_with(&end)))
+        };
+        lines
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).expect("a JSON line"))
+            .filter(of_server)
+            .collect()
+    }
+}
+
 /// Captures the whole host while each client runs once.
-fn capture(exchanges: &mut [Exchange]) -> Finished {
-    let mut running = Running::start(&["tls", "--format", "jsonl"]);
+fn capture(exchanges: &mut [Exchange]) -> Captured {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let path = file.path().to_str().expect("a plain path");
+    let mut running = Running::start(&["tls", "--format", "jsonl", "--eventaddr", path]);
     running.wait_until_capturing();
+    let captured = |log| Captured {
+        messages: fs::read(file.path()).expect("a readable file"),
+        log,
+    };
     for exchange in exchanges {
         exchange.run();
+        // A client may end before its server has returned from its last call.
+        let started = std::time::SystemTime::now();
+        while captured(String::new()).lines_of(exchange).len() < 4 * exchange.expected.len()
+            && started.elapsed().unwrap_or_default() < PATIENCE
+        {
+            std::thread::yield_now();
+        }
     }
-    running.interrupt()
+    let log = running.interrupt().stderr;
+    captured(log)
 }
 
 /// A site that servers without any rights can read.
@@ -163,7 +202,6 @@ fn packaged_programs_are_captured_on_both_sides() {
         "/usr/bin/python3",
         "wget",
         "node",
-        "apache2",
         "git",
         "haproxy",
         "gnutls-cli",
@@ -174,21 +212,21 @@ fn packaged_programs_are_captured_on_both_sides() {
     let folder = open_site();
     let certificate = Certificate::create(folder.path());
     let mut exchanges = [
-        git_and_apache(folder.path(), &certificate),
+        git_and_haproxy(folder.path(), &certificate),
         gnutls_and_haproxy(folder.path(), &certificate),
         openssl(folder.path(), &certificate),
         node(&certificate),
         wget_and_python(folder.path()),
         python_and_haproxy(folder.path(), &certificate),
     ];
-    let finished = capture(&mut exchanges);
+    let captured = capture(&mut exchanges);
     for exchange in exchanges {
-        exchange.check(&finished);
+        exchange.check(&captured);
     }
 }
 
 /// git speaks through libcurl and GnuTLS.
-fn git_and_apache(folder: &Path, certificate: &Certificate) -> Exchange {
+fn git_and_haproxy(folder: &Path, certificate: &Certificate) -> Exchange {
     let repository = folder.join("repository.git");
     let git = |arguments: &[&str]| {
         let mut command = Command::new("git");
@@ -206,9 +244,9 @@ fn git_and_apache(folder: &Path, certificate: &Certificate) -> Exchange {
     let commit = run(&mut git(&["commit-tree", "-m", "first", tree]));
     run(&mut git(&["update-ref", "refs/heads/main", commit.trim()]));
     run(&mut git(&["update-server-info"]));
-    let server = apache(folder, certificate);
+    let server = haproxy(folder, certificate);
     let client = git(&["ls-remote", &server.url("/repository.git")]);
-    let mut exchange = Exchange::new((server, "apache2"), (client, "git-remote-http"));
+    let mut exchange = Exchange::new((server, "haproxy"), (client, "git-remote-http"));
     exchange.expected = vec![
         (
             "/repository.git/info/refs?service=git-upload-pack",
@@ -217,38 +255,6 @@ fn git_and_apache(folder: &Path, certificate: &Certificate) -> Exchange {
         ("/repository.git/HEAD", "ref: refs/heads/main\n".to_owned()),
     ];
     exchange
-}
-
-fn apache(folder: &Path, certificate: &Certificate) -> Server {
-    let port = free_port();
-    let shown = folder.display();
-    let (key, certificate) = (certificate.key.display(), certificate.certificate.display());
-    let configuration = format!(
-        "LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so
-LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
-LoadModule ssl_module /usr/lib/apache2/modules/mod_ssl.so
-ServerRoot {shown}
-ServerName 127.0.0.1
-DefaultRuntimeDir {shown}
-PidFile {shown}/apache.pid
-ErrorLog {shown}/apache.log
-User nobody
-Group nogroup
-Listen 127.0.0.1:{port}
-DocumentRoot {shown}
-<Directory {shown}>
-Require all granted
-</Directory>
-SSLEngine on
-SSLCertificateFile {certificate}
-SSLCertificateKeyFile {key}
-"
-    );
-    let file = folder.join("apache.conf");
-    fs::write(&file, configuration).expect("a written file");
-    let mut command = Command::new("apache2");
-    command.args(["-DFOREGROUND", "-f"]).arg(file);
-    Server::listening(command, port)
 }
 
 fn gnutls_and_haproxy(folder: &Path, certificate: &Certificate) -> Exchange {
@@ -275,6 +281,7 @@ print(opener.open('{}').read())",
 fn haproxy(folder: &Path, certificate: &Certificate) -> Server {
     let port = free_port();
     let both = folder.join("both.pem");
+    let shown = folder.display();
     let read = |path| fs::read_to_string(path).expect("a readable file");
     fs::write(&both, read(&certificate.certificate) + &read(&certificate.key)).expect("a written file");
     let configuration = format!(
@@ -283,10 +290,11 @@ fn haproxy(folder: &Path, certificate: &Certificate) -> Server {
   timeout client 30s
 frontend test
   bind 127.0.0.1:{port} ssl crt {}
-  http-request return status 200 content-type application/json file {}/hello.json
+  http-request return status 200 content-type text/plain file {shown}/repository.git/info/refs if {{ path_end /refs }}
+  http-request return status 200 content-type text/plain file {shown}/repository.git/HEAD if {{ path_end /HEAD }}
+  http-request return status 200 content-type application/json file {shown}/hello.json
 ",
         both.display(),
-        folder.display()
     );
     let file = folder.join(format!("haproxy-{port}.cfg"));
     fs::write(&file, configuration).expect("a written file");
@@ -367,9 +375,9 @@ fn programs_that_carry_their_own_tls_are_captured_on_both_sides() {
             .args([&program, &peer("exchange.go")]));
         exchanges.push(Exchange::of_one(name, || Command::new(&program), &certificate));
     }
-    let finished = capture(&mut exchanges);
+    let captured = capture(&mut exchanges);
     for exchange in exchanges {
-        exchange.check(&finished);
+        exchange.check(&captured);
     }
 }
 
@@ -415,9 +423,9 @@ fn every_openssl_since_1_0_2_is_captured_on_both_sides() {
             (&told.into(), &Value::Null)
         );
     }
-    let finished = capture(&mut exchanges);
+    let captured = capture(&mut exchanges);
     for exchange in exchanges {
-        exchange.check(&finished);
+        exchange.check(&captured);
     }
 }
 
@@ -447,9 +455,9 @@ fn a_process_in_namespaces_of_its_own_is_captured_with_its_addresses() {
         .arg(&program)
         .args(["get", &server.port.to_string(), "/hello.json"]);
     let mut exchanges = [Exchange::new((server, "exchange"), (client, "exchange")).twice()];
-    let finished = capture(&mut exchanges);
+    let captured = capture(&mut exchanges);
     assert_eq!(fs::read_dir(&own).expect("a folder").count(), 0, "it is private");
-    exchanges[0].check(&finished);
+    exchanges[0].check(&captured);
 }
 
 #[test]
@@ -464,9 +472,9 @@ fn a_process_in_a_container_is_shown_with_its_id() {
     let mut client = cgroup.command("curl");
     client.args(["-sk", &server.url("/hello.json")]);
     let mut exchanges = [Exchange::new((server, "python3"), (client, "curl"))];
-    let finished = capture(&mut exchanges);
-    exchanges[0].check(&finished);
-    for line in with_port(&finished, exchanges[0].server.port) {
+    let captured = capture(&mut exchanges);
+    exchanges[0].check(&captured);
+    for line in captured.lines_of(&exchanges[0]) {
         let expected = if line["comm"] == "curl" {
             id.as_str().into()
         } else {

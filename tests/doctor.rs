@@ -1,9 +1,10 @@
 //! `ecapture doctor` about real programs; needs root and says so where it cannot run.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
@@ -130,6 +131,62 @@ fn a_plain_user_is_told_what_is_missing() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
+}
+
+/// A client that has a TLS connection and says nothing on it.
+struct Connected(Child);
+
+impl Connected {
+    fn start(port: u16) -> Self {
+        let script = format!(
+            "import socket, ssl, sys
+context = ssl._create_unverified_context()
+connection = context.wrap_socket(socket.create_connection(('127.0.0.1', {port})))
+print('connected', flush=True)
+sys.stdin.read()"
+        );
+        let mut child = Command::new("/usr/bin/python3")
+            .args(["-c", &script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("a pipe"))
+            .read_line(&mut line)
+            .expect("a line");
+        assert_eq!(line, "connected\n");
+        Self(child)
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn tls_names_at_its_end_who_was_connected_and_silent() {
+    let Some(_alone) = can_capture(&["gcc", "openssl", "/usr/bin/python3"]) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::of_static_openssl(folder.path(), &["-s"]);
+    let mut running = Running::start(&["tls", "--pid", &server.pid().to_string()]);
+    running.wait_for("1 process with TLS cannot be captured");
+    let client = Connected::start(server.port);
+    let finished = running.interrupt();
+    drop(client);
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+    let named = format!("nothing was captured of static ({})", server.pid());
+    let line = finished.stderr.lines().find(|line| line.contains(&named));
+    let line = line.unwrap_or_else(|| panic!("{named}: {}", finished.stderr));
+    assert!(
+        line.contains("no symbols") && line.contains("not stripped"),
+        "{line}"
+    );
 }
 
 #[test]

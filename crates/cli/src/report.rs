@@ -5,9 +5,13 @@ use std::path::Path;
 use ecapture_actors::{
     ConnectionLosses, KernelCounterSource, LossRow, Outcome, Stage, Statistics, Summary, Tally,
 };
+use ecapture_probe::survey::Silent;
 use ecapture_probe::{AttachReport, CaptureHandle, Discovered, KernelCounters};
 
-use crate::commands::Recorded;
+use crate::commands::{Recorded, doctor};
+
+/// Most processes that are named as silent.
+const SILENT_LINES: usize = 20;
 
 /// Tells where the probes stand, one line per library, and what is missing.
 pub(crate) fn attached(reports: &[AttachReport]) {
@@ -236,6 +240,26 @@ pub(crate) fn nothing_seen(summary: &Summary, capture: &CaptureHandle) {
             "nothing was captured: no program called the attached functions; \
              `ecapture doctor` lists the programs with TLS and why one cannot be captured"
         ),
+    }
+}
+
+/// Names the processes that are connected, most probably by TLS, and could not be captured.
+pub(crate) fn silent(processes: &[Silent]) {
+    for process in processes.iter().take(SILENT_LINES) {
+        let (local, remote) = process.connection;
+        let why = match &process.obstacle {
+            Some(obstacle) => format!("{obstacle}; {}", obstacle.advice()),
+            None => "no TLS that is known was found in it".to_owned(),
+        };
+        let name = doctor::printable(&process.command);
+        let pid = process.pid;
+        tracing::warn!("nothing was captured of {name} ({pid}), connected from {local} to {remote}: {why}");
+    }
+    if processes.len() > SILENT_LINES {
+        tracing::warn!(
+            "nor of {} more; `ecapture doctor` lists them",
+            processes.len() - SILENT_LINES
+        );
     }
 }
 

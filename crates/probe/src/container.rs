@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use ecapture_protocols::{CapturedEvent, Close};
 
+use crate::handle::CaptureHandle;
+
 /// Most processes that are remembered. With more it begins anew.
 const PROCESSES: usize = 16 * 1024;
 /// Length of the names that Docker, containerd, CRI-O and Podman give: a hash in hexadecimal digits.
@@ -20,25 +22,31 @@ pub(crate) struct Containers {
 }
 
 impl Containers {
-    /// Tells an event its container. A process that ends is forgotten: its number goes to another one.
-    pub(crate) fn complete(&mut self, event: &mut CapturedEvent) {
+    /// Tells an event its container, and `handle` of each process with its first event. A process that ends is
+    /// forgotten: its number goes to another one.
+    pub(crate) fn complete(&mut self, event: &mut CapturedEvent, handle: &CaptureHandle) {
         match event {
-            CapturedEvent::Data(data) => data.container_id = self.of(data.process.pid),
+            CapturedEvent::Data(data) => {
+                data.container_id = self.of(data.process.pid, |pid| handle.hear(pid));
+            }
             CapturedEvent::Close {
                 close: Close::Process { pid },
                 ..
             } => {
-                self.of_processes.remove(pid);
+                if self.of_processes.remove(pid).is_some() {
+                    handle.forget(*pid);
+                }
             }
             CapturedEvent::Close { .. } => {}
         }
     }
 
-    fn of(&mut self, pid: u32) -> Option<Arc<str>> {
+    fn of(&mut self, pid: u32, hear: impl FnOnce(u32)) -> Option<Arc<str>> {
         if self.of_processes.len() >= PROCESSES && !self.of_processes.contains_key(&pid) {
             self.of_processes.clear();
         }
         let container = self.of_processes.entry(pid).or_insert_with(|| {
+            hear(pid);
             let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
             container_id(&cgroups).map(Arc::from)
         });
@@ -135,19 +143,12 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_ended_is_forgotten() {
+    fn a_process_is_looked_up_once() {
         let mut containers = Containers::default();
-        assert_eq!(
-            containers.of(std::process::id()),
-            containers.of(std::process::id())
-        );
-        assert_eq!(containers.of_processes.len(), 1);
-        containers.complete(&mut CapturedEvent::Close {
-            timestamp_ns: 1,
-            close: Close::Process {
-                pid: std::process::id(),
-            },
-        });
-        assert!(containers.of_processes.is_empty());
+        let mut heard = Vec::new();
+        for pid in [std::process::id(), 1, std::process::id()] {
+            containers.of(pid, |pid| heard.push(pid));
+        }
+        assert_eq!(heard, [std::process::id(), 1]);
     }
 }

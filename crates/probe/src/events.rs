@@ -92,7 +92,7 @@ impl Events {
             let Some(record) = ring.next() else { break };
             match decode::event(&record) {
                 Ok(mut event) => {
-                    self.containers.complete(&mut event);
+                    self.containers.complete(&mut event, &self.handle);
                     if let CapturedEvent::Data(data) = &event {
                         bytes += data.payload.len();
                     }

@@ -1,5 +1,6 @@
 //! Control of a running capture, from anywhere.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +11,9 @@ use ecapture_ebpf::config::Control;
 use futures_util::task::AtomicWaker;
 
 use crate::{Error, KernelCounters};
+
+/// Most processes that are remembered as heard.
+const HEARD: usize = 64 * 1024;
 
 /// [`Control`] as a map value.
 #[derive(Clone, Copy)]
@@ -32,6 +36,7 @@ struct Shared {
     counters: PerCpuArray<MapData, u64>,
     stopping: AtomicBool,
     undecodable: AtomicU64,
+    heard: Mutex<HashSet<u32>>,
     reader: AtomicWaker,
 }
 
@@ -47,6 +52,7 @@ impl CaptureHandle {
             counters,
             stopping: AtomicBool::new(false),
             undecodable: AtomicU64::new(0),
+            heard: Mutex::default(),
             reader: AtomicWaker::new(),
         };
         Ok(Self {
@@ -78,6 +84,25 @@ impl CaptureHandle {
     /// was overridden.
     pub fn undecodable_records(&self) -> u64 {
         self.shared.undecodable.load(Ordering::Relaxed)
+    }
+
+    /// Processes that events came from; `None` when there were more than are remembered.
+    pub fn heard(&self) -> Option<HashSet<u32>> {
+        let heard = lock(&self.shared.heard);
+        (heard.len() < HEARD).then(|| heard.clone())
+    }
+
+    /// Remembers a process that events come from.
+    pub(crate) fn hear(&self, pid: u32) {
+        let mut heard = lock(&self.shared.heard);
+        if heard.len() < HEARD {
+            heard.insert(pid);
+        }
+    }
+
+    /// Forgets a process that has ended: its number goes to another one.
+    pub(crate) fn forget(&self, pid: u32) {
+        lock(&self.shared.heard).remove(&pid);
     }
 
     /// Lets a process through, with its threads; see [`crate::Processes::Set`].

@@ -94,7 +94,33 @@ pub fn checks() -> Vec<Check> {
         uprobes(),
         lockdown(),
         capability("CAP_SYS_PTRACE", CAP_SYS_PTRACE, Problem::MissingSysPtrace),
+        kernel_tls(),
     ]
+}
+
+/// Not needed: a library that leaves encryption to the kernel is still called with plaintext, but for files.
+fn kernel_tls() -> Check {
+    let observed = match fs::read_to_string("/proc/net/tls_stat") {
+        Ok(statistics) => match sending_by_kernel_tls(&statistics) {
+            0 => "not in use".to_owned(),
+            count => format!("{count} connections send by it; files sent by SSL_sendfile are not captured"),
+        },
+        Err(_) => "not in this kernel, or its module tls is not loaded".to_owned(),
+    };
+    Check {
+        name: "kernel TLS",
+        observed,
+        problem: None,
+    }
+}
+
+/// Lines such as `TlsCurrTxSw   3`.
+fn sending_by_kernel_tls(statistics: &str) -> u64 {
+    let counts = statistics.lines().filter_map(|line| {
+        let (name, count) = line.split_once(char::is_whitespace)?;
+        name.starts_with("TlsCurrTx").then_some(count)
+    });
+    counts.filter_map(|count| count.trim().parse::<u64>().ok()).sum()
 }
 
 /// The ring buffer map came with the oldest kernel that is supported.
@@ -180,6 +206,14 @@ mod tests {
             Some(1 << 21)
         );
         assert_eq!(capability_line("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn connections_of_kernel_tls_are_counted() {
+        let statistics =
+            "TlsCurrTxSw                     \t3\nTlsCurrRxSw  9\nTlsCurrTxDevice\t2\nTlsTxSw 50\n";
+        assert_eq!(sending_by_kernel_tls(statistics), 5);
+        assert_eq!(sending_by_kernel_tls("nonsense"), 0);
     }
 
     #[test]

@@ -66,13 +66,17 @@ impl Report {
         table(out, ["HOST", "NEEDED", "FOUND"], checks.collect())?;
         writeln!(out)?;
         let rows: Vec<_> = self.survey.findings.iter().map(row).collect();
-        if !rows.is_empty() {
+        let rows_are_none = rows.is_empty();
+        if !rows_are_none {
             table(
                 out,
                 ["PID", "COMMAND", "TLS", "FILE", "CAPTURED FUNCTIONS, OR WHY NOT"],
                 rows,
             )?;
             writeln!(out)?;
+        }
+        if rows_are_none {
+            writeln!(out, "No TLS that is known was found in a process that runs now.")?;
         }
         writeln!(out, "{}.", coverage(&self.survey))?;
         if !self.can_capture {
@@ -177,7 +181,7 @@ fn row(finding: &Finding) -> [String; 5] {
 
 /// A process chooses its name, and a file's name may hold anything: no control characters reach
 /// the terminal.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let shown = text.chars().map(|character| {
         if character.is_control() {
             '\u{FFFD}'

@@ -2,7 +2,7 @@
 
 mod capture;
 mod demo;
-mod doctor;
+pub(crate) mod doctor;
 mod record;
 mod replay;
 mod tls;

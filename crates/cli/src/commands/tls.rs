@@ -1,11 +1,14 @@
 //! `ecapture tls`, `gotls`, `gnutls` and `nspr`: capture, decode, print.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use anyhow::Result;
-use ecapture_probe::survey;
+use ecapture_probe::survey::{self, Survey};
 
 use super::capture::{Prepared, wall_clock_offset_ns};
 use super::doctor;
 use crate::exit::Exit;
+use crate::report;
 use crate::session::Session;
 use crate::settings::{CaptureSettings, OutputSettings};
 
@@ -13,13 +16,26 @@ pub(crate) fn run(output: &OutputSettings, settings: &CaptureSettings) -> Result
     // What cannot be written is found out before anything is attached.
     let session = Session::new(output, Some(wall_clock_offset_ns()?))?;
     let prepared = Prepared::new(settings, output.command_output())?;
-    if settings.command.is_empty() && settings.libraries.is_all() {
-        survey::in_background(settings.pid, |survey| {
+    let surveyed = Arc::new(Mutex::new(Survey::default()));
+    let is_of_interest = settings.command.is_empty() && settings.libraries.is_all();
+    if is_of_interest {
+        let surveyed = Arc::clone(&surveyed);
+        survey::in_background(settings.pid, move |survey| {
             tracing::info!("{}; `ecapture doctor` lists them", doctor::coverage(&survey));
+            *surveyed.lock().unwrap_or_else(PoisonError::into_inner) = survey;
         });
     }
-    ecapture_actors::block_on(async {
+    let handle = prepared.capture.handle();
+    let exit = ecapture_actors::block_on(async {
         let (capture, conditions) = prepared.release()?;
         session.capture(capture, conditions).await
-    })
+    })?;
+    if is_of_interest
+        && settings.cgroup.is_none()
+        && let Some(heard) = handle.heard()
+    {
+        let surveyed = surveyed.lock().unwrap_or_else(PoisonError::into_inner);
+        report::silent(&surveyed.silent(&heard, settings.pid, settings.uid));
+    }
+    Ok(exit)
 }

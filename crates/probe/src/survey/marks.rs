@@ -2,10 +2,11 @@
 //! and versions.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _, Seek as _};
 use std::path::Path;
 
 use memchr::memmem;
+use object::{Object as _, ObjectSection as _, ReadCache, SectionKind};
 
 /// How much of a file is looked at, in bytes.
 const SCAN_LIMIT: u64 = 64 * 1024 * 1024;
@@ -33,11 +34,16 @@ const GO_BUILD_INFO: &[u8] = b"\xff Go buildinf:";
 const GO_VERSION_OFFSET: usize = 32;
 const GO_TLS: &[u8] = b"crypto/tls.(*Conn).Write";
 
+/// Tells this program, in which all marks stand, from those that they are the marks of.
+const OWN: &[u8] = b"what stands here is only looked for";
+
 /// What was found in a file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Marks {
     /// Code of libssl or a relative is in it.
     pub(super) openssl: bool,
+    /// It is a build of this program.
+    pub(super) own: bool,
     /// Code of rustls is in it.
     pub(super) rustls: bool,
     /// It was compiled by Go.
@@ -51,24 +57,36 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    /// Of the first 64 MiB of a file; nothing when it cannot be read.
+    /// Of the first 64 MiB of a file's data; nothing when it cannot be read.
     pub(super) fn read(path: &Path) -> Self {
         let mut marks = Self::default();
-        let Ok(file) = File::open(path) else { return marks };
-        let mut file = file.take(SCAN_LIMIT);
-        let mut window = Vec::with_capacity(WINDOW + OVERLAP);
-        while matches!(
-            file.by_ref().take(WINDOW as u64).read_to_end(&mut window),
-            Ok(1..)
-        ) {
-            marks.add(Self::of(&window));
-            window.drain(..window.len().saturating_sub(OVERLAP));
+        let Ok(mut file) = File::open(path) else {
+            return marks;
+        };
+        let mut left = SCAN_LIMIT;
+        for (offset, size) in data(&file) {
+            let size = size.min(left);
+            left -= size;
+            // What cannot be read has no marks.
+            let _ = marks.scan(&mut file, offset, size);
         }
         marks
     }
 
+    fn scan(&mut self, file: &mut File, offset: u64, size: u64) -> io::Result<()> {
+        file.seek(io::SeekFrom::Start(offset))?;
+        let mut file = file.take(size);
+        let mut window = Vec::with_capacity(WINDOW + OVERLAP);
+        while file.by_ref().take(WINDOW as u64).read_to_end(&mut window)? > 0 {
+            self.add(Self::of(&window));
+            window.drain(..window.len().saturating_sub(OVERLAP));
+        }
+        Ok(())
+    }
+
     fn add(&mut self, other: Self) {
         self.openssl |= other.openssl;
+        self.own |= other.own;
         self.rustls |= other.rustls;
         self.go |= other.go;
         self.go_tls |= other.go_tls;
@@ -94,6 +112,7 @@ impl Marks {
         let rustls_version = version_after(bytes, RUSTLS_SOURCE);
         Self {
             openssl: boringssl || OPENSSL.into_iter().any(has),
+            own: has(OWN),
             rustls: rustls_version.is_some(),
             go: build_info.is_some(),
             go_tls: has(GO_TLS),
@@ -102,6 +121,26 @@ impl Marks {
             rustls_version,
             go_version: build_info.and_then(|at| go_version(bytes.get(at + GO_VERSION_OFFSET..)?)),
         }
+    }
+}
+
+/// Offset and size of the sections with data, where texts stand; the whole file when it does not tell.
+fn data(file: &File) -> Vec<(u64, u64)> {
+    let cache = ReadCache::new(file);
+    let sections = object::File::parse(&cache).map(|elf| {
+        let data = elf.sections().filter(|section| {
+            use SectionKind::{Data, ReadOnlyData, ReadOnlyDataWithRel, ReadOnlyString};
+            matches!(
+                section.kind(),
+                Data | ReadOnlyData | ReadOnlyDataWithRel | ReadOnlyString
+            )
+        });
+        data.filter_map(|section| section.file_range())
+            .collect::<Vec<_>>()
+    });
+    match sections {
+        Ok(sections) if !sections.is_empty() => sections,
+        _ => vec![(0, u64::MAX)],
     }
 }
 

@@ -2,6 +2,7 @@
 //! the others from it. Nothing is attached.
 
 mod marks;
+mod silence;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -14,6 +15,8 @@ use crate::elf::Image;
 use crate::plan;
 use crate::target::{self, Kind};
 use marks::Marks;
+
+pub use silence::Silent;
 
 /// What was found in all processes that could be looked into.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -90,7 +93,8 @@ impl Obstacle {
                 "run a build that is not stripped, or one that links the TLS library dynamically"
             }
             Self::Java => {
-                "put a TLS proxy such as nginx before it, or use a provider on OpenSSL (netty-tcnative)"
+                "put a TLS proxy such as nginx before it, or use a provider that links the system's OpenSSL \
+                 (netty-tcnative, but not its boringssl-static)"
             }
             Self::Rustls => {
                 "capture the other end of the connection, or put a TLS proxy such as nginx before it"
@@ -116,10 +120,7 @@ impl Survey {
 
     /// Of some processes. One that has ended has nothing.
     pub fn of(pids: impl IntoIterator<Item = u32>) -> Self {
-        let mut surveyor = Surveyor {
-            own: inode(Path::new("/proc/self/exe")),
-            ..Surveyor::default()
-        };
+        let mut surveyor = Surveyor::default();
         for pid in pids {
             match surveyor.process(pid) {
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => surveyor.survey.hidden += 1,
@@ -219,7 +220,6 @@ impl Offer {
 #[derive(Default)]
 struct Surveyor {
     survey: Survey,
-    own: Option<Inode>,
     offers: HashMap<Inode, Rc<Offer>>,
 }
 
@@ -282,10 +282,6 @@ impl Surveyor {
 
     fn executable(&mut self, mut finding: Finding) -> Option<Finding> {
         let path = PathBuf::from(format!("/proc/{}/exe", finding.pid));
-        let inode = inode(&path)?;
-        if Some(inode) == self.own {
-            return None;
-        }
         finding.deleted = finding.file.to_string_lossy().ends_with(" (deleted)");
         let offer = self.offer(&path)?;
         executable(&mut finding, &offer).then_some(finding)
@@ -329,6 +325,9 @@ fn executable(finding: &mut Finding, offer: &Offer) -> bool {
         return true;
     }
     let marks = &offer.marks;
+    if marks.own {
+        return false;
+    }
     let (implementation, version, obstacle) = if marks.openssl {
         ("OpenSSL", &marks.openssl_version, Obstacle::NoSymbols)
     } else if marks.go && marks.go_tls {
