@@ -86,6 +86,7 @@ fn each_framework_has_one_home() {
     let homes = [
         ("actix", "ecapture-actors"),
         ("aya", "ecapture-probe"),
+        ("aya-obj", "ecapture-probe"),
         ("aya-ebpf", "ecapture-ebpf"),
         ("clap", "ecapture-cli"),
         ("anyhow", "ecapture-cli"),

@@ -1,5 +1,6 @@
 //! Puts the programs onto the planned points and reports each outcome.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
@@ -8,6 +9,7 @@ use aya::programs::{Program, ProgramError, UProbe};
 
 use crate::Error;
 use crate::elf::Image;
+use crate::multi::MultiUprobes;
 use crate::plan::{self, Point, PointKind, Returns};
 
 /// Where probes were attached.
@@ -32,11 +34,46 @@ pub struct AttachReport {
     pub outcome: Result<AttachPoint, String>,
 }
 
-/// Attaches everything that `library` offers.
+/// The loaded uprobes, with whatever was loaded along with them.
+pub(crate) struct Probes {
+    ebpf: Ebpf,
+    /// Where the kernel knows such links; else the programs are aya's.
+    multi: Option<MultiUprobes>,
+}
+
+impl Probes {
+    pub(crate) fn new(ebpf: Ebpf, multi: Option<MultiUprobes>) -> Self {
+        Self { ebpf, multi }
+    }
+
+    fn attach(
+        &mut self,
+        program: &'static str,
+        offsets: &[u64],
+        path: &Path,
+        process: Option<NonZeroU32>,
+    ) -> Result<Result<(), String>, Error> {
+        if let Some(multi) = &mut self.multi {
+            let pid = process.map_or(0, NonZeroU32::get);
+            return Ok(multi
+                .attach(program, offsets, path, pid)
+                .map_err(|error| error.to_string()));
+        }
+        let scope = process.map_or(UProbeScope::AllProcesses, UProbeScope::OneProcess);
+        for &offset in offsets {
+            if let Err(error) = uprobe(&mut self.ebpf, program)?.attach(offset, path, scope) {
+                return Ok(Err(cause(&error)));
+            }
+        }
+        Ok(Ok(()))
+    }
+}
+
+/// Attaches everything that `library` offers, for one process if there is one.
 pub(crate) fn library(
-    ebpf: &mut Ebpf,
+    probes: &mut Probes,
     library: &Path,
-    scope: UProbeScope,
+    process: Option<NonZeroU32>,
     entries_only: bool,
 ) -> Result<Vec<AttachReport>, Error> {
     let image = Image::read(library, &plan::symbols())?;
@@ -47,14 +84,14 @@ pub(crate) fn library(
             expected: plan::examples(),
         });
     }
-    self::image(ebpf, &image, scope, entries_only)
+    self::image(probes, &image, process, entries_only)
 }
 
 /// Attaches everything that an opened file offers.
 pub(crate) fn image(
-    ebpf: &mut Ebpf,
+    probes: &mut Probes,
     image: &Image,
-    scope: UProbeScope,
+    process: Option<NonZeroU32>,
     entries_only: bool,
 ) -> Result<Vec<AttachReport>, Error> {
     let (points, failures) = plan::points(image, entries_only);
@@ -67,7 +104,7 @@ pub(crate) fn image(
         });
     };
     for point in points {
-        let outcome = attach(ebpf, image, &point, scope)?;
+        let outcome = attach(probes, image, &point, process)?;
         for symbol in point.symbols {
             report(symbol, outcome.clone());
         }
@@ -80,19 +117,19 @@ pub(crate) fn image(
 
 /// The return comes first: a call that is then seen entering is seen returning too.
 fn attach(
-    ebpf: &mut Ebpf,
+    probes: &mut Probes,
     image: &Image,
     point: &Point,
-    scope: UProbeScope,
+    process: Option<NonZeroU32>,
 ) -> Result<Result<AttachPoint, String>, Error> {
     let returns = match &point.returns {
-        Returns::Unseen => Vec::new(),
-        Returns::Probe(program) => vec![(*program, point.offset)],
-        Returns::Instructions(program, offsets) => offsets.iter().map(|offset| (*program, *offset)).collect(),
+        Returns::Unseen => None,
+        Returns::Probe(program) => Some((*program, vec![point.offset])),
+        Returns::Instructions(program, offsets) => Some((*program, offsets.clone())),
     };
-    for (program, offset) in returns.into_iter().chain([(point.entry, point.offset)]) {
-        if let Err(error) = uprobe(ebpf, program)?.attach(offset, image.path(), scope) {
-            return Ok(Err(cause(&error)));
+    for (program, offsets) in returns.into_iter().chain([(point.entry, vec![point.offset])]) {
+        if let Err(reason) = probes.attach(program, &offsets, image.path(), process)? {
+            return Ok(Err(reason));
         }
     }
     let Point {

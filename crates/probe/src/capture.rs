@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use aya::maps::{CgroupArray, HashMap, MapData, RingBuf};
-use aya::programs::uprobe::UProbeScope;
 use aya::programs::{BtfTracePoint, Program};
 use aya::{Btf, Ebpf, EbpfLoader};
 use ecapture_ebpf::config::{
@@ -16,11 +15,12 @@ use ecapture_ebpf::config::{
 };
 use ecapture_ebpf::limits;
 
-use crate::attach::{self, AttachReport};
+use crate::attach::{self, AttachReport, Probes};
 use crate::detach::Programs;
 use crate::discovery::{Discovered, Discoverer, Discovery, FileKeyValue, Files, Inode, State, inode_of};
 use crate::grace_period::Expedited;
 use crate::handle::{CaptureHandle, take_map};
+use crate::multi::MultiUprobes;
 use crate::{Error, Events, btf, cgroup, host, object, plan, target};
 
 /// Size of the ring buffer unless the configuration says otherwise, in bytes.
@@ -144,29 +144,34 @@ impl Capture {
         let offsets = btf::kernel_offsets(&bytes)?;
         let btf =
             Btf::parse(&bytes, object_endianness()).map_err(|error| Error::Load(Box::new(error.into())))?;
-        let mut ebpf = load_object(config, offsets, &btf)?;
-        load_programs(&mut ebpf, &btf)?;
+        let object = object::bytes()?;
+        let mut ebpf = load_object(config, offsets, &btf, &object)?;
+        let multi = load_programs(&mut ebpf, &btf, &object)?;
         let ring = take_map(&mut ebpf, "EVENTS", RingBuf::try_from)?;
         let handle = CaptureHandle::new(&mut ebpf)?;
         set_cgroup(&mut ebpf, cgroup)?;
         attach_tracepoints(&mut ebpf)?;
-        let mut inodes = HashSet::new();
-        let attached = match attach_libraries(&mut ebpf, config, &mut inodes) {
-            Err(_) if config.libraries.is_empty() => Vec::new(),
-            attached => attached?,
-        };
-        let discoverable = match config.discovery {
+        let mut discoverable = match config.discovery {
             Discovery::Off => None,
             _ => Some(Discoverable {
                 config: config.clone(),
                 files: take_map(&mut ebpf, "FILES", RingBuf::try_from)?,
                 known: take_map(&mut ebpf, "KNOWN", HashMap::try_from)?,
-                attached: inodes,
+                attached: HashSet::new(),
             }),
         };
+        let mut probes = Probes::new(ebpf, multi);
+        let mut inodes = HashSet::new();
+        let attached = match attach_libraries(&mut probes, config, &mut inodes) {
+            Err(_) if config.libraries.is_empty() => Vec::new(),
+            attached => attached?,
+        };
+        if let Some(discoverable) = &mut discoverable {
+            discoverable.attached = inodes;
+        }
         Ok(Self {
             ring,
-            programs: Arc::new(Programs::new(ebpf)),
+            programs: Arc::new(Programs::new(probes)),
             discoverable,
             discoverer: None,
             handle,
@@ -194,7 +199,7 @@ impl Capture {
         let found = Files {
             discovery: config.discovery,
             programs: Arc::clone(&self.programs),
-            scope: scope(config.processes),
+            process: only_process(config.processes),
             entries_only: config.entries_only,
             state: Mutex::new(State {
                 known,
@@ -238,14 +243,19 @@ fn object_endianness() -> aya::Endianness {
     aya::Endianness::default()
 }
 
-fn load_object(config: &CaptureConfig, offsets: KernelOffsets, btf: &Btf) -> Result<Ebpf, Error> {
+fn load_object(
+    config: &CaptureConfig,
+    offsets: KernelOffsets,
+    btf: &Btf,
+    object: &[u8],
+) -> Result<Ebpf, Error> {
     let constants = ConfigValue(constants(config, offsets));
     let ring_bytes = config.ring_bytes.max(PAGE_BYTES).checked_next_power_of_two();
     EbpfLoader::new()
         .btf(Some(btf))
         .override_global("CONFIG", &constants, true)
         .map_max_entries("EVENTS", ring_bytes.unwrap_or(1 << 31))
-        .load(&object::bytes()?)
+        .load(object)
         .map_err(|error| Error::Load(Box::new(error)))
 }
 
@@ -282,27 +292,31 @@ fn constants(config: &CaptureConfig, offsets: KernelOffsets) -> Config {
 }
 
 /// Other processes than the one wanted need not even meet the probe.
-fn scope(processes: Processes) -> UProbeScope {
+fn only_process(processes: Processes) -> Option<NonZeroU32> {
     match processes {
-        Processes::One(pid) => {
-            NonZeroU32::new(pid).map_or(UProbeScope::AllProcesses, UProbeScope::OneProcess)
-        }
-        Processes::All | Processes::Set { .. } => UProbeScope::AllProcesses,
+        Processes::One(pid) => NonZeroU32::new(pid),
+        Processes::All | Processes::Set { .. } => None,
     }
 }
 
-fn load_programs(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), Error> {
-    for name in plan::programs() {
-        attach::uprobe(ebpf, name)?
-            .load()
-            .map_err(|error| Error::program(name, &error))?;
+/// Loads the uprobes in the way that this kernel attaches best, and the tracepoints.
+fn load_programs(ebpf: &mut Ebpf, btf: &Btf, object: &[u8]) -> Result<Option<MultiUprobes>, Error> {
+    let multi = MultiUprobes::load(object, ebpf, &plan::programs())
+        .inspect_err(|reason| tracing::debug!("probes are attached one by one: {reason}"))
+        .ok();
+    if multi.is_none() {
+        for name in plan::programs() {
+            attach::uprobe(ebpf, name)?
+                .load()
+                .map_err(|error| Error::program(name, &error))?;
+        }
     }
     for name in TRACEPOINTS {
         tracepoint(ebpf, name)?
             .load(name, btf)
             .map_err(|error| Error::program(name, &error))?;
     }
-    Ok(())
+    Ok(multi)
 }
 
 fn attach_tracepoints(ebpf: &mut Ebpf) -> Result<(), Error> {
@@ -335,7 +349,7 @@ fn tracepoint<'ebpf>(ebpf: &'ebpf mut Ebpf, name: &'static str) -> Result<&'ebpf
 /// A library that cannot be read is an error only when nothing else could be attached: processes
 /// end, and their files with them.
 fn attach_libraries(
-    ebpf: &mut Ebpf,
+    probes: &mut Probes,
     config: &CaptureConfig,
     inodes: &mut HashSet<Inode>,
 ) -> Result<Vec<AttachReport>, Error> {
@@ -347,7 +361,12 @@ fn attach_libraries(
         if inode_of(library).is_ok_and(|inode| !inodes.insert(inode)) {
             continue;
         }
-        match attach::library(ebpf, library, scope(config.processes), config.entries_only) {
+        match attach::library(
+            probes,
+            library,
+            only_process(config.processes),
+            config.entries_only,
+        ) {
             Ok(attached) => reports.extend(attached),
             Err(error) => {
                 tracing::warn!(%error, "library skipped");

@@ -1,9 +1,9 @@
 //! Detaching without holding up whoever waits for this process.
 //!
-//! The kernel takes 0.1 to 0.3 s to detach one probe, one after the other (three grace periods of
-//! RCU tasks trace, two of them while no other probe on the host can be attached or detached). So
-//! the open links are left to a process of its own, `ecapture-detach`, that closes them: it has
-//! nothing else open, so neither a shell nor a pipe waits for it.
+//! The kernel takes some 0.1 s to detach one probe, one after the other: a grace period of RCU tasks
+//! trace, three for probes by `perf_event_open`. So the open links are left to a process of its own,
+//! `ecapture-detach`, that closes them: it has nothing else open, so neither a shell nor a pipe waits
+//! for it.
 
 use std::ffi::CStr;
 use std::fs;
@@ -11,7 +11,7 @@ use std::io::{PipeReader, PipeWriter, pipe};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use aya::Ebpf;
+use crate::attach::Probes;
 
 /// Name of the process that detaches.
 const DETACHING: &CStr = c"ecapture-detach";
@@ -19,21 +19,21 @@ const DETACHING: &CStr = c"ecapture-detach";
 /// Loaded programs with their links.
 pub(crate) struct Programs {
     // Dropped in this order: the other process closes the links after we have.
-    ebpf: Mutex<Ebpf>,
+    probes: Mutex<Probes>,
     closed: Option<PipeWriter>,
 }
 
 impl Programs {
-    pub(crate) fn new(ebpf: Ebpf) -> Self {
+    pub(crate) fn new(probes: Probes) -> Self {
         Self {
-            ebpf: Mutex::new(ebpf),
+            probes: Mutex::new(probes),
             closed: None,
         }
     }
 
     /// For attaching more. The links that there are stay as they are after a panic elsewhere.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Ebpf> {
-        self.ebpf.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Probes> {
+        self.probes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -31,6 +31,7 @@ mod grace_period;
 mod handle;
 pub mod host;
 mod ld_cache;
+mod multi;
 mod object;
 mod plan;
 pub mod socket;

@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::fs::{self, File, Metadata};
 use std::io;
+use std::num::NonZeroU32;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aya::maps::{HashMap, MapData};
-use aya::programs::uprobe::UProbeScope;
 use ecapture_ebpf::discovery::{EVENT_MAPPED, FileKey, FileRecord};
 use ecapture_ebpf::limits::KNOWN_FILES;
 
@@ -39,7 +39,8 @@ pub(crate) type Inode = (u64, u64);
 pub(crate) struct Files {
     pub(crate) discovery: Discovery,
     pub(crate) programs: Arc<Programs>,
-    pub(crate) scope: UProbeScope,
+    /// The only process to attach in, if there is one.
+    pub(crate) process: Option<NonZeroU32>,
     pub(crate) entries_only: bool,
     pub(crate) state: Mutex<State>,
 }
@@ -146,7 +147,7 @@ impl Files {
     fn attach(&self, image: &Image) -> Result<Vec<AttachReport>, Error> {
         let mut programs = self.programs.lock();
         let _quick = Expedited::begin();
-        attach::image(&mut programs, image, self.scope, self.entries_only)
+        attach::image(&mut programs, image, self.process, self.entries_only)
     }
 
     fn wants(&self, image: &Image) -> bool {
