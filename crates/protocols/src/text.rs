@@ -21,13 +21,14 @@ pub(crate) fn cut_character(bytes: &[u8]) -> usize {
 pub(crate) fn is_text(bytes: &[u8]) -> bool {
     const BLOCK: usize = 64;
     // Whole blocks without an early exit are compared many bytes at a time.
-    let has_control = |block: &[u8]| block.iter().fold(false, |found, &byte| found | is_control(byte));
-    !bytes.chunks(BLOCK).any(has_control) && str::from_utf8(bytes).is_ok()
+    let controls = |block: &[u8]| block.iter().fold(0, |found, &byte| found | control(byte));
+    bytes.chunks(BLOCK).all(|block| controls(block) == 0) && str::from_utf8(bytes).is_ok()
 }
 
-/// Control characters other than those of formatting and of terminals.
-fn is_control(byte: u8) -> bool {
-    matches!(byte, 0..=6 | 14..=26 | 28..=31 | 127)
+/// 1 for a control character other than BEL to CR and ESC, else 0: without a branch.
+fn control(byte: u8) -> u8 {
+    let is_in = |first: u8, last: u8| u8::from(byte.wrapping_sub(first) <= last - first);
+    is_in(0, 6) | is_in(14, 26) | is_in(28, 31) | is_in(127, 127)
 }
 
 #[cfg(test)]
@@ -56,5 +57,10 @@ mod tests {
         assert!(!is_text(b"a\0"));
         assert!(!is_text(b"\x01"));
         assert!(!is_text(b"\xFF"));
+        for byte in 0..=127_u8 {
+            let text = [b'a', byte].repeat(50);
+            let is_control = matches!(byte, 0..=6 | 14..=26 | 28..=31 | 127);
+            assert_eq!(is_text(&text), !is_control, "{byte}");
+        }
     }
 }

@@ -46,17 +46,20 @@ pub(crate) fn push_address(address: SocketAddr, out: &mut Vec<u8>) {
 /// How many bytes from the start are free of marks. `mark` is given eight bytes at a time, the first
 /// of them lowest, and sets the highest bit of those it marks; above the first mark any bit may be set.
 pub(crate) fn unmarked_length(bytes: &[u8], mark: impl Fn(u64) -> u64) -> usize {
-    let (words, rest) = bytes.as_chunks::<8>();
     let first_mark = |word: [u8; 8]| mark(u64::from_le_bytes(word)).trailing_zeros() as usize / 8;
-    for (index, &word) in words.iter().enumerate() {
+    for (index, &word) in bytes.as_chunks().0.iter().enumerate() {
         let place = first_mark(word);
         if place < 8 {
             return 8 * index + place;
         }
     }
-    let mut last = [b' '; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    8 * words.len() + first_mark(last).min(rest.len())
+    // The last eight bytes begin with some that are free of marks.
+    if let Some(&last) = bytes.last_chunk() {
+        return bytes.len() - 8 + first_mark(last);
+    }
+    let mut padded = [b' '; 8];
+    padded[..bytes.len()].copy_from_slice(bytes);
+    first_mark(padded).min(bytes.len())
 }
 
 /// Marks the ASCII characters that both formats escape: controls but DEL, the double quote and the
@@ -89,10 +92,10 @@ mod tests {
         for byte in 0..=u8::MAX {
             let escaped = matches!(byte, 0..0x20 | b'"' | b'\\');
             let unprintable = escaped || byte >= 0x7F;
-            for place in 0..20 {
-                let mut text = [b'~'; 20];
+            for (length, place) in (1..20).flat_map(|length| (0..length).map(move |place| (length, place))) {
+                let mut text = vec![b'~'; length];
                 text[place] = byte;
-                let expected = |marked: bool| if marked { place } else { text.len() };
+                let expected = |marked: bool| if marked { place } else { length };
                 assert_eq!(unmarked_length(&text, mark_escaped), expected(escaped), "{byte}");
                 assert_eq!(
                     unmarked_length(&text, mark_unprintable),
@@ -101,6 +104,7 @@ mod tests {
                 );
             }
         }
+        assert_eq!(unmarked_length(b"", mark_escaped), 0);
     }
 
     #[test]

@@ -134,7 +134,12 @@ impl Outbox {
     /// Sends the records. False when the Sink refuses.
     fn send_records(&self, state: &mut State) -> bool {
         if state.records.messages > 0 {
-            match self.ports.records.try_send(std::mem::take(&mut state.records)) {
+            let next = self.room_for_next(&state.records);
+            match self
+                .ports
+                .records
+                .try_send(std::mem::replace(&mut state.records, next))
+            {
                 Ok(()) => {}
                 Err(SendError::Full(records)) => {
                     state.records = records;
@@ -144,6 +149,15 @@ impl Outbox {
             }
         }
         true
+    }
+
+    /// The next records probably take as much room as the last: growing to it would copy them all.
+    fn room_for_next(&self, last: &RecordBatch) -> RecordBatch {
+        RecordBatch {
+            bytes: Vec::with_capacity(last.bytes.len().min(2 * self.ports.chunk)),
+            messages: 0,
+            spans: Vec::with_capacity(last.spans.len()),
+        }
     }
 
     /// As `flush`, even if the Sink refuses.

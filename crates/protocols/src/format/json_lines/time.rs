@@ -14,19 +14,15 @@ pub(super) fn push(nanoseconds: i64, out: &mut Vec<u8>) {
     let seconds = nanoseconds.div_euclid(NANOSECONDS);
     let (year, month, day) = date(seconds.div_euclid(SECONDS_PER_DAY));
     let second = seconds.rem_euclid(SECONDS_PER_DAY);
-    push_padded(year, 4, out);
-    for (separator, value, width) in [
-        (b'-', month, 2),
-        (b'-', day, 2),
-        (b'T', second / 3600, 2),
-        (b':', second / 60 % 60, 2),
-        (b':', second % 60, 2),
-        (b'.', nanoseconds.rem_euclid(NANOSECONDS), 9),
-    ] {
-        out.push(separator);
-        push_padded(value, width, out);
-    }
-    out.push(b'Z');
+    let mut text = *b"0000-00-00T00:00:00.000000000Z";
+    fill(&mut text[0..4], year);
+    fill(&mut text[5..7], month);
+    fill(&mut text[8..10], day);
+    fill(&mut text[11..13], second / 3600);
+    fill(&mut text[14..16], second / 60 % 60);
+    fill(&mut text[17..19], second % 60);
+    fill(&mut text[20..29], nanoseconds.rem_euclid(NANOSECONDS));
+    out.extend_from_slice(&text);
 }
 
 /// Year, month and day of a day counted from 1970-01-01. Years are counted from March, so that the
@@ -46,15 +42,13 @@ fn date(day: i64) -> (i64, i64, i64) {
     (year, month, day_of_month)
 }
 
-/// The last `width` decimal digits, at most 9.
-fn push_padded(value: i64, width: usize, out: &mut Vec<u8>) {
-    let mut digits = [0; 9];
+/// Writes the last decimal digits.
+fn fill(digits: &mut [u8], value: i64) {
     let mut rest = value.unsigned_abs();
-    for digit in digits[..width].iter_mut().rev() {
+    for digit in digits.iter_mut().rev() {
         *digit = decimal_digit(rest);
         rest /= 10;
     }
-    out.extend_from_slice(&digits[..width]);
 }
 
 #[cfg(test)]
