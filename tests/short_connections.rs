@@ -89,6 +89,90 @@ fn capture(server: &Server, folder: &Path) -> (Load, Vec<Value>) {
     (Load::of(&finished.text()), messages.collect())
 }
 
+/// As [`capture`], of the server. Its library may have read a request before anybody asked for it, so
+/// that not even the kernel knows on which socket.
+fn capture_server(server: &Server, folder: &Path) -> (Load, Vec<Value>) {
+    let script = folder.join("requests.lua");
+    fs::write(&script, REQUESTS).expect("a written file");
+    let mut command = Command::new("nice");
+    command.args(["-n", "19"]).arg(ecapture().get_program());
+    command.args(["tls", "--format", "jsonl", "--mapsize", "4096", "--pid"]);
+    command.arg(server.worker_pid().to_string());
+    let mut running = Running::spawn(command);
+    running.wait_until_capturing();
+    let client = Command::new("wrk")
+        .args(["-t1", "-d2s", "-c", &AT_A_TIME.to_string(), "-s"])
+        .arg(&script)
+        .arg(server.url("/"))
+        .output()
+        .expect("wrk runs");
+    let load = Load::of(&String::from_utf8_lossy(&client.stdout));
+    running.wait_for_figures(|line| seen(line) >= 2 * load.completed);
+    let finished = running.interrupt();
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+    assert_balanced(&finished);
+    assert!(
+        finished.stderr.contains("nothing was lost"),
+        "{}",
+        finished.stderr
+    );
+    (load, finished.json())
+}
+
+/// The events that a line of the figures tells of.
+fn seen(line: &str) -> usize {
+    let count = line
+        .split_once("seen ")
+        .and_then(|(_, rest)| rest.split_once(' '));
+    count.map_or(0, |(count, _)| count.parse().expect("a count"))
+}
+
+#[test]
+fn a_server_of_thousands_of_connections_a_second_shows_no_wrong_address() {
+    let Some(_alone) = can_capture(&["wrk", "openssl", "nginx"]) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::nginx(folder.path());
+    let (load, messages) = capture_server(&server, folder.path());
+    let mut ports = BTreeMap::new();
+    let mut unknown = 0;
+    for message in messages
+        .iter()
+        .filter(|message| message["kind"] == "http1.response")
+    {
+        let text = message["body"]["text"].as_str().expect("a text");
+        let (path, port) = text.split_once(' ').expect("the server's words");
+        assert_eq!(
+            shown(message, "dst", &server).client,
+            format!("127.0.0.1:{port}"),
+            "{message}"
+        );
+        assert!(ports.insert(path, port).is_none(), "answered once: {message}");
+    }
+    for message in messages
+        .iter()
+        .filter(|message| message["kind"] == "http1.request")
+    {
+        let port = message["path"].as_str().and_then(|path| ports.get(path));
+        match (port, message.get("src")) {
+            (Some(port), Some(_)) => {
+                assert_eq!(
+                    shown(message, "src", &server).client,
+                    format!("127.0.0.1:{port}"),
+                    "{message}"
+                );
+            }
+            _ => unknown += 1,
+        }
+    }
+    assert!(ports.len() >= load.completed);
+    println!(
+        "{} connections, {:.0} a second, {unknown} requests without addresses",
+        load.completed, load.per_second
+    );
+}
+
 /// A request or response as it was shown.
 struct Shown<'a> {
     message: &'a Value,

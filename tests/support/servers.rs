@@ -63,9 +63,16 @@ impl Server {
     /// nginx's one worker.
     pub(crate) fn worker_pid(&self) -> u32 {
         let pid = self.pid();
-        let children =
-            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        children.trim().parse().expect("one worker")
+        let started = std::time::SystemTime::now();
+        // nginx listens before it starts its worker.
+        while started.elapsed().unwrap_or_default() < PATIENCE {
+            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+            if let Ok(worker) = children.unwrap_or_default().trim().parse() {
+                return worker;
+            }
+            std::thread::yield_now();
+        }
+        panic!("nginx has no worker, or several")
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

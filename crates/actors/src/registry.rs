@@ -302,6 +302,17 @@ impl<S> Registry<S> {
         self.free.push(id);
     }
 
+    /// The connection is closed: what comes next under its key is on another socket.
+    pub(crate) fn forget_socket(&mut self, id: ConnectionId) {
+        let connection = self
+            .connections
+            .get_mut(id.0 as usize)
+            .and_then(|place| place.as_mut());
+        if let Some(socket) = connection.and_then(|connection| connection.socket.take()) {
+            self.by_sock.remove(&(socket.sock, id));
+        }
+    }
+
     /// Connections in order of their places.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ConnectionId, &Connection<S>)> {
         (0..)

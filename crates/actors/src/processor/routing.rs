@@ -35,6 +35,7 @@ impl Processor {
             CapturedEvent::Close { close, .. } => {
                 for id in self.registry.ended_by(close) {
                     self.end_connection(id, End::Closed, sequence);
+                    self.registry.forget_socket(id);
                 }
             }
         }

@@ -101,6 +101,40 @@ async fn another_socket_on_the_same_session_is_another_connection() {
     assert_eq!(summary.statistics.started_workers, 2);
 }
 
+/// A session object is used again while the Worker of its last connection is still ending.
+#[actix::test]
+async fn a_new_connection_does_not_inherit_the_addresses_of_the_one_before() {
+    for ending in [
+        Close::Session { pid: 1, session: 9 },
+        Close::Socket { sock: 1 },
+        Close::Process { pid: 1 },
+    ] {
+        let live = Live::start(config(Clock::Live));
+        let old = DataEvent {
+            session: Some(9),
+            ..on_socket(1, Direction::Read, 0, "old\n")
+        };
+        // Its bytes were there before it was known on which socket.
+        let new = DataEvent {
+            session: Some(9),
+            ..plain(5, Direction::Read, 0, "new\n")
+        };
+        live.feed.batch(vec![
+            CapturedEvent::Data(old),
+            close(ending, 0),
+            CapturedEvent::Data(new),
+        ]);
+        live.pass(10).await;
+        let (lines, _) = live.end().await;
+        tokio::time::resume();
+        assert_eq!(
+            lines,
+            ["1_1_app_5_0_10.0.0.1:1-10.0.0.2:443|old", "1_1_app_5_0|new"],
+            "{ending:?}"
+        );
+    }
+}
+
 #[actix::test]
 async fn missing_bytes_are_told_once_and_where_they_are_missing() {
     let live = Live::start(config(Clock::Live));
