@@ -245,7 +245,12 @@ fn a_run_does_not_continue_the_line_at_which_the_one_before_failed() {
         let before = lines(&target);
         let whole = before.iter().flatten().count();
         assert_eq!(whole, before.len() - 1, "only the last is torn");
-        assert_eq!(lost_events(&torn, "sink_error"), EVENTS - whole as u64);
+        let (lost, rest) = (lost_events(&torn, "sink_error"), EVENTS - whole as u64);
+        assert!(
+            lost == rest || policy == "stop" && (1..rest).contains(&lost),
+            "{}",
+            torn.stderr
+        );
 
         let again = Running::spawn(writing_to(&target, &file, &[])).finish();
         assert_eq!(again.code(), Some(0), "{}", again.stderr);
