@@ -119,6 +119,15 @@ pub fn discover() -> Vec<Target> {
     seen.targets
 }
 
+/// The TLS libraries in the memory of one process, and its program when that has TLS functions.
+pub fn of_process(pid: u32) -> Vec<Target> {
+    let mut seen = Seen::default();
+    for path in mapped(pid) {
+        seen.add(&path, Found::Process(pid));
+    }
+    seen.targets
+}
+
 #[derive(Default)]
 struct Seen {
     inodes: HashSet<(u64, u64)>,

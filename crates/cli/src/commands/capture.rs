@@ -129,7 +129,8 @@ fn libraries(settings: &CaptureSettings) -> Result<Vec<PathBuf>> {
     let wanted = &settings.libraries;
     let mut targets = named(wanted)?;
     if targets.is_empty() {
-        targets = target::discover();
+        // What the process loads later is found then.
+        targets = settings.pid.map_or_else(target::discover, target::of_process);
         // A program that is about to be run may carry the functions itself, as node does.
         let program = settings.command.first().and_then(|word| program_file(word));
         targets.extend(program.and_then(|path| target::named(&path).ok()));
@@ -140,9 +141,12 @@ fn libraries(settings: &CaptureSettings) -> Result<Vec<PathBuf>> {
         targets.extend(found.filter(|target| target.kinds.contains(&Kind::Nss)));
     }
     if targets.is_empty() {
+        let place = settings.pid.map_or_else(
+            || "the loader's cache, the usual folders or running processes".to_owned(),
+            |pid| format!("process {pid}"),
+        );
         tracing::warn!(
-            "no {} was found in the loader's cache, the usual folders or running processes; \
-             waiting for a program with one, or name the file with {}",
+            "no {} was found in {place}; waiting for one, or name the file with {}",
             names(wanted.kinds),
             wanted.flag
         );
