@@ -49,10 +49,15 @@ start_tracer() {
     until grep -qs capturing "$folder/log.txt"; do :; done
 }
 
-# end_tracer: in order, so that its summary is in the log.
+# end_tracer: in order, so that its summary is in the log; by force when that takes 10 s.
 end_tracer() {
+    local watchdog
     kill -INT "$tracer" 2>/dev/null || true
+    (sleep 10; echo "process $tracer did not end" >&2; kill -KILL "$tracer") &
+    watchdog=$!
     wait "$tracer" 2>/dev/null || true
+    kill "$watchdog" 2>/dev/null || true
+    wait "$watchdog" 2>/dev/null || true
 }
 
 # CPU ticks of a process, user and system.
