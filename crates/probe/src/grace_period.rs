@@ -4,21 +4,26 @@
 //! less than a millisecond, at the price of an interrupt on every processor.
 
 use std::fs;
+use std::mem::MaybeUninit;
 
 /// The kernel's switch (documentation, `ABI/testing/sysfs-kernel-rcu_expedited`), for the whole host.
 const SWITCH: &str = "/sys/kernel/rcu_expedited";
 
-/// Grace periods are expedited while this lives.
+/// Grace periods are expedited while this lives. Only a process that is killed meanwhile (SIGKILL)
+/// leaves the switch turned on.
 pub(crate) struct Expedited {
     switched: bool,
+    signals: Signals,
 }
 
 impl Expedited {
     /// Where the switch is on already, or cannot be turned, nothing changes.
     pub(crate) fn begin() -> Self {
+        let signals = Signals::hold();
         let is_off = fs::read_to_string(SWITCH).is_ok_and(|value| value.trim() == "0");
         Self {
             switched: is_off && fs::write(SWITCH, "1").is_ok(),
+            signals,
         }
     }
 }
@@ -29,6 +34,40 @@ impl Drop for Expedited {
             && let Err(error) = fs::write(SWITCH, "0")
         {
             tracing::warn!("{SWITCH} stays 1: {error}; write 0 to it");
+        }
+        self.signals.release();
+    }
+}
+
+/// Keeps the signals that ask this process to end from ending it in between: before a capture runs,
+/// nobody listens to them.
+struct Signals {
+    before: libc::sigset_t,
+}
+
+impl Signals {
+    #[expect(unsafe_code, reason = "no safe wrapper among the dependencies")]
+    fn hold() -> Self {
+        let mut held = MaybeUninit::uninit();
+        let mut before = MaybeUninit::uninit();
+        // SAFETY: both sets are initialised by the calls, which cannot fail with these arguments.
+        unsafe {
+            libc::sigemptyset(held.as_mut_ptr());
+            for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTERM] {
+                libc::sigaddset(held.as_mut_ptr(), signal);
+            }
+            libc::pthread_sigmask(libc::SIG_BLOCK, held.as_ptr(), before.as_mut_ptr());
+            Self {
+                before: before.assume_init(),
+            }
+        }
+    }
+
+    #[expect(unsafe_code, reason = "no safe wrapper among the dependencies")]
+    fn release(&self) {
+        // SAFETY: the set was filled in by `hold`.
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut());
         }
     }
 }
