@@ -3,16 +3,19 @@
 //! program that has just mapped its TLS library to send its first request. An expedited one takes
 //! less than a millisecond, at the price of an interrupt on every processor.
 
-use std::fs;
+use std::fs::File;
+use std::io;
 use std::mem::MaybeUninit;
+use std::os::unix::fs::FileExt;
 
 /// The kernel's switch (documentation, `ABI/testing/sysfs-kernel-rcu_expedited`), for the whole host.
 const SWITCH: &str = "/sys/kernel/rcu_expedited";
 
-/// Grace periods are expedited while this lives. Only a process that is killed meanwhile (SIGKILL)
-/// leaves the switch turned on.
+/// Grace periods are expedited while this lives. Several captures share the switch: whoever turns
+/// it holds a shared lock on its file, and the last one turns it off. Only a process that is killed
+/// meanwhile (SIGKILL) leaves it on.
 pub(crate) struct Expedited {
-    switched: bool,
+    switch: Option<File>,
     signals: Signals,
 }
 
@@ -20,23 +23,33 @@ impl Expedited {
     /// Where the switch is on already, or cannot be turned, nothing changes.
     pub(crate) fn begin() -> Self {
         let signals = Signals::hold();
-        let is_off = fs::read_to_string(SWITCH).is_ok_and(|value| value.trim() == "0");
-        Self {
-            switched: is_off && fs::write(SWITCH, "1").is_ok(),
-            signals,
-        }
+        let switch = turn_on().unwrap_or(None);
+        Self { switch, signals }
     }
 }
 
 impl Drop for Expedited {
     fn drop(&mut self) {
-        if self.switched
-            && let Err(error) = fs::write(SWITCH, "0")
+        if let Some(switch) = self.switch.take()
+            && switch.try_lock().is_ok()
+            && let Err(error) = switch.write_at(b"0", 0)
         {
             tracing::warn!("{SWITCH} stays 1: {error}; write 0 to it");
         }
         self.signals.release();
     }
+}
+
+/// The locked switch, `None` when somebody else than a capture has turned it on.
+fn turn_on() -> io::Result<Option<File>> {
+    let switch = File::options().read(true).write(true).open(SWITCH)?;
+    let mut value = [0];
+    if switch.try_lock().is_ok() && switch.read_at(&mut value, 0)? == 1 && value != *b"0" {
+        return Ok(None);
+    }
+    switch.lock_shared()?;
+    switch.write_at(b"1", 0)?;
+    Ok(Some(switch))
 }
 
 /// Keeps the signals that ask this process to end from ending it in between: before a capture runs,
