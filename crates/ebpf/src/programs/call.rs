@@ -6,10 +6,10 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::uretprobe;
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use ecapture_ebpf::counter;
-use ecapture_ebpf::record::KIND_CLOSE_SESSION;
+use ecapture_ebpf::record::{KIND_CLOSE_SESSION, SOCKET_EXACT};
 
 use super::delivery::{close, deliver};
-use super::identity::bind_recent;
+use super::identity::{bind, bind_recent};
 use super::maps::{
     CALLS, Call, CallKey, PROCESSES, SESSIONS, Session, SessionKey, THREADS, Thread, count, stopped, wanted,
 };
@@ -25,6 +25,8 @@ pub(super) enum Length {
     Stored = 1,
     /// The function returns it as an `ssize_t`; 0 and below mean that nothing moved.
     ReturnedLong = 2,
+    /// No plaintext moves.
+    Nothing = 3,
 }
 
 #[derive(Clone, Copy)]
@@ -156,26 +158,6 @@ fn outer_call(pid_tgid: u64, stack_pointer: u64) -> u64 {
     }
 }
 
-/// The thread may hand its records to the library itself: what it reads is noted from now on, so that
-/// even its first call finds the socket.
-#[inline(always)]
-pub(super) fn expect_memory_bio() {
-    let pid_tgid = bpf_get_current_pid_tgid();
-    if stopped() || !wanted((pid_tgid >> 32) as u32) {
-        return;
-    }
-    let Some(thread) = THREADS.get_ptr_mut(pid_tgid) else {
-        let thread = Thread {
-            memory_bio: 1,
-            ..Thread::NEW
-        };
-        let _full = THREADS.insert(pid_tgid, thread, 0);
-        return;
-    };
-    // SAFETY: the map lookup succeeded, and only this thread uses its entry.
-    unsafe { (*thread).memory_bio = 1 };
-}
-
 /// Makes the call the thread's innermost one.
 #[inline(always)]
 fn enter_thread(pid_tgid: u64, stack_pointer: u64, outer: u64) {
@@ -230,7 +212,7 @@ fn leave(context: &RetProbeContext) {
     let length = moved_bytes(context, &call);
     if thread.call_fd < 0 {
         thread.memory_bio = 1;
-    } else if length == 0 {
+    } else if length == 0 && call.length != Length::Nothing as u32 {
         return;
     }
     let Some(session) = session_of(pid, call.session) else {
@@ -242,11 +224,16 @@ fn leave(context: &RetProbeContext) {
     }
     if length != 0 {
         deliver(&call, session, thread.call_fd, pid_tgid, length);
+    } else if thread.call_fd >= 0 {
+        bind(session, thread.call_fd, SOCKET_EXACT);
     }
 }
 
 #[inline(always)]
 fn moved_bytes(context: &RetProbeContext, call: &Call) -> u64 {
+    if call.length == Length::Nothing as u32 {
+        return 0;
+    }
     let returned: u64 = context.ret();
     if call.length == Length::ReturnedLong as u32 {
         return if (returned as i64) < 0 { 0 } else { returned };

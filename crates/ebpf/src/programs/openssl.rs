@@ -4,7 +4,7 @@ use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 use ecapture_ebpf::record::{DIRECTION_READ, DIRECTION_WRITE};
 
-use super::call::{Arguments, Length, enter, expect_memory_bio, free};
+use super::call::{Arguments, Length, enter, free};
 
 /// `int SSL_read(SSL *ssl, void *buf, int num)`
 #[uprobe]
@@ -61,10 +61,17 @@ fn ssl_write_ex2(context: ProbeContext) {
     );
 }
 
-/// `void SSL_set_bio(SSL *ssl, BIO *rbio, BIO *wbio)`
+/// `int SSL_do_handshake(SSL *ssl)`, which `SSL_accept` and `SSL_connect` call. It moves no plaintext,
+/// but it tells the socket: a server may have read the first request with the handshake's last
+/// record, so that the call which gives the request uses none.
 #[uprobe]
-fn ssl_set_bio(_context: ProbeContext) {
-    expect_memory_bio();
+fn ssl_do_handshake(context: ProbeContext) {
+    let arguments = Arguments {
+        session: context.arg(0).unwrap_or(0),
+        buffer: 0,
+        length_pointer: 0,
+    };
+    enter(&context, arguments, DIRECTION_READ, Length::Nothing);
 }
 
 /// `void SSL_free(SSL *ssl)`

@@ -88,7 +88,10 @@ const OPENSSL: Family = &[
         data("SSL_write_ex", "ssl_write_ex"),
         data("SSL_write_ex2", "ssl_write_ex2"),
     ],
-    &[end("SSL_set_bio", "ssl_set_bio")],
+    // They have the parameters of the `_ex` forms, and are made of them.
+    &[data("SSL_read_early_data", "ssl_read_ex")],
+    &[data("SSL_write_early_data", "ssl_write_ex")],
+    &[data("SSL_do_handshake", "ssl_do_handshake")],
     &[end("SSL_free", "ssl_free")],
 ];
 
