@@ -136,7 +136,6 @@ fn a_server_of_thousands_of_connections_a_second_shows_no_wrong_address() {
     let server = Server::nginx(folder.path());
     let (load, messages) = capture_server(&server, folder.path());
     let mut ports = BTreeMap::new();
-    let mut unknown = 0;
     for message in messages
         .iter()
         .filter(|message| message["kind"] == "http1.response")
@@ -154,21 +153,18 @@ fn a_server_of_thousands_of_connections_a_second_shows_no_wrong_address() {
         .iter()
         .filter(|message| message["kind"] == "http1.request")
     {
-        let port = message["path"].as_str().and_then(|path| ports.get(path));
-        match (port, message.get("src")) {
-            (Some(port), Some(_)) => {
-                assert_eq!(
-                    shown(message, "src", &server).client,
-                    format!("127.0.0.1:{port}"),
-                    "{message}"
-                );
-            }
-            _ => unknown += 1,
+        // wrk leaves before the last ones are answered.
+        if let Some(port) = message["path"].as_str().and_then(|path| ports.get(path)) {
+            assert_eq!(
+                shown(message, "src", &server).client,
+                format!("127.0.0.1:{port}"),
+                "{message}"
+            );
         }
     }
     assert!(ports.len() >= load.completed);
     println!(
-        "{} connections, {:.0} a second, {unknown} requests without addresses",
+        "{} connections, {:.0} a second, none without addresses",
         load.completed, load.per_second
     );
 }

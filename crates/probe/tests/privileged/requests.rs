@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -160,6 +161,65 @@ fn openssl_client_and_server() {
         captured.data(*client, Sent)[0].process.comm.to_string(),
         "openssl"
     );
+}
+
+/// Data that a resumed session sends before the handshake ends (RFC 8446 §2.3).
+#[test]
+fn early_data() {
+    let Some(peers) = peers(&["openssl", "python3"]) else {
+        return;
+    };
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let mut server = openssl(&["s_server", "-quiet", "-early_data"]);
+    server
+        .args(["-accept", &port.to_string(), "-cert"])
+        .arg(peers.certificate());
+    server.arg("-key").arg(peers.key());
+    let mut server = Peer::start(server);
+    server.wait_for(port);
+    let session = peers.directory().join("session.pem");
+    let early = peers.directory().join("early");
+    fs::write(&early, "sent early\n").unwrap();
+    let server_pid = server.pid();
+    let captured = capture(&config(Processes::All), move |_| {
+        let client = |arguments: [&str; 1], file: &Path| {
+            let mut command = openssl(&["s_client", "-quiet", "-no_ign_eof", "-tls1_3", "-connect"]);
+            command.arg(format!("127.0.0.1:{port}")).args(arguments).arg(file);
+            command
+        };
+        let mut first = Peer::start(client(["-sess_out"], &session));
+        // The ticket comes before it.
+        server
+            .child()
+            .stdin
+            .as_mut()
+            .unwrap()
+            .write_all(b"greeting\n")
+            .unwrap();
+        assert_eq!(first.line(), "greeting");
+        // A session that was not closed in order would not be resumed.
+        drop(first.child().stdin.take());
+        first.child().wait().unwrap();
+        let mut resumed = client(["-sess_in"], &session);
+        resumed.arg("-early_data").arg(&early);
+        let resumed = Peer::start(resumed);
+        assert_eq!(server.line(), "sent early");
+        resumed.pid()
+    });
+    assert_eq!(captured.text(captured.result, Sent), "sent early\n");
+    assert_eq!(captured.text(server_pid, Read), "sent early\n");
+    let received = captured.data(server_pid, Read);
+    assert_eq!(received[0].socket.unwrap().tuple.destination.port(), port);
+}
+
+fn openssl(arguments: &[&str]) -> Command {
+    let mut command = Command::new("openssl");
+    command.args(arguments).stderr(Stdio::null());
+    command
 }
 
 #[test]
