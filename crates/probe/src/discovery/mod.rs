@@ -1,6 +1,6 @@
 //! Files that processes begin to execute while a capture runs.
 //!
-//! The kernel tells of each file that it does not find among the known ones ([`FileRecord`]): the
+//! The kernel tells of each file that it does not find among the known ones (`FileRecord`): the
 //! program of an `execve`, or a library at the moment it is mapped. It is looked into, attached to
 //! when it has TLS, and made known, so that the kernel tells of each file once, whoever executes it.
 //!
