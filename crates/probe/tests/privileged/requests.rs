@@ -202,18 +202,24 @@ fn early_data() {
             .unwrap();
         assert_eq!(first.line(), "greeting");
         // A session that was not closed in order would not be resumed.
-        drop(first.child().stdin.take());
-        first.child().wait().unwrap();
+        end(&mut first);
         let mut resumed = client(["-sess_in"], &session);
         resumed.arg("-early_data").arg(&early);
-        let resumed = Peer::start(resumed);
+        let mut resumed = Peer::start(resumed);
         assert_eq!(server.line(), "sent early");
+        end(&mut resumed);
         resumed.pid()
     });
     assert_eq!(captured.text(captured.result, Sent), "sent early\n");
     assert_eq!(captured.text(server_pid, Read), "sent early\n");
     let received = captured.data(server_pid, Read);
     assert_eq!(received[0].socket.unwrap().tuple.destination.port(), port);
+}
+
+/// Lets an `s_client` end by itself.
+fn end(client: &mut Peer) {
+    drop(client.child().stdin.take());
+    client.child().wait().unwrap();
 }
 
 fn openssl(arguments: &[&str]) -> Command {

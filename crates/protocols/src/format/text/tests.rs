@@ -147,14 +147,6 @@ fn hex_dumps_the_formatted_text() {
         "# 00000000  61 62 63                                          |abc|\n\
          [ecapture: truncated at 3 of 6 bytes]\n"
     );
-    let whole = Text {
-        hex: true,
-        ..Text::default()
-    };
-    assert_eq!(
-        formatted(&whole, &[raw(b"\x10\x0c\0\xff")]),
-        "# 00000000  10 0c 00 ff                                       |....|\n"
-    );
 }
 
 #[test]
