@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::support::can_capture;
+use crate::support::exchanges::assert_nothing_lost;
 use crate::support::program::{Finished, Running, ecapture, run};
 use crate::support::servers::{Server, ping_nats};
 
@@ -68,15 +69,6 @@ fn header<'a>(message: &'a Value, name: &str) -> Option<&'a str> {
 
 /// For captures of the whole host, where something else may be too fast for the machine.
 fn assert_adds_up(finished: &Finished) {
-    assert!(!finished.stderr.contains("do not add up"), "{}", finished.stderr);
-}
-
-fn assert_nothing_lost(finished: &Finished) {
-    assert!(
-        finished.stderr.contains("nothing was lost"),
-        "{}",
-        finished.stderr
-    );
     assert!(!finished.stderr.contains("do not add up"), "{}", finished.stderr);
 }
 

@@ -10,7 +10,9 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 
 use crate::support::can_capture;
-use crate::support::exchanges::{EVENTS, assert_balanced, lost_events, recording, replay};
+use crate::support::exchanges::{
+    EVENTS, assert_balanced, assert_nothing_lost, lost_events, recording, replay,
+};
 use crate::support::program::{Finished, Running, ecapture, run};
 use crate::support::servers::Server;
 
@@ -442,12 +444,7 @@ fn short_connections_on_reused_descriptors_are_told_apart() {
     ]);
     let seconds = started.elapsed().unwrap_or_default().as_secs_f64();
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
-    assert_balanced(&finished);
-    assert!(
-        finished.stderr.contains("nothing was lost"),
-        "{}",
-        finished.stderr
-    );
+    assert_nothing_lost(&finished);
     assert!(finished.stderr.contains("streams 0 now"), "{}", finished.stderr);
     let mut messages = finished.json();
     messages.sort_by_key(|message| message["ts_ns"].as_u64());

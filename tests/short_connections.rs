@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::can_capture;
-use crate::support::exchanges::assert_balanced;
+use crate::support::exchanges::assert_nothing_lost;
 use crate::support::program::{Running, ecapture};
 use crate::support::servers::Server;
 
@@ -75,12 +75,7 @@ fn capture(server: &Server, folder: &Path) -> (Load, Vec<Value>) {
     command.arg(&script).arg(server.url("/"));
     let finished = Running::spawn(command).finish();
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
-    assert_balanced(&finished);
-    assert!(
-        finished.stderr.contains("nothing was lost"),
-        "{}",
-        finished.stderr
-    );
+    assert_nothing_lost(&finished);
     assert!(finished.stderr.contains("streams 0 now"), "{}", finished.stderr);
     let output = fs::read_to_string(&output).expect("the output");
     let messages = output
@@ -110,12 +105,7 @@ fn capture_server(server: &Server, folder: &Path) -> (Load, Vec<Value>) {
     running.wait_for_figures(|line| seen(line) >= 2 * load.completed);
     let finished = running.interrupt();
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
-    assert_balanced(&finished);
-    assert!(
-        finished.stderr.contains("nothing was lost"),
-        "{}",
-        finished.stderr
-    );
+    assert_nothing_lost(&finished);
     (load, finished.json())
 }
 

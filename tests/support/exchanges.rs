@@ -93,8 +93,19 @@ pub(crate) fn lost_events(finished: &Finished, reason: &str) -> u64 {
         .expect("a count")
 }
 
+/// The figures at the end: what came in is what went out and the losses.
 pub(crate) fn assert_balanced(finished: &Finished) {
     assert!(!finished.stderr.contains("do not add up"), "{}", finished.stderr);
+}
+
+/// And none of them is a loss.
+pub(crate) fn assert_nothing_lost(finished: &Finished) {
+    assert_balanced(finished);
+    assert!(
+        finished.stderr.contains("nothing was lost"),
+        "{}",
+        finished.stderr
+    );
 }
 
 /// Replays `file` as JSON Lines with more arguments.
