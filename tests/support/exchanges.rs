@@ -74,6 +74,7 @@ fn data(connection: u16, direction: Direction, timestamp_ns: u64, payload: Strin
         }),
         tls_version: None,
         stream_offset: None,
+        joined_late: None,
         payload: payload.into_bytes().into(),
     })
 }

@@ -231,6 +231,7 @@ fn data_event(sock: u64, timestamp_ns: u64, direction: Direction, payload: Bytes
         }),
         tls_version: None,
         stream_offset: None,
+        joined_late: None,
         payload,
     }
 }

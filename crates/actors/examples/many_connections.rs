@@ -60,6 +60,7 @@ fn data(connection: u64, direction: Direction, payload: &'static [u8]) -> Captur
         }),
         tls_version: None,
         stream_offset: None,
+        joined_late: None,
         payload: Bytes::from_static(payload),
     })
 }

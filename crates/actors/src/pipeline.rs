@@ -356,6 +356,7 @@ mod tests {
             socket: None,
             tls_version: None,
             stream_offset: None,
+            joined_late: None,
             payload: Bytes::copy_from_slice(text.as_bytes()),
         })
     }

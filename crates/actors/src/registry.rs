@@ -369,6 +369,7 @@ mod tests {
             socket: None,
             tls_version: None,
             stream_offset: None,
+            joined_late: None,
             payload: Bytes::new(),
         }
     }

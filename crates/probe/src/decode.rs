@@ -42,6 +42,7 @@ fn data(header: &DataHeader, payload: &[u8]) -> DataEvent {
         socket: socket(header),
         tls_version: (header.tls_version != 0).then_some(TlsVersion(header.tls_version)),
         stream_offset: (header.stream_offset != NO_OFFSET).then_some(header.stream_offset),
+        joined_late: None,
         payload: Bytes::copy_from_slice(payload),
     }
 }

@@ -43,6 +43,7 @@ fn identity() -> Identity {
             address_source: AddressSource::Exact,
         }),
         tls_version: Some(TlsVersion(0x0304)),
+        joined_late: None,
     }
 }
 

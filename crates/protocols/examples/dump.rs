@@ -83,5 +83,6 @@ fn identity() -> Identity {
         fd: None,
         socket: None,
         tls_version: None,
+        joined_late: None,
     }
 }

@@ -106,6 +106,7 @@ fn identity(payload: &Bytes) -> Identity {
         socket: None,
         tls_version: None,
         stream_offset: None,
+        joined_late: None,
         payload: payload.clone(),
     })
 }

@@ -200,6 +200,25 @@ impl fmt::Display for TlsVersion {
     }
 }
 
+/// Why the capture does not have a connection's first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum JoinedLate {
+    /// The connection was open before the capture began.
+    OpenBeforeCapture,
+    /// It was opened during the capture, and used before the probes stood in its library.
+    BeforeProbes,
+}
+
+impl JoinedLate {
+    /// `open_before_capture` or `before_probes`, as JSON Lines and recordings name it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenBeforeCapture => "open_before_capture",
+            Self::BeforeProbes => "before_probes",
+        }
+    }
+}
+
 /// Plaintext of one TLS library call, or of a part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataEvent {
@@ -224,6 +243,8 @@ pub struct DataEvent {
     /// Position of the payload's first byte in this direction of the session since the
     /// capture first saw it. A jump means that bytes in between were lost.
     pub stream_offset: Option<u64>,
+    /// Set when it is known that the connection's first bytes are missing, in all its events.
+    pub joined_late: Option<JoinedLate>,
     /// The plaintext.
     pub payload: Bytes,
 }
@@ -292,6 +313,8 @@ pub struct Identity {
     pub socket: Option<Socket>,
     /// TLS version, when known.
     pub tls_version: Option<TlsVersion>,
+    /// Why the stream's first bytes are missing, when it is known that they are.
+    pub joined_late: Option<JoinedLate>,
 }
 
 impl Identity {
@@ -305,6 +328,7 @@ impl Identity {
             fd: event.fd,
             socket: event.socket,
             tls_version: event.tls_version,
+            joined_late: event.joined_late,
         }
     }
 

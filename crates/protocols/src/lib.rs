@@ -30,8 +30,8 @@ mod write;
 pub use body::BodyBuilder;
 pub use decoder::{Detection, Options, Output, PeerNotice, StreamDecoder, View, stream_decoder};
 pub use event::{
-    AddressSource, CapturedEvent, Close, Comm, DataEvent, Direction, Identity, Process, Side, Socket,
-    TlsVersion, Tuple,
+    AddressSource, CapturedEvent, Close, Comm, DataEvent, Direction, Identity, JoinedLate, Process, Side,
+    Socket, TlsVersion, Tuple,
 };
 pub use format::Format;
 pub use limits::Limits;

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::event::JoinedLate;
+
 /// One decoded unit, ready to be formatted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
@@ -43,7 +45,7 @@ pub struct Gap {
     pub reason: GapReason,
 }
 
-/// Why bytes are missing from the middle of a stream.
+/// Why bytes are missing from a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GapReason {
     /// The kernel could not hand them over; its counters say why.
@@ -52,6 +54,8 @@ pub enum GapReason {
     Restart,
     /// The pipeline dropped them under pressure.
     Shed,
+    /// The capture came after the stream's first bytes.
+    JoinedLate(JoinedLate),
 }
 
 impl GapReason {
@@ -61,6 +65,7 @@ impl GapReason {
             Self::KernelLoss => "kernel_loss",
             Self::Restart => "restart",
             Self::Shed => "shed",
+            Self::JoinedLate(reason) => reason.as_str(),
         }
     }
 }

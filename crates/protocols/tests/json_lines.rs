@@ -11,8 +11,8 @@ use ecapture_protocols::message::{
     WebSocketMessage,
 };
 use ecapture_protocols::{
-    AddressSource, Comm, Content, Direction, Format, Identity, Message, Process, Side, Socket, TlsVersion,
-    Tuple,
+    AddressSource, Comm, Content, Direction, Format, Identity, JoinedLate, Message, Process, Side, Socket,
+    TlsVersion, Tuple,
 };
 use serde_json::{Value, json};
 
@@ -44,6 +44,7 @@ fn identity(local: Option<Side>) -> Identity {
             address_source: AddressSource::Exact,
         }),
         tls_version: Some(TlsVersion(0x0304)),
+        joined_late: None,
     }
 }
 
@@ -501,6 +502,25 @@ fn gaps() {
     };
     assert_eq!(gap(Some(12)), json!({"bytes": 12, "reason": "kernel_loss"}));
     assert_eq!(gap(None), json!({"bytes": null, "reason": "kernel_loss"}));
+}
+
+#[test]
+fn every_message_of_a_stream_without_its_beginning_says_why() {
+    for (late, name) in [
+        (JoinedLate::OpenBeforeCapture, "open_before_capture"),
+        (JoinedLate::BeforeProbes, "before_probes"),
+    ] {
+        let identity = Identity {
+            joined_late: Some(late),
+            ..identity(None)
+        };
+        let reason = GapReason::JoinedLate(late);
+        let gap = Content::Gap(Gap { bytes: None, reason });
+        let line = write(&JsonLines::default(), &identity, gap);
+        assert_valid(&line);
+        assert_eq!(line["joined_late"], name);
+        assert_eq!(line["gap"], json!({"bytes": null, "reason": name}));
+    }
 }
 
 #[test]

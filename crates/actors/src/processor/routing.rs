@@ -67,7 +67,12 @@ impl Processor {
         if vacant {
             self.make_room_for(id);
             let identity = Arc::new(self.identity_of(id, epoch, &data));
-            self.start_worker(id, direction, epoch, identity, Position::default());
+            let position = Position {
+                sequence,
+                timestamp_ns: data.timestamp_ns,
+                offset: None,
+            };
+            self.start_worker(id, direction, epoch, identity, position);
         }
         let Some(stream) = self
             .registry
@@ -83,6 +88,9 @@ impl Processor {
                 data: Box::new(data),
             });
             return;
+        }
+        if vacant {
+            stream.gap = missing_beginning(&data);
         }
         if stream.outbox.is_empty() {
             self.touched.push_back((id, direction));
@@ -267,6 +275,15 @@ impl Processor {
             .add(&stream.identity.uuid, Loss::WorkerFull, count, bytes);
         true
     }
+}
+
+/// What is missing before a stream's first event, when the capture came after its beginning.
+fn missing_beginning(data: &DataEvent) -> Option<Gap> {
+    let late = data.joined_late.filter(|_| data.stream_offset == Some(0))?;
+    Some(Gap {
+        bytes: None,
+        reason: GapReason::JoinedLate(late),
+    })
 }
 
 /// How many events, and how many bytes of payload.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ecapture_actors::{Clock, KernelCounterSource, LossRow, Stage};
-use ecapture_protocols::{CapturedEvent, Close, DataEvent, Direction};
+use ecapture_protocols::{CapturedEvent, Close, DataEvent, Direction, JoinedLate};
 
 use crate::support::{Live, close, config, on_socket, plain, replay, socket};
 
@@ -278,4 +278,40 @@ async fn what_the_kernel_lost_is_listed_first_and_on_neither_side() {
     assert_eq!((row.reason, row.events, row.bytes), ("ring_full", 3, 300));
     assert!(summary.balanced());
     assert!(summary.statistics.has_unintended_loss());
+}
+
+/// Each direction says so before its first bytes, and not again.
+#[actix::test]
+async fn a_missing_beginning_is_told_once_to_each_direction() {
+    for clock in [Clock::Live, Clock::Stream] {
+        let event = |direction, offset, text: &str| DataEvent {
+            session: Some(9),
+            stream_offset: Some(offset),
+            joined_late: Some(JoinedLate::BeforeProbes),
+            ..plain(5, direction, 1, text)
+        };
+        let events = [
+            event(Direction::Write, 0, "out 1\n"),
+            event(Direction::Read, 0, "in 1\n"),
+            event(Direction::Write, 6, "out 2\n"),
+        ];
+        let events = events.map(CapturedEvent::Data).to_vec();
+        let lines = if clock == Clock::Live {
+            let live = Live::start(config(clock));
+            live.feed.batch(events);
+            live.end().await.0
+        } else {
+            let (text, _) = replay(config(clock), events, 2).await;
+            text.lines().map(ToOwned::to_owned).collect()
+        };
+        let of = |direction: u8| {
+            let mine = lines
+                .iter()
+                .filter(|line| line.starts_with(&format!("1_1_app_5_{direction}")));
+            mine.map(|line| line.split_once('|').expect("a separator").1)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of(1), ["[gap before_probes ?]", "out 1", "out 2"], "{clock:?}");
+        assert_eq!(of(0), ["[gap before_probes ?]", "in 1"], "{clock:?}");
+    }
 }

@@ -214,6 +214,7 @@ pub(crate) fn plain(fd: u32, direction: Direction, at_ms: u64, text: &str) -> Da
         socket: None,
         tls_version: None,
         stream_offset: None,
+        joined_late: None,
         payload: Bytes::copy_from_slice(text.as_bytes()),
     }
 }

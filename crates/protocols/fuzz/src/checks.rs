@@ -61,6 +61,7 @@ pub(crate) fn check_formats(messages: &[Message]) {
         fd: None,
         socket: None,
         tls_version: None,
+        joined_late: None,
     };
     for truncate in [None, Some(7)] {
         let mut lines = Vec::new();

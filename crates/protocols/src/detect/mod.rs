@@ -22,11 +22,15 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use crate::decoder::{Detection, Options, Output, PeerNotice, StreamDecoder};
+use crate::event::JoinedLate;
 use crate::limits::Limits;
-use crate::message::{Content, Gap, Message};
+use crate::message::{Content, Gap, GapReason, Message};
 use crate::raw::RawWriter;
 use table::PROTOCOLS;
 pub(crate) use table::upgraded;
+
+/// A connection that goes on when the capture begins has lost nothing if a message begins then.
+const OPEN_BEFORE: GapReason = GapReason::JoinedLate(JoinedLate::OpenBeforeCapture);
 
 /// What the table knows of a protocol.
 pub(crate) struct Protocol {
@@ -80,6 +84,8 @@ struct Probing {
     /// For the decoder to come.
     notices: Vec<PeerNotice>,
     raw: RawWriter,
+    /// The stream may begin in the middle of something: to be told when it does.
+    middle: Option<(Gap, u64)>,
 }
 
 enum Verdict {
@@ -140,7 +146,7 @@ impl Detecting {
                 probing.hold(payload, timestamp_ns);
             }
             Verdict::NeedMore | Verdict::Unknown => {
-                probing.raw.write(payload, timestamp_ns, output);
+                probing.write_raw(payload, timestamp_ns, output);
                 self.tell_no_requests(output);
             }
         }
@@ -166,7 +172,7 @@ impl Detecting {
                 Verdict::NeedMore | Verdict::Unknown => {
                     probing.events.pop_front();
                     let data = probing.held.split_to(len).freeze();
-                    probing.raw.write(&data, timestamp_ns, output);
+                    probing.write_raw(&data, timestamp_ns, output);
                     self.tell_no_requests(output);
                 }
             }
@@ -263,6 +269,9 @@ impl StreamDecoder for Detecting {
             State::Decoding(_) => {
                 self.settle(output, |decoder, output| decoder.gap(gap, timestamp_ns, output));
             }
+            State::Probing(probing) if gap.reason == OPEN_BEFORE => {
+                probing.middle = Some((gap, timestamp_ns));
+            }
             State::Probing(probing) => {
                 probing.raw.flush(output);
                 output.messages.push(gap_message(gap, timestamp_ns));
@@ -322,6 +331,13 @@ impl Probing {
             self.held.extend_from_slice(payload);
             self.events.push_back((payload.len(), timestamp_ns));
         }
+    }
+
+    fn write_raw(&mut self, data: &Bytes, timestamp_ns: u64, output: &mut Output) {
+        if let Some((gap, timestamp_ns)) = self.middle.take() {
+            output.messages.push(gap_message(gap, timestamp_ns));
+        }
+        self.raw.write(data, timestamp_ns, output);
     }
 }
 

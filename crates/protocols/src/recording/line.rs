@@ -20,7 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use super::LineError;
 use crate::event::{
-    AddressSource, CapturedEvent, Close, Comm, DataEvent, Direction, Process, Side, Socket, TlsVersion, Tuple,
+    AddressSource, CapturedEvent, Close, Comm, DataEvent, Direction, JoinedLate, Process, Side, Socket,
+    TlsVersion, Tuple,
 };
 
 /// The first line of a recording.
@@ -114,6 +115,13 @@ enum LineAddressSource {
     Heuristic,
 }
 
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum LineJoinedLate {
+    OpenBeforeCapture,
+    BeforeProbes,
+}
+
 #[derive(Serialize, Deserialize, Default)]
 struct Line<'a> {
     ts: u64,
@@ -149,6 +157,8 @@ struct Line<'a> {
     tls: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     offset: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    joined_late: Option<LineJoinedLate>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     text: Option<Cow<'a, str>>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
@@ -199,6 +209,10 @@ impl<'a> Line<'a> {
             session: data.session.map(hex),
             tls: data.tls_version.map(|version| version.0),
             offset: data.stream_offset,
+            joined_late: data.joined_late.map(|reason| match reason {
+                JoinedLate::OpenBeforeCapture => LineJoinedLate::OpenBeforeCapture,
+                JoinedLate::BeforeProbes => LineJoinedLate::BeforeProbes,
+            }),
             text,
             base64,
             ..Self::default()
@@ -283,6 +297,10 @@ impl<'a> Line<'a> {
             socket,
             tls_version: self.tls.map(TlsVersion),
             stream_offset: self.offset,
+            joined_late: self.joined_late.map(|reason| match reason {
+                LineJoinedLate::OpenBeforeCapture => JoinedLate::OpenBeforeCapture,
+                LineJoinedLate::BeforeProbes => JoinedLate::BeforeProbes,
+            }),
             payload,
         })
     }
@@ -369,6 +387,7 @@ mod tests {
             }),
             tls_version: Some(TlsVersion(0x0304)),
             stream_offset: Some(0),
+            joined_late: Some(JoinedLate::BeforeProbes),
             payload: Bytes::from_static(payload),
         }
     }
@@ -394,6 +413,7 @@ mod tests {
         odd_comm.socket = None;
         odd_comm.session = None;
         odd_comm.fd = None;
+        odd_comm.joined_late = Some(JoinedLate::OpenBeforeCapture);
         round_trip(&CapturedEvent::Data(odd_comm));
         for close in [
             Close::Socket { sock: 1 },

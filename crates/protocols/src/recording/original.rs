@@ -90,6 +90,7 @@ impl OriginalLine {
                 .filter(|&version| version != 0)
                 .map(TlsVersion),
             stream_offset: None,
+            joined_late: None,
             payload,
         }))
     }

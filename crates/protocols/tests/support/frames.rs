@@ -57,6 +57,7 @@ pub(crate) fn text(contents: Vec<Content>) -> String {
         fd: None,
         socket: None,
         tls_version: None,
+        joined_late: None,
     };
     let message = |content| Message {
         first_ns: 0,

@@ -126,6 +126,9 @@ fn add_identity(identity: &Identity, content: &Content, object: &mut Object<'_>)
     if let Some(version) = identity.tls_version {
         object.string("tls_version", &version.to_string());
     }
+    if let Some(reason) = identity.joined_late {
+        object.string("joined_late", reason.as_str());
+    }
 }
 
 /// Sender and receiver of the message's bytes. When the captured end is not known, a request tells

@@ -15,10 +15,10 @@ mod raw;
 mod sse;
 mod websocket;
 
-use crate::event::Identity;
+use crate::event::{Identity, JoinedLate};
 use crate::format::Format;
 use crate::format::text::page::Page;
-use crate::message::{Content, Gap, Message};
+use crate::message::{Content, Gap, GapReason, Message};
 use crate::write::{push_address, push_number};
 
 /// The `--format text` writer.
@@ -126,9 +126,15 @@ fn write_content(content: &Content, page: &mut Page<'_>) {
 
 fn write_gap(gap: Gap, page: &mut Page<'_>) {
     let reason = gap.reason.as_str();
-    match gap.bytes {
-        Some(bytes) => page.mark(format_args!("{bytes} bytes lost ({reason})")),
-        None => page.mark(format_args!("bytes lost ({reason})")),
+    match (gap.reason, gap.bytes) {
+        (GapReason::JoinedLate(JoinedLate::OpenBeforeCapture), _) => page.mark(format_args!(
+            "shown from its middle: the connection was open before the capture began"
+        )),
+        (GapReason::JoinedLate(JoinedLate::BeforeProbes), _) => page.mark(format_args!(
+            "its beginning is missing: it came before the probes stood"
+        )),
+        (_, Some(bytes)) => page.mark(format_args!("{bytes} bytes lost ({reason})")),
+        (_, None) => page.mark(format_args!("bytes lost ({reason})")),
     }
 }
 

@@ -18,6 +18,7 @@ fn identity(socket: Option<Socket>) -> Identity {
         fd: None,
         socket,
         tls_version: None,
+        joined_late: None,
     }
 }
 
@@ -119,6 +120,18 @@ fn gap_is_a_mark() {
     assert_eq!(
         formatted(&text, &[gap(None)]),
         "# [ecapture: bytes lost (kernel_loss)]\n"
+    );
+    let late = |late| {
+        let reason = GapReason::JoinedLate(late);
+        formatted(&text, &[message(Content::Gap(Gap { bytes: None, reason }))])
+    };
+    assert_eq!(
+        late(JoinedLate::OpenBeforeCapture),
+        "# [ecapture: shown from its middle: the connection was open before the capture began]\n"
+    );
+    assert_eq!(
+        late(JoinedLate::BeforeProbes),
+        "# [ecapture: its beginning is missing: it came before the probes stood]\n"
     );
 }
 
