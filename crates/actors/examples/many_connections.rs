@@ -97,8 +97,9 @@ fn main() {
         .collect();
     let connections = arguments.first().copied().unwrap_or(100_000);
     let live = arguments.get(1).copied().unwrap_or(20_000);
+    let options = Arc::new(Options::default());
     let mut config = PipelineConfig::new(
-        Arc::new(|_| stream_decoder(Options::default())),
+        Arc::new(move |_| stream_decoder(Arc::clone(&options))),
         Arc::new(Text::default()),
     );
     config.clock = Clock::Stream;

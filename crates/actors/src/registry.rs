@@ -71,7 +71,7 @@ pub(crate) struct Connection<S> {
     failures: Option<Box<Failures>>,
     /// How many connections have ended under this key while it was in use: nothing that one of
     /// them tells concerns another.
-    pub(crate) epoch: u64,
+    pub(crate) epoch: u32,
     streams: [Option<S>; 2],
     /// Notices for a direction without a Worker yet.
     backlog: Option<Box<Backlog>>,
@@ -80,7 +80,7 @@ pub(crate) struct Connection<S> {
 /// The failures of one connection's Workers.
 #[derive(Debug, Default)]
 pub(crate) struct Failures {
-    epoch: u64,
+    epoch: u32,
     pub(crate) window: FailureWindow,
     /// No decoder any more.
     pub(crate) quarantined: bool,
@@ -90,7 +90,7 @@ pub(crate) struct Failures {
 #[derive(Debug)]
 struct Backlog {
     direction: Direction,
-    epoch: u64,
+    epoch: u32,
     notices: VecDeque<SequencedNotice>,
 }
 
@@ -109,11 +109,11 @@ impl<S> Connection<S> {
 
     /// What comes from here on is another connection.
     pub(crate) fn begin_epoch(&mut self) {
-        self.epoch += 1;
+        self.epoch = self.epoch.wrapping_add(1);
     }
 
     /// The failures so far of the connection `epoch`.
-    pub(crate) fn failures(&mut self, epoch: u64) -> &mut Failures {
+    pub(crate) fn failures(&mut self, epoch: u32) -> &mut Failures {
         let failures = self.failures.get_or_insert_default();
         if failures.epoch != epoch {
             **failures = Failures {
@@ -125,7 +125,7 @@ impl<S> Connection<S> {
     }
 
     /// True when the connection `epoch` has lost its decoders for good.
-    pub(crate) fn is_quarantined(&self, epoch: u64) -> bool {
+    pub(crate) fn is_quarantined(&self, epoch: u32) -> bool {
         self.failures
             .as_ref()
             .is_some_and(|failures| failures.epoch == epoch && failures.quarantined)
@@ -135,7 +135,7 @@ impl<S> Connection<S> {
     pub(crate) fn keep_notices(
         &mut self,
         direction: Direction,
-        epoch: u64,
+        epoch: u32,
         notices: Vec<SequencedNotice>,
         limit: usize,
     ) {
@@ -157,7 +157,7 @@ impl<S> Connection<S> {
     }
 
     /// The notices kept for `direction`, if they are of `epoch`.
-    pub(crate) fn take_notices(&mut self, direction: Direction, epoch: u64) -> Vec<SequencedNotice> {
+    pub(crate) fn take_notices(&mut self, direction: Direction, epoch: u32) -> Vec<SequencedNotice> {
         let kept = self
             .backlog
             .take_if(|backlog| (backlog.direction, backlog.epoch) == (direction, epoch));

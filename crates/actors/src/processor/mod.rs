@@ -54,7 +54,7 @@ pub(crate) struct ProcessorPorts {
 struct Stream {
     worker: WorkerId,
     /// The connection's when the stream's first event came.
-    epoch: u64,
+    epoch: u32,
     /// `None` when the Worker is gone and its place is not settled yet.
     addr: Option<Addr<Worker>>,
     identity: Arc<Identity>,
@@ -77,7 +77,7 @@ struct Stream {
 impl Stream {
     fn new(
         worker: WorkerId,
-        epoch: u64,
+        epoch: u32,
         addr: Addr<Worker>,
         identity: Arc<Identity>,
         gauge: Arc<Gauge>,
@@ -123,7 +123,7 @@ struct Ending {
 enum Waiting {
     /// Bytes of the stream that was there when they came.
     Event {
-        epoch: u64,
+        epoch: u32,
         sequence: u64,
         data: Box<DataEvent>,
     },
@@ -354,5 +354,17 @@ impl Handler<Poison> for Processor {
 
     fn handle(&mut self, Poison: Poison, _ctx: &mut Self::Context) {
         panic!("told to");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Connection;
+
+    /// One byte more takes 64 more: the next size that allocators have is 512.
+    #[test]
+    fn a_connection_fits_into_448_bytes() {
+        assert!(size_of::<Connection<Stream>>() <= 448);
     }
 }

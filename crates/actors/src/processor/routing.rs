@@ -58,7 +58,7 @@ impl Processor {
     }
 
     /// Puts an event into its stream's outbox, or lets it wait for the stream's place.
-    pub(super) fn place(&mut self, id: ConnectionId, epoch: u64, sequence: u64, data: DataEvent) {
+    pub(super) fn place(&mut self, id: ConnectionId, epoch: u32, sequence: u64, data: DataEvent) {
         let direction = data.direction;
         let vacant = self
             .registry
@@ -105,7 +105,7 @@ impl Processor {
 
     /// What the stream's first event establishes, with the socket that the other direction may
     /// have learned before.
-    fn identity_of(&self, id: ConnectionId, epoch: u64, data: &DataEvent) -> Identity {
+    fn identity_of(&self, id: ConnectionId, epoch: u32, data: &DataEvent) -> Identity {
         let mut identity = Identity::of(data);
         let is_exact = |socket: Socket| socket.address_source == AddressSource::Exact;
         let connection = self.registry.get(id).filter(|found| found.epoch == epoch);
@@ -140,7 +140,7 @@ impl Processor {
         &mut self,
         id: ConnectionId,
         direction: Direction,
-        epoch: u64,
+        epoch: u32,
         identity: Arc<Identity>,
         position: Position,
     ) {
@@ -163,15 +163,7 @@ impl Processor {
             quarantined: connection.is_quarantined(epoch),
             guard,
         };
-        let mailbox = shard.ports.limits.worker_mailbox;
-        let create = move |ctx: &mut Context<Worker>| {
-            ctx.set_mailbox_capacity(mailbox);
-            Worker::new(seed)
-        };
-        let addr = match &shard.arbiter {
-            None => Worker::create(create),
-            Some(arbiter) => Worker::start_in_arbiter(arbiter, create),
-        };
+        let addr = Worker::start_on(shard.arbiter.as_ref(), seed);
         *connection.stream_mut(direction) = Some(Stream::new(worker, epoch, addr, identity, gauge));
         self.serving += 1;
     }

@@ -150,7 +150,7 @@ impl Processor {
     }
 
     /// Records the failure; returns the pause before the next generation.
-    fn judge_failure(&mut self, id: ConnectionId, epoch: u64) -> Duration {
+    fn judge_failure(&mut self, id: ConnectionId, epoch: u32) -> Duration {
         let (limits, timings) = (self.shared().limits, self.shared().timings);
         let ledger = Arc::clone(&self.shared().ledger);
         let gauges = &ledger.gauges;

@@ -173,10 +173,7 @@ impl Worker {
             match (expiry, self.lifecycle) {
                 (Expiry::NoticeOverdue, _) => self.decoder().notice_overdue(output),
                 (Expiry::Idle, Lifecycle::Connection) => self.decoder().idle(output),
-                (Expiry::Idle, Lifecycle::Plain) => {
-                    self.idle_after = Some(self.guard.fed());
-                    self.idle_deadline_ns = deadline_ns;
-                }
+                (Expiry::Idle, Lifecycle::Plain) => self.asks_to_end = true,
             }
             self.emit(Cause::Expiry, sequence, deadline_ns, output);
         }
@@ -201,7 +198,7 @@ impl Worker {
         }
         let sequence = sequence.max(self.guard.position.sequence);
         let deadline_ns = if end == End::Idle {
-            self.idle_deadline_ns
+            self.timing.idle_deadline_ns(&self.ports().timings)
         } else {
             0
         };

@@ -12,7 +12,7 @@ use crate::messages::{
     Position, RecordBatch, RecordKey, SequencedNotice, Span, StreamEvent, StreamRef, WorkerExited,
 };
 
-/// Bytes a Worker's decoder holds, for the Processor to read.
+/// Bytes a Worker's decoder holds. The Worker alone changes it; the Processor reads it.
 #[derive(Debug, Default)]
 pub(crate) struct Gauge(AtomicUsize);
 
@@ -61,7 +61,6 @@ pub(crate) struct ExitGuard {
     gauge: Arc<Gauge>,
     fed: u64,
     fed_bytes: u64,
-    held: usize,
     /// Captured bytes that may be in what is held: never more than was fed.
     held_captured: u64,
     last_key: RecordKey,
@@ -84,7 +83,6 @@ impl ExitGuard {
             gauge,
             fed: 0,
             fed_bytes: 0,
-            held: 0,
             held_captured: 0,
             last_key: RecordKey {
                 sequence: position.sequence,
@@ -157,15 +155,15 @@ impl ExitGuard {
     }
 
     pub(super) fn held(&self) -> usize {
-        self.held
+        self.gauge.bytes()
     }
 
     /// The decoder now holds `held` bytes.
     pub(super) fn hold(&mut self, held: usize) {
-        if held != self.held {
-            self.ports.ledger.hold(self.held, held);
+        let before = self.held();
+        if held != before {
+            self.ports.ledger.hold(before, held);
             self.gauge.0.store(held, Relaxed);
-            self.held = held;
         }
         self.held_captured = self.held_captured.min(held as u64);
     }
@@ -243,7 +241,7 @@ impl Drop for ExitGuard {
             self.ports.outbox.give_back(turn, Output::default());
         }
         (exited.fed, exited.fed_bytes) = (self.fed, self.fed_bytes);
-        self.ports.ledger.hold(self.held, 0);
+        self.ports.ledger.hold(self.held(), 0);
         self.ports.ledger.worker_ended();
         self.ports.outbox.tell_exit(exited);
     }

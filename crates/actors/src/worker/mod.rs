@@ -23,7 +23,9 @@ mod unparsed;
 
 use std::sync::Arc;
 
+use actix::dev::channel::channel;
 use actix::prelude::*;
+use actix_rt::ArbiterHandle;
 use ecapture_protocols::{Format, Identity, Output, StreamDecoder};
 use tokio::time::Instant;
 
@@ -86,14 +88,32 @@ pub(crate) struct Worker {
     has_sibling: bool,
     tick_armed: bool,
     holds_on: bool,
-    idle_after: Option<u64>,
-    idle_deadline_ns: u64,
+    asks_to_end: bool,
     /// Dropped last: the decoder is gone when the exit is told.
     guard: ExitGuard,
 }
 
 impl Worker {
-    pub(crate) fn new(seed: WorkerSeed) -> Self {
+    /// Starts a Worker on `arbiter`, or here.
+    ///
+    /// As actix would, but for two things: the mailbox has its bound from the beginning, and the
+    /// future is in a box, because a task is rounded up to a multiple of 128 bytes, and an allocator
+    /// adds as much again to align that, unless it is small.
+    pub(crate) fn start_on(arbiter: Option<&ArbiterHandle>, seed: WorkerSeed) -> Addr<Self> {
+        let (sender, receiver) = channel(seed.guard.ports.limits.worker_mailbox);
+        let run = move || {
+            let future = Context::with_receiver(receiver).into_future(Self::new(seed));
+            actix_rt::spawn(Box::new(future));
+        };
+        match arbiter {
+            None => run(),
+            // When it has ended, the seed's guard tells.
+            Some(arbiter) => drop(arbiter.spawn_fn(run)),
+        }
+        Addr::new(sender)
+    }
+
+    fn new(seed: WorkerSeed) -> Self {
         Self {
             identity: seed.identity,
             decoder: None,
@@ -105,8 +125,7 @@ impl Worker {
             has_sibling: false,
             tick_armed: false,
             holds_on: false,
-            idle_after: None,
-            idle_deadline_ns: 0,
+            asks_to_end: false,
             guard: seed.guard,
         }
     }
@@ -145,7 +164,7 @@ impl Worker {
 
     /// Tells the Processor, in a replay always, in a capture when there is something to tell.
     fn report(&mut self, notices: Vec<SequencedNotice>) {
-        let idle_after = self.idle_after.take();
+        let idle_after = std::mem::take(&mut self.asks_to_end).then(|| self.guard.fed());
         let holds_on = std::mem::take(&mut self.holds_on);
         let has_something = holds_on || idle_after.is_some() || !notices.is_empty();
         let answers = self.ports().clock == Clock::Stream && self.phase != Phase::Done;
@@ -273,5 +292,18 @@ impl Handler<Retire> for Worker {
                 worker.close(end, sequence, output);
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix::dev::ContextFut;
+
+    use super::*;
+
+    /// One byte more takes 128 more: the next size that allocators have is 640.
+    #[test]
+    fn a_worker_with_its_context_fits_into_512_bytes() {
+        assert!(size_of::<ContextFut<Worker, Context<Worker>>>() <= 512);
     }
 }

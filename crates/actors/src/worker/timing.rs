@@ -45,6 +45,11 @@ impl Timing {
         }
     }
 
+    /// When the latest events were as long ago as the idle time.
+    pub(super) fn idle_deadline_ns(&self, timings: &Timings) -> u64 {
+        self.last_event_ns.saturating_add(nanoseconds(timings.idle))
+    }
+
     /// What expires next, and when.
     pub(super) fn next(&self, timings: &Timings, waits_for_idle: bool) -> Option<(u64, Expiry)> {
         let overdue = self.awaiting_since_ns.map(|since| {
@@ -53,12 +58,8 @@ impl Timing {
                 Expiry::NoticeOverdue,
             )
         });
-        let idle = (waits_for_idle && !self.idle_handled).then(|| {
-            (
-                self.last_event_ns.saturating_add(nanoseconds(timings.idle)),
-                Expiry::Idle,
-            )
-        });
+        let idle =
+            (waits_for_idle && !self.idle_handled).then(|| (self.idle_deadline_ns(timings), Expiry::Idle));
         overdue
             .into_iter()
             .chain(idle)

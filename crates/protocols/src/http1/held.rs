@@ -16,13 +16,21 @@ pub(super) struct Held {
 
 impl Held {
     pub(super) fn push_back(&mut self, bytes: Bytes, timestamp_ns: u64) {
-        self.bytes += bytes.len();
+        self.make_room(bytes.len());
         self.events.push_back((bytes, timestamp_ns));
     }
 
     pub(super) fn push_front(&mut self, bytes: Bytes, timestamp_ns: u64) {
-        self.bytes += bytes.len();
+        self.make_room(bytes.len());
         self.events.push_front((bytes, timestamp_ns));
+    }
+
+    /// Mostly a single event waits, and the room for it stays with a silent stream.
+    fn make_room(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        if self.events.capacity() == 0 {
+            self.events.reserve_exact(1);
+        }
     }
 
     pub(super) fn pop_front(&mut self) -> Option<(Bytes, u64)> {

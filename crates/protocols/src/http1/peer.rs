@@ -42,6 +42,10 @@ impl Requests {
             self.waiting.pop_front();
             self.uncertain = true;
         }
+        if self.waiting.capacity() == 0 {
+            // Mostly a single one waits, and the room for it stays with a silent stream.
+            self.waiting.reserve_exact(1);
+        }
         self.waiting.push_back((method, timestamp_ns));
     }
 
