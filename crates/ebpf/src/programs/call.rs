@@ -10,10 +10,9 @@ use ecapture_ebpf::record::{KIND_CLOSE_SESSION, SOCKET_EXACT};
 
 use super::delivery::{close, deliver};
 use super::identity::{bind, bind_recent};
-use super::maps::{
-    CALLS, Call, CallKey, PROCESSES, SESSIONS, Session, SessionKey, THREADS, Thread, count, stopped, wanted,
-};
+use super::maps::{Call, CallKey, PROCESSES, SESSIONS, Session, SessionKey, count, stopped, wanted};
 use super::memory::user;
+use super::thread::Thread;
 
 /// Where the number of moved bytes is at the return.
 #[derive(Clone, Copy)]
@@ -69,28 +68,18 @@ pub(super) fn enter(context: &ProbeContext, arguments: Arguments, direction: u8,
     }
     let stack_pointer = stack_pointer_at_entry(context.regs);
     let direction = u32::from(direction);
-    let outer = outer_call(pid_tgid, stack_pointer);
-    // One form of a function may be made of another one, and one library of another one: the
-    // outer call says it all.
-    if outer != 0
-        && let Some(around) = CALLS.get_ptr(CallKey {
-            pid_tgid,
-            stack_pointer: outer,
-        })
-    {
-        // SAFETY: the map lookup succeeded; only this thread removes the entry.
-        let around = unsafe { &*around };
-        let same = around.session == arguments.session || around.buffer == arguments.buffer;
-        if same && around.direction == direction {
-            return;
-        }
-    }
     let key = CallKey {
         pid_tgid,
         stack_pointer,
     };
-    let tails = tails_of(key, &arguments);
-    enter_thread(pid_tgid, stack_pointer, outer);
+    let Some(thread) = Thread::current(pid_tgid) else {
+        count(counter::CALLS_FULL, 1);
+        return;
+    };
+    let outer = thread.outer(stack_pointer);
+    if outer != 0 && is_part_of(thread, pid_tgid, outer, &arguments, direction) {
+        return;
+    }
     let call = Call {
         session: arguments.session,
         buffer: arguments.buffer,
@@ -100,82 +89,54 @@ pub(super) fn enter(context: &ProbeContext, arguments: Arguments, direction: u8,
         outer,
         direction,
         length: length as u32,
-        tails,
+        tails: tails_of(thread, key, &arguments),
         delivered: 0,
     };
-    if CALLS.insert(key, call, 0).is_err() {
+    if thread.enter(key, call).is_err() {
         count(counter::CALLS_FULL, 1);
     }
 }
 
+/// One form of a function may be made of another one, and one library of another one: the call at
+/// `outer` says it all.
+#[inline(always)]
+fn is_part_of(thread: &mut Thread, pid_tgid: u64, outer: u64, arguments: &Arguments, direction: u32) -> bool {
+    let key = CallKey {
+        pid_tgid,
+        stack_pointer: outer,
+    };
+    thread.call(key).is_some_and(|around| {
+        let same = around.session == arguments.session || around.buffer == arguments.buffer;
+        same && around.direction == direction
+    })
+}
+
 /// How many functions have jumped here with the same frame and session.
 #[inline(always)]
-fn tails_of(key: CallKey, arguments: &Arguments) -> u32 {
-    let is_innermost = match THREADS.get_ptr(key.pid_tgid) {
-        // SAFETY: the map lookup succeeded, and only this thread uses its entry.
-        Some(thread) => unsafe { (*thread).innermost == key.stack_pointer },
-        None => false,
-    };
-    if !is_innermost {
+fn tails_of(thread: &mut Thread, key: CallKey, arguments: &Arguments) -> u32 {
+    if thread.innermost != key.stack_pointer {
         return 0;
     }
-    match CALLS.get_ptr(key) {
-        // SAFETY: the map lookup succeeded; only this thread removes the entry.
-        Some(call) => match unsafe { &*call } {
-            call if call.session == arguments.session && call.delivered == 0 => call.tails + 1,
-            _ => 0,
-        },
-        None => 0,
+    match thread.call(key) {
+        Some(call) if call.session == arguments.session && call.delivered == 0 => call.tails + 1,
+        _ => 0,
     }
 }
 
 /// Whether this return of the call is the one to send its bytes at. Forgets the call at its last.
 #[inline(always)]
-fn is_first_return(key: CallKey, call: *mut Call) -> bool {
-    // SAFETY: the map lookup succeeded; only this thread changes or removes the entry.
-    let call = unsafe { &mut *call };
+fn is_first_return(thread: &mut Thread, key: CallKey) -> bool {
+    let Some(call) = thread.call(key) else {
+        return false;
+    };
     let first = call.delivered == 0;
     if call.tails == 0 {
-        let _gone = CALLS.remove(key);
+        thread.forget(key);
     } else {
         call.tails -= 1;
         call.delivered = 1;
     }
     first
-}
-
-/// Stack pointer of the call around one that begins at `stack_pointer`, 0 without one. A frame
-/// that is not further out than this one was left without a return (a long jump).
-#[inline(always)]
-fn outer_call(pid_tgid: u64, stack_pointer: u64) -> u64 {
-    match THREADS.get_ptr(pid_tgid) {
-        // SAFETY: the map lookup succeeded, and only this thread uses its entry.
-        Some(thread) => match unsafe { (*thread).innermost } {
-            innermost if innermost > stack_pointer => innermost,
-            _ => 0,
-        },
-        None => 0,
-    }
-}
-
-/// Makes the call the thread's innermost one.
-#[inline(always)]
-fn enter_thread(pid_tgid: u64, stack_pointer: u64, outer: u64) {
-    let Some(thread) = THREADS.get_ptr_mut(pid_tgid) else {
-        let thread = Thread {
-            innermost: stack_pointer,
-            ..Thread::NEW
-        };
-        let _full = THREADS.insert(pid_tgid, thread, 0);
-        return;
-    };
-    // SAFETY: the map lookup succeeded, and only this thread uses its entry.
-    let thread = unsafe { &mut *thread };
-    if outer == 0 {
-        thread.call_fd = -1;
-        thread.call_fd_is_internet = 0;
-    }
-    thread.innermost = stack_pointer;
 }
 
 /// Sends what a returning call moved.
@@ -190,42 +151,48 @@ fn leave(context: &RetProbeContext) {
         pid_tgid,
         stack_pointer: stack_pointer_at_return(context.regs),
     };
-    let Some(entry) = CALLS.get_ptr_mut(key) else {
+    let Some(thread) = Thread::known(pid_tgid) else {
+        count(counter::UNMATCHED_RETURNS, 1);
+        return;
+    };
+    let Some(&mut call) = thread.call(key) else {
         // Inside another call it is a part of that one.
-        if outer_call(pid_tgid, key.stack_pointer) == 0 {
+        if thread.outer(key.stack_pointer) == 0 {
             count(counter::UNMATCHED_RETURNS, 1);
         }
         return;
     };
-    // SAFETY: the map lookup succeeded; only this thread removes the entry.
-    let call = unsafe { *entry };
-    if !is_first_return(key, entry) {
-        return;
+    if is_first_return(thread, key) {
+        thread.innermost = call.outer;
+        end(thread, &call, moved_bytes(context, &call), pid_tgid);
     }
-    let Some(thread) = THREADS.get_ptr_mut(pid_tgid) else {
-        return;
-    };
-    // SAFETY: the map lookup succeeded, and only this thread uses its entry.
-    let thread = unsafe { &mut *thread };
-    thread.innermost = call.outer;
+}
 
-    let length = moved_bytes(context, &call);
-    if thread.call_fd < 0 {
-        thread.memory_bio = 1;
-    } else if length == 0 && call.length != Length::Nothing as u32 {
+/// Sends `length` bytes that a call has moved, and remembers the socket that it used.
+#[inline(always)]
+fn end(thread: &mut Thread, call: &Call, length: u64, pid_tgid: u64) {
+    let in_vain = length == 0 && call.length != Length::Nothing as u32;
+    // Whose calls use no sockets may still log to a file in a callback: that must be looked at.
+    if in_vain && thread.call_fd >= 0 && thread.memory_bio == 0 {
         return;
     }
-    let Some(session) = session_of(pid, call.session) else {
+    let socket = thread.socket();
+    if socket.is_none() {
+        thread.memory_bio = 1;
+    } else if in_vain {
+        return;
+    }
+    let Some(session) = session_of((pid_tgid >> 32) as u32, call.session) else {
         count(counter::SESSIONS_FULL, 1);
         return;
     };
-    if thread.call_fd < 0 && (length != 0 || session.sock == 0) {
-        bind_recent(session, thread);
+    match socket {
+        Some(found) => bind(session, thread.call_fd, &found, SOCKET_EXACT),
+        None if length != 0 || session.sock == 0 => bind_recent(session, thread),
+        None => {}
     }
     if length != 0 {
-        deliver(&call, session, thread.call_fd, pid_tgid, length);
-    } else if thread.call_fd >= 0 {
-        bind(session, thread.call_fd, SOCKET_EXACT);
+        deliver(call, session, pid_tgid, length);
     }
 }
 

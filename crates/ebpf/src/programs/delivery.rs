@@ -11,9 +11,8 @@ use ecapture_ebpf::counter;
 use ecapture_ebpf::limits::{
     CALL_CHUNKS, CALL_CHUNKS_UNROLLED, CHUNK_PAYLOAD, LARGE_PAYLOAD, MEDIUM_PAYLOAD, SMALL_PAYLOAD,
 };
-use ecapture_ebpf::record::{CloseRecord, DIRECTION_READ, DataHeader, KIND_DATA, SOCKET_EXACT};
+use ecapture_ebpf::record::{CloseRecord, DIRECTION_READ, DataHeader, KIND_DATA};
 
-use super::identity::bind;
 use super::maps::{CONTROL, Call, EVENTS, Session, config, count};
 use super::memory::user;
 
@@ -26,10 +25,7 @@ struct Slot<const PAYLOAD: usize> {
 
 /// Sends `length` bytes of the call's buffer, in as many records as that takes.
 #[inline(always)]
-pub(super) fn deliver(call: &Call, session: &mut Session, fd: i32, pid_tgid: u64, length: u64) {
-    if fd >= 0 {
-        bind(session, fd, SOCKET_EXACT);
-    }
+pub(super) fn deliver(call: &Call, session: &mut Session, pid_tgid: u64, length: u64) {
     if session.tls_version == 0 {
         session.tls_version = tls_version(call.session);
     }

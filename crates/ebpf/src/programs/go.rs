@@ -10,10 +10,11 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 use ecapture_ebpf::counter;
-use ecapture_ebpf::record::{DIRECTION_READ, DIRECTION_WRITE, KIND_CLOSE_SESSION, NO_FD};
+use ecapture_ebpf::record::{DIRECTION_READ, DIRECTION_WRITE, KIND_CLOSE_SESSION, NO_FD, SOCKET_EXACT};
 
 use super::call::{Length, session_of};
 use super::delivery::{close, deliver};
+use super::identity::{bind, socket_of};
 use super::maps::{CALLS, Call, CallKey, SESSIONS, SessionKey, count, stopped, wanted};
 use super::memory::user;
 
@@ -116,7 +117,10 @@ fn leave(context: &ProbeContext) -> Option<()> {
     } else {
         session.fd
     };
-    deliver(&call, session, fd, pid_tgid, moved as u64);
+    if let Some(found) = socket_of(fd) {
+        bind(session, fd, &found, SOCKET_EXACT);
+    }
+    deliver(&call, session, pid_tgid, moved as u64);
     Some(())
 }
 

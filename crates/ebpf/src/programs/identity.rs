@@ -4,8 +4,9 @@ use aya_ebpf::helpers::generated::bpf_get_current_task;
 use ecapture_ebpf::config::NO_OFFSET;
 use ecapture_ebpf::record::{FAMILY_V4, FAMILY_V6, SOCKET_HEURISTIC};
 
-use super::maps::{SOCKETS, Session, SocketState, Thread, config};
+use super::maps::{SOCKETS, Session, SocketState, config};
 use super::memory::{kernel, user};
+use super::thread::Thread;
 
 const MODE_TYPE_MASK: u16 = 0o170_000;
 const MODE_SOCKET: u16 = 0o140_000;
@@ -55,12 +56,9 @@ pub(super) fn socket_of(fd: i32) -> Option<Found> {
     Some(Found { sock, family })
 }
 
-/// Makes `session` belong to `fd`, unless it does already.
+/// Makes `session` belong to `fd`, which is the socket `found`, unless it does already.
 #[inline(always)]
-pub(super) fn bind(session: &mut Session, fd: i32, source: u8) {
-    let Some(found) = socket_of(fd) else {
-        return;
-    };
+pub(super) fn bind(session: &mut Session, fd: i32, found: &Found, source: u8) {
     let sock = if found.is_internet() { found.sock } else { 0 };
     let unchanged = session.fd == fd && session.sock == sock && session.socket_source == source;
     // The kernel reuses addresses of closed sockets, and a session object may outlive its connection.
@@ -72,7 +70,7 @@ pub(super) fn bind(session: &mut Session, fd: i32, source: u8) {
     session.sock = sock;
     session.socket_source = source;
     session.family = 0;
-    if sock != 0 && read_addresses(session, &found).is_some() {
+    if sock != 0 && read_addresses(session, found).is_some() {
         session.family = found.family;
         session.role = remember(sock) as u8;
     }
@@ -139,7 +137,9 @@ pub(super) fn bind_recent(session: &mut Session, thread: &mut Thread) {
         return;
     }
     thread.recent_fd = -1;
-    bind(session, fd, SOCKET_HEURISTIC);
+    if let Some(found) = socket_of(fd) {
+        bind(session, fd, &found, SOCKET_HEURISTIC);
+    }
 }
 
 /// A TLS record header: content type, then a version that begins with 3.

@@ -10,6 +10,8 @@ use ecapture_ebpf::discovery::FileKey;
 use ecapture_ebpf::limits;
 use ecapture_ebpf::record;
 
+use super::thread::Thread;
+
 /// Written by user space before loading; the verifier sees constants.
 #[unsafe(no_mangle)]
 pub(super) static CONFIG: Config = Config {
@@ -79,6 +81,7 @@ pub(super) static KNOWN: LruHashMap<FileKey, u32> = LruHashMap::with_max_entries
 #[map]
 pub(super) static PROCESSES: LruHashMap<u32, u32> = LruHashMap::with_max_entries(limits::PROCESSES, 0);
 
+/// Calls in progress, but for those that are kept in [`THREADS`].
 #[map]
 pub(super) static CALLS: LruHashMap<CallKey, Call> = LruHashMap::with_max_entries(limits::CALLS, 0);
 
@@ -125,31 +128,17 @@ pub(super) struct Call {
     pub delivered: u32,
 }
 
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct Thread {
-    /// Stack pointer of the innermost call, 0 outside of calls.
-    pub innermost: u64,
-    /// Buffer of the last `read` of [`Self::recent_fd`].
-    pub recent_buffer: u64,
-    /// Last internet socket that the thread read outside of calls.
-    pub recent_fd: i32,
-    /// Socket that the current call used.
-    pub call_fd: i32,
-    /// Not 0: `call_fd` is an internet socket.
-    pub call_fd_is_internet: u32,
-    /// Not 0: this thread's calls do not use sockets themselves.
-    pub memory_bio: u32,
-}
-
-impl Thread {
-    pub(in crate::programs) const NEW: Self = Self {
-        innermost: 0,
-        recent_buffer: 0,
-        recent_fd: record::NO_FD,
-        call_fd: record::NO_FD,
-        call_fd_is_internet: 0,
-        memory_bio: 0,
+impl Call {
+    pub(in crate::programs) const NONE: Self = Self {
+        session: 0,
+        buffer: 0,
+        length_pointer: 0,
+        entered_ns: 0,
+        outer: 0,
+        direction: 0,
+        length: 0,
+        tails: 0,
+        delivered: 0,
     };
 }
 

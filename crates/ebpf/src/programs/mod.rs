@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! openssl, gnutls, nss ─► call ─► delivery ─► EVENTS (ring buffer) ─► user space
-//!                          ▲      ▲  ▲
-//!          syscall ────────┘      │  └─── identity (fd → socket → addresses)
-//!          go ────────────────────┘
+//!                          ▲   ▲      ▲
+//!        syscall ─► thread ┘   │      │
+//!                              │      │
+//!   identity (fd → socket) ────┴─ go ─┘
 //!          socket, process ─────────► close records
 //!  syscall, process ─► discovery ──► FILES (ring buffer) ─► user space
 //! ```
@@ -22,6 +23,7 @@ mod openssl;
 mod process;
 mod socket;
 mod syscall;
+mod thread;
 
 /// Programs that use the kernel's GPL-only helpers must say so.
 #[unsafe(link_section = "license")]

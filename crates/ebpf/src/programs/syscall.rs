@@ -8,8 +8,9 @@ use aya_ebpf::programs::BtfTracePointContext;
 
 use super::discovery::mapping;
 use super::identity::socket_of;
-use super::maps::{THREADS, Thread, stopped};
+use super::maps::stopped;
 use super::memory::user;
+use super::thread::Thread;
 
 /// Numbers of the system calls that move bytes through a descriptor.
 #[cfg(bpf_target_arch = "x86_64")]
@@ -51,37 +52,20 @@ fn sys_enter(context: BtfTracePointContext) -> i32 {
     if !moves_bytes(id) {
         return 0;
     }
-    let Some(thread) = THREADS.get_ptr_mut(bpf_get_current_pid_tgid()) else {
+    let Some(thread) = Thread::known(bpf_get_current_pid_tgid()) else {
         return 0;
     };
-    // SAFETY: the map lookup succeeded, and only this thread uses its entry.
-    let thread = unsafe { &mut *thread };
     if thread.innermost == 0 && thread.memory_bio == 0 || stopped() {
         return 0;
     }
     let registers: *const pt_regs = context.arg(0);
     let fd = argument::<0>(registers) as i32;
     if thread.innermost != 0 {
-        note_call_fd(thread, fd);
+        thread.uses(fd);
     } else if reads_bytes(id) {
         note_recent_fd(thread, fd, id, argument::<1>(registers));
     }
     0
-}
-
-/// An internet socket is never given up for another kind: callbacks may log to a local one.
-#[inline(always)]
-fn note_call_fd(thread: &mut Thread, fd: i32) {
-    if fd == thread.call_fd {
-        return;
-    }
-    let Some(found) = socket_of(fd) else {
-        return;
-    };
-    if found.is_internet() || thread.call_fd_is_internet == 0 {
-        thread.call_fd = fd;
-        thread.call_fd_is_internet = u32::from(found.is_internet());
-    }
 }
 
 #[inline(always)]

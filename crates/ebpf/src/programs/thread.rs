@@ -1,0 +1,132 @@
+//! What a thread is doing: its library calls in progress, and the socket that they use.
+
+use ecapture_ebpf::record::NO_FD;
+
+use super::identity::{Found, socket_of};
+use super::maps::{CALLS, Call, CallKey, THREADS};
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Thread {
+    /// Stack pointer of the innermost call, 0 outside of calls.
+    pub innermost: u64,
+    /// Buffer of the last `read` of [`Self::recent_fd`].
+    pub recent_buffer: u64,
+    /// Last internet socket that the thread read outside of calls.
+    pub recent_fd: i32,
+    /// Descriptor that the current call used, or [`NO_FD`]: an internet socket if it used one.
+    pub call_fd: i32,
+    /// Not 0: this thread's calls do not use sockets themselves.
+    pub memory_bio: u64,
+    /// Stack pointer of [`Self::call`], 0 when there is none.
+    kept: u64,
+    /// One call is kept here, which is all that nearly every thread has at a time: an entry of
+    /// [`CALLS`] costs more than all the rest of following a call.
+    call: Call,
+}
+
+impl Thread {
+    const NEW: Self = Self {
+        innermost: 0,
+        recent_buffer: 0,
+        recent_fd: NO_FD,
+        call_fd: NO_FD,
+        memory_bio: 0,
+        kept: 0,
+        call: Call::NONE,
+    };
+
+    /// The thread's entry, made when it is new.
+    #[inline(always)]
+    pub(super) fn current(pid_tgid: u64) -> Option<&'static mut Self> {
+        if let Some(thread) = Self::known(pid_tgid) {
+            return Some(thread);
+        }
+        let _full = THREADS.insert(pid_tgid, Self::NEW, 0);
+        Self::known(pid_tgid)
+    }
+
+    #[inline(always)]
+    pub(super) fn known(pid_tgid: u64) -> Option<&'static mut Self> {
+        // SAFETY: the map lookup succeeded, and only this thread uses its entry.
+        THREADS
+            .get_ptr_mut(pid_tgid)
+            .map(|thread| unsafe { &mut *thread })
+    }
+
+    /// Stack pointer of the call around one that begins at `stack_pointer`, 0 without one. A frame
+    /// that is not further out than this one was left without a return (a long jump).
+    #[inline(always)]
+    pub(super) fn outer(&self, stack_pointer: u64) -> u64 {
+        if self.innermost > stack_pointer {
+            self.innermost
+        } else {
+            0
+        }
+    }
+
+    /// Makes the call the innermost one. `Err` when there is no room for it.
+    #[inline(always)]
+    pub(super) fn enter(&mut self, key: CallKey, call: Call) -> Result<(), i32> {
+        if call.outer == 0 {
+            self.call_fd = NO_FD;
+        }
+        self.innermost = key.stack_pointer;
+        if self.kept != 0 && self.kept > key.stack_pointer {
+            return CALLS.insert(key, call, 0);
+        }
+        if self.kept != 0 && self.kept < key.stack_pointer {
+            // Left without a return, unless it is on another stack of this thread.
+            let other = CallKey {
+                stack_pointer: self.kept,
+                ..key
+            };
+            let _full = CALLS.insert(other, self.call, 0);
+        }
+        self.kept = key.stack_pointer;
+        self.call = call;
+        Ok(())
+    }
+
+    #[inline(always)]
+    pub(super) fn call(&mut self, key: CallKey) -> Option<&mut Call> {
+        if self.kept == key.stack_pointer {
+            return Some(&mut self.call);
+        }
+        // SAFETY: the map lookup succeeded; only this thread changes or removes the entry.
+        CALLS.get_ptr_mut(key).map(|call| unsafe { &mut *call })
+    }
+
+    #[inline(always)]
+    pub(super) fn forget(&mut self, key: CallKey) {
+        if self.kept == key.stack_pointer {
+            self.kept = 0;
+        } else {
+            let _gone = CALLS.remove(key);
+        }
+    }
+
+    /// The current call hands `fd` to the kernel. An internet socket is never given up for
+    /// another kind: callbacks may log to a local one.
+    #[inline(always)]
+    pub(super) fn uses(&mut self, fd: i32) {
+        if fd == self.call_fd {
+            return;
+        }
+        // What it is matters only when there is a choice: telling costs more than the rest.
+        let better = match self.socket() {
+            None => true,
+            Some(used) if used.is_internet() => false,
+            Some(_) => socket_of(fd).is_some_and(|found| found.is_internet()),
+        };
+        if better {
+            self.call_fd = fd;
+        }
+    }
+
+    /// The socket that the current call used.
+    #[inline(always)]
+    pub(super) fn socket(&self) -> Option<Found> {
+        socket_of(self.call_fd)
+    }
+}
