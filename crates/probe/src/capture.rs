@@ -26,7 +26,7 @@ use crate::{Error, Events, btf, cgroup, host, object, plan, target};
 /// Size of the ring buffer unless the configuration says otherwise, in bytes.
 pub const DEFAULT_RING_BYTES: u32 = limits::RING_BYTES;
 /// The reader is woken early when so many bytes wait.
-const WAKE_BYTES: u32 = 256 * 1024;
+const WAKE_BYTES: u32 = 1024 * 1024;
 const PAGE_BYTES: u32 = 4096;
 
 /// Programs at kernel tracepoints of the same name.

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
@@ -25,6 +25,10 @@ const BATCH_BYTES: usize = 256 * 1024;
 /// How often the ring is looked at while records keep coming: a wake-up costs the captured
 /// process more than a record does.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
+/// The same after a look that found [`BUSY_RECORDS`] or more: larger batches cost the pipeline, and the
+/// program whose processor it shares, a good deal less per record. Much data wakes the reader sooner.
+const BUSY_POLL_INTERVAL: Duration = Duration::from_millis(4);
+const BUSY_RECORDS: usize = 32;
 /// After so long without a record the reader sleeps until the kernel wakes it.
 const IDLE_AFTER: Duration = Duration::from_millis(20);
 
@@ -41,6 +45,12 @@ pub struct Events {
     handle: CaptureHandle,
     containers: Containers,
     state: State,
+    /// When a look found nothing, and all since.
+    idle_since: Option<Instant>,
+    /// Records since the last timer was set.
+    found: usize,
+    /// Room for the events of the next batch: as many as the last one had.
+    room: usize,
 }
 
 /// The ring registers with the runtime when it is first polled.
@@ -49,16 +59,20 @@ enum Ring {
     Registered(AsyncFd<RingBuf<MapData>>),
 }
 
+/// What the next look at the ring waits for.
 enum State {
-    /// Looking at the ring on a timer since the last record.
-    Polling {
-        sleep: Option<Pin<Box<Sleep>>>,
-        idle_since: Option<Instant>,
-    },
+    /// Nothing.
+    Looking,
+    /// The timer since the last look, or much data.
+    Polling(Pin<Box<Sleep>>),
+    /// The kernel was told to wake us with the next record; one more look is due, because a record may
+    /// have come before it knew.
+    Announced,
     /// The kernel wakes us with the next record.
     Waiting,
-    /// Stopped; one more look is due after calls in progress have delivered.
+    /// Stopped; calls in progress get the time to deliver.
     Draining(Pin<Box<Sleep>>),
+    /// The next look that finds nothing is the last one.
     Ended,
 }
 
@@ -75,15 +89,15 @@ impl Events {
             _programs: programs,
             handle,
             containers: Containers::default(),
-            state: State::Polling {
-                sleep: None,
-                idle_since: None,
-            },
+            state: State::Looking,
+            idle_since: None,
+            found: 0,
+            room: 0,
         }
     }
 
     fn next_batch(&mut self) -> Vec<CapturedEvent> {
-        let mut batch = Vec::new();
+        let mut batch = Vec::with_capacity(self.room);
         let mut bytes = 0;
         let Some(ring) = self.ring.get_mut() else {
             return batch;
@@ -104,44 +118,60 @@ impl Events {
                 }
             }
         }
+        self.room = batch.len();
         batch
     }
 
-    /// Ready when the ring may have records, pending when something will wake the task.
-    fn poll_wait(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.handle.is_stopping() && !matches!(self.state, State::Draining(_)) {
+    /// Ready when a look at the ring is due, pending when something will wake the task.
+    fn poll_due(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.handle.is_stopping() && !matches!(self.state, State::Draining(_) | State::Ended) {
             self.state = State::Draining(Box::pin(tokio::time::sleep(POLL_INTERVAL)));
         }
-        match &mut self.state {
-            State::Polling { sleep, idle_since } => {
-                let now = Instant::now();
-                let since = *idle_since.get_or_insert(now);
-                if now.duration_since(since) >= IDLE_AFTER && self.handle.reader_waits().is_ok() {
-                    // A record may have come before the kernel knew: look once more.
-                    self.state = State::Waiting;
-                    return Poll::Ready(());
+        self.state = match &mut self.state {
+            State::Looking | State::Announced | State::Ended => return Poll::Ready(()),
+            State::Polling(timer) => {
+                if self.ring.poll_readable(context).is_pending() {
+                    ready!(timer.as_mut().poll(context));
                 }
-                let timer =
-                    sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(now + POLL_INTERVAL)));
-                std::task::ready!(timer.as_mut().poll(context));
-                *sleep = None;
-                Poll::Ready(())
+                State::Looking
             }
             State::Waiting => {
-                std::task::ready!(self.ring.poll_readable(context));
-                self.state = State::Polling {
-                    sleep: None,
-                    idle_since: None,
-                };
-                Poll::Ready(())
+                ready!(self.ring.poll_readable(context));
+                State::Looking
             }
-            State::Draining(sleep) => {
-                std::task::ready!(sleep.as_mut().poll(context));
-                self.state = State::Ended;
-                Poll::Ready(())
+            State::Draining(timer) => {
+                ready!(timer.as_mut().poll(context));
+                State::Ended
             }
-            State::Ended => Poll::Ready(()),
+        };
+        Poll::Ready(())
+    }
+
+    fn found(&mut self, records: usize) {
+        self.found += records;
+        self.idle_since = None;
+        if !matches!(self.state, State::Ended) {
+            self.state = State::Looking;
         }
+    }
+
+    /// Decides what the next look waits for, after one that found nothing.
+    fn found_nothing(&mut self) {
+        let now = Instant::now();
+        let idle_since = *self.idle_since.get_or_insert(now);
+        self.state = if matches!(self.state, State::Announced) {
+            State::Waiting
+        } else if now.duration_since(idle_since) >= IDLE_AFTER && self.handle.reader_waits().is_ok() {
+            State::Announced
+        } else {
+            let interval = if self.found >= BUSY_RECORDS {
+                BUSY_POLL_INTERVAL
+            } else {
+                POLL_INTERVAL
+            };
+            self.found = 0;
+            State::Polling(Box::pin(tokio::time::sleep_until(now + interval)))
+        };
     }
 }
 
@@ -152,17 +182,16 @@ impl Stream for Events {
         let this = self.get_mut();
         this.handle.register_reader(context.waker());
         loop {
+            ready!(this.poll_due(context));
             let batch = this.next_batch();
             if !batch.is_empty() {
-                if let State::Polling { idle_since, .. } = &mut this.state {
-                    *idle_since = None;
-                }
+                this.found(batch.len());
                 return Poll::Ready(Some(batch));
             }
             if matches!(this.state, State::Ended) {
                 return Poll::Ready(None);
             }
-            std::task::ready!(this.poll_wait(context));
+            this.found_nothing();
         }
     }
 }
@@ -183,7 +212,7 @@ impl Ring {
         }
         match self {
             Self::Plain(_) => Poll::Ready(()),
-            Self::Registered(ring) => match std::task::ready!(ring.poll_read_ready(context)) {
+            Self::Registered(ring) => match ready!(ring.poll_read_ready(context)) {
                 Ok(mut guard) => {
                     guard.clear_ready();
                     Poll::Ready(())
