@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::capture::{messages, site};
 use crate::support::can_capture;
+use crate::support::capture::{messages, site};
 use crate::support::program::{PATIENCE, Running};
 use crate::support::servers::{
     Certificate, Cgroup, Server, compile_exchange, free_port, peer, static_openssl,

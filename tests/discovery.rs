@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::SystemTime;
 
-use crate::capture::{messages, site, with_port};
 use crate::support::can_capture;
+use crate::support::capture::{messages, site, with_port};
 use crate::support::program::{Finished, PATIENCE, Running, run};
 use crate::support::servers::{Server, free_port, ping_nats};
 

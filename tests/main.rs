@@ -8,6 +8,7 @@
 //! - `resilience`: failures on purpose, collectors that go away, readers that stall, processes that are killed.
 //! - `short_connections`: a thousand and more a second, each with the right addresses.
 //! - `capture`: real capture of real programs; needs root and says so where it cannot run.
+//! - `endings`: how captures end, and what they refuse.
 //! - `coverage`: one exchange with each kind of program that TLS is captured of, exact on both sides.
 //! - `discovery`: programs and libraries that come after the capture began, and cgroups.
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
@@ -17,6 +18,7 @@ mod cli;
 mod coverage;
 mod discovery;
 mod doctor;
+mod endings;
 mod outputs;
 mod policy;
 mod replay;

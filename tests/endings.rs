@@ -1,0 +1,191 @@
+//! How captures end, and what they refuse.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+
+use crate::support::can_capture;
+use crate::support::capture::{Scene, curl};
+use crate::support::exchanges::assert_balanced;
+use crate::support::program::{Running, ecapture, run};
+
+#[test]
+fn the_exit_code_is_the_commands_own() {
+    let Some(_alone) = can_capture(&[]) else {
+        return;
+    };
+    for (script, code) in [("exit 0", 0), ("exit 7", 7), ("kill -KILL $$", 137)] {
+        let finished = run(&["tls", "--", "sh", "-c", script]);
+        assert_eq!(finished.code(), Some(code), "{script}: {}", finished.stderr);
+    }
+    let finished = run(&["tls", "--", "/nonexistent/program"]);
+    assert_eq!(finished.code(), Some(127), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("/nonexistent/program"),
+        "{}",
+        finished.stderr
+    );
+}
+
+#[test]
+fn ctrl_c_in_the_middle_of_a_transfer_prints_what_came() {
+    let Some(scene) = Scene::python(&[]) else { return };
+    fs::write(
+        scene.folder.path().join("large.bin"),
+        vec![b'x'; 32 * 1024 * 1024],
+    )
+    .unwrap();
+    let mut running = Running::start(&["tls"]);
+    running.wait_until_capturing();
+    let mut client = Command::new("curl")
+        .args(["-sk", "--limit-rate", "1M", &scene.server.url("/large.bin")])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Some of the body has been received: the transfer is under way.
+    let mut first = [0; 4096];
+    client.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    let finished = running.interrupt();
+    client.kill().unwrap();
+    client.wait().unwrap();
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+    let text = finished.text();
+    assert!(
+        text.contains("GET /large.bin HTTP/1.1\r\n"),
+        "the request was printed"
+    );
+    assert!(
+        text.contains("[ecapture: body incomplete"),
+        "the response is marked as incomplete"
+    );
+    assert_balanced(&finished);
+}
+
+#[test]
+fn a_closed_pipe_ends_a_capture_with_success() {
+    let Some(scene) = Scene::python(&[]) else { return };
+    let mut command = ecapture();
+    command
+        .args(["tls", "--pid", &scene.server.pid().to_string()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(log.any(|line| line.unwrap().contains("capturing")));
+    curl(&[&scene.server.url("/hello.json")]);
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut first)
+        .unwrap();
+    assert!(first.starts_with("PID:"), "{first}");
+    // The reader is gone now, as with `| head -1`; the next message finds that out.
+    curl(&[&scene.server.url("/hello.json")]);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_full_disk_ends_a_capture_with_the_reason() {
+    let Some(scene) = Scene::python(&[]) else { return };
+    let mut running = Running::start(&["tls", "--eventaddr", "/dev/full"]);
+    running.wait_until_capturing();
+    curl(&[&scene.server.url("/hello.json")]);
+    let finished = running.finish();
+    assert_eq!(finished.code(), Some(1), "{}", finished.stderr);
+    assert!(finished.stderr.contains("/dev/full"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("sink_error"), "{}", finished.stderr);
+}
+
+#[test]
+fn what_cannot_be_captured_is_a_one_line_error_with_the_fix() {
+    let Some(_alone) = can_capture(&[]) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("notes.txt");
+    fs::write(&text, "not a library\n").unwrap();
+    for (arguments, part) in [
+        (&["tls", "--pid", "4194300"][..], "no such process"),
+        (
+            &["tls", "--libssl", "/nonexistent/libssl.so"],
+            "/nonexistent/libssl.so",
+        ),
+        (&["tls", "--libssl", text.to_str().unwrap()], "notes.txt"),
+        (&["tls", "--libssl", "/bin/true"], "/bin/true"),
+        (
+            &["tls", "--eventaddr", "/nonexistent/folder/file"],
+            "/nonexistent/folder/file",
+        ),
+        (&["tls", "--eventaddr", "tcp://127.0.0.1:1"], "127.0.0.1:1"),
+        (
+            &["record", "/nonexistent/folder/file"],
+            "/nonexistent/folder/file",
+        ),
+    ] {
+        let finished = run(arguments);
+        assert_eq!(finished.code(), Some(1), "{arguments:?}: {}", finished.stderr);
+        assert_eq!(
+            finished.stderr.lines().count(),
+            1,
+            "{arguments:?}: {}",
+            finished.stderr
+        );
+        assert!(
+            finished.stderr.contains(part),
+            "{arguments:?}: {}",
+            finished.stderr
+        );
+    }
+}
+
+#[test]
+fn a_library_of_another_kind_is_refused() {
+    let Some(_alone) = can_capture(&["nats-server"]) else {
+        return;
+    };
+    let finished = run(&["gnutls", "--gnutls", "/usr/sbin/nats-server"]);
+    assert_eq!(finished.code(), Some(1), "{}", finished.stderr);
+    assert!(
+        finished
+            .stderr
+            .contains("has functions of Go crypto/tls, not of GnuTLS"),
+        "{}",
+        finished.stderr
+    );
+}
+
+#[test]
+fn without_privileges_the_way_out_is_named_and_the_demo_replays() {
+    let Some(_alone) = can_capture(&[]) else {
+        return;
+    };
+    // The build folder may be closed to others, so the program is copied to where anyone can run it.
+    let folder = tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir()
+        .unwrap();
+    let program = folder.path().join("ecapture");
+    fs::copy(env!("CARGO_BIN_EXE_ecapture"), &program).unwrap();
+    let as_nobody = |arguments: &[&str]| {
+        let mut command = Command::new(&program);
+        command.args(arguments).uid(65534).gid(65534);
+        Running::spawn(command).finish()
+    };
+    let finished = as_nobody(&["tls"]);
+    assert_eq!(finished.code(), Some(1));
+    assert_eq!(finished.stderr.lines().count(), 1, "{}", finished.stderr);
+    assert!(finished.stderr.contains("run as root"), "{}", finished.stderr);
+    let finished = as_nobody(&["demo"]);
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("replay of an embedded recording"),
+        "{}",
+        finished.stderr
+    );
+    assert!(
+        finished.text().contains("GET /hello.json HTTP/1.1"),
+        "{}",
+        finished.text()
+    );
+}
