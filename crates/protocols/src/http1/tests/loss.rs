@@ -3,57 +3,25 @@
 use super::*;
 
 #[test]
-fn a_gap_in_a_sized_body_keeps_the_framing() {
-    let seen = Stream::new(TEXT)
-        .asked(&[MethodClass::Other; 2])
-        .feed("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
-        .gap(Some(4))
-        .feed("hiHTTP/1.1 204 N\r\n\r\n")
-        .close();
-    assert_eq!(
-        seen,
-        [
-            "gap Some(4)",
-            "HTTP/1.1 200 OK|abchi|incomplete|Gap",
-            "HTTP/1.1 204 N|"
-        ]
-    );
-}
-
-#[test]
-fn a_gap_to_the_end_of_the_body_keeps_the_framing() {
-    let seen = Stream::new(TEXT)
-        .asked(&[MethodClass::Other; 2])
-        .feed("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
-        .gap(Some(6))
-        .feed("HTTP/1.1 204 N\r\n\r\n")
-        .close();
-    assert_eq!(
-        seen,
-        [
-            "HTTP/1.1 200 OK|abc|incomplete|Gap",
-            "gap Some(6)",
-            "HTTP/1.1 204 N|"
-        ]
-    );
-}
-
-#[test]
-fn a_gap_in_a_chunk_keeps_the_framing() {
-    let seen = Stream::new(TEXT)
-        .asked(&[MethodClass::Other; 2])
-        .feed("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nabc")
-        .gap(Some(4))
-        .feed("hi\r\n0\r\n\r\nHTTP/1.1 204 N\r\n\r\n")
-        .close();
-    assert_eq!(
-        seen,
-        [
-            "gap Some(4)",
-            "HTTP/1.1 200 OK|abchi|incomplete|Gap",
-            "HTTP/1.1 204 N|"
-        ]
-    );
+fn a_gap_inside_a_body_keeps_the_framing() {
+    let sized = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc";
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nabc";
+    let inside = ["gap Some(4)", "HTTP/1.1 200 OK|abchi|incomplete|Gap"];
+    let to_the_end = ["HTTP/1.1 200 OK|abc|incomplete|Gap", "gap Some(6)"];
+    for (before, gap, after, expected) in [
+        (sized, 4, "hi", inside),
+        (sized, 6, "", to_the_end),
+        (chunked, 4, "hi\r\n0\r\n\r\n", inside),
+    ] {
+        let seen = Stream::new(TEXT)
+            .asked(&[MethodClass::Other; 2])
+            .feed(before)
+            .gap(Some(gap))
+            .feed(format!("{after}HTTP/1.1 204 N\r\n\r\n"))
+            .close();
+        assert_eq!(seen[..2], expected, "{before} {gap}");
+        assert_eq!(seen[2..], ["HTTP/1.1 204 N|"], "{before} {gap}");
+    }
 }
 
 #[test]

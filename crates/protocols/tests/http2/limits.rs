@@ -2,28 +2,14 @@
 //!
 //! `ECAPTURE_DIFFERENTIAL` sets how many damaged connections are decoded (default 3000).
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "support/frames.rs"]
-#[expect(dead_code, reason = "other tests use the rest")]
-mod frames;
-#[path = "support/http2.rs"]
-#[expect(dead_code, reason = "other tests use the rest")]
-mod http2;
-#[path = "support/random.rs"]
-#[expect(dead_code, reason = "other tests use the rest")]
-mod random;
-
+use crate::random::Random;
+use crate::support::frames::{END_HEADERS, END_STREAM, HEADERS, OK, block, data, frame, gzip, headers, text};
+use crate::support::halves::{STRUCTURED, TEXT, contents, decode_all, limited, options};
 use bytes::Bytes;
 use ecapture_protocols::decoder::{SkipReason, Skipped};
 use ecapture_protocols::http2::{Http2Decoder, detect, detect_quiet};
 use ecapture_protocols::message::{Gap, GapReason, Http2Detail};
 use ecapture_protocols::{Content, Detection, Limits, Options, Output, StreamDecoder};
-use frames::{END_HEADERS, END_STREAM, HEADERS, block, data, frame, gzip, headers, text};
-use http2::{STRUCTURED, TEXT, contents, decode_all, options};
-use random::Random;
-
-const OK: &[(&str, &str)] = &[(":status", "200")];
 
 #[test]
 fn blocks_and_frames_over_the_limits_are_counted() {
@@ -64,13 +50,7 @@ fn too_many_streams_and_too_much_content_evict_the_quietest() {
         http2_held_bytes: 1000,
         ..Limits::default()
     };
-    let mut decoder = Http2Decoder::new(
-        Options {
-            limits,
-            view: STRUCTURED,
-        },
-        true,
-    );
+    let mut decoder = limited(limits);
     let mut output = Output::default();
     for stream in 0..50 {
         decoder.feed(&Bytes::from(headers(2 * stream + 1, 0, OK)), 0, &mut output);

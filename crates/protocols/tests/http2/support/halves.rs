@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ecapture_protocols::decoder::Skipped;
 use ecapture_protocols::http2::{Http2Decoder, starts_connection};
 use ecapture_protocols::recording::original::OriginalLine;
-use ecapture_protocols::{Content, Options, Output, StreamDecoder, View};
+use ecapture_protocols::{Content, Limits, Options, Output, StreamDecoder, View};
 
 pub(crate) const TEXT: View = View::Text;
 pub(crate) const STRUCTURED: View = View::Structured { frames: false };
@@ -82,6 +82,12 @@ pub(crate) fn options(view: View) -> Options {
         view,
         ..Options::default()
     }
+}
+
+/// A decoder of messages from the beginning of a connection, within these limits.
+pub(crate) fn limited(limits: Limits) -> Http2Decoder {
+    let view = STRUCTURED;
+    Http2Decoder::new(Options { limits, view }, true)
 }
 
 /// What a connection's direction gives, fed in these pieces.

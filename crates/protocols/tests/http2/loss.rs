@@ -3,31 +3,19 @@
 //! Whatever is missing, what is shown has to be true: the same frames, the same fields where they are
 //! known, no content under another message's fields.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "support/exchange.rs"]
-#[expect(dead_code, reason = "other tests use the rest")]
-mod exchange;
-#[path = "support/http2.rs"]
-#[expect(dead_code, reason = "other tests use the rest")]
-mod http2;
-#[path = "support/random.rs"]
-#[expect(dead_code, reason = "other tests use the rest")]
-mod random;
-
 use std::collections::BTreeMap;
 
+use crate::support::halves::{STRUCTURED, TEXT, case_names, contents, decode, halves, options, oracle};
 use bytes::Bytes;
 use ecapture_protocols::http2::Http2Decoder;
 use ecapture_protocols::message::{BodyError, Field, Gap, GapReason, Http2Detail, Http2Frame, Http2Message};
 use ecapture_protocols::{Content, Output, StreamDecoder, View};
-use http2::{STRUCTURED, TEXT, case_names, contents, decode, halves, options, oracle};
 
 /// Directions as lists of events: recorded ones, where they are there, and some of h2's.
 fn directions() -> Vec<Vec<Bytes>> {
     let mut directions = Vec::new();
     for seed in 0..3 {
-        let connection = exchange::connection(seed, 30);
+        let connection = crate::support::exchange::connection(seed, 30);
         directions.extend([connection.client, connection.server]);
     }
     if let Some(oracle) = oracle() {

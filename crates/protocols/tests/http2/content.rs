@@ -1,32 +1,15 @@
 //! What HTTP/2 streams carry: DATA in parts, content codings, event streams, WebSockets.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "support/frames.rs"]
-#[expect(dead_code, reason = "other tests use the rest")]
-mod frames;
-#[path = "support/http2.rs"]
-#[expect(dead_code, reason = "other tests use the rest")]
-mod http2;
-#[path = "support/random.rs"]
-#[expect(dead_code, reason = "other tests use the rest")]
-mod random;
-
 use std::io::Write;
 
+use crate::random::Random;
+use crate::support::frames::{END_STREAM, OK, data, frame, gzip, headers, text};
+use crate::support::halves::{STRUCTURED, TEXT, contents, decode, options};
+use crate::support::shown;
 use bytes::Bytes;
 use ecapture_protocols::http2::Http2Decoder;
 use ecapture_protocols::message::{Gap, GapReason};
 use ecapture_protocols::{Content, Output, PeerNotice, StreamDecoder};
-use frames::{END_STREAM, data, frame, gzip, headers, text};
-use http2::{STRUCTURED, TEXT, contents, decode, options};
-use random::Random;
-
-const OK: &[(&str, &str)] = &[(":status", "200")];
-
-fn shown(pieces: &[Vec<u8>]) -> String {
-    text(decode(TEXT, pieces))
-}
 
 #[test]
 fn coded_content_is_merged_when_its_stream_ends() {

@@ -2,23 +2,12 @@
 //!
 //! `ECAPTURE_DIFFERENTIAL` sets how many messages are compared (default 3000).
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "support/exchange.rs"]
-mod exchange;
-#[path = "support/http2.rs"]
-#[expect(dead_code, reason = "other tests use the rest")]
-mod http2;
-#[path = "support/random.rs"]
-#[expect(dead_code, reason = "other tests use the rest")]
-mod random;
-
+use crate::random::Random;
+use crate::support::exchange::{Truth, connection, kind_name};
+use crate::support::halves::{STRUCTURED, decode_all};
 use bytes::Bytes;
 use ecapture_protocols::Content;
 use ecapture_protocols::message::{Field, Http2Message};
-use exchange::{Truth, connection, kind_name};
-use http2::{STRUCTURED, decode_all};
-use random::Random;
 
 fn as_truth(message: &Http2Message) -> Truth {
     let mut fields = listed(&message.fields);

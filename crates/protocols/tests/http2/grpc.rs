@@ -1,26 +1,14 @@
 //! gRPC messages on HTTP/2 streams: framing, compression, limits, loss.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "support/frames.rs"]
-#[expect(dead_code, reason = "other tests use the rest")]
-mod frames;
-#[path = "support/http2.rs"]
-#[expect(dead_code, reason = "other tests use the rest")]
-mod http2;
-#[path = "support/random.rs"]
-#[expect(dead_code, reason = "other tests use the rest")]
-mod random;
-
 use std::io::Write;
 
+use crate::random::Random;
+use crate::support::frames::{END_STREAM, data, gzip, headers, text};
+use crate::support::halves::{STRUCTURED, TEXT, contents, decode, halves, limited, options, oracle};
 use bytes::Bytes;
 use ecapture_protocols::http2::Http2Decoder;
 use ecapture_protocols::message::{BodyError, Gap, GapReason, GrpcMessage, ProtobufField, ProtobufValue};
-use ecapture_protocols::{Content, Limits, Options, Output, StreamDecoder};
-use frames::{END_STREAM, data, gzip, headers, text};
-use http2::{STRUCTURED, TEXT, contents, decode, halves, options, oracle};
-use random::Random;
+use ecapture_protocols::{Content, Limits, Output, StreamDecoder};
 
 fn prefixed(compressed: bool, content: &[u8]) -> Vec<u8> {
     let mut message = vec![u8::from(compressed)];
@@ -156,13 +144,7 @@ fn long_and_cut_off_messages_are_marked() {
         grpc_message_bytes: 100,
         ..Limits::default()
     };
-    let mut decoder = Http2Decoder::new(
-        Options {
-            limits,
-            view: STRUCTURED,
-        },
-        true,
-    );
+    let mut decoder = limited(limits);
     let mut output = Output::default();
     let bytes = [
         prefixed(false, &[1; 1000]),

@@ -1,25 +1,12 @@
 //! HTTP/2 frame by frame: what each kind shows, in both views, also where senders misbehave.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "support/frames.rs"]
-#[expect(dead_code, reason = "other tests use the rest")]
-mod frames;
-#[path = "support/http2.rs"]
-#[expect(dead_code, reason = "other tests use the rest")]
-mod http2;
-#[path = "support/random.rs"]
-#[expect(dead_code, reason = "other tests use the rest")]
-mod random;
-
+use crate::support::frames::{END_HEADERS, END_STREAM, HEADERS, OK, PADDED, block, data, frame, headers};
+use crate::support::halves::{STRUCTURED, TEXT, contents, decode, options};
+use crate::support::shown;
 use bytes::Bytes;
 use ecapture_protocols::http2::Http2Decoder;
 use ecapture_protocols::message::{BodyError, Gap, GapReason, Http2Detail, Http2Kind, Http2Message};
 use ecapture_protocols::{Content, Output, StreamDecoder, View};
-use frames::{END_HEADERS, END_STREAM, HEADERS, PADDED, block, data, frame, headers, text};
-use http2::{STRUCTURED, TEXT, contents, decode, options};
-
-const OK: &[(&str, &str)] = &[(":status", "200")];
 
 fn messages(pieces: &[Vec<u8>]) -> Vec<Http2Message> {
     let message = |content| match content {
@@ -30,10 +17,6 @@ fn messages(pieces: &[Vec<u8>]) -> Vec<Http2Message> {
         .into_iter()
         .filter_map(message)
         .collect()
-}
-
-fn shown(pieces: &[Vec<u8>]) -> String {
-    text(decode(TEXT, pieces))
 }
 
 #[test]

@@ -1,26 +1,15 @@
 //! Recorded HTTP/2 connections: frames, fields and content against what is really in the bytes, the
 //! text against the original's, and the same messages however the bytes are split.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "support/frames.rs"]
-#[expect(dead_code, reason = "other tests use the rest")]
-mod frames;
-#[path = "support/http2.rs"]
-mod http2;
-#[path = "support/random.rs"]
-#[expect(dead_code, reason = "other tests use the rest")]
-mod random;
-
 use std::fmt::Write;
 use std::path::Path;
 
+use crate::random::Random;
+use crate::support::frames::text;
+use crate::support::halves::{Half, STRUCTURED, TEXT, case_names, decode, decode_all, halves, oracle};
 use ecapture_protocols::http2::{detect, detect_quiet};
 use ecapture_protocols::message::{Field, Http2Detail, Http2Frame};
 use ecapture_protocols::{Content, Detection};
-use frames::text;
-use http2::{Half, STRUCTURED, TEXT, case_names, decode, decode_all, halves, oracle};
-use random::Random;
 use sha2::{Digest, Sha256};
 
 fn each_half(mut test: impl FnMut(&Path, &Half)) {
