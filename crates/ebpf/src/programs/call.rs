@@ -6,7 +6,7 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::uretprobe;
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use ecapture_ebpf::counter;
-use ecapture_ebpf::record::{KIND_CLOSE_SESSION, SOCKET_EXACT};
+use ecapture_ebpf::record::{DIRECTION_WRITE, KIND_CLOSE_SESSION, SOCKET_EXACT};
 
 use super::delivery::{close, deliver};
 use super::identity::{bind, bind_recent};
@@ -54,16 +54,24 @@ fn call_return(context: RetProbeContext) {
     leave(&context);
 }
 
+/// Whether a call that begins is to be captured. Counts it where a filter is against it.
+#[inline(always)]
+pub(super) fn is_followed(pid_tgid: u64) -> bool {
+    if stopped() {
+        return false;
+    }
+    let wanted = wanted((pid_tgid >> 32) as u32);
+    if !wanted {
+        count(counter::FILTERED_CALLS, 1);
+    }
+    wanted
+}
+
 /// Remembers a call until it returns.
 #[inline(always)]
 pub(super) fn enter(context: &ProbeContext, arguments: Arguments, direction: u8, length: Length) {
     let pid_tgid = bpf_get_current_pid_tgid();
-    let pid = (pid_tgid >> 32) as u32;
-    if stopped() {
-        return;
-    }
-    if !wanted(pid) {
-        count(counter::FILTERED_CALLS, 1);
+    if !is_followed(pid_tgid) {
         return;
     }
     let stack_pointer = stack_pointer_at_entry(context.regs);
@@ -84,8 +92,12 @@ pub(super) fn enter(context: &ProbeContext, arguments: Arguments, direction: u8,
         session: arguments.session,
         buffer: arguments.buffer,
         length_pointer: arguments.length_pointer,
-        // SAFETY: the helper has no preconditions.
-        entered_ns: unsafe { bpf_ktime_get_ns() },
+        entered_ns: if direction == u32::from(DIRECTION_WRITE) {
+            // SAFETY: the helper has no preconditions.
+            unsafe { bpf_ktime_get_ns() }
+        } else {
+            0
+        },
         outer,
         direction,
         length: length as u32,
@@ -218,11 +230,16 @@ fn moved_bytes(context: &RetProbeContext, call: &Call) -> u64 {
 /// Forgets a session that the library frees, and says so.
 #[inline(always)]
 pub(super) fn free(context: &ProbeContext) {
+    end_session(context.arg(0).unwrap_or(0));
+}
+
+/// Forgets a session of the current process, and says so.
+#[inline(always)]
+pub(super) fn end_session(session: u64) {
     let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
     if stopped() || !wanted(pid) {
         return;
     }
-    let session: u64 = context.arg(0).unwrap_or(0);
     if SESSIONS
         .remove(SessionKey {
             session,

@@ -10,12 +10,12 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 use ecapture_ebpf::counter;
-use ecapture_ebpf::record::{DIRECTION_READ, DIRECTION_WRITE, KIND_CLOSE_SESSION, NO_FD, SOCKET_EXACT};
+use ecapture_ebpf::record::{DIRECTION_READ, DIRECTION_WRITE, NO_FD, SOCKET_EXACT};
 
-use super::call::{Length, session_of};
-use super::delivery::{close, deliver};
+use super::call::{Length, end_session, is_followed, session_of};
+use super::delivery::deliver;
 use super::identity::{bind, socket_of};
-use super::maps::{CALLS, Call, CallKey, SESSIONS, SessionKey, count, stopped, wanted};
+use super::maps::{CALLS, Call, CallKey, count, stopped, wanted};
 use super::memory::user;
 
 /// `func (c *Conn) Read(b []byte) (int, error)`
@@ -39,35 +39,17 @@ fn go_return(context: ProbeContext) {
 /// `func (c *Conn) Close() error`
 #[uprobe]
 fn go_close(context: ProbeContext) {
-    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    if stopped() || !wanted(pid) {
-        return;
-    }
-    let session = registers(&context).result_or_first;
-    if SESSIONS
-        .remove(SessionKey {
-            session,
-            pid,
-            padding: 0,
-        })
-        .is_ok()
-    {
-        close(KIND_CLOSE_SESSION, pid, session);
-    }
+    end_session(registers(&context).result_or_first);
 }
 
 #[inline(always)]
 fn enter(context: &ProbeContext, direction: u8) {
-    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    if stopped() {
-        return;
-    }
-    if !wanted(pid) {
-        count(counter::FILTERED_CALLS, 1);
+    let pid_tgid = bpf_get_current_pid_tgid();
+    if !is_followed(pid_tgid) {
         return;
     }
     let registers = registers(context);
-    let Some(key) = key(pid, &registers) else {
+    let Some(key) = key((pid_tgid >> 32) as u32, &registers) else {
         count(counter::CALLS_FULL, 1);
         return;
     };

@@ -117,6 +117,7 @@ pub(super) struct Call {
     pub buffer: u64,
     /// Where the library stores the number of bytes, for [`crate::programs::call::Length::Stored`].
     pub length_pointer: u64,
+    /// When it began, for calls that write; what was read is as old as the return.
     pub entered_ns: u64,
     /// Stack pointer of the call around this one, 0 without one.
     pub outer: u64,
