@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::support::apache::Processing;
 use crate::support::can_capture;
 use crate::support::capture::{messages, site};
 use crate::support::program::{PATIENCE, Running};
@@ -18,21 +19,25 @@ use crate::support::servers::{
 const HELLO: &str = "{\"hello\":\"world\"}\n";
 
 /// A client that asks a server, and what is to be seen of both.
-struct Exchange {
-    server: Server,
+pub(crate) struct Exchange {
+    pub(crate) server: Server,
     server_comm: &'static str,
     client: Command,
     client_comm: &'static str,
     /// What the client reads from standard input.
     input: String,
     /// Path of each request and body of its response.
-    expected: Vec<(&'static str, String)>,
+    pub(crate) expected: Vec<(&'static str, String)>,
     addresses: &'static str,
 }
 
 impl Exchange {
     /// Both sides of one program, which is run with `serve CERTIFICATE KEY` and with `get PORT PATH`.
-    fn of_one(comm: &'static str, program: impl Fn() -> Command, certificate: &Certificate) -> Self {
+    pub(crate) fn of_one(
+        comm: &'static str,
+        program: impl Fn() -> Command,
+        certificate: &Certificate,
+    ) -> Self {
         let mut serve = program();
         serve
             .arg("serve")
@@ -43,7 +48,7 @@ impl Exchange {
         Self::new((server, comm), (client, comm))
     }
 
-    fn new(server: (Server, &'static str), client: (Command, &'static str)) -> Self {
+    pub(crate) fn new(server: (Server, &'static str), client: (Command, &'static str)) -> Self {
         Self {
             server: server.0,
             server_comm: server.1,
@@ -56,13 +61,13 @@ impl Exchange {
     }
 
     /// `exchange.c` asks twice.
-    fn twice(mut self) -> Self {
+    pub(crate) fn twice(mut self) -> Self {
         self.expected.push(self.expected[0].clone());
         self
     }
 
     /// The client, which sends its input as it is, asks for `/hello.json`.
-    fn asking_by_input(self) -> Self {
+    pub(crate) fn asking_by_input(self) -> Self {
         Self {
             input: "GET /hello.json HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".to_owned(),
             ..self
@@ -93,7 +98,7 @@ impl Exchange {
     }
 
     /// Each side has sent and received each message once, over the same two addresses.
-    fn check(&self, captured: &Captured) {
+    pub(crate) fn check(&self, captured: &Captured) {
         let lines = captured.lines_of(self);
         let sides = [
             (self.client_comm, "write", "read"),
@@ -140,14 +145,14 @@ fn exchanged<'a>(request: &'a Value, response: &Value) -> (&'a str, String) {
 }
 
 /// What was captured of the whole host.
-struct Captured {
+pub(crate) struct Captured {
     messages: Vec<u8>,
     log: String,
 }
 
 impl Captured {
     /// Messages over connections with the exchange's server.
-    fn lines_of(&self, exchange: &Exchange) -> Vec<Value> {
+    pub(crate) fn lines_of(&self, exchange: &Exchange) -> Vec<Value> {
         let whole = self.messages.iter().rposition(|&byte| byte == b'\n').unwrap_or(0);
         let lines = self.messages[..whole].split(|&byte| byte == b'\n');
         let end = format!(":{}", exchange.server.port);
@@ -165,7 +170,7 @@ impl Captured {
 }
 
 /// Captures the whole host while each client runs once.
-fn capture(exchanges: &mut [Exchange]) -> Captured {
+pub(crate) fn capture(exchanges: &mut [Exchange]) -> Captured {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     let path = file.path().to_str().expect("a plain path");
     let mut running = Running::start(&["tls", "--format", "jsonl", "--eventaddr", path]);
@@ -189,7 +194,7 @@ fn capture(exchanges: &mut [Exchange]) -> Captured {
 }
 
 /// A site that servers without any rights can read.
-fn open_site() -> tempfile::TempDir {
+pub(crate) fn open_site() -> tempfile::TempDir {
     let folder = site();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("a folder of ours");
     folder
@@ -205,6 +210,8 @@ fn packaged_programs_are_captured_on_both_sides() {
         "git",
         "haproxy",
         "gnutls-cli",
+        "apache2",
+        "curl",
     ];
     let Some(_alone) = can_capture(&programs) else {
         return;
@@ -218,6 +225,8 @@ fn packaged_programs_are_captured_on_both_sides() {
         node(&certificate),
         wget_and_python(folder.path()),
         python_and_haproxy(folder.path(), &certificate),
+        curl_and_apache(folder.path(), &certificate, Processing::Prefork),
+        curl_and_apache(folder.path(), &certificate, Processing::Event),
     ];
     let captured = capture(&mut exchanges);
     for exchange in exchanges {
@@ -276,6 +285,13 @@ print(opener.open('{}').read())",
     let mut client = Command::new("/usr/bin/python3");
     client.args(["-c", &script]);
     Exchange::new((server, "haproxy"), (client, "python3"))
+}
+
+fn curl_and_apache(folder: &Path, certificate: &Certificate, processing: Processing) -> Exchange {
+    let server = Server::apache(folder, certificate, processing);
+    let mut client = Command::new("curl");
+    client.args(["-sk", "--noproxy", "*", &server.url("/hello.json")]);
+    Exchange::new((server, "apache2"), (client, "curl"))
 }
 
 fn haproxy(folder: &Path, certificate: &Certificate) -> Server {
@@ -342,7 +358,7 @@ fn wget_and_python(folder: &Path) -> Exchange {
 }
 
 /// What the command printed; it must succeed.
-fn run(command: &mut Command) -> String {
+pub(crate) fn run(command: &mut Command) -> String {
     let output = command.output().expect("it starts");
     assert!(
         output.status.success(),
@@ -374,54 +390,6 @@ fn programs_that_carry_their_own_tls_are_captured_on_both_sides() {
             .args(["build", option, "-o"])
             .args([&program, &peer("exchange.go")]));
         exchanges.push(Exchange::of_one(name, || Command::new(&program), &certificate));
-    }
-    let captured = capture(&mut exchanges);
-    for exchange in exchanges {
-        exchange.check(&captured);
-    }
-}
-
-/// Where `tests/openssl-versions` keeps them.
-const OPENSSL_VERSIONS: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/openssl");
-
-/// Version of libssl, version that its libcrypto tells, options for the compiler.
-const VERSIONS: [(&str, &str, &str); 6] = [
-    ("1.0.2n", "1.0.2n", "-DOLD"),
-    ("1.1.1w", "1.1.1w", "-DNEW"),
-    ("3.0.13", "3.0.13", "-DNEW"),
-    ("3.2.1", "3.3.1", "-DNEW"),
-    ("3.3.1", "3.3.1", "-DNEW"),
-    ("3.5.4", "3.5.4", "-DNEW"),
-];
-
-#[test]
-fn every_openssl_since_1_0_2_is_captured_on_both_sides() {
-    let libraries = VERSIONS.map(|(version, ..)| format!("{OPENSSL_VERSIONS}/{version}/libssl.so"));
-    let mut programs = vec!["openssl", "gcc"];
-    programs.extend(libraries.iter().map(String::as_str));
-    let Some(_alone) = can_capture(&programs) else {
-        return;
-    };
-    let folder = open_site();
-    let certificate = Certificate::create(folder.path());
-    let mut exchanges = VERSIONS.map(|(version, _, option)| {
-        let libraries = format!("{OPENSSL_VERSIONS}/{version}");
-        let program = folder.path().join(version);
-        let found = format!("-Wl,--allow-shlib-undefined,--disable-new-dtags,-rpath,{libraries}");
-        let options = [option, &format!("-L{libraries}"), &found, "-lssl", "-lcrypto"];
-        compile_exchange(&program, &options);
-        Exchange::of_one(version, || Command::new(&program), &certificate).twice()
-    });
-    let survey = crate::support::program::run(&["doctor", "--format", "jsonl"]).json();
-    for (exchange, (_, told, _)) in exchanges.iter().zip(VERSIONS) {
-        let line = survey
-            .iter()
-            .find(|line| line["pid"] == exchange.server.pid())
-            .expect("a line of this process");
-        assert_eq!(
-            (&line["version"], &line["obstacle"]),
-            (&told.into(), &Value::Null)
-        );
     }
     let captured = capture(&mut exchanges);
     for exchange in exchanges {

@@ -10,6 +10,8 @@
 //! - `capture`: real capture of real programs; needs root and says so where it cannot run.
 //! - `endings`: how captures end, and what they refuse.
 //! - `coverage`: one exchange with each kind of program that TLS is captured of, exact on both sides.
+//! - `libraries`: one exchange with each version of OpenSSL and each of its relatives.
+//! - `git`: a whole `git clone`.
 //! - `discovery`: programs and libraries that come after the capture began, and cgroups.
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
@@ -19,6 +21,8 @@ mod coverage;
 mod discovery;
 mod doctor;
 mod endings;
+mod git;
+mod libraries;
 mod outputs;
 mod policy;
 mod replay;

@@ -1,6 +1,6 @@
 /* Two HTTPS exchanges over one connection, as server or as client: the first with the plain functions of
    OpenSSL, the second with their _ex forms. It declares what it calls itself, so that it can be linked to any
-   version; -DOLD is for those before 1.1.0.
+   version and relative; -DOLD is for those before 1.1.0, -DPLAIN for those without _ex forms.
 
    exchange serve CERTIFICATE KEY      prints its port
    exchange get PORT PATH              prints both bodies */
@@ -15,12 +15,15 @@
 typedef struct ssl_st SSL;
 typedef struct ssl_ctx_st SSL_CTX;
 #ifdef OLD
+#define PLAIN
 int SSL_library_init(void);
 const void *SSLv23_method(void);
 long SSL_CTX_ctrl(void *, int, long, void *);
 #define TLS_method SSLv23_method
 #else
 const void *TLS_method(void);
+#endif
+#ifndef PLAIN
 int SSL_read_ex(SSL *, void *, size_t, size_t *);
 int SSL_write_ex(SSL *, const void *, size_t, size_t *);
 #endif
@@ -48,7 +51,7 @@ static void check(int done, const char *what) {
 
 static int receive(SSL *ssl, int round, char *buffer, int room) {
     size_t length = 0;
-#ifndef OLD
+#ifndef PLAIN
     if (round == 1)
         return SSL_read_ex(ssl, buffer, room, &length) == 1 ? (int)length : 0;
 #endif
@@ -58,7 +61,7 @@ static int receive(SSL *ssl, int round, char *buffer, int room) {
 
 static void send_all(SSL *ssl, int round, const char *text) {
     int length = (int)strlen(text);
-#ifndef OLD
+#ifndef PLAIN
     size_t written = 0;
     if (round == 1) {
         check(SSL_write_ex(ssl, text, length, &written) == 1, "SSL_write_ex");

@@ -1,5 +1,6 @@
 //! What several tests need: the program as a process, servers to talk to, fixtures.
 
+pub(crate) mod apache;
 pub(crate) mod capture;
 pub(crate) mod exchanges;
 pub(crate) mod program;

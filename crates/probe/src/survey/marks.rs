@@ -24,7 +24,7 @@ const OPENSSL: [&[u8]; 3] = [
     b"ssl/statem/statem",
     b"No ciphers enabled for max supported SSL/TLS version",
 ];
-/// `ssl_client_handshake_state` of BoringSSL and AWS-LC.
+/// `ssl_client_handshake_state` of BoringSSL and AWS-LC; the latter tells its version in its libcrypto.
 const BORINGSSL_STATE: &[u8] = b"TLS client start_connect";
 /// Source path in the panic messages of rustls.
 const RUSTLS_SOURCE: &[u8] = b"/rustls-";
@@ -38,10 +38,12 @@ const GO_TLS: &[u8] = b"crypto/tls.(*Conn).Write";
 const OWN: &[u8] = b"what stands here is only looked for";
 
 /// What was found in a file.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Marks {
     /// Code of libssl or a relative is in it.
     pub(super) openssl: bool,
+    /// It is of BoringSSL or of its relative AWS-LC.
+    boringssl: bool,
     /// It is a build of this program.
     pub(super) own: bool,
     /// Code of rustls is in it.
@@ -50,7 +52,9 @@ pub(super) struct Marks {
     pub(super) go: bool,
     /// It names a function of Go's crypto/tls.
     pub(super) go_tls: bool,
-    pub(super) openssl_version: Option<String>,
+    openssl_version: Option<String>,
+    libressl_version: Option<String>,
+    aws_lc_version: Option<String>,
     pub(super) gnutls_version: Option<String>,
     pub(super) rustls_version: Option<String>,
     pub(super) go_version: Option<String>,
@@ -73,6 +77,17 @@ impl Marks {
         marks
     }
 
+    /// Which of OpenSSL and its relatives this is, and its version. BoringSSL has none.
+    pub(super) fn openssl_release(&self) -> (&'static str, Option<&String>) {
+        match (&self.aws_lc_version, &self.libressl_version) {
+            // Programs may have AWS-LC's cryptography without its TLS.
+            (Some(version), _) if self.boringssl => ("AWS-LC", Some(version)),
+            (_, Some(version)) => ("LibreSSL", Some(version)),
+            _ if self.boringssl => ("BoringSSL", None),
+            _ => ("OpenSSL", self.openssl_version.as_ref()),
+        }
+    }
+
     fn scan(&mut self, file: &mut File, offset: u64, size: u64) -> io::Result<()> {
         file.seek(io::SeekFrom::Start(offset))?;
         let mut file = file.take(size);
@@ -84,14 +99,18 @@ impl Marks {
         Ok(())
     }
 
-    fn add(&mut self, other: Self) {
+    /// Of two files, or parts of one, that belong together.
+    pub(super) fn add(&mut self, other: Self) {
         self.openssl |= other.openssl;
+        self.boringssl |= other.boringssl;
         self.own |= other.own;
         self.rustls |= other.rustls;
         self.go |= other.go;
         self.go_tls |= other.go_tls;
         for (known, more) in [
             (&mut self.openssl_version, other.openssl_version),
+            (&mut self.libressl_version, other.libressl_version),
+            (&mut self.aws_lc_version, other.aws_lc_version),
             (&mut self.gnutls_version, other.gnutls_version),
             (&mut self.rustls_version, other.rustls_version),
             (&mut self.go_version, other.go_version),
@@ -102,22 +121,22 @@ impl Marks {
         }
     }
 
-    fn of(bytes: &[u8]) -> Self {
+    pub(super) fn of(bytes: &[u8]) -> Self {
         let has = |mark| memmem::find(bytes, mark).is_some();
         let boringssl = has(BORINGSSL_STATE);
         let build_info = memmem::find(bytes, GO_BUILD_INFO);
-        let openssl_version = version_after(bytes, b"OpenSSL ")
-            .or_else(|| version_after(bytes, b"LibreSSL ").map(|version| format!("LibreSSL {version}")))
-            .or_else(|| boringssl.then(|| "BoringSSL".to_owned()));
-        let rustls_version = version_after(bytes, RUSTLS_SOURCE);
+        let rustls_version = version_after(bytes, RUSTLS_SOURCE, RELEASE);
         Self {
             openssl: boringssl || OPENSSL.into_iter().any(has),
+            boringssl,
             own: has(OWN),
             rustls: rustls_version.is_some(),
             go: build_info.is_some(),
             go_tls: has(GO_TLS),
-            openssl_version,
-            gnutls_version: version_after(bytes, b"GnuTLS "),
+            openssl_version: version_after(bytes, b"OpenSSL ", RELEASE),
+            libressl_version: version_after(bytes, b"LibreSSL ", SERIES),
+            aws_lc_version: version_after(bytes, b"AWS-LC ", RELEASE),
+            gnutls_version: version_after(bytes, b"GnuTLS ", RELEASE),
             rustls_version,
             go_version: build_info.and_then(|at| go_version(bytes.get(at + GO_VERSION_OFFSET..)?)),
         }
@@ -144,9 +163,12 @@ fn data(file: &File) -> Vec<(u64, u64)> {
     }
 }
 
-/// The first thing like `3.0.2` right after `prefix`, with something after it. Two numbers alone are what texts
-/// say of a series.
-fn version_after(bytes: &[u8], prefix: &[u8]) -> Option<String> {
+/// Dots in a release. Fewer are what texts say of a series, of which the first LibreSSL releases told no more.
+const RELEASE: usize = 2;
+const SERIES: usize = 1;
+
+/// The first thing like `3.0.2`, with as many dots, right after `prefix` and with something after it.
+fn version_after(bytes: &[u8], prefix: &[u8], dots: usize) -> Option<String> {
     memmem::find_iter(bytes, prefix).find_map(|at| {
         let rest = &bytes[at + prefix.len()..];
         let version: String = rest
@@ -158,7 +180,7 @@ fn version_after(bytes: &[u8], prefix: &[u8]) -> Option<String> {
         // One that ends with the window may go on in the next.
         let is_whole = version.len() < rest.len();
         let is_version =
-            version.starts_with(|first: char| first.is_ascii_digit()) && version.matches('.').count() >= 2;
+            version.starts_with(|first: char| first.is_ascii_digit()) && version.matches('.').count() >= dots;
         (is_whole && is_version).then_some(version)
     })
 }
@@ -196,9 +218,41 @@ mod tests {
     }
 
     #[test]
+    fn relatives_of_openssl_are_told_apart() {
+        let release = |parts: &[&[u8]]| {
+            let marks = Marks::of(&parts.concat());
+            let (name, version) = marks.openssl_release();
+            (name, version.cloned())
+        };
+        let end = b"\0";
+        assert_eq!(
+            release(&[b"OpenSSL 3.0.22 25 Aug 2026", end]),
+            ("OpenSSL", Some("3.0.22".to_owned()))
+        );
+        let resembling: &[u8] = b"OpenSSL 1.1.1 (compatible; BoringSSL)";
+        assert_eq!(release(&[BORINGSSL_STATE, resembling, end]), ("BoringSSL", None));
+        for told in [
+            &b"AWS-LC 1.66.0"[..],
+            b"OpenSSL 1.1.1 (compatible; AWS-LC 1.66.0)",
+        ] {
+            assert_eq!(
+                release(&[BORINGSSL_STATE, told, end]),
+                ("AWS-LC", Some("1.66.0".to_owned()))
+            );
+            assert_ne!(release(&[told, end]).0, "AWS-LC", "without its TLS");
+        }
+        for (told, version) in [("LibreSSL 3.8.2", "3.8.2"), ("LibreSSL 2.0", "2.0")] {
+            assert_eq!(
+                release(&[told.as_bytes(), end]),
+                ("LibreSSL", Some(version.to_owned()))
+            );
+        }
+    }
+
+    #[test]
     fn a_mark_across_two_windows_is_found() {
         let mut bytes = vec![b'.'; WINDOW - 10];
-        bytes.extend_from_slice(b"OpenSSL 3.0.22 25 Aug 2026");
+        bytes.extend_from_slice(b"OpenSSL 3.0.22 25 Aug 2026\0");
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
         assert_eq!(

@@ -206,15 +206,6 @@ impl Offer {
         }
         offer
     }
-
-    fn version(&self, kind: Kind) -> Option<&String> {
-        match kind {
-            Kind::OpenSsl => self.marks.openssl_version.as_ref(),
-            Kind::GnuTls => self.marks.gnutls_version.as_ref(),
-            Kind::Go => self.marks.go_version.as_ref(),
-            Kind::Nspr | Kind::Nss => None,
-        }
-    }
 }
 
 #[derive(Default)]
@@ -297,7 +288,7 @@ impl Surveyor {
     }
 }
 
-/// Tells about a TLS library. OpenSSL's version stands in its libcrypto.
+/// Tells about a TLS library. The version of OpenSSL and its relatives stands in their libcrypto.
 fn library(finding: &mut Finding, offer: &Offer, crypto: Option<&Offer>) {
     let Some(&kind) = offer.kinds.first() else {
         finding.implementation = "unknown";
@@ -309,19 +300,17 @@ fn library(finding: &mut Finding, offer: &Offer, crypto: Option<&Offer>) {
         );
         return;
     };
-    captured(finding, offer, kind);
-    if kind == Kind::OpenSsl
-        && finding.version.is_none()
-        && let Some(crypto) = crypto
-    {
-        finding.version = crypto.version(kind).cloned();
+    let mut marks = offer.marks.clone();
+    if let Some(crypto) = crypto {
+        marks.add(crypto.marks.clone());
     }
+    captured(finding, offer, kind, &marks);
 }
 
 /// Tells about a program that has TLS in its executable. False when it has none.
 fn executable(finding: &mut Finding, offer: &Offer) -> bool {
     if let Some(&kind) = offer.kinds.first() {
-        captured(finding, offer, kind);
+        captured(finding, offer, kind, &offer.marks);
         return true;
     }
     let marks = &offer.marks;
@@ -329,25 +318,32 @@ fn executable(finding: &mut Finding, offer: &Offer) -> bool {
         return false;
     }
     let (implementation, version, obstacle) = if marks.openssl {
-        ("OpenSSL", &marks.openssl_version, Obstacle::NoSymbols)
+        let (name, version) = marks.openssl_release();
+        (name, version, Obstacle::NoSymbols)
     } else if marks.go && marks.go_tls {
-        ("Go crypto/tls", &marks.go_version, Obstacle::GoTable)
+        ("Go crypto/tls", marks.go_version.as_ref(), Obstacle::GoTable)
     } else if marks.rustls {
-        ("rustls", &marks.rustls_version, Obstacle::Rustls)
+        ("rustls", marks.rustls_version.as_ref(), Obstacle::Rustls)
     } else if marks.go {
-        ("Go", &marks.go_version, Obstacle::GoWithoutTls)
+        ("Go", marks.go_version.as_ref(), Obstacle::GoWithoutTls)
     } else {
         return false;
     };
     finding.implementation = implementation;
-    finding.version.clone_from(version);
+    finding.version = version.cloned();
     finding.obstacle = Some(obstacle);
     true
 }
 
-fn captured(finding: &mut Finding, offer: &Offer, kind: Kind) {
-    finding.implementation = kind.name();
-    finding.version = offer.version(kind).cloned();
+fn captured(finding: &mut Finding, offer: &Offer, kind: Kind, marks: &Marks) {
+    let (implementation, version) = match kind {
+        Kind::OpenSsl => marks.openssl_release(),
+        Kind::GnuTls => (kind.name(), marks.gnutls_version.as_ref()),
+        Kind::Go => (kind.name(), marks.go_version.as_ref()),
+        Kind::Nspr | Kind::Nss => (kind.name(), None),
+    };
+    finding.implementation = implementation;
+    finding.version = version.cloned();
     finding.hooks.clone_from(&offer.hooks);
     if finding.hooks.is_empty() {
         finding.obstacle = Some(Obstacle::NoFunctions);
@@ -490,11 +486,7 @@ mod tests {
         };
         let mut found = finding(1, None);
         assert!(!executable(&mut found, &offer(Marks::default())));
-        let stripped = Marks {
-            openssl: true,
-            openssl_version: Some("3.0.2".to_owned()),
-            ..Marks::default()
-        };
+        let stripped = Marks::of(b"ssl/statem/statem OpenSSL 3.0.2 15 Mar 2022 and so on");
         assert!(executable(&mut found, &offer(stripped)));
         assert_eq!(found.obstacle, Some(Obstacle::NoSymbols));
         assert_eq!(found.version.as_deref(), Some("3.0.2"));
