@@ -11,6 +11,7 @@
 //! - `endings`: how captures end, and what they refuse.
 //! - `coverage`: one exchange with each kind of program that TLS is captured of, exact on both sides.
 //! - `libraries`: one exchange with each version of OpenSSL and each of its relatives.
+//! - `sendfile`: files that the kernel sends.
 //! - `git`: a whole `git clone`.
 //! - `discovery`: programs and libraries that come after the capture began, and cgroups.
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
@@ -27,5 +28,6 @@ mod outputs;
 mod policy;
 mod replay;
 mod resilience;
+mod sendfile;
 mod short_connections;
 mod support;

@@ -120,11 +120,19 @@ impl Server {
 
     /// nginx with HTTP/2, one worker, serving `folder`.
     pub(crate) fn nginx(folder: &Path) -> Self {
+        Self::nginx_with(folder, "")
+    }
+
+    /// The same with more directives for its server.
+    pub(crate) fn nginx_with(folder: &Path, directives: &str) -> Self {
         let certificate = Certificate::create(folder);
         let port = free_port();
         let configuration = folder.join("nginx.conf");
-        std::fs::write(&configuration, nginx_configuration(folder, &certificate, port))
-            .expect("a written file");
+        std::fs::write(
+            &configuration,
+            nginx_configuration(folder, &certificate, port, directives),
+        )
+        .expect("a written file");
         let mut command = Command::new("nginx");
         command
             .arg("-c")
@@ -207,10 +215,15 @@ pub(crate) fn static_openssl(folder: &Path, options: &[&str]) -> PathBuf {
 
 /// Compiles `exchange.c` to `program`, with more options for the compiler.
 pub(crate) fn compile_exchange(program: &Path, options: &[&str]) {
+    compile("exchange.c", program, options);
+}
+
+/// Compiles a file of `tests/peers`, with more options for the compiler.
+pub(crate) fn compile(source: &str, program: &Path, options: &[&str]) {
     let output = Command::new("gcc")
         .arg("-O2")
         .arg("-o")
-        .args([program, &peer("exchange.c")])
+        .args([program, &peer(source)])
         .args(options)
         .output()
         .expect("gcc runs");
@@ -310,7 +323,7 @@ while not answer.endswith(b"\n"):
 print(answer.decode().strip())
 "#;
 
-fn nginx_configuration(folder: &Path, certificate: &Certificate, port: u16) -> String {
+fn nginx_configuration(folder: &Path, certificate: &Certificate, port: u16, directives: &str) -> String {
     let folder = folder.display();
     let (key, certificate) = (certificate.key.display(), certificate.certificate.display());
     format!(
@@ -329,6 +342,7 @@ http {{
     ssl_certificate {certificate};
     ssl_certificate_key {key};
     root {folder};
+    {directives}
     location /echo/ {{ return 200 $request_uri; }}
     location /whoami/ {{ return 200 '$request_uri $remote_port'; }}
     gzip on; gzip_min_length 1; gzip_types text/plain application/json;

@@ -92,6 +92,7 @@ fn kernel_rows(counters: &KernelCounters, undecodable: u64) -> Vec<LossRow> {
         row("ring_full", counters.ring_full_records, counters.ring_full_bytes),
         row("memory_fault", counters.fault_records, counters.fault_bytes),
         row("call_too_long", 0, counters.cut_bytes),
+        row("sent_from_file", 0, counters.file_bytes),
         row("calls_map_full", counters.calls_full, 0),
         row("sessions_map_full", counters.sessions_full, 0),
         row("close_lost", counters.close_lost, 0),

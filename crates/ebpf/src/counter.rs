@@ -28,5 +28,7 @@ pub const CLOSE_RECORDS: u32 = 11;
 pub const CLOSE_LOST: u32 = 12;
 /// Files that user space was not told of because the ring was full.
 pub const FILES_LOST: u32 = 13;
+/// Payload bytes that the kernel sent from files, encrypting them itself: no program can see them.
+pub const FILE_BYTES: u32 = 14;
 /// Number of counters.
-pub const COUNT: u32 = 14;
+pub const COUNT: u32 = 15;

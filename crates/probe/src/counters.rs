@@ -4,7 +4,7 @@ use aya::maps::{MapData, MapError, PerCpuArray};
 use ecapture_ebpf::counter;
 
 /// Totals over all CPUs since the capture began. Every byte that a captured call moved is in
-/// exactly one of `data_bytes`, `ring_full_bytes`, `fault_bytes` and `cut_bytes`.
+/// exactly one of `data_bytes`, `ring_full_bytes`, `fault_bytes`, `cut_bytes` and `file_bytes`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct KernelCounters {
     /// Payload records handed to user space.
@@ -24,6 +24,8 @@ pub struct KernelCounters {
     /// Payload bytes lost because one call moved more than 2 GiB (before Linux 5.17,
     /// 1 MiB).
     pub cut_bytes: u64,
+    /// Payload bytes that the kernel sent from files (`SSL_sendfile`): no program had them in its memory.
+    pub file_bytes: u64,
     /// Calls lost because they could not be remembered until they returned.
     pub calls_full: u64,
     /// Calls lost because they began before the capture, or were forgotten.
@@ -42,17 +44,18 @@ pub struct KernelCounters {
 impl KernelCounters {
     /// Payload bytes that are known to be lost.
     pub const fn lost_bytes(&self) -> u64 {
-        self.ring_full_bytes + self.fault_bytes + self.cut_bytes
+        self.ring_full_bytes + self.fault_bytes + self.cut_bytes + self.file_bytes
     }
 
     /// Losses by name, in a fixed order, for a summary. Names end in their unit.
-    pub const fn losses(&self) -> [(&'static str, u64); 9] {
+    pub const fn losses(&self) -> [(&'static str, u64); 10] {
         [
             ("ring full, records", self.ring_full_records),
             ("ring full, bytes", self.ring_full_bytes),
             ("memory not readable, records", self.fault_records),
             ("memory not readable, bytes", self.fault_bytes),
             ("call too long, bytes", self.cut_bytes),
+            ("sent from files by the kernel, bytes", self.file_bytes),
             ("too many calls at once, calls", self.calls_full),
             ("call began before the capture, calls", self.unmatched_returns),
             ("too many sessions, calls", self.sessions_full),
@@ -73,6 +76,7 @@ impl KernelCounters {
             fault_records: total(counter::FAULT_RECORDS)?,
             fault_bytes: total(counter::FAULT_BYTES)?,
             cut_bytes: total(counter::CUT_BYTES)?,
+            file_bytes: total(counter::FILE_BYTES)?,
             calls_full: total(counter::CALLS_FULL)?,
             unmatched_returns: total(counter::UNMATCHED_RETURNS)?,
             sessions_full: total(counter::SESSIONS_FULL)?,

@@ -8,7 +8,7 @@ use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use ecapture_ebpf::counter;
 use ecapture_ebpf::record::{DIRECTION_WRITE, KIND_CLOSE_SESSION, SOCKET_EXACT};
 
-use super::delivery::{close, deliver};
+use super::delivery::{close, deliver, pass_over};
 use super::identity::{bind, bind_recent};
 use super::maps::{Call, CallKey, PROCESSES, SESSIONS, Session, SessionKey, count, stopped, wanted};
 use super::memory::user;
@@ -26,6 +26,8 @@ pub(super) enum Length {
     ReturnedLong = 2,
     /// No plaintext moves.
     Nothing = 3,
+    /// As [`Self::ReturnedLong`], but the bytes went from a file to the socket inside the kernel.
+    OfFile = 4,
 }
 
 #[derive(Clone, Copy)]
@@ -203,7 +205,9 @@ fn end(thread: &mut Thread, call: &Call, length: u64, pid_tgid: u64) {
         None if length != 0 || session.sock == 0 => bind_recent(session, thread),
         None => {}
     }
-    if length != 0 {
+    if length != 0 && call.length == Length::OfFile as u32 {
+        pass_over(call, session, pid_tgid, length);
+    } else if length != 0 {
         deliver(call, session, pid_tgid, length);
     }
 }
@@ -214,7 +218,7 @@ fn moved_bytes(context: &RetProbeContext, call: &Call) -> u64 {
         return 0;
     }
     let returned: u64 = context.ret();
-    if call.length == Length::ReturnedLong as u32 {
+    if call.length == Length::ReturnedLong as u32 || call.length == Length::OfFile as u32 {
         return if (returned as i64) < 0 { 0 } else { returned };
     }
     let returned = returned as i32;

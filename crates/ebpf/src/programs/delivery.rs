@@ -43,6 +43,22 @@ pub(super) fn deliver(call: &Call, session: &mut Session, pid_tgid: u64, length:
     send_tail(&parts, (length % CHUNK_PAYLOAD as u64) as u32);
 }
 
+/// Tells of `length` bytes that no program ever had in its memory: the next record, which is empty, stands
+/// behind them.
+#[inline(always)]
+pub(super) fn pass_over(call: &Call, session: &mut Session, pid_tgid: u64, length: u64) {
+    count(counter::FILE_BYTES, length);
+    let mut header = header_of(call, session, pid_tgid);
+    let offset = &mut session.offsets[(call.direction & 1) as usize];
+    // What is missing is seen from one record to the next.
+    if *offset == 0 {
+        send::<SMALL_PAYLOAD>(&header, call.session, 0);
+    }
+    *offset += length;
+    header.stream_offset = *offset;
+    send::<SMALL_PAYLOAD>(&header, call.session, 0);
+}
+
 /// What of a call is still to be sent.
 struct Parts {
     header: DataHeader,

@@ -61,6 +61,17 @@ fn ssl_write_ex2(context: ProbeContext) {
     );
 }
 
+/// `ossl_ssize_t SSL_sendfile(SSL *s, int fd, off_t offset, size_t size, int flags)`
+#[uprobe]
+fn ssl_sendfile(context: ProbeContext) {
+    let arguments = Arguments {
+        session: context.arg(0).unwrap_or(0),
+        buffer: 0,
+        length_pointer: 0,
+    };
+    enter(&context, arguments, DIRECTION_WRITE, Length::OfFile);
+}
+
 /// `int SSL_do_handshake(SSL *ssl)`, which `SSL_accept` and `SSL_connect` call. It moves no plaintext,
 /// but it tells the socket: a server may have read the first request with the handshake's last
 /// record, so that the call which gives the request uses none.

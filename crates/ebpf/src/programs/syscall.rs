@@ -20,6 +20,7 @@ mod number {
     pub(super) const MMAP: u64 = 9;
     pub(super) const READV: u64 = 19;
     pub(super) const WRITEV: u64 = 20;
+    pub(super) const SENDFILE: u64 = 40;
     pub(super) const SENDTO: u64 = 44;
     pub(super) const RECVFROM: u64 = 45;
     pub(super) const SENDMSG: u64 = 46;
@@ -32,6 +33,7 @@ mod number {
     pub(super) const WRITE: u64 = 64;
     pub(super) const READV: u64 = 65;
     pub(super) const WRITEV: u64 = 66;
+    pub(super) const SENDFILE: u64 = 71;
     pub(super) const SENDTO: u64 = 206;
     pub(super) const RECVFROM: u64 = 207;
     pub(super) const SENDMSG: u64 = 211;
@@ -91,7 +93,7 @@ fn moves_bytes(id: u64) -> bool {
     reads_bytes(id)
         || matches!(
             id,
-            number::WRITE | number::WRITEV | number::SENDTO | number::SENDMSG
+            number::WRITE | number::WRITEV | number::SENDFILE | number::SENDTO | number::SENDMSG
         )
 }
 

@@ -91,6 +91,8 @@ const OPENSSL: Family = &[
     // They have the parameters of the `_ex` forms, and are made of them.
     &[data("SSL_read_early_data", "ssl_read_ex")],
     &[data("SSL_write_early_data", "ssl_write_ex")],
+    // Its bytes go from a file to the socket inside the kernel: they are counted.
+    &[data("SSL_sendfile", "ssl_sendfile")],
     &[data("SSL_do_handshake", "ssl_do_handshake")],
     &[end("SSL_free", "ssl_free")],
 ];
@@ -173,7 +175,12 @@ pub(crate) fn examples() -> String {
 
 /// Whether captured bytes come from a function.
 pub(crate) fn carries_data(symbol: &str) -> bool {
-    hooks().any(|hook| hook.symbol == symbol && hook.returns.is_some())
+    hooks().any(|hook| hook.symbol == symbol && hook.returns.is_some() && !passes_files(symbol))
+}
+
+/// Whether the bytes that a function moves are only counted.
+pub(crate) fn passes_files(symbol: &str) -> bool {
+    symbol == "SSL_sendfile"
 }
 
 /// Every program that stands at a library function.

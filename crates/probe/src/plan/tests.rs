@@ -322,3 +322,13 @@ fn the_marker_of_indirect_targets_is_left_out() {
     assert_eq!(marked.kind, PointKind::Internal, "{}", marked.reason);
     assert_eq!(marked.offset % 16, (plain.offset + 4) % 16);
 }
+
+#[test]
+fn what_is_sent_from_files_is_counted_by_a_program_of_its_own() {
+    let point = point_of(&image(&[leaf("SSL_sendfile", INTERNAL)]), "SSL_sendfile");
+    assert_eq!(
+        (point.entry, point.returns),
+        ("ssl_sendfile", Returns::Probe("call_return"))
+    );
+    assert!(!carries_data("SSL_sendfile") && carries_data("SSL_write"));
+}

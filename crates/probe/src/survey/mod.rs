@@ -200,7 +200,8 @@ impl Offer {
             Ok(image) => {
                 offer.kinds = Kind::of(&image);
                 let (points, _) = plan::points(&image, false);
-                offer.hooks = points.into_iter().flat_map(|point| point.symbols).collect();
+                let hooks = points.into_iter().flat_map(|point| point.symbols);
+                offer.hooks = hooks.filter(|symbol| !plan::passes_files(symbol)).collect();
             }
             Err(error) => offer.unusable = Some(error.to_string()),
         }
