@@ -4,13 +4,15 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::support::can_capture;
 use crate::support::program::{Finished, Running, ecapture, run};
-use crate::support::servers::Server;
+use crate::support::servers::{Certificate, Server, free_port, static_openssl};
 
 /// An identity without any rights.
 const NOBODY: u32 = 65534;
@@ -108,28 +110,150 @@ fn a_static_program_is_captured_if_it_has_its_symbols() {
     assert!(told("advice", "not stripped"), "{without}");
 }
 
+/// What a user without any rights can run: the build folder may be closed to others.
+struct PlainUser {
+    folder: TempDir,
+    program: PathBuf,
+}
+
+impl PlainUser {
+    fn create() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let program = folder.path().join("ecapture");
+        fs::copy(ecapture().get_program(), &program).unwrap();
+        Self { folder, program }
+    }
+
+    fn own(mut command: Command) -> Command {
+        command.uid(NOBODY).gid(NOBODY).current_dir("/");
+        command
+    }
+
+    fn doctor(&self, arguments: &[&str]) -> Finished {
+        let mut command = Self::own(Command::new(&self.program));
+        command.arg("doctor").args(arguments);
+        Running::spawn(command).finish()
+    }
+}
+
 #[test]
-fn a_plain_user_is_told_what_is_missing() {
+fn a_plain_user_is_told_what_is_missing_and_can_do_it() {
     let Some(_alone) = can_capture(&[]) else {
         return;
     };
-    // The build folder may be closed to other users.
-    let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let program = folder.path().join("ecapture");
-    fs::copy(ecapture().get_program(), &program).unwrap();
-    let mut command = Command::new(program);
-    command.arg("doctor").uid(NOBODY).gid(NOBODY).current_dir("/");
-    let finished = Running::spawn(command).finish();
+    let user = PlainUser::create();
+    let finished = user.doctor(&[]);
     assert_eq!(finished.code(), Some(1), "{}", finished.stderr);
     let text = finished.text();
-    for part in [
-        "PROBLEM",
-        "CAP_SYS_ADMIN",
-        "sudo ecapture",
-        "could not be looked into",
-    ] {
+    for part in ["PROBLEM", "CAP_SYS_ADMIN", "could not be looked into"] {
         assert!(text.contains(part), "{part}: {text}");
+    }
+    let advice = text
+        .split("(sudo ")
+        .nth(1)
+        .and_then(|rest| rest.split(" …)").next());
+    let mut advised = Command::new(advice.unwrap_or_default());
+    advised.arg("doctor");
+    let finished = Running::spawn(advised).finish();
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+    assert!(
+        !finished.text().contains("CAP_SYS_ADMIN  missing"),
+        "{}",
+        finished.text()
+    );
+}
+
+#[test]
+fn a_plain_user_sees_the_own_processes() {
+    let Some(_alone) = can_capture(&["gcc", "openssl", "nginx"]) else {
+        return;
+    };
+    let user = PlainUser::create();
+    let site = tempfile::tempdir().unwrap();
+    let others = Server::nginx(site.path());
+    let certificate = Certificate::create(user.folder.path());
+    fs::set_permissions(&certificate.key, fs::Permissions::from_mode(0o644)).unwrap();
+    let mut serve = PlainUser::own(Command::new(static_openssl(user.folder.path(), &["-s"])));
+    serve
+        .arg("serve")
+        .args([&certificate.certificate, &certificate.key]);
+    let own = Server::announcing(serve);
+    let finished = user.doctor(&["--format", "jsonl"]);
+    assert_eq!(about(&finished, others.pid()).len(), 0, "it is root's");
+    let lines = about(&finished, own.pid());
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(
+        lines[0]["obstacle"].as_str().unwrap().contains("no symbols"),
+        "{lines:?}"
+    );
+    let last = finished.json().pop().unwrap();
+    assert_eq!(
+        (&last["can_capture"], &last["missed"]),
+        (&false.into(), &1.into()),
+        "{last}"
+    );
+    assert!(last["hidden"].as_u64() > Some(0), "{last}");
+}
+
+#[test]
+fn where_nothing_runs_it_says_so() {
+    let Some(_alone) = can_capture(&["unshare"]) else {
+        return;
+    };
+    let user = PlainUser::create();
+    // Its own PID namespace with its own /proc: what a container without anything else is.
+    let alone = |command: &mut dyn FnMut(&mut Command)| {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--pid", "--fork", "--mount-proc"]);
+        command(&mut unshare);
+        Running::spawn(unshare).finish()
+    };
+    let as_root = alone(&mut |unshare| {
+        unshare.arg(&user.program).arg("doctor");
+    });
+    let as_user = alone(&mut |unshare| {
+        unshare.args(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]);
+        unshare.arg(&user.program).arg("doctor");
+    });
+    assert_eq!(
+        (as_root.code(), as_user.code()),
+        (Some(0), Some(1)),
+        "{}",
+        as_root.stderr
+    );
+    for finished in [&as_root, &as_user] {
+        let text = finished.text();
+        assert!(text.contains("No TLS that is known was found"), "{text}");
+        assert!(text.contains("covers 0 processes."), "{text}");
+        assert!(text.contains("docker run --pid=host"), "{text}");
+    }
+    // What the kernel programs would not recognize is refused.
+    let refused = alone(&mut |unshare| {
+        unshare.arg(&user.program).args(["tls", "--", "true"]);
+    });
+    assert_eq!(refused.code(), Some(1), "{}", refused.stderr);
+    assert!(refused.stderr.contains("--pid=host"), "{}", refused.stderr);
+}
+
+#[test]
+fn java_is_told_to_be_out_of_reach() {
+    let Some(_alone) = can_capture(&["rmiregistry"]) else {
+        return;
+    };
+    let user = PlainUser::create();
+    let port = free_port();
+    let mut registry = PlainUser::own(Command::new("rmiregistry"));
+    registry.arg(port.to_string());
+    let server = Server::listening(registry, port);
+    let as_root = run(&["doctor", "--format", "jsonl"]);
+    for finished in [as_root, user.doctor(&["--format", "jsonl"])] {
+        let lines = about(&finished, server.pid());
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert_eq!(lines[0]["tls"], "Java");
+        assert!(functions(&lines[0]).is_empty(), "{lines:?}");
+        let told = |name: &str, part| lines[0][name].as_str().unwrap().contains(part);
+        assert!(told("obstacle", "JSSE") && told("advice", "proxy"), "{lines:?}");
     }
 }
 

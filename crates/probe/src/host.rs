@@ -9,6 +9,8 @@ pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 /// First kernel with the ring buffer map.
 pub const OLDEST_KERNEL: (u32, u32) = (5, 8);
 
+/// The first PID namespace, `PROC_PID_INIT_INO`.
+const HOST_PROCESS_NUMBERS: &str = "pid:[4026531836]";
 const CAP_SYS_PTRACE: u32 = 19;
 const CAP_SYS_ADMIN: u32 = 21;
 
@@ -16,13 +18,19 @@ const CAP_SYS_ADMIN: u32 = 21;
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// Uprobes need a capability that this process does not have.
-    #[error("missing the capability CAP_SYS_ADMIN, which probes need; run as root (sudo ecapture …)")]
+    #[error("missing the capability CAP_SYS_ADMIN, which probes need; run as root (sudo {program} …)", program = own_path())]
     MissingSysAdmin,
     /// Other users' processes cannot be looked into.
     #[error(
-        "missing the capability CAP_SYS_PTRACE: libraries of other users' processes are not found; run as root (sudo ecapture …)"
+        "missing the capability CAP_SYS_PTRACE: libraries of other users' processes are not found; run as root (sudo {program} …)",
+        program = own_path()
     )]
     MissingSysPtrace,
+    /// Processes have other numbers here than in the kernel programs.
+    #[error(
+        "not the host's: processes outside and those that start later are not found, and neither --pid nor a command can be captured; in a container, give it the host's (docker run --pid=host, in Kubernetes hostPID: true)"
+    )]
+    OwnProcessNumbers,
     /// The kernel lacks the ring buffer map.
     #[error("kernel {observed} is too old; {}.{} or newer is needed", OLDEST_KERNEL.0, OLDEST_KERNEL.1)]
     KernelTooOld {
@@ -51,13 +59,30 @@ pub enum Problem {
 
 /// The first problem that keeps a capture from running.
 pub fn check() -> Result<(), Problem> {
-    match problems()
-        .into_iter()
-        .find(|problem| !matches!(problem, Problem::MissingSysPtrace))
-    {
+    match problems().into_iter().find(|problem| !problem.is_partial()) {
         Some(problem) => Err(problem),
         None => Ok(()),
     }
+}
+
+/// Whether processes have the same numbers here as in the kernel programs.
+pub fn check_process_numbers() -> Result<(), Problem> {
+    match process_numbers().problem {
+        Some(problem) => Err(problem),
+        None => Ok(()),
+    }
+}
+
+impl Problem {
+    /// Whether something can be captured nevertheless.
+    fn is_partial(&self) -> bool {
+        matches!(self, Self::MissingSysPtrace | Self::OwnProcessNumbers)
+    }
+}
+
+/// What a shell finds this program by, also one that is root's.
+fn own_path() -> String {
+    std::env::current_exe().map_or_else(|_| "ecapture".to_owned(), |path| path.display().to_string())
 }
 
 /// All problems, the gravest first.
@@ -94,8 +119,19 @@ pub fn checks() -> Vec<Check> {
         uprobes(),
         lockdown(),
         capability("CAP_SYS_PTRACE", CAP_SYS_PTRACE, Problem::MissingSysPtrace),
+        process_numbers(),
         kernel_tls(),
     ]
+}
+
+fn process_numbers() -> Check {
+    let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    let is_host = namespace == Path::new(HOST_PROCESS_NUMBERS);
+    Check {
+        name: "PID namespace",
+        observed: "the host's".to_owned(),
+        problem: (!is_host).then_some(Problem::OwnProcessNumbers),
+    }
 }
 
 /// Not needed: a library that leaves encryption to the kernel is still called with plaintext, but for files.
@@ -222,6 +258,7 @@ mod tests {
         for problem in [
             Problem::MissingSysAdmin,
             Problem::MissingSysPtrace,
+            Problem::OwnProcessNumbers,
             Problem::KernelTooOld { observed },
             Problem::NoBtf {
                 source: io::Error::from(io::ErrorKind::NotFound),

@@ -24,6 +24,7 @@ impl Prepared {
     /// Checks the host, finds the libraries, attaches, and starts the command, which does not run yet.
     pub(crate) fn new(settings: &CaptureSettings, output: CommandOutput) -> Result<Self> {
         host::check()?;
+        check_process_numbers(settings)?;
         check_pid(settings.pid)?;
         let mut capture = Capture::load(&CaptureConfig {
             libraries: libraries(settings)?,
@@ -96,6 +97,17 @@ async fn ended(command: Option<&mut oneshot::Receiver<Exit>>) -> Exit {
         Some(receiver) => receiver.await.unwrap_or(Exit::Failure),
         None => std::future::pending().await,
     }
+}
+
+/// Where the numbers of processes differ from the kernel's, those of a user's would mean other processes.
+fn check_process_numbers(settings: &CaptureSettings) -> Result<()> {
+    let by_number = settings.pid.is_some() || !settings.command.is_empty();
+    match host::check_process_numbers() {
+        Err(problem) if by_number => bail!("PID namespace: {problem}"),
+        Err(problem) => tracing::warn!("PID namespace: {problem}"),
+        Ok(()) => {}
+    }
+    Ok(())
 }
 
 fn check_pid(pid: Option<u32>) -> Result<()> {

@@ -38,7 +38,7 @@ pub(crate) fn run(output: &OutputSettings, global: &GlobalArgs) -> Result<Exit> 
 
 /// What keeps the real thing from running here.
 fn obstacle() -> Option<String> {
-    if let Err(problem) = host::check() {
+    if let Err(problem) = host::check().and_then(|()| host::check_process_numbers()) {
         return Some(problem.to_string());
     }
     let missing = ["curl", "openssl"]

@@ -77,8 +77,11 @@ impl Report {
         }
         if rows_are_none {
             writeln!(out, "No TLS that is known was found in a process that runs now.")?;
+            if self.checks.iter().all(|check| check.problem.is_none()) {
+                writeln!(out, "`ecapture tls` captures programs that start later, too.")?;
+            }
         }
-        writeln!(out, "{}.", coverage(&self.survey))?;
+        writeln!(out, "A capture {}.", coverage(&self.survey))?;
         if !self.can_capture {
             writeln!(
                 out,
