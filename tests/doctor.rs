@@ -118,10 +118,10 @@ struct PlainUser {
 
 impl PlainUser {
     fn create() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("a folder of ours");
         let program = folder.path().join("ecapture");
-        fs::copy(ecapture().get_program(), &program).unwrap();
+        fs::copy(ecapture().get_program(), &program).expect("a copied file");
         Self { folder, program }
     }
 
