@@ -139,7 +139,9 @@ fn kernel_tls() -> Check {
     let observed = match fs::read_to_string("/proc/net/tls_stat") {
         Ok(statistics) => match sending_by_kernel_tls(&statistics) {
             0 => "not in use".to_owned(),
-            count => format!("{count} connections send by it; files sent by SSL_sendfile are not captured"),
+            count => format!(
+                "{count} connections send by it; files sent by SSL_sendfile are counted, not captured"
+            ),
         },
         Err(_) => "not in this kernel, or its module tls is not loaded".to_owned(),
     };

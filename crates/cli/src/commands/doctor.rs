@@ -151,6 +151,7 @@ fn json_finding(finding: &Finding) -> serde_json::Value {
         "place": match finding.place {
             Place::Library => "library",
             Place::Executable => "executable",
+            Place::Kernel => "kernel",
         },
         "functions": finding.hooks,
         "obstacle": finding.obstacle.as_ref().map(ToString::to_string),
@@ -167,6 +168,7 @@ fn row(finding: &Finding) -> [String; 5] {
     let file = match finding.place {
         Place::Library => format!("{}{deleted}", finding.file.display()),
         Place::Executable => format!("{} (itself)", finding.file.display()),
+        Place::Kernel => format!("{} (its sockets)", finding.file.display()),
     };
     let verdict = match &finding.obstacle {
         Some(obstacle) => format!("NO: {obstacle}; {}", obstacle.advice()),

@@ -1,10 +1,11 @@
 //! Which processes have TLS in them, which of their functions would be captured, and what keeps
 //! the others from it. Nothing is attached.
 
+mod kernel_tls;
 mod marks;
 mod silence;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -57,6 +58,8 @@ pub enum Place {
     Library,
     /// In the executable itself.
     Executable,
+    /// As sockets that leave TLS to the kernel; the file is the executable.
+    Kernel,
 }
 
 /// Why something with TLS in it is not captured.
@@ -77,6 +80,12 @@ pub enum Obstacle {
     /// A Go program that does not link crypto/tls.
     #[error("a Go program without crypto/tls: it has no TLS to capture")]
     GoWithoutTls,
+    /// The kernel encrypts on so many connections of the process.
+    #[error(
+        "the kernel encrypts on {0} of its connections: files that it sends there (SSL_sendfile), and what it writes \
+         without a TLS library, are not seen"
+    )]
+    KernelTls(usize),
     /// The file cannot be opened or is not for this machine.
     #[error("{0}")]
     Unusable(String),
@@ -100,6 +109,9 @@ impl Obstacle {
                 "capture the other end of the connection, or put a TLS proxy such as nginx before it"
             }
             Self::GoTable => "build it with Go 1.18 or later",
+            Self::KernelTls(_) => {
+                "to see them, turn kernel TLS off in this program (nginx: ssl_conf_command Options -KTLS)"
+            }
             Self::GoWithoutTls => "nothing is to be done",
             Self::Unusable(_) => "run as root, outside of its container",
             Self::NoFunctions => "name the file that has them with --libssl FILE",
@@ -120,7 +132,11 @@ impl Survey {
 
     /// Of some processes. One that has ended has nothing.
     pub fn of(pids: impl IntoIterator<Item = u32>) -> Self {
-        let mut surveyor = Surveyor::default();
+        // Where the kernel does not tell, or has no kernel TLS, no process is said to use it.
+        let mut surveyor = Surveyor {
+            kernel_tls: kernel_tls::sockets().unwrap_or_default(),
+            ..Surveyor::default()
+        };
         for pid in pids {
             match surveyor.process(pid) {
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => surveyor.survey.hidden += 1,
@@ -213,6 +229,8 @@ impl Offer {
 struct Surveyor {
     survey: Survey,
     offers: HashMap<Inode, Rc<Offer>>,
+    /// Inodes of sockets.
+    kernel_tls: HashSet<u64>,
 }
 
 impl Surveyor {
@@ -237,6 +255,7 @@ impl Surveyor {
             deleted: false,
         };
         let mut findings = self.libraries(&maps, &about(Path::new(""), Place::Library));
+        findings.extend(self.kernel_tls(about(&executable, Place::Kernel)));
         findings.extend(self.executable(about(&executable, Place::Executable)));
         // NSPR without NSS is no TLS.
         let has_nss = findings
@@ -277,6 +296,17 @@ impl Surveyor {
         finding.deleted = finding.file.to_string_lossy().ends_with(" (deleted)");
         let offer = self.offer(&path)?;
         executable(&mut finding, &offer).then_some(finding)
+    }
+
+    fn kernel_tls(&self, mut finding: Finding) -> Option<Finding> {
+        if self.kernel_tls.is_empty() {
+            return None;
+        }
+        let sockets = silence::socket_inodes(finding.pid);
+        let connections = sockets.filter(|inode| self.kernel_tls.contains(inode)).count();
+        finding.implementation = "kernel TLS";
+        finding.obstacle = Some(Obstacle::KernelTls(connections));
+        (connections > 0).then_some(finding)
     }
 
     fn offer(&mut self, path: &Path) -> Option<Rc<Offer>> {
@@ -491,6 +521,21 @@ mod tests {
         assert!(executable(&mut found, &offer(stripped)));
         assert_eq!(found.obstacle, Some(Obstacle::NoSymbols));
         assert_eq!(found.version.as_deref(), Some("3.0.2"));
+    }
+
+    #[test]
+    fn sockets_of_kernel_tls_are_told_with_their_process() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = fs::File::from(std::os::fd::OwnedFd::from(listener));
+        let surveyor = |inode| Surveyor {
+            kernel_tls: HashSet::from([inode]),
+            ..Surveyor::default()
+        };
+        let blank = finding(std::process::id(), None);
+        let inode = socket.metadata().unwrap().ino();
+        let found = surveyor(inode).kernel_tls(blank.clone()).unwrap();
+        assert_eq!(found.obstacle, Some(Obstacle::KernelTls(1)));
+        assert_eq!(surveyor(0).kernel_tls(blank), None);
     }
 
     #[test]

@@ -120,19 +120,23 @@ impl Networks {
                     .collect(),
             )
         }));
-        let descriptors = fs::read_dir(format!("{folder}/fd"))
-            .into_iter()
-            .flatten()
-            .flatten();
-        let inodes = descriptors.filter_map(|descriptor| {
-            let target = fs::read_link(descriptor.path()).ok()?;
-            let inode = target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
-            inode.parse().ok()
-        });
-        inodes
-            .filter_map(|inode: u64| network.get(&inode).copied())
+        socket_inodes(pid)
+            .filter_map(|inode| network.get(&inode).copied())
             .collect()
     }
+}
+
+/// Of the sockets that a process has; none when it has ended.
+pub(super) fn socket_inodes(pid: u32) -> impl Iterator<Item = u64> {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    descriptors.filter_map(|descriptor| {
+        let target = fs::read_link(descriptor.path()).ok()?;
+        let inode = target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+        inode.parse().ok()
+    })
 }
 
 /// The established connections of `/proc/net/tcp` or `tcp6`.
