@@ -81,6 +81,7 @@ fn exchange(number: usize) -> [CapturedEvent; 2] {
             }),
             tls_version: None,
             stream_offset: Some(0),
+            joined_late: None,
             payload: Bytes::from_static(payload.as_bytes()),
         })
     };
