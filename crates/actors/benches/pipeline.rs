@@ -2,7 +2,7 @@
 //! formatting them in a plain loop.
 //!
 //! `cargo bench -p ecapture-actors --bench pipeline` prints the whole table; `-- UUIDS BYTES` one group
-//! of it, `-- CONTENT` those of one content, `-- connections` the row of short connections.
+//! of it, `-- CONTENT` those of one content, `-- paced` the rows at the pace of a live capture.
 //! `raw` passes the bytes through: what remains is the actors. `http1` and `http2` are one request with
 //! a body per event, through the real decoders and the text format; every message must come out.
 //! Every measurement runs in a process of its own, so that memory and CPU time are its own.
@@ -323,57 +323,90 @@ fn through_pipeline(case: Case, clock: Clock, worker_arbiters: usize) -> Summary
         .block_on(async move { spawn(config, case.source(), Box::new(Null)).finished().await })
 }
 
-/// Connections a second of the row of short connections, and for how long.
-const CONNECTIONS_PER_SECOND: u64 = 10_000;
-const SECONDS: u64 = 5;
-
-/// Every millisecond some connections of one request and one response each, closed ten milliseconds later.
-fn short_connections() -> impl Stream<Item = Vec<CapturedEvent>> + Unpin {
-    const PER_BATCH: u64 = CONNECTIONS_PER_SECOND / 1000;
-    let request = Bytes::from_static(Payload::Http1.event(1024).leak());
-    let head = "HTTP/1.1 200 OK\r\nContent-Length: 980\r\n\r\n";
-    let response = Bytes::from_static(format!("{head}{}", "x".repeat(980)).into_bytes().leak());
-    let numbers = |batch: u64| batch * PER_BATCH..(batch + 1) * PER_BATCH;
-    let connections = move |batch: u64| {
-        let now_ns = batch * 1_000_000;
-        let opened = numbers(batch).flat_map(|number| {
-            let event = |direction, payload: &Bytes| {
-                CapturedEvent::Data(data_event(number + 1, now_ns, direction, payload.clone()))
-            };
-            [
-                event(Direction::Write, &request),
-                event(Direction::Read, &response),
-            ]
-        });
-        let closed = batch.checked_sub(10).into_iter().flat_map(numbers);
-        let closed = closed.map(|number| CapturedEvent::Close {
-            timestamp_ns: now_ns,
-            close: Close::Socket { sock: number + 1 },
-        });
-        opened.chain(closed).collect()
-    };
-    let ticks = tokio::time::interval(std::time::Duration::from_millis(1));
-    let batches = futures_util::stream::unfold((0, ticks), move |(batch, mut ticks)| {
-        let events = (batch < 1000 * SECONDS).then(|| connections(batch));
-        async move {
-            ticks.tick().await;
-            Some((events?, (batch + 1, ticks)))
-        }
-    });
-    Box::pin(batches)
+/// What a capture brings: every millisecond a batch of some exchanges, a request and a response of 1 KB each.
+#[derive(Clone, Copy)]
+enum Paced {
+    /// Each on a new connection, which is closed ten milliseconds later.
+    NewConnections,
+    /// One on each of a few connections.
+    FewConnections,
 }
 
-fn through_short_connections() -> Summary {
-    let decoders: DecoderFactory = {
+impl Paced {
+    const ALL: [(&str, Self); 2] = [
+        ("connections", Self::NewConnections),
+        ("exchanges", Self::FewConnections),
+    ];
+    const MILLISECONDS: u64 = 5000;
+
+    fn named(name: &str) -> Option<Self> {
+        let found = Self::ALL.iter().find(|(known, _)| *known == name);
+        found.map(|(_, paced)| *paced)
+    }
+
+    fn exchanges_per_batch(self) -> u64 {
+        match self {
+            Self::NewConnections => 10,
+            Self::FewConnections => 30,
+        }
+    }
+
+    fn events(self) -> u64 {
+        2 * self.exchanges_per_batch() * Self::MILLISECONDS
+    }
+
+    fn batch(self, batch: u64, request: &Bytes, response: &Bytes) -> Vec<CapturedEvent> {
+        let count = self.exchanges_per_batch();
+        let socks = |batch: u64| match self {
+            Self::NewConnections => batch * count + 1..(batch + 1) * count + 1,
+            Self::FewConnections => 1..count + 1,
+        };
+        let now_ns = batch * 1_000_000;
+        let exchanges = socks(batch).flat_map(|sock| {
+            let event = |direction, payload: &Bytes| {
+                CapturedEvent::Data(data_event(sock, now_ns, direction, payload.clone()))
+            };
+            [event(Direction::Write, request), event(Direction::Read, response)]
+        });
+        let closed = match self {
+            Self::NewConnections => batch.checked_sub(10),
+            Self::FewConnections => None,
+        };
+        let closed = closed
+            .into_iter()
+            .flat_map(socks)
+            .map(|sock| CapturedEvent::Close {
+                timestamp_ns: now_ns,
+                close: Close::Socket { sock },
+            });
+        exchanges.chain(closed).collect()
+    }
+
+    fn source(self) -> impl Stream<Item = Vec<CapturedEvent>> + Unpin {
+        let request = Bytes::from_static(Payload::Http1.event(1024).leak());
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 980\r\n\r\n";
+        let response = Bytes::from_static(format!("{head}{}", "x".repeat(980)).into_bytes().leak());
+        let ticks = tokio::time::interval(std::time::Duration::from_millis(1));
+        let batches = futures_util::stream::unfold((0, ticks), move |(batch, mut ticks)| {
+            let events = (batch < Self::MILLISECONDS).then(|| self.batch(batch, &request, &response));
+            async move {
+                ticks.tick().await;
+                Some((events?, (batch + 1, ticks)))
+            }
+        });
+        Box::pin(batches)
+    }
+
+    fn through_pipeline(self) -> Summary {
         let options = Arc::new(Options::default());
-        Arc::new(move |_| stream_decoder(Arc::clone(&options)))
-    };
-    let config = PipelineConfig::new(decoders, Arc::new(Text::default()));
-    actix_rt::System::new().block_on(async move {
-        spawn_with(config, short_connections, Box::new(Null))
-            .finished()
-            .await
-    })
+        let decoders: DecoderFactory = Arc::new(move |_| stream_decoder(Arc::clone(&options)));
+        let config = PipelineConfig::new(decoders, Arc::new(Text::default()));
+        actix_rt::System::new().block_on(async move {
+            spawn_with(config, move || self.source(), Box::new(Null))
+                .finished()
+                .await
+        })
+    }
 }
 
 fn check(summary: &Summary, messages: Option<u64>) {
@@ -390,13 +423,10 @@ fn check(summary: &Summary, messages: Option<u64>) {
 
 /// Runs one measurement and prints its figures for [`Figures::of_child`].
 fn measure_here(case: Case, what: &str) {
-    let figures = measure(|| match what {
-        "memcpy" => copy_floor(case),
-        "parse" => loop_floor(case),
-        "connections" => check(
-            &through_short_connections(),
-            Some(2 * CONNECTIONS_PER_SECOND * SECONDS),
-        ),
+    let figures = measure(|| match (what, Paced::named(what)) {
+        ("memcpy", _) => copy_floor(case),
+        ("parse", _) => loop_floor(case),
+        (_, Some(paced)) => check(&paced.through_pipeline(), Some(paced.events())),
         _ => {
             let clock = if what.starts_with("live") {
                 Clock::Live
@@ -464,20 +494,26 @@ fn print_case(case: Case, content: &str) {
     println!();
 }
 
-fn print_connections() {
+fn print_paced() {
     let case = Case {
         uuids: 1,
         bytes: 1024,
         content: Payload::Http1,
     };
-    let figures = Figures::of_child(case, "http1", "connections");
-    let events = (2 * CONNECTIONS_PER_SECOND * SECONDS) as f64;
-    println!(
-        "\n{CONNECTIONS_PER_SECOND} new connections/s, a request and a response of 1 KB each, paced: \
-         {:.2} µs CPU per event, peak {:.0} MiB, nothing lost",
-        figures.cpu_seconds / events * 1e6,
-        figures.peak_mib
-    );
+    println!("\nevery millisecond, each a request and a response of 1 KB      events/s  µs CPU   MiB");
+    for (name, paced) in Paced::ALL {
+        let figures = Figures::of_child(case, "http1", name);
+        let shape = match paced {
+            Paced::NewConnections => "10 new connections, closed 10 ms later",
+            Paced::FewConnections => "30 exchanges on 30 connections",
+        };
+        println!(
+            "{shape:<60}{:>10} {:>7.2} {:>5.0}",
+            paced.events() * 1000 / Paced::MILLISECONDS,
+            figures.cpu_seconds / paced.events() as f64 * 1e6,
+            figures.peak_mib
+        );
+    }
 }
 
 fn main() {
@@ -497,8 +533,8 @@ fn main() {
             measure_here(case(uuids, bytes, content), what);
             return;
         }
-        ["connections"] => {
-            print_connections();
+        ["paced"] => {
+            print_paced();
             return;
         }
         [content] => (None, None, Some(content)),
@@ -523,6 +559,6 @@ fn main() {
         }
     }
     if words.is_empty() {
-        print_connections();
+        print_paced();
     }
 }

@@ -64,7 +64,7 @@ impl Default for PipelineLimits {
 impl PipelineLimits {
     /// What a live Worker costs, with its decoder and its place in the Processor's tables but
     /// without what it holds (measured by the example `many_connections`).
-    pub const WORKER_BYTES: usize = 1856;
+    pub const WORKER_BYTES: usize = 1920;
 
     /// Connections whose losses are told apart; those of all others are summed. A row takes some
     /// 200 bytes.

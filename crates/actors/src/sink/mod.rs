@@ -92,10 +92,10 @@ impl Sink {
     /// they are.
     fn take(&mut self, batch: RecordBatch, ctx: &mut Context<Self>) {
         if self.target == Target::Open && self.buffer.is_empty() {
-            let parts: Vec<(usize, u64)> = records(&batch)
-                .map(|(span, bytes)| (bytes.len(), span.messages))
-                .collect();
-            self.buffer.fill(batch.bytes, parts.into_iter());
+            let starts = std::iter::once(0).chain(batch.spans.iter().map(|span| span.end));
+            let parts = batch.spans.iter().zip(starts);
+            let parts = parts.map(|(span, start)| (span.end - start, span.messages));
+            self.buffer.fill(batch.bytes, parts);
             self.write_chunk(ctx);
         } else {
             for (span, bytes) in records(&batch) {

@@ -10,6 +10,7 @@ use super::WorkerPorts;
 use crate::loss::Loss;
 use crate::messages::{
     Position, RecordBatch, RecordKey, SequencedNotice, Span, StreamEvent, StreamRef, WorkerExited,
+    WorkerReport,
 };
 
 /// Bytes a Worker's decoder holds. The Worker alone changes it; the Processor reads it.
@@ -102,16 +103,17 @@ impl ExitGuard {
         output
     }
 
-    /// Gives the turn back, with what came of it.
-    pub(super) fn end_turn(&mut self, output: Output) -> Vec<SequencedNotice> {
-        let Some(mut turn) = self.turn.take() else {
-            return Vec::new();
-        };
+    /// What the decoder told in this turn.
+    pub(super) fn take_notices(&mut self) -> Vec<SequencedNotice> {
+        std::mem::take(&mut self.turn().notices)
+    }
+
+    /// Gives the turn back, with what came of it. False when Workers have to wait for the Sink.
+    pub(super) fn end_turn(&mut self, output: Output, report: Option<WorkerReport>) -> bool {
+        let mut turn = self.turn.take().unwrap_or_default();
         self.count(&mut turn);
-        let notices = std::mem::take(&mut turn.notices);
         turn.inbox = VecDeque::new();
-        self.ports.outbox.give_back(turn, output);
-        notices
+        self.ports.outbox.take_back(turn, output, report)
     }
 
     /// The current turn.

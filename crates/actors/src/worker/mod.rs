@@ -34,9 +34,7 @@ pub(crate) use outbox::{Outbox, OutboxPorts};
 use timing::Timing;
 
 use crate::ledger::Ledger;
-use crate::messages::{
-    Advance, End, Notices, Retire, SequencedNotice, StreamEvent, WorkerBatch, WorkerReport,
-};
+use crate::messages::{Advance, End, Notices, Retire, StreamEvent, WorkerBatch, WorkerReport};
 use crate::registry::Lifecycle;
 use crate::supervision::nanoseconds;
 use crate::{Clock, DecoderFactory, PipelineLimits, Timings};
@@ -145,14 +143,22 @@ impl Worker {
         work(self, &mut output);
         let held = self.buffered_bytes();
         self.guard.hold(held);
-        let notices = self.guard.end_turn(output);
-        self.report(notices);
+        let report = self.report();
+        let has_room = self.guard.end_turn(output, report);
         if self.phase == Phase::Done {
             ctx.stop();
             return;
         }
         self.arm_tick(ctx);
-        self.wait_for_room(ctx);
+        if !has_room {
+            self.wait_for_room(ctx);
+            return;
+        }
+        self.handled = self.handled.wrapping_add(1);
+        if self.handled.is_multiple_of(self.ports().limits.budget) {
+            // Lets the others run.
+            ctx.wait(tokio::task::yield_now().into_actor(self));
+        }
     }
 
     fn now_ns(&self) -> u64 {
@@ -162,37 +168,31 @@ impl Worker {
         }
     }
 
-    /// Tells the Processor, in a replay always, in a capture when there is something to tell.
-    fn report(&mut self, notices: Vec<SequencedNotice>) {
+    /// What to tell the Processor: in a replay always, in a capture when there is something to tell.
+    fn report(&mut self) -> Option<WorkerReport> {
+        let notices = self.guard.take_notices();
         let idle_after = std::mem::take(&mut self.asks_to_end).then(|| self.guard.fed());
         let holds_on = std::mem::take(&mut self.holds_on);
         let has_something = holds_on || idle_after.is_some() || !notices.is_empty();
         let answers = self.ports().clock == Clock::Stream && self.phase != Phase::Done;
-        let report = (has_something || answers).then(|| WorkerReport {
+        (has_something || answers).then(|| WorkerReport {
             stream: self.guard.stream,
             notices,
             idle_after,
             holds_on,
             deadline_ns: self.next_expiry().map(|(deadline_ns, _)| deadline_ns),
-        });
-        self.ports().outbox.post(report);
+        })
     }
 
-    /// Takes nothing while the Sink refuses; lets the others run after every `budget` messages.
+    /// Takes nothing while the Sink refuses.
     fn wait_for_room(&mut self, ctx: &mut Context<Self>) {
-        if !self.ports().outbox.has_room() {
-            let pause = tokio::time::sleep(self.ports().timings.retry_delay);
-            ctx.wait(
-                pause
-                    .into_actor(self)
-                    .map(|(), worker, ctx| worker.wait_for_room(ctx)),
-            );
-            return;
-        }
-        self.handled = self.handled.wrapping_add(1);
-        if self.handled.is_multiple_of(self.ports().limits.budget) {
-            ctx.wait(tokio::task::yield_now().into_actor(self));
-        }
+        let pause = tokio::time::sleep(self.ports().timings.retry_delay);
+        let waits = pause.into_actor(self).map(|(), worker: &mut Self, ctx: &mut _| {
+            if !worker.ports().outbox.has_room() {
+                worker.wait_for_room(ctx);
+            }
+        });
+        ctx.wait(waits);
     }
 
     /// The run interval: only while something can expire, so that a silent connection costs
@@ -226,7 +226,7 @@ impl Actor for Worker {
         if self.phase != Phase::Done && !std::thread::panicking() {
             let mut output = self.guard.begin_turn(Vec::new());
             self.close(End::Drained, self.guard.position.sequence, &mut output);
-            self.guard.end_turn(output);
+            self.guard.end_turn(output, None);
         }
         Running::Stop
     }

@@ -45,6 +45,14 @@ struct State {
     flush_planned: bool,
 }
 
+impl State {
+    fn put_back(&mut self, mut turn: Box<Turn>, output: Output) {
+        self.records = std::mem::take(&mut turn.records);
+        self.turn = Some(turn);
+        self.output = output;
+    }
+}
+
 impl Outbox {
     pub(crate) fn new(ports: OutboxPorts) -> Self {
         Self {
@@ -66,27 +74,35 @@ impl Outbox {
         (turn, std::mem::take(&mut state.output))
     }
 
-    /// Takes both back.
-    pub(super) fn give_back(&self, mut turn: Box<Turn>, output: Output) {
-        let mut state = self.state();
-        state.records = std::mem::take(&mut turn.records);
-        state.turn = Some(turn);
-        state.output = output;
+    /// Takes both back from a turn that was broken off.
+    pub(super) fn give_back(&self, turn: Box<Turn>, output: Output) {
+        self.state().put_back(turn, output);
     }
 
-    /// Passes on a report, and the records with it, when the Workers that are awake have run.
-    pub(super) fn post(self: &Arc<Self>, report: Option<WorkerReport>) {
+    /// Takes both back and passes on a report, and the records with it, when the Workers that are
+    /// awake have run. False when Workers have to wait.
+    pub(super) fn take_back(
+        self: &Arc<Self>,
+        turn: Box<Turn>,
+        output: Output,
+        report: Option<WorkerReport>,
+    ) -> bool {
         let mut state = self.state();
+        state.put_back(turn, output);
         state.news.extend(report.map(News::Report));
         let is_empty = state.news.is_empty() && state.records.messages == 0;
         if state.records.bytes.len() >= self.ports.chunk {
             self.send_records(&mut state);
         }
-        if is_empty || state.flush_planned {
-            return;
+        let has_room = self.fits(&state.records);
+        if !is_empty && !std::mem::replace(&mut state.flush_planned, true) {
+            drop(state);
+            self.plan_flush();
         }
-        state.flush_planned = true;
-        drop(state);
+        has_room
+    }
+
+    fn plan_flush(self: &Arc<Self>) {
         let outbox = Arc::clone(self);
         actix_rt::spawn(async move {
             tokio::task::yield_now().await;
@@ -98,7 +114,11 @@ impl Outbox {
 
     /// True while Workers need not wait.
     pub(super) fn has_room(&self) -> bool {
-        self.state().records.bytes.len() < 2 * self.ports.chunk
+        self.fits(&self.state().records)
+    }
+
+    fn fits(&self, records: &RecordBatch) -> bool {
+        records.bytes.len() < 2 * self.ports.chunk
     }
 
     /// Passes on an exit notice. It goes with the flush that is planned or else at once: a guard
@@ -123,7 +143,9 @@ impl Outbox {
             return false;
         }
         state.flush_planned = false;
-        let news = std::mem::take(&mut state.news);
+        // The next pass probably brings as many.
+        let next = Vec::with_capacity(state.news.len());
+        let news = std::mem::replace(&mut state.news, next);
         drop(state);
         if let (false, Some(processor)) = (news.is_empty(), self.ports.news.upgrade()) {
             processor.do_send(WorkerNews(news));
@@ -151,10 +173,12 @@ impl Outbox {
         true
     }
 
-    /// The next records probably take as much room as the last: growing to it would copy them all.
+    /// The next records probably take about as much room as the last: growing to it would copy them
+    /// all.
     fn room_for_next(&self, last: &RecordBatch) -> RecordBatch {
+        let bytes = last.bytes.len() + last.bytes.len() / 2;
         RecordBatch {
-            bytes: Vec::with_capacity(last.bytes.len().min(2 * self.ports.chunk)),
+            bytes: Vec::with_capacity(bytes.min(2 * self.ports.chunk)),
             messages: 0,
             spans: Vec::with_capacity(last.spans.len()),
         }
