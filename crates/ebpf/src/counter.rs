@@ -30,5 +30,8 @@ pub const CLOSE_LOST: u32 = 12;
 pub const FILES_LOST: u32 = 13;
 /// Payload bytes that the kernel sent from files, encrypting them itself: no program can see them.
 pub const FILE_BYTES: u32 = 14;
+/// Calls of functions without a stable interface whose arguments or result cannot mean what they
+/// should.
+pub const UNINTELLIGIBLE_CALLS: u32 = 15;
 /// Number of counters.
-pub const COUNT: u32 = 15;
+pub const COUNT: u32 = 16;

@@ -11,6 +11,7 @@ use crate::Error;
 use crate::elf::Image;
 use crate::multi::MultiUprobes;
 use crate::plan::{self, Point, PointKind, Returns};
+use crate::target::Kind;
 
 /// Where probes were attached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,8 +78,7 @@ pub(crate) fn library(
     entries_only: bool,
 ) -> Result<Vec<AttachReport>, Error> {
     let image = Image::read(library, &plan::symbols())?;
-    let expected = plan::library_symbols();
-    if expected.iter().all(|name| image.function(name).is_none()) {
+    if Kind::of(&image).is_empty() {
         return Err(Error::NoFunctions {
             path: library.to_owned(),
             expected: plan::examples(),

@@ -32,6 +32,9 @@ pub struct KernelCounters {
     pub unmatched_returns: u64,
     /// Calls lost because their session could not be remembered.
     pub sessions_full: u64,
+    /// Calls of functions inside rustls that could not be understood: its calling convention is no
+    /// stable one.
+    pub unintelligible_calls: u64,
     /// Close records handed to user space.
     pub close_records: u64,
     /// Close records lost because the ring was full.
@@ -48,7 +51,7 @@ impl KernelCounters {
     }
 
     /// Losses by name, in a fixed order, for a summary. Names end in their unit.
-    pub const fn losses(&self) -> [(&'static str, u64); 10] {
+    pub const fn losses(&self) -> [(&'static str, u64); 11] {
         [
             ("ring full, records", self.ring_full_records),
             ("ring full, bytes", self.ring_full_bytes),
@@ -59,6 +62,7 @@ impl KernelCounters {
             ("too many calls at once, calls", self.calls_full),
             ("call began before the capture, calls", self.unmatched_returns),
             ("too many sessions, calls", self.sessions_full),
+            ("call not understood, calls", self.unintelligible_calls),
             ("ring full, close records", self.close_lost),
         ]
     }
@@ -80,6 +84,7 @@ impl KernelCounters {
             calls_full: total(counter::CALLS_FULL)?,
             unmatched_returns: total(counter::UNMATCHED_RETURNS)?,
             sessions_full: total(counter::SESSIONS_FULL)?,
+            unintelligible_calls: total(counter::UNINTELLIGIBLE_CALLS)?,
             close_records: total(counter::CLOSE_RECORDS)?,
             close_lost: total(counter::CLOSE_LOST)?,
             files_lost: total(counter::FILES_LOST)?,

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use object::{Architecture, Object, ObjectSection, ObjectSegment, ReadCache};
 
+use crate::rust_symbol::{self, RustFunction};
 use crate::{Error, go_table};
 
 /// Longest function whose code is looked at, in bytes.
@@ -39,6 +40,8 @@ pub(crate) struct Image {
     /// Addresses of the stubs that lead to other libraries.
     stubs: Vec<Range<u64>>,
     functions: HashMap<&'static str, Function>,
+    /// Functions of rustls, each address once.
+    rust: Vec<(RustFunction, Function)>,
     exported: HashSet<u64>,
 }
 
@@ -64,6 +67,7 @@ impl Image {
             segments: Vec::new(),
             stubs: Vec::new(),
             functions: HashMap::new(),
+            rust: Vec::new(),
             exported: HashSet::new(),
         };
         let parsed = if is_file {
@@ -111,12 +115,16 @@ impl Image {
                         self.exported.insert(function.address);
                     }
                     let name = string_at(text, name);
+                    self.rust
+                        .extend(rust_symbol::recognize(name).map(|rust| (rust, function)));
                     if let Some(&wanted) = names.iter().find(|&&wanted| name == wanted.as_bytes()) {
                         self.functions.entry(wanted).or_insert(function);
                     }
                 }
             }
         }
+        self.rust.sort_by_key(|(_, function)| function.address);
+        self.rust.dedup_by_key(|(_, function)| function.address);
         // Stripped Go programs keep this table; the linker's own symbol says where text begins.
         if let Some(table) = section(".gopclntab").and_then(|table| table.data().ok()) {
             let text = self.function("runtime.text").map(|text| text.address);
@@ -138,6 +146,17 @@ impl Image {
     /// The function of that name.
     pub(crate) fn function(&self, name: &str) -> Option<Function> {
         self.functions.get(name).copied()
+    }
+
+    /// The functions of rustls that are such a one.
+    pub(crate) fn rust_functions(&self, wanted: RustFunction) -> impl Iterator<Item = Function> {
+        let functions = self.rust.iter().filter(move |(rust, _)| *rust == wanted);
+        functions.map(|(_, function)| *function)
+    }
+
+    /// Whether the symbols name anything of rustls.
+    pub(crate) fn names_rustls(&self) -> bool {
+        !self.rust.is_empty()
     }
 
     /// Whether other libraries can call the function at `address` by a name.

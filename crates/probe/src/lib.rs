@@ -34,6 +34,7 @@ mod ld_cache;
 mod multi;
 mod object;
 mod plan;
+mod rust_symbol;
 pub mod socket;
 pub mod survey;
 pub mod target;

@@ -42,6 +42,8 @@ pub enum Kind {
     GnuTls,
     /// Go's crypto/tls.
     Go,
+    /// rustls, in a program or with its C functions.
+    Rustls,
     /// NSPR, through which programs use NSS.
     Nspr,
     /// NSS itself, which says which of NSPR's descriptors are TLS.
@@ -55,6 +57,9 @@ impl Kind {
             .filter(|name| image.function(name).is_some())
             .filter_map(plan::kind)
             .collect();
+        if plan::rustls::points(image).is_ok() {
+            kinds.push(Self::Rustls);
+        }
         kinds.dedup();
         kinds
     }
@@ -65,6 +70,7 @@ impl Kind {
             Self::OpenSsl => "OpenSSL",
             Self::GnuTls => "GnuTLS",
             Self::Go => "Go crypto/tls",
+            Self::Rustls => "rustls",
             Self::Nspr => "NSPR",
             Self::Nss => "NSS",
         }

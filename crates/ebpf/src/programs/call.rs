@@ -14,6 +14,9 @@ use super::maps::{Call, CallKey, PROCESSES, SESSIONS, Session, SessionKey, count
 use super::memory::user;
 use super::thread::Thread;
 
+/// `RUSTLS_RESULT_OK` of rustls-ffi.
+const RUSTLS_OK: i32 = 7000;
+
 /// Where the number of moved bytes is at the return.
 #[derive(Clone, Copy)]
 #[repr(u32)]
@@ -28,6 +31,10 @@ pub(super) enum Length {
     Nothing = 3,
     /// As [`Self::ReturnedLong`], but the bytes went from a file to the socket inside the kernel.
     OfFile = 4,
+    /// The function returns `RUSTLS_RESULT_OK` and stores it as a `size_t`.
+    StoredWithRustlsOk = 5,
+    /// Whoever sends the bytes says it. The session object does not begin with a version.
+    Told = 6,
 }
 
 #[derive(Clone, Copy)]
@@ -222,7 +229,7 @@ fn moved_bytes(context: &RetProbeContext, call: &Call) -> u64 {
         return if (returned as i64) < 0 { 0 } else { returned };
     }
     let returned = returned as i32;
-    if returned <= 0 {
+    if returned <= 0 || call.length == Length::StoredWithRustlsOk as u32 && returned != RUSTLS_OK {
         return 0;
     }
     if call.length == Length::ReturnedInt as u32 {

@@ -13,6 +13,7 @@ use ecapture_ebpf::limits::{
 };
 use ecapture_ebpf::record::{CloseRecord, DIRECTION_READ, DataHeader, KIND_DATA};
 
+use super::call::Length;
 use super::maps::{CONTROL, Call, EVENTS, Session, config, count};
 use super::memory::user;
 
@@ -26,7 +27,7 @@ struct Slot<const PAYLOAD: usize> {
 /// Sends `length` bytes of the call's buffer, in as many records as that takes.
 #[inline(always)]
 pub(super) fn deliver(call: &Call, session: &mut Session, pid_tgid: u64, length: u64) {
-    if session.tls_version == 0 {
+    if session.tls_version == 0 && call.length != Length::Told as u32 {
         session.tls_version = tls_version(call.session);
     }
     let mut header = header_of(call, session, pid_tgid);

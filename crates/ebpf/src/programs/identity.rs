@@ -106,7 +106,7 @@ fn local_port(sock: u64) -> Option<u16> {
 
 /// The socket was marked by [`remember`] and has not been closed since.
 #[inline(always)]
-fn is_seen(sock: u64) -> bool {
+pub(super) fn is_seen(sock: u64) -> bool {
     match SOCKETS.get_ptr(sock) {
         // SAFETY: the map lookup succeeded; the field is a whole word.
         Some(state) => unsafe { (*state).seen != 0 },

@@ -1,7 +1,8 @@
 //! What runs in the kernel, one file per family of hooks.
 //!
 //! ```text
-//! openssl, gnutls, nss ─► call ─► delivery ─► EVENTS (ring buffer) ─► user space
+//! openssl, gnutls, nss,
+//! rustls_ffi, rustls ───► call ─► delivery ─► EVENTS (ring buffer) ─► user space
 //!                          ▲   ▲      ▲
 //!        syscall ─► thread ┘   │      │
 //!                              │      │
@@ -21,6 +22,8 @@ mod memory;
 mod nss;
 mod openssl;
 mod process;
+mod rustls;
+mod rustls_ffi;
 mod socket;
 mod syscall;
 mod thread;

@@ -12,6 +12,11 @@
     expect(dead_code, reason = "it knows x86-64 only")
 )]
 mod rules;
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "its rules know x86-64 only")
+)]
+pub(crate) mod rustls;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -110,6 +115,18 @@ const GO: Family = &[
     &[go("crypto/tls.(*Conn).Close", "go_close", None)],
 ];
 
+const RUSTLS_FFI: Family = &[
+    &[data("rustls_connection_read", "rustls_connection_read")],
+    &[data("rustls_connection_write", "rustls_connection_write")],
+    &[data("rustls_connection_read_tls", "rustls_connection_tls")],
+    &[data("rustls_connection_write_tls", "rustls_connection_tls")],
+    &[data(
+        "rustls_connection_write_tls_vectored",
+        "rustls_connection_tls",
+    )],
+    &[end("rustls_connection_free", "rustls_connection_free")],
+];
+
 /// Of NSPR's functions only calls for NSS's descriptors count.
 const NSS: Family = &[
     &[data("PR_Read", "nss_read")],
@@ -125,7 +142,7 @@ const NSS_IMPORT: Family = &[
     &[end("DTLS_ImportFD", "nss_import")],
 ];
 
-const FAMILIES: [Family; 5] = [OPENSSL, GNUTLS, GO, NSS, NSS_IMPORT];
+const FAMILIES: [Family; 6] = [OPENSSL, GNUTLS, GO, RUSTLS_FFI, NSS, NSS_IMPORT];
 
 /// What a function belongs to.
 pub(crate) fn kind(symbol: &str) -> Option<Kind> {
@@ -133,6 +150,7 @@ pub(crate) fn kind(symbol: &str) -> Option<Kind> {
         (OPENSSL, Kind::OpenSsl),
         (GNUTLS, Kind::GnuTls),
         (GO, Kind::Go),
+        (RUSTLS_FFI, Kind::Rustls),
         (NSS, Kind::Nspr),
         (NSS_IMPORT, Kind::Nss),
     ];
@@ -176,6 +194,7 @@ pub(crate) fn examples() -> String {
 /// Whether captured bytes come from a function.
 pub(crate) fn carries_data(symbol: &str) -> bool {
     hooks().any(|hook| hook.symbol == symbol && hook.returns.is_some() && !passes_files(symbol))
+        || rustls::carries_data(symbol)
 }
 
 /// Whether the bytes that a function moves are only counted.
@@ -188,6 +207,7 @@ pub(crate) fn programs() -> Vec<&'static str> {
     let programs: BTreeSet<_> = hooks()
         .flat_map(|hook| [Some(hook.entry), hook.returns])
         .flatten()
+        .chain(rustls::PROGRAMS)
         .collect();
     programs.into_iter().collect()
 }
@@ -248,6 +268,10 @@ pub(crate) fn points(image: &Image, entries_only: bool) -> (Vec<Point>, Vec<(&'s
                 }
             }
         }
+    }
+    // The C functions are made of the others.
+    if image.function("rustls_connection_read").is_none() {
+        points.extend(rustls::points(image).unwrap_or_default());
     }
     (points, failures)
 }

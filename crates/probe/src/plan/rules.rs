@@ -111,6 +111,80 @@ pub(super) fn go_returns(image: &Image, function: Function) -> Result<Vec<u64>, 
     }
 }
 
+/// Addresses of all `ret` instructions of a function that is left in no other way.
+pub(super) fn returns(image: &Image, function: Function) -> Result<Vec<u64>, String> {
+    let body = Body::decode(image, function)?;
+    let mut returns = Vec::new();
+    for each in &body.instructions {
+        match each.flow_control() {
+            FlowControl::Return => returns.push(each.ip()),
+            FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch
+                if !(body.start..body.end).contains(&each.near_branch_target()) =>
+            {
+                return Err("it branches out of its body".to_owned());
+            }
+            FlowControl::IndirectBranch => return Err("it branches through a pointer".to_owned()),
+            _ => {}
+        }
+    }
+    if returns.is_empty() {
+        Err("it never returns".to_owned())
+    } else {
+        Ok(returns)
+    }
+}
+
+/// Whether a function calls or jumps to the one at `callee`.
+pub(super) fn calls(image: &Image, function: Function, callee: u64) -> Result<bool, String> {
+    let body = Body::decode(image, function)?;
+    Ok(body.instructions.iter().any(|each| {
+        let flow = each.flow_control();
+        matches!(flow, FlowControl::Call | FlowControl::UnconditionalBranch)
+            && each.near_branch_target() == callee
+    }))
+}
+
+/// Whether a function, before it calls anything, loads words from where its second parameter
+/// points to, at each of `offsets`.
+pub(super) fn loads_from_second_parameter(
+    image: &Image,
+    function: Function,
+    offsets: &[u64],
+) -> Result<bool, String> {
+    let body = Body::decode(image, function)?;
+    let before_calls = body.instructions.iter().take_while(|each| {
+        !matches!(
+            each.flow_control(),
+            FlowControl::Call | FlowControl::IndirectCall | FlowControl::Return
+        )
+    });
+    let mut holders = vec![Register::RSI];
+    let mut missing = offsets.to_vec();
+    for each in before_calls {
+        if each.op0_kind() != OpKind::Register {
+            continue;
+        }
+        let is_load = each.mnemonic() == Mnemonic::Mov
+            && each.op1_kind() == OpKind::Memory
+            && each.op0_register().size() == size_of::<u64>()
+            && holders.contains(&each.memory_base())
+            && each.memory_index() == Register::None;
+        if is_load {
+            missing.retain(|&offset| offset != each.memory_displacement64());
+        }
+        let is_copy = each.mnemonic() == Mnemonic::Mov
+            && each.op1_kind() == OpKind::Register
+            && holders.contains(&each.op1_register());
+        let target = each.op0_register().full_register();
+        if is_copy {
+            holders.push(target);
+        } else if !matches!(each.mnemonic(), Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Push) {
+            holders.retain(|&holder| holder != target);
+        }
+    }
+    Ok(missing.is_empty())
+}
+
 /// All instructions of a function, in the order of their addresses.
 struct Body {
     instructions: Vec<Instruction>,

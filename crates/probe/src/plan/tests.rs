@@ -332,3 +332,90 @@ fn what_is_sent_from_files_is_counted_by_a_program_of_its_own() {
     );
     assert!(!carries_data("SSL_sendfile") && carries_data("SSL_write"));
 }
+
+mod in_rust {
+    use super::*;
+
+    const ENCRYPT: &str = "_ZN6rustls12common_state11CommonState20send_appdata_encrypt17h0000000000000001E";
+    const RECEIVED: &str =
+        "_ZN6rustls12common_state11CommonState23take_received_plaintext17h0000000000000002E";
+    const SEND: &str = "_ZN6rustls6vecbuf14ChunkVecBuffer8write_to17h0000000000000003E";
+    const TRAFFIC: &str = "_ZN141_$LT$rustls..client..tls13..ExpectTraffic$u20$as$u20$rustls..common_state..State$LT$rustls..client..client_conn..ClientConnectionData$GT$$GT$6handle17h0000000000000004E";
+    const DROP: &str =
+        "_ZN4core3ptr54drop_in_place$LT$rustls..common_state..CommonState$GT$17h0000000000000005E";
+
+    /// `mov (%rsi),%r11; mov 0x10(%rsi),%r13; mov 0x18(%rsi),%rdi; ret`
+    const LOADS: &[u8] = &[
+        0x4C, 0x8B, 0x1E, 0x4C, 0x8B, 0x6E, 0x10, 0x48, 0x8B, 0x7E, 0x18, 0xC3,
+    ];
+    const RETURN: &[u8] = &[0xC3];
+
+    fn program() -> Vec<Code> {
+        vec![
+            leaf(ENCRYPT, LOADS),
+            leaf(RECEIVED, RETURN),
+            leaf(SEND, RETURN),
+            code(TRAFFIC, &[], RECEIVED, RETURN),
+            leaf(DROP, RETURN),
+        ]
+    }
+
+    /// The program with one of its functions changed.
+    fn but(changed: &Code) -> Vec<Code> {
+        let others = program().into_iter().filter(|each| each.name != changed.name);
+        others.chain([changed.clone()]).collect()
+    }
+
+    fn assert_refused(functions: &[Code], reason: &str) {
+        let refusal = rustls::points(&image(functions)).unwrap_err();
+        assert!(refusal.contains(reason), "{refusal}");
+    }
+
+    #[test]
+    fn its_functions_are_probed_at_their_returns() {
+        let image = image(&program());
+        let points = rustls::points(&image).unwrap();
+        let entries: Vec<_> = points.iter().map(|point| point.entry).collect();
+        assert_eq!(
+            entries,
+            ["rustls_send", "rustls_encrypt", "rustls_received", "rustls_drop"]
+        );
+        let after_loads = points[1].offset + LOADS.len() as u64 - 1;
+        assert_eq!(
+            points[1].returns,
+            Returns::Instructions("rustls_encrypted", vec![after_loads])
+        );
+        assert_eq!(Kind::of(&image), [Kind::Rustls]);
+    }
+
+    #[test]
+    fn each_function_must_be_there_once() {
+        for name in [ENCRYPT, RECEIVED, SEND] {
+            let functions: Vec<_> = program().into_iter().filter(|each| each.name != name).collect();
+            assert_refused(&functions, "not among its symbols");
+        }
+        let again = "_ZN6rustls6vecbuf14ChunkVecBuffer8write_to17h0000000000000006E";
+        assert_refused(&but(&leaf(again, RETURN)), "several versions");
+    }
+
+    #[test]
+    fn all_that_is_received_must_pass_the_function() {
+        assert_refused(&but(&leaf(TRAFFIC, RETURN)), "was inlined");
+    }
+
+    #[test]
+    fn bytes_must_be_where_rustls_0_23_has_them() {
+        assert_refused(&but(&leaf(ENCRYPT, RETURN)), "not that of rustls 0.23");
+        // `mov $0,%esi` before the loads
+        let elsewhere = [&[0xBE, 0, 0, 0, 0], LOADS].concat();
+        assert_refused(&but(&leaf(ENCRYPT, &elsewhere)), "not that of rustls 0.23");
+    }
+
+    #[test]
+    fn a_function_that_may_be_left_unseen_is_not_probed() {
+        // `jmp *%rax` before the `ret`
+        let leaves = [&LOADS[..LOADS.len() - 1], &[0xFF, 0xE0, 0xC3]].concat();
+        assert_refused(&but(&leaf(ENCRYPT, &leaves)), "branches through a pointer");
+        assert_refused(&but(&leaf(SEND, &[0x90])), "never returns");
+    }
+}

@@ -71,9 +71,9 @@ pub enum Obstacle {
     /// Java compiles its TLS while it runs.
     #[error("if it uses Java's own TLS (JSSE), that is compiled while it runs: no function in a file")]
     Java,
-    /// Functions of rustls have no names that can be relied on.
-    #[error("rustls is compiled into the executable without stable function names")]
-    Rustls,
+    /// rustls, whose functions cannot be relied on here.
+    #[error("rustls is compiled into the executable, and {0}")]
+    Rustls(String),
     /// The line table of Go is of a version that is not read, or absent.
     #[error("its function table cannot be read (it needs Go 1.18 or later)")]
     GoTable,
@@ -105,8 +105,9 @@ impl Obstacle {
                 "put a TLS proxy such as nginx before it, or use a provider that links the system's OpenSSL \
                  (netty-tcnative, but not its boringssl-static)"
             }
-            Self::Rustls => {
-                "capture the other end of the connection, or put a TLS proxy such as nginx before it"
+            Self::Rustls(_) => {
+                "build it with rustls 0.23 and its symbols (strip = false in the profile), capture the other end \
+                 of the connection, or put a TLS proxy such as nginx before it"
             }
             Self::GoTable => "build it with Go 1.18 or later",
             Self::KernelTls(_) => {
@@ -200,6 +201,8 @@ struct Offer {
     hooks: Vec<&'static str>,
     /// Why it could not be read.
     unusable: Option<String>,
+    /// Why the rustls in it, if there is one, would not be captured.
+    rustls: String,
     marks: Marks,
 }
 
@@ -210,11 +213,13 @@ impl Offer {
             kinds: Vec::new(),
             hooks: Vec::new(),
             unusable: None,
+            rustls: String::new(),
             marks,
         };
         match Image::read(path, &plan::symbols()) {
             Ok(image) => {
                 offer.kinds = Kind::of(&image);
+                offer.rustls = rustls_obstacle(&image);
                 let (points, _) = plan::points(&image, false);
                 let hooks = points.into_iter().flat_map(|point| point.symbols);
                 offer.hooks = hooks.filter(|symbol| !plan::passes_files(symbol)).collect();
@@ -223,6 +228,13 @@ impl Offer {
         }
         offer
     }
+}
+
+fn rustls_obstacle(image: &Image) -> String {
+    if !image.names_rustls() {
+        return "its symbols were removed".to_owned();
+    }
+    plan::rustls::points(image).err().unwrap_or_default()
 }
 
 #[derive(Default)]
@@ -354,7 +366,11 @@ fn executable(finding: &mut Finding, offer: &Offer) -> bool {
     } else if marks.go && marks.go_tls {
         ("Go crypto/tls", marks.go_version.as_ref(), Obstacle::GoTable)
     } else if marks.rustls {
-        ("rustls", marks.rustls_version.as_ref(), Obstacle::Rustls)
+        (
+            "rustls",
+            marks.rustls_version.as_ref(),
+            Obstacle::Rustls(offer.rustls.clone()),
+        )
     } else if marks.go {
         ("Go", marks.go_version.as_ref(), Obstacle::GoWithoutTls)
     } else {
@@ -371,6 +387,7 @@ fn captured(finding: &mut Finding, offer: &Offer, kind: Kind, marks: &Marks) {
         Kind::OpenSsl => marks.openssl_release(),
         Kind::GnuTls => (kind.name(), marks.gnutls_version.as_ref()),
         Kind::Go => (kind.name(), marks.go_version.as_ref()),
+        Kind::Rustls => (kind.name(), marks.rustls_version.as_ref()),
         Kind::Nspr | Kind::Nss => (kind.name(), None),
     };
     finding.implementation = implementation;
@@ -513,6 +530,7 @@ mod tests {
             kinds: Vec::new(),
             hooks: Vec::new(),
             unusable: None,
+            rustls: String::new(),
             marks,
         };
         let mut found = finding(1, None);

@@ -1,0 +1,418 @@
+//! rustls 0.23, as it is compiled into programs.
+//!
+//! Its connections do no input or output: plaintext and records are moved by separate calls, and
+//! the object may move in memory in between, and another thread may have it then. So a connection is
+//! known by the address of its `CommonState`, and which one that is at the time by something that
+//! does not move: the memory of its queue of records to send. The function that hands these out uses
+//! the socket meanwhile, and does so for each connection before there is plaintext.
+//!
+//! Rust's calling convention may change, so every call is checked against what it can mean.
+
+use aya_ebpf::bindings::pt_regs;
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use aya_ebpf::macros::{map, uprobe};
+use aya_ebpf::maps::LruHashMap;
+use aya_ebpf::programs::ProbeContext;
+use ecapture_ebpf::record::{
+    DIRECTION_READ, DIRECTION_WRITE, KIND_CLOSE_SESSION, SOCKET_EXACT, SOCKET_HEURISTIC,
+};
+use ecapture_ebpf::{counter, limits};
+
+use super::call::{Length, free, session_of};
+use super::delivery::{close, deliver};
+use super::identity::{bind, is_seen};
+use super::maps::{Call, CallKey, SESSIONS, Session, SessionKey, count, stopped, wanted};
+use super::memory::user;
+use super::thread::Thread;
+
+/// Most plaintext of one record (RFC 8446 §5.1), in bytes.
+const RECORD_PLAINTEXT: u64 = 1 << 14;
+/// More than one allocation of a program is ever large, in bytes.
+const ALLOCATION: u64 = 1 << 40;
+/// Most parts of one write that are looked at.
+const PARTS: u64 = 32;
+/// The queue of records to send (`sendable_tls`) stands so many bytes from the beginning of its
+/// `CommonState` at most; the whole of that is larger.
+const QUEUE_SPAN: u64 = 512;
+/// Words of a queue: the only address among them is that of its memory.
+const QUEUE_WORDS: usize = 7;
+const ADDRESSES: core::ops::Range<u64> = 1 << 20..1 << 47;
+/// The word that tells a borrowed payload from the capacity of an owned one: a capacity that no
+/// allocation has.
+const BORROWED: u64 = 1 << 63;
+
+/// Calls of `send_appdata_encrypt` in progress.
+#[map]
+static ENCRYPTIONS: LruHashMap<CallKey, Encryption> = LruHashMap::with_max_entries(limits::CALLS, 0);
+
+/// The connection that a thread has moved plaintext of last, by `pid_tgid`.
+#[map]
+static LAST: LruHashMap<u64, u64> = LruHashMap::with_max_entries(limits::THREADS, 0);
+
+/// How far behind the beginning of a `CommonState` the address of its queue's memory stands, by
+/// process.
+#[map]
+static QUEUES: LruHashMap<u32, u64> = LruHashMap::with_max_entries(limits::PROCESSES, 0);
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Encryption {
+    connection: u64,
+    entered_ns: u64,
+    /// `OutboundChunks`: 0, address and length of one part; or address and number of the parts, and
+    /// where in all of them the bytes begin and end.
+    payload: [u64; 4],
+}
+
+/// `fn CommonState::send_appdata_encrypt(&mut self, payload: OutboundChunks<'_>, …) -> usize`
+#[uprobe]
+fn rustls_encrypt(context: ProbeContext) {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    if stopped() {
+        return;
+    }
+    if !wanted((pid_tgid >> 32) as u32) {
+        count(counter::FILTERED_CALLS, 1);
+        return;
+    }
+    let Some(payload) = user(context.arg(1).unwrap_or(0)) else {
+        count(counter::UNINTELLIGIBLE_CALLS, 1);
+        return;
+    };
+    let encryption = Encryption {
+        connection: context.arg(0).unwrap_or(0),
+        // SAFETY: the helper has no preconditions.
+        entered_ns: unsafe { bpf_ktime_get_ns() },
+        payload,
+    };
+    if ENCRYPTIONS
+        .insert(key(&context, pid_tgid), encryption, 0)
+        .is_err()
+    {
+        count(counter::CALLS_FULL, 1);
+    }
+}
+
+/// Each `ret` of `send_appdata_encrypt`, which returns how many bytes it has taken.
+#[uprobe]
+fn rustls_encrypted(context: ProbeContext) {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let pid = (pid_tgid >> 32) as u32;
+    if stopped() || !wanted(pid) {
+        return;
+    }
+    let key = key(&context, pid_tgid);
+    let Some(encryption) = ENCRYPTIONS.get_ptr(key) else {
+        count(counter::UNMATCHED_RETURNS, 1);
+        return;
+    };
+    // SAFETY: the map lookup succeeded; only this thread changes or removes the entry.
+    let encryption = unsafe { *encryption };
+    let _gone = ENCRYPTIONS.remove(key);
+    let taken = result(&context);
+    if taken == 0 {
+        return;
+    }
+    if !can_mean(&encryption.payload, taken) {
+        count(counter::UNINTELLIGIBLE_CALLS, 1);
+        return;
+    }
+    let connection = encryption.connection;
+    if identify(pid_tgid, connection).is_none() {
+        count(counter::SESSIONS_FULL, 1);
+        return;
+    }
+    let [chunks, first, start, _] = encryption.payload;
+    if chunks == 0 {
+        let _sent = send_part(pid_tgid, connection, first, taken, encryption.entered_ns);
+    } else {
+        send_parts(pid_tgid, &encryption, chunks, start, taken);
+    }
+}
+
+/// `fn CommonState::take_received_plaintext(&mut self, bytes: Payload)`: a `Vec<u8>`, or what can
+/// be told from one by its first word.
+#[uprobe]
+fn rustls_received(context: ProbeContext) {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    if stopped() {
+        return;
+    }
+    if !wanted((pid_tgid >> 32) as u32) {
+        count(counter::FILTERED_CALLS, 1);
+        return;
+    }
+    let connection = context.arg(0).unwrap_or(0);
+    let payload: Option<[u64; 3]> = user(context.arg(1).unwrap_or(0));
+    let Some([capacity, buffer, length]) = payload else {
+        count(counter::UNINTELLIGIBLE_CALLS, 1);
+        return;
+    };
+    let is_owned = capacity >= length && capacity < ALLOCATION;
+    if length > RECORD_PLAINTEXT || !is_owned && capacity != BORROWED {
+        count(counter::UNINTELLIGIBLE_CALLS, 1);
+        return;
+    }
+    if length == 0 {
+        return;
+    }
+    if identify(pid_tgid, connection).is_none() {
+        count(counter::SESSIONS_FULL, 1);
+        return;
+    }
+    let _sent = send_part(pid_tgid, connection, buffer, length, 0);
+}
+
+/// `fn ChunkVecBuffer::write_to(&mut self, wr: &mut dyn io::Write) -> io::Result<usize>`
+#[uprobe]
+fn rustls_send(context: ProbeContext) {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    if stopped() || !wanted((pid_tgid >> 32) as u32) {
+        return;
+    }
+    let key = key(&context, pid_tgid);
+    let Some(thread) = Thread::current(pid_tgid) else {
+        return;
+    };
+    let call = Call {
+        session: context.arg(0).unwrap_or(0),
+        outer: thread.outer(key.stack_pointer),
+        length: Length::Nothing as u32,
+        ..Call::NONE
+    };
+    let _full = thread.enter(key, call);
+}
+
+/// Each `ret` of `write_to`.
+#[uprobe]
+fn rustls_sent(context: ProbeContext) {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let pid = (pid_tgid >> 32) as u32;
+    if stopped() || !wanted(pid) {
+        return;
+    }
+    let key = key(&context, pid_tgid);
+    let Some(thread) = Thread::known(pid_tgid) else {
+        return;
+    };
+    let Some(&mut Call {
+        session: queue,
+        outer,
+        ..
+    }) = thread.call(key)
+    else {
+        return;
+    };
+    thread.forget(key);
+    thread.innermost = outer;
+    let (Some((place, memory)), Some(found)) = (memory_of(queue), thread.socket()) else {
+        return;
+    };
+    let Some(session) = session_of(pid, memory) else {
+        return;
+    };
+    bind(session, thread.call_fd, &found, SOCKET_EXACT);
+    // SAFETY: the map lookup succeeded, and only this thread uses its entry.
+    let connection = LAST.get_ptr(pid_tgid).map_or(0, |last| unsafe { *last });
+    if connection != 0 && queue.wrapping_sub(connection) < QUEUE_SPAN {
+        let _full = QUEUES.insert(pid, place - connection, 0);
+        let _nothing = identify(pid_tgid, connection);
+    }
+}
+
+/// `core::ptr::drop_in_place::<CommonState>`
+#[uprobe]
+fn rustls_drop(context: ProbeContext) {
+    free(&context);
+}
+
+/// Whether a write can have had these arguments and this result.
+#[inline(always)]
+fn can_mean(payload: &[u64; 4], taken: u64) -> bool {
+    let [chunks, number, start, end] = *payload;
+    if chunks == 0 {
+        return taken <= start && start < ALLOCATION;
+    }
+    number < ALLOCATION && start <= end && end < ALLOCATION && taken <= end - start
+}
+
+/// Sends `taken` bytes of several parts, without the first `skipped` ones.
+#[inline(always)]
+fn send_parts(pid_tgid: u64, encryption: &Encryption, chunks: u64, mut skipped: u64, mut taken: u64) {
+    let number = encryption.payload[1];
+    for index in 0..PARTS {
+        if index >= number || taken == 0 {
+            break;
+        }
+        let part: Option<[u64; 2]> = user(chunks + 16 * index);
+        let Some([address, length]) = part else {
+            break;
+        };
+        if length <= skipped {
+            skipped -= length;
+            continue;
+        }
+        let rest = length - skipped;
+        let sent = if rest < taken { rest } else { taken };
+        let _sent = send_part(
+            pid_tgid,
+            encryption.connection,
+            address + skipped,
+            sent,
+            encryption.entered_ns,
+        );
+        skipped = 0;
+        taken -= sent;
+    }
+    if taken != 0 {
+        count(counter::CUT_BYTES, taken);
+        if let Some(session) = session_of((pid_tgid >> 32) as u32, encryption.connection) {
+            session.offsets[usize::from(DIRECTION_WRITE & 1)] += taken;
+        }
+    }
+}
+
+/// Sends a piece of memory: one that was written at `written_ns`, or one that was read when that
+/// is 0. A function of its own, with numbers only, which the verifier looks at once.
+#[inline(never)]
+fn send_part(pid_tgid: u64, connection: u64, buffer: u64, length: u64, written_ns: u64) -> u64 {
+    let Some(session) = session_of((pid_tgid >> 32) as u32, connection) else {
+        return 0;
+    };
+    let direction = if written_ns == 0 {
+        DIRECTION_READ
+    } else {
+        DIRECTION_WRITE
+    };
+    let call = Call {
+        session: connection,
+        buffer,
+        entered_ns: written_ns,
+        direction: u32::from(direction),
+        length: Length::Told as u32,
+        ..Call::NONE
+    };
+    deliver(&call, session, pid_tgid, length);
+    1
+}
+
+/// Finds out which connection it is, and begins a session when it is another than before.
+#[inline(always)]
+fn identify(pid_tgid: u64, connection: u64) -> Option<()> {
+    let pid = (pid_tgid >> 32) as u32;
+    let session = session_of(pid, connection)?;
+    let _full = LAST.insert(pid_tgid, connection, 0);
+    // The last one here is gone: its memory is used again.
+    if session.sock != 0 && !is_seen(session.sock) {
+        renew(pid, connection, session);
+    }
+    let memory = match QUEUES.get_ptr(pid) {
+        // SAFETY: the map lookup succeeded; the value is a whole word.
+        Some(distance) => user(connection + unsafe { *distance }).unwrap_or(0),
+        None if session.sock == 0 => search(pid, connection),
+        None => 0,
+    };
+    if memory != 0 {
+        adopt(pid, connection, session, memory);
+    }
+    Some(())
+}
+
+/// Where the address of a queue's memory stands, and that address.
+#[inline(always)]
+fn memory_of(queue: u64) -> Option<(u64, u64)> {
+    let words: [u64; QUEUE_WORDS] = user(queue)?;
+    let mut found = None;
+    for (index, word) in words.into_iter().enumerate() {
+        if ADDRESSES.contains(&word) {
+            if found.is_some() {
+                return None;
+            }
+            found = Some((queue + 8 * index as u64, word));
+        }
+    }
+    found
+}
+
+/// The memory of a queue that has sent something and that an object has the address of, or 0.
+#[inline(never)]
+fn search(pid: u32, object: u64) -> u64 {
+    for index in 0..QUEUE_SPAN / 8 {
+        let word: u64 = user(object + 8 * index).unwrap_or(0);
+        if ADDRESSES.contains(&word) && known(pid, word).is_some() {
+            return word;
+        }
+    }
+    0
+}
+
+/// What is known of the socket that records in this memory were sent to, if that is still open.
+#[inline(always)]
+fn known(pid: u32, memory: u64) -> Option<&'static Session> {
+    let key = SessionKey {
+        session: memory,
+        pid,
+        padding: 0,
+    };
+    // SAFETY: the map lookup succeeded; only the thread that has the connection writes there.
+    let known = unsafe { &*SESSIONS.get_ptr(key)? };
+    let is_socket = known.socket_source == SOCKET_EXACT && known.sock != 0;
+    (is_socket && is_seen(known.sock)).then_some(known)
+}
+
+#[inline(always)]
+fn adopt(pid: u32, connection: u64, session: &mut Session, memory: u64) {
+    let Some(known) = known(pid, memory) else {
+        return;
+    };
+    if session.sock == known.sock {
+        return;
+    }
+    if session.sock != 0 {
+        renew(pid, connection, session);
+    }
+    let offsets = session.offsets;
+    *session = *known;
+    session.offsets = offsets;
+    session.socket_source = SOCKET_HEURISTIC;
+}
+
+/// From here on another connection is at this address.
+#[inline(always)]
+fn renew(pid: u32, connection: u64, session: &mut Session) {
+    close(KIND_CLOSE_SESSION, pid, connection);
+    *session = Session::NEW;
+}
+
+/// The same at the entry of a call and at its `ret`.
+#[inline(always)]
+fn key(context: &ProbeContext, pid_tgid: u64) -> CallKey {
+    CallKey {
+        pid_tgid,
+        stack_pointer: registers(context).1,
+    }
+}
+
+#[inline(always)]
+fn result(context: &ProbeContext) -> u64 {
+    registers(context).0
+}
+
+/// Result and stack pointer.
+#[cfg(bpf_target_arch = "x86_64")]
+#[inline(always)]
+fn registers(context: &ProbeContext) -> (u64, u64) {
+    let registers: *mut pt_regs = context.regs;
+    // SAFETY: the kernel passes valid registers.
+    unsafe { ((*registers).rax, (*registers).rsp) }
+}
+
+/// Result and stack pointer.
+#[cfg(bpf_target_arch = "aarch64")]
+#[inline(always)]
+fn registers(context: &ProbeContext) -> (u64, u64) {
+    let registers: *mut pt_regs = context.regs;
+    // SAFETY: the kernel passes valid registers.
+    unsafe { ((*registers).regs[0], (*registers).sp) }
+}
