@@ -21,14 +21,14 @@ const HELLO: &str = "{\"hello\":\"world\"}\n";
 /// A client that asks a server, and what is to be seen of both.
 pub(crate) struct Exchange {
     pub(crate) server: Server,
-    server_comm: &'static str,
-    client: Command,
-    client_comm: &'static str,
+    pub(crate) server_comm: &'static str,
+    pub(crate) client: Command,
+    pub(crate) client_comm: &'static str,
     /// What the client reads from standard input.
     input: String,
     /// Path of each request and body of its response.
     pub(crate) expected: Vec<(&'static str, String)>,
-    addresses: &'static str,
+    pub(crate) addresses: &'static str,
 }
 
 impl Exchange {

@@ -13,6 +13,7 @@
 //! - `libraries`: one exchange with each version of OpenSSL and each of its relatives.
 //! - `sendfile`: files that the kernel sends.
 //! - `git`: a whole `git clone`.
+//! - `rustls`: the same for programs with rustls, and what is said of one that cannot be captured.
 //! - `discovery`: programs and libraries that come after the capture began, and cgroups.
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
@@ -28,6 +29,7 @@ mod outputs;
 mod policy;
 mod replay;
 mod resilience;
+mod rustls;
 mod sendfile;
 mod short_connections;
 mod support;
