@@ -96,6 +96,7 @@ fn kernel_rows(counters: &KernelCounters, undecodable: u64) -> Vec<LossRow> {
         row("calls_map_full", counters.calls_full, 0),
         row("sessions_map_full", counters.sessions_full, 0),
         row("call_not_understood", counters.unintelligible_calls, 0),
+        row("thread_ended_in_write", counters.unfinished_writes, 0),
         row("close_lost", counters.close_lost, 0),
         row("undecodable_record", undecodable, 0),
         // Nothing of these calls was promised: they were under way when the capture began.

@@ -33,5 +33,7 @@ pub const FILE_BYTES: u32 = 14;
 /// Calls of functions without a stable interface whose arguments or result cannot mean what they
 /// should.
 pub const UNINTELLIGIBLE_CALLS: u32 = 15;
+/// Threads that ended inside a call that writes: what it had sent by then is not known.
+pub const UNFINISHED_WRITES: u32 = 16;
 /// Number of counters.
-pub const COUNT: u32 = 16;
+pub const COUNT: u32 = 17;

@@ -35,6 +35,8 @@ pub struct KernelCounters {
     /// Calls of functions inside rustls that could not be understood: its calling convention is no
     /// stable one.
     pub unintelligible_calls: u64,
+    /// Threads that ended inside a call that writes: what it had sent by then is not known.
+    pub unfinished_writes: u64,
     /// Close records handed to user space.
     pub close_records: u64,
     /// Close records lost because the ring was full.
@@ -51,7 +53,7 @@ impl KernelCounters {
     }
 
     /// Losses by name, in a fixed order, for a summary. Names end in their unit.
-    pub const fn losses(&self) -> [(&'static str, u64); 11] {
+    pub const fn losses(&self) -> [(&'static str, u64); 12] {
         [
             ("ring full, records", self.ring_full_records),
             ("ring full, bytes", self.ring_full_bytes),
@@ -63,6 +65,7 @@ impl KernelCounters {
             ("call began before the capture, calls", self.unmatched_returns),
             ("too many sessions, calls", self.sessions_full),
             ("call not understood, calls", self.unintelligible_calls),
+            ("thread ended while it wrote, calls", self.unfinished_writes),
             ("ring full, close records", self.close_lost),
         ]
     }
@@ -85,6 +88,7 @@ impl KernelCounters {
             unmatched_returns: total(counter::UNMATCHED_RETURNS)?,
             sessions_full: total(counter::SESSIONS_FULL)?,
             unintelligible_calls: total(counter::UNINTELLIGIBLE_CALLS)?,
+            unfinished_writes: total(counter::UNFINISHED_WRITES)?,
             close_records: total(counter::CLOSE_RECORDS)?,
             close_lost: total(counter::CLOSE_LOST)?,
             files_lost: total(counter::FILES_LOST)?,

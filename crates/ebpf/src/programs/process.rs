@@ -1,5 +1,6 @@
 //! Processes that begin and end.
 
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use ecapture_ebpf::config::FOLLOW_CHILDREN;
@@ -9,6 +10,7 @@ use super::delivery::close;
 use super::discovery::executed;
 use super::maps::{PIDS, PROCESSES, config, stopped};
 use super::memory::kernel;
+use super::thread::Thread;
 
 /// `sched_process_fork(struct task_struct *parent, struct task_struct *child)`
 #[btf_tracepoint(function = "sched_process_fork")]
@@ -41,9 +43,10 @@ fn sched_process_exec(context: BtfTracePointContext) -> i32 {
     0
 }
 
-/// `sched_process_exit(struct task_struct *p)`
+/// `sched_process_exit(struct task_struct *p)`, by which each thread ends.
 #[btf_tracepoint(function = "sched_process_exit")]
 fn sched_process_exit(context: BtfTracePointContext) -> i32 {
+    Thread::end(bpf_get_current_pid_tgid());
     let _unreadable = exit(context.arg(0));
     0
 }

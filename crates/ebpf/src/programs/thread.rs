@@ -1,9 +1,10 @@
 //! What a thread is doing: its library calls in progress, and the socket that they use.
 
-use ecapture_ebpf::record::NO_FD;
+use ecapture_ebpf::counter;
+use ecapture_ebpf::record::{DIRECTION_WRITE, NO_FD};
 
 use super::identity::{Found, socket_of};
-use super::maps::{CALLS, Call, CallKey, THREADS};
+use super::maps::{CALLS, Call, CallKey, THREADS, count, stopped};
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -52,6 +53,18 @@ impl Thread {
         THREADS
             .get_ptr_mut(pid_tgid)
             .map(|thread| unsafe { &mut *thread })
+    }
+
+    /// Forgets a thread that ends. Bytes that it was sending meanwhile can no longer be told.
+    #[inline(always)]
+    pub(super) fn end(pid_tgid: u64) {
+        let Some(thread) = Self::known(pid_tgid) else {
+            return;
+        };
+        if thread.kept != 0 && thread.call.direction == u32::from(DIRECTION_WRITE) && !stopped() {
+            count(counter::UNFINISHED_WRITES, 1);
+        }
+        let _gone = THREADS.remove(pid_tgid);
     }
 
     /// Stack pointer of the call around one that begins at `stack_pointer`, 0 without one. A frame

@@ -351,6 +351,21 @@ os.execvp('sh', ['sh', '-c', 'echo now a shell; read rest'])"
 }
 
 #[test]
+fn a_write_that_never_returned_is_counted() {
+    let Some(peers) = peers(&["python3", "openssl"]) else {
+        return;
+    };
+    let mut writer = peers.server("killed_writer.py", &[]);
+    assert_eq!(writer.line(), "ready");
+    let captured = capture(&config(Processes::All), move |_| {
+        writer.tell("go");
+        writer.line().parse().unwrap()
+    });
+    assert_eq!(captured.text(captured.result, Sent), "");
+    assert_eq!(captured.counters.unfinished_writes, 1);
+}
+
+#[test]
 fn a_library_with_two_names_is_captured_once() {
     let Some(peers) = peers(&["curl", "python3", "openssl"]) else {
         return;
