@@ -25,7 +25,7 @@ fn by_hand() -> bool {
 }
 
 /// A folder with an OpenSSL of its own: other inodes than any that was ever mapped.
-fn private_openssl(folder: &Path, name: &str) -> PathBuf {
+pub(crate) fn private_openssl(folder: &Path, name: &str) -> PathBuf {
     let copy = folder.join(name);
     fs::create_dir(&copy).expect("a new folder");
     for library in ["libssl.so.3", "libcrypto.so.3"] {
@@ -43,7 +43,7 @@ fn system_library(name: &str) -> PathBuf {
 }
 
 /// As long as another capture's probes are being detached, no probe can be attached.
-fn wait_until_detached() {
+pub(crate) fn wait_until_detached() {
     let started = SystemTime::now();
     let is_detaching = |entry: &fs::DirEntry| {
         fs::read_to_string(entry.path().join("comm")).is_ok_and(|comm| comm.trim_end() == "ecapture-detach")

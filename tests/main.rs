@@ -15,6 +15,7 @@
 //! - `git`: a whole `git clone`.
 //! - `rustls`: the same for programs with rustls, and what is said of one that cannot be captured.
 //! - `discovery`: programs and libraries that come after the capture began, and cgroups.
+//! - `late`: connections and programs that the capture meets too late.
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
 mod capture;
@@ -24,6 +25,7 @@ mod discovery;
 mod doctor;
 mod endings;
 mod git;
+mod late;
 mod libraries;
 mod outputs;
 mod policy;

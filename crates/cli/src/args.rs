@@ -250,6 +250,10 @@ pub(crate) struct CaptureArgs {
     /// Flags of the original that are not built yet.
     #[command(flatten)]
     pub(crate) unbuilt: UnbuiltCaptureArgs,
+    /// For tests: discovery-hold:FILE looks into what is found later only when FILE, such as a FIFO, was read to
+    /// its end.
+    #[arg(long, hide = true, value_name = "FAILURE")]
+    pub(crate) inject: Option<String>,
     /// Words before `--`: the original's packet filter, which needs `-m pcap`.
     #[arg(hide = true)]
     pub(crate) filter: Vec<String>,

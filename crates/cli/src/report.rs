@@ -1,5 +1,7 @@
 //! What is told about a run on standard error: what was attached, and what was seen and lost.
 
+pub(crate) mod late;
+
 use std::path::Path;
 
 use ecapture_actors::{
@@ -57,11 +59,12 @@ pub(crate) fn discovered(found: &Discovered) {
         Discovered::Failed { process, reason } => {
             tracing::warn!("{} ({}) is not captured: {reason}", process.command, process.pid);
         }
-        Discovered::TooShort { process, file } => tracing::warn!(
-            "{} ({}) ended before the probes stood in its {file}: what it sent over TLS may be missing",
-            process.command,
-            process.pid
-        ),
+        Discovered::TooLate {
+            process,
+            file,
+            ended,
+            connected,
+        } => late::process(process, file, *ended, *connected),
     }
 }
 
@@ -71,7 +74,11 @@ pub(crate) struct KernelLosses(pub(crate) CaptureHandle);
 impl KernelCounterSource for KernelLosses {
     fn rows(&self) -> Vec<LossRow> {
         match self.0.counters() {
-            Ok(counters) => kernel_rows(&counters, self.0.undecodable_records()),
+            Ok(counters) => {
+                let mut rows = kernel_rows(&counters, self.0.undecodable_records());
+                rows.extend(late_rows(&self.0));
+                rows
+            }
             Err(error) => {
                 tracing::error!("the kernel's counters cannot be read: {error}");
                 Vec::new()
@@ -108,6 +115,23 @@ fn kernel_rows(counters: &KernelCounters, undecodable: u64) -> Vec<LossRow> {
             intended: true,
             ..row("filtered", counters.filtered_calls, 0)
         },
+    ]
+}
+
+/// Connections and programs, not events: what they sent is not known.
+fn late_rows(capture: &CaptureHandle) -> [LossRow; 3] {
+    let row = |reason, events, intended| LossRow {
+        stage: Stage::Kernel,
+        reason,
+        events,
+        bytes: 0,
+        intended,
+    };
+    let late = capture.late_connections();
+    [
+        row("connection_joined_late", late.before_probes, false),
+        row("program_too_short", capture.too_short(), false),
+        row("connection_open_before_capture", late.open_before_capture, true),
     ]
 }
 
@@ -169,8 +193,8 @@ pub(crate) fn statistics(statistics: &Statistics) {
     losses_by_connection(&statistics.by_connection, statistics.other_connections);
 }
 
-/// Connections whose losses are told without `--debug`.
-const WORST_CONNECTIONS: usize = 10;
+/// Connections or programs that are named without `--debug`.
+const WORST: usize = 10;
 
 /// Tells which connections lost what: the worst ones, or all of them.
 fn losses_by_connection(connections: &[ConnectionLosses], others: Tally) {
@@ -178,7 +202,7 @@ fn losses_by_connection(connections: &[ConnectionLosses], others: Tally) {
     let named = if name_all {
         connections.len()
     } else {
-        WORST_CONNECTIONS.min(connections.len())
+        WORST.min(connections.len())
     };
     let (named, unnamed) = connections.split_at(named);
     for connection in named {
@@ -274,6 +298,7 @@ pub(crate) fn recorded(recorded: &Recorded, file: &Path) -> bool {
         recorded.bytes,
         file.display()
     );
+    late::connections(&recorded.capture);
     let mut rows = KernelLosses(recorded.capture.clone()).rows();
     rows.retain(|row| row.events > 0 || row.bytes > 0);
     losses(&rows);

@@ -337,6 +337,8 @@ pub(crate) struct CaptureSettings {
     pub(crate) cgroup: Option<PathBuf>,
     /// Ring buffer size in bytes, a power of two.
     pub(crate) ring_bytes: u32,
+    /// `--inject discovery-hold:FILE`.
+    pub(crate) hold_discovery: Option<PathBuf>,
     /// `-- COMMAND`; empty when none.
     pub(crate) command: Vec<OsString>,
 }
@@ -367,6 +369,7 @@ impl CaptureSettings {
                 .cgroup_path
                 .clone()
                 .filter(|path| !path.as_os_str().is_empty()),
+            hold_discovery: capture.inject.as_deref().map(discovery_hold).transpose()?,
             ..Self::of_command(global, &capture.command)?
         })
     }
@@ -379,10 +382,22 @@ impl CaptureSettings {
             pid: (global.pid != 0).then_some(global.pid),
             uid: (global.uid != 0).then_some(global.uid),
             cgroup: None,
+            hold_discovery: None,
             ring_bytes: ring_bytes(global.mapsize, processors)?,
             command: command.to_vec(),
         })
     }
+}
+
+fn discovery_hold(value: &str) -> Result<PathBuf, UsageError> {
+    let file = value
+        .strip_prefix("discovery-hold:")
+        .filter(|file| !file.is_empty());
+    file.map(PathBuf::from).ok_or_else(|| UsageError::Value {
+        flag: "--inject",
+        expected: "discovery-hold:FILE",
+        observed: value.into(),
+    })
 }
 
 fn ring_bytes(pages: u32, processors: u64) -> Result<u32, UsageError> {
@@ -498,6 +513,8 @@ mod tests {
         for flags in [
             "-m nonsense",
             "-b 3",
+            "--inject discovery-hold:",
+            "--inject drop-event:every=2",
             "--mapsize 0",
             "--mapsize 999999999",
             "--eventaddr tcp://nowhere",

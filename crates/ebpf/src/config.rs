@@ -14,6 +14,8 @@ pub const FILTER_CGROUP: u32 = 1 << 4;
 pub const HAS_LOOP: u32 = 1;
 /// [`Config::features`]: user space wants to hear of files, see [`crate::discovery`].
 pub const DISCOVER: u32 = 1 << 1;
+/// [`Config::features`]: the kernel has `bpf_get_attach_cookie`.
+pub const HAS_COOKIE: u32 = 1 << 2;
 
 /// An offset that this kernel does not have.
 pub const NO_OFFSET: u32 = u32::MAX;
@@ -78,10 +80,14 @@ pub struct KernelOffsets {
     pub super_block_device: u32,
     /// `linux_binprm.file`
     pub binprm_file: u32,
+    /// `linux_binprm.filename`
+    pub binprm_filename: u32,
     /// `socket.sk`
     pub socket_sk: u32,
     /// `sock.__sk_common.skc_family`
     pub sock_family: u32,
+    /// `sock.sk_protocol`
+    pub sock_protocol: u32,
     /// `sock.__sk_common.skc_num`
     pub sock_local_port: u32,
     /// `sock.__sk_common.skc_dport`
@@ -106,5 +112,5 @@ pub struct Control {
     pub reader_waits: u32,
 }
 
-const _: () = assert!(size_of::<Config>() == 20 + 27 * 4);
+const _: () = assert!(size_of::<Config>() == 20 + 29 * 4);
 const _: () = assert!(size_of::<Control>() == 8);

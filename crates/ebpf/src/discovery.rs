@@ -9,7 +9,7 @@ pub const EVENT_EXECUTED: u32 = 1;
 pub const EVENT_MAPPED: u32 = 2;
 
 /// Bytes of [`FileRecord::name`]; longer names are cut.
-pub const NAME_BYTES: usize = 64;
+pub const NAME_BYTES: usize = 128;
 
 /// What tells a file from every other, also from one that had its inode number before.
 #[repr(C)]
@@ -39,7 +39,7 @@ pub struct FileRecord {
     pub event: u32,
     /// Thread name.
     pub comm: [u8; 16],
-    /// Last part of the file's path, ended by a zero byte.
+    /// Last part of the file's path; of a program the path that `execve` was given. Ended by a zero byte.
     pub name: [u8; NAME_BYTES],
 }
 
@@ -47,7 +47,7 @@ pub struct FileRecord {
 pub const FILE_RECORD_BYTES: usize = size_of::<FileRecord>();
 
 const _: () = assert!(size_of::<FileKey>() == 24);
-const _: () = assert!(FILE_RECORD_BYTES == 120);
+const _: () = assert!(FILE_RECORD_BYTES == 184);
 const _: () = assert!(offset_of!(FileRecord, name) == 56);
 
 impl FileRecord {

@@ -26,9 +26,12 @@ pub const SOCKETS: u32 = 64 * 1024;
 pub const PROCESSES: u32 = 16 * 1024;
 /// Tables of TLS methods known at once, about one for each process that uses NSS.
 pub const METHODS: u32 = 1024;
+/// Times at which probes stood: of the capture's beginning, then of each file found later. More files
+/// have none.
+pub const STANDING: u32 = 4096;
 /// Files that user space has looked at; the least recently used is looked at anew.
 pub const KNOWN_FILES: u32 = 64 * 1024;
-/// Size of the ring buffer of files: more than 2,000 at once.
+/// Size of the ring buffer of files: more than 1,000 at once.
 pub const FILES_RING_BYTES: u32 = 256 * 1024;
 /// Size of the ring buffer unless user space sets another.
 pub const RING_BYTES: u32 = 16 * 1024 * 1024;

@@ -36,6 +36,14 @@ pub const FAMILY_V4: u16 = 2;
 /// [`DataHeader::family`] of IPv6, as `AF_INET6`.
 pub const FAMILY_V6: u16 = 10;
 
+/// [`DataHeader::joined_late`]: nothing is known to be missing.
+pub const NOT_JOINED_LATE: u8 = 0;
+/// [`DataHeader::joined_late`]: the connection was open before the capture began.
+pub const OPEN_BEFORE_CAPTURE: u8 = 1;
+/// [`DataHeader::joined_late`]: the connection was opened before the probes stood in its library, and
+/// its handshake was not seen.
+pub const BEFORE_PROBES: u8 = 2;
+
 /// [`DataHeader::fd`] when no descriptor is known.
 pub const NO_FD: i32 = -1;
 /// [`DataHeader::stream_offset`] when the offset could not be kept.
@@ -85,8 +93,10 @@ pub struct DataHeader {
     pub role: u8,
     /// [`SOCKET_UNKNOWN`], [`SOCKET_EXACT`] or [`SOCKET_HEURISTIC`].
     pub socket_source: u8,
+    /// [`NOT_JOINED_LATE`], [`OPEN_BEFORE_CAPTURE`] or [`BEFORE_PROBES`].
+    pub joined_late: u8,
     /// Always 0.
-    pub padding: [u8; 5],
+    pub padding: [u8; 4],
 }
 
 /// The end of something that user space may be following.
@@ -112,7 +122,7 @@ const _: () = assert!(DATA_HEADER_BYTES == 120);
 const _: () = assert!(offset_of!(DataHeader, comm) == 32);
 const _: () = assert!(offset_of!(DataHeader, sock) == 64);
 const _: () = assert!(offset_of!(DataHeader, local_port) == 104);
-const _: () = assert!(offset_of!(DataHeader, padding) == 115);
+const _: () = assert!(offset_of!(DataHeader, padding) == 116);
 const _: () = assert!(CLOSE_RECORD_BYTES == 24);
 
 /// One decoded record.
@@ -196,7 +206,8 @@ impl<'ring> Record<'ring> {
             direction: fields.u8(),
             role: fields.u8(),
             socket_source: fields.u8(),
-            padding: [0; 5],
+            joined_late: fields.u8(),
+            padding: [0; 4],
         };
         let expected = DATA_HEADER_BYTES.saturating_add(header.payload_length as usize);
         match bytes.get(DATA_HEADER_BYTES..expected) {
@@ -283,7 +294,8 @@ mod tests {
         for word in [40000u16, 443, FAMILY_V4, 0x0304] {
             bytes.extend(word.to_ne_bytes());
         }
-        bytes.extend([DIRECTION_WRITE, ROLE_CONNECTOR, SOCKET_EXACT, 0, 0, 0, 0, 0]);
+        bytes.extend([DIRECTION_WRITE, ROLE_CONNECTOR, SOCKET_EXACT, BEFORE_PROBES]);
+        bytes.extend([0; 4]);
         bytes.extend(payload);
         bytes
     }
@@ -315,8 +327,8 @@ mod tests {
         assert_eq!((header.family, header.tls_version), (FAMILY_V4, 0x0304));
         assert_eq!(header.direction, DIRECTION_WRITE);
         assert_eq!(
-            (header.role, header.socket_source),
-            (ROLE_CONNECTOR, SOCKET_EXACT)
+            (header.role, header.socket_source, header.joined_late),
+            (ROLE_CONNECTOR, SOCKET_EXACT, BEFORE_PROBES)
         );
     }
 

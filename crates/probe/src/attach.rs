@@ -4,14 +4,14 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
-use aya::programs::uprobe::UProbeScope;
+use aya::programs::uprobe::{UProbeAttachPoint, UProbeScope};
 use aya::programs::{Program, ProgramError, UProbe};
 
-use crate::Error;
 use crate::elf::Image;
 use crate::multi::MultiUprobes;
 use crate::plan::{self, Point, PointKind, Returns};
 use crate::target::Kind;
+use crate::{Error, host};
 
 /// Where probes were attached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,17 +52,23 @@ impl Probes {
         program: &'static str,
         offsets: &[u64],
         path: &Path,
-        process: Option<NonZeroU32>,
+        scope: Scope,
     ) -> Result<Result<(), String>, Error> {
+        let Scope { process, cookie, .. } = scope;
         if let Some(multi) = &mut self.multi {
             let pid = process.map_or(0, NonZeroU32::get);
             return Ok(multi
-                .attach(program, offsets, path, pid)
+                .attach(program, offsets, path, pid, cookie)
                 .map_err(|error| error.to_string()));
         }
         let scope = process.map_or(UProbeScope::AllProcesses, UProbeScope::OneProcess);
         for &offset in offsets {
-            if let Err(error) = uprobe(&mut self.ebpf, program)?.attach(offset, path, scope) {
+            let point = UProbeAttachPoint {
+                location: offset.into(),
+                // Before Linux 5.15 they are refused.
+                cookie: host::has_cookie().then_some(cookie),
+            };
+            if let Err(error) = uprobe(&mut self.ebpf, program)?.attach(point, path, scope) {
                 return Ok(Err(cause(&error)));
             }
         }
@@ -70,13 +76,19 @@ impl Probes {
     }
 }
 
-/// Attaches everything that `library` offers, for one process if there is one.
-pub(crate) fn library(
-    probes: &mut Probes,
-    library: &Path,
-    process: Option<NonZeroU32>,
-    entries_only: bool,
-) -> Result<Vec<AttachReport>, Error> {
+/// How a file is attached to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scope {
+    /// The only process, if there is one.
+    pub(crate) process: Option<NonZeroU32>,
+    /// See [`CaptureConfig::entries_only`](crate::CaptureConfig::entries_only).
+    pub(crate) entries_only: bool,
+    /// The file's place among the [`Standing`](crate::standing::Standing) ones.
+    pub(crate) cookie: u64,
+}
+
+/// Attaches everything that `library` offers.
+pub(crate) fn library(probes: &mut Probes, library: &Path, scope: Scope) -> Result<Vec<AttachReport>, Error> {
     let image = Image::read(library, &plan::symbols())?;
     if Kind::of(&image).is_empty() {
         return Err(Error::NoFunctions {
@@ -84,17 +96,12 @@ pub(crate) fn library(
             expected: plan::examples(),
         });
     }
-    self::image(probes, &image, process, entries_only)
+    self::image(probes, &image, scope)
 }
 
 /// Attaches everything that an opened file offers.
-pub(crate) fn image(
-    probes: &mut Probes,
-    image: &Image,
-    process: Option<NonZeroU32>,
-    entries_only: bool,
-) -> Result<Vec<AttachReport>, Error> {
-    let (points, failures) = plan::points(image, entries_only);
+pub(crate) fn image(probes: &mut Probes, image: &Image, scope: Scope) -> Result<Vec<AttachReport>, Error> {
+    let (points, failures) = plan::points(image, scope.entries_only);
     let mut reports = Vec::new();
     let mut report = |symbol, outcome| {
         reports.push(AttachReport {
@@ -104,7 +111,7 @@ pub(crate) fn image(
         });
     };
     for point in points {
-        let outcome = attach(probes, image, &point, process)?;
+        let outcome = attach(probes, image, &point, scope)?;
         for symbol in point.symbols {
             report(symbol, outcome.clone());
         }
@@ -120,7 +127,7 @@ fn attach(
     probes: &mut Probes,
     image: &Image,
     point: &Point,
-    process: Option<NonZeroU32>,
+    scope: Scope,
 ) -> Result<Result<AttachPoint, String>, Error> {
     let returns = match &point.returns {
         Returns::Unseen => None,
@@ -128,7 +135,7 @@ fn attach(
         Returns::Instructions(program, offsets) => Some((*program, offsets.clone())),
     };
     for (program, offsets) in returns.into_iter().chain([(point.entry, vec![point.offset])]) {
-        if let Err(reason) = probes.attach(program, &offsets, image.path(), process)? {
+        if let Err(reason) = probes.attach(program, &offsets, image.path(), scope)? {
             return Ok(Err(reason));
         }
     }

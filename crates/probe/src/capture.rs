@@ -6,21 +6,22 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use aya::maps::{CgroupArray, HashMap, MapData, RingBuf};
+use aya::maps::{Array, CgroupArray, HashMap, MapData, RingBuf};
 use aya::programs::{BtfTracePoint, Program};
 use aya::{Btf, Ebpf, EbpfLoader};
 use ecapture_ebpf::config::{
-    Config, DISCOVER, FILTER_CGROUP, FILTER_PID, FILTER_PID_SET, FILTER_UID, FOLLOW_CHILDREN, HAS_LOOP,
-    KernelOffsets,
+    Config, DISCOVER, FILTER_CGROUP, FILTER_PID, FILTER_PID_SET, FILTER_UID, FOLLOW_CHILDREN, HAS_COOKIE,
+    HAS_LOOP, KernelOffsets,
 };
 use ecapture_ebpf::limits;
 
-use crate::attach::{self, AttachReport, Probes};
+use crate::attach::{self, AttachReport, Probes, Scope};
 use crate::detach::Programs;
 use crate::discovery::{Discovered, Discoverer, Discovery, FileKeyValue, Files, Inode, State, inode_of};
 use crate::grace_period::Expedited;
 use crate::handle::{CaptureHandle, take_map};
 use crate::multi::MultiUprobes;
+use crate::standing::Standing;
 use crate::{Error, Events, btf, cgroup, host, object, plan, target};
 
 /// Size of the ring buffer unless the configuration says otherwise, in bytes.
@@ -40,8 +41,16 @@ const TRACEPOINTS: [&str; 6] = [
 ];
 
 /// Maps that user space opens.
-const MAPS: [&str; 7] = [
-    "EVENTS", "CONTROL", "PIDS", "COUNTERS", "FILES", "KNOWN", "CGROUPS",
+const MAPS: [&str; 9] = [
+    "EVENTS",
+    "CONTROL",
+    "PIDS",
+    "COUNTERS",
+    "FILES",
+    "KNOWN",
+    "CGROUPS",
+    "STANDING",
+    "CONNECTED",
 ];
 
 /// Everything that the loader expects in the kernel object, by kind. For the object's tests.
@@ -86,6 +95,9 @@ pub struct CaptureConfig {
     /// Probes stand at the exported functions even where a cheaper point is proved. For
     /// comparing the two.
     pub entries_only: bool,
+    /// A program or library that is found later is not looked into before this file was read to its end.
+    /// For making probes come too late, with a FIFO.
+    pub hold_discovery: Option<PathBuf>,
     /// Size of the ring buffer in bytes; rounded up to a power of two of at least a page.
     pub ring_bytes: u32,
 }
@@ -99,6 +111,7 @@ impl Default for CaptureConfig {
             uid: None,
             cgroup: None,
             entries_only: false,
+            hold_discovery: None,
             ring_bytes: DEFAULT_RING_BYTES,
         }
     }
@@ -119,7 +132,9 @@ struct Discoverable {
     config: CaptureConfig,
     files: RingBuf<MapData>,
     known: HashMap<MapData, FileKeyValue, u32>,
-    attached: HashSet<Inode>,
+    connected: HashMap<MapData, u32, u64>,
+    attached: std::collections::HashMap<Inode, u64>,
+    standing: Option<Standing>,
 }
 
 impl Capture {
@@ -157,17 +172,22 @@ impl Capture {
                 config: config.clone(),
                 files: take_map(&mut ebpf, "FILES", RingBuf::try_from)?,
                 known: take_map(&mut ebpf, "KNOWN", HashMap::try_from)?,
-                attached: HashSet::new(),
+                connected: take_map(&mut ebpf, "CONNECTED", HashMap::try_from)?,
+                attached: std::collections::HashMap::new(),
+                standing: None,
             }),
         };
+        let mut standing = Standing::new(take_map(&mut ebpf, "STANDING", Array::try_from)?);
         let mut probes = Probes::new(ebpf, multi);
         let mut inodes = HashSet::new();
         let attached = match attach_libraries(&mut probes, config, &mut inodes) {
             Err(_) if config.libraries.is_empty() => Vec::new(),
             attached => attached?,
         };
+        standing.begin();
         if let Some(discoverable) = &mut discoverable {
-            discoverable.attached = inodes;
+            discoverable.attached = inodes.into_iter().map(|inode| (inode, 0)).collect();
+            discoverable.standing = Some(standing);
         }
         Ok(Self {
             ring,
@@ -186,7 +206,9 @@ impl Capture {
             config,
             files,
             known,
+            connected,
             attached,
+            standing,
         }) = self.discoverable.take()
         else {
             return Ok(());
@@ -201,9 +223,13 @@ impl Capture {
             programs: Arc::clone(&self.programs),
             process: only_process(config.processes),
             entries_only: config.entries_only,
+            hold: config.hold_discovery,
+            handle: self.handle.clone(),
             state: Mutex::new(State {
                 known,
+                connected,
                 attached,
+                standing,
                 others: HashSet::new(),
                 tell: Box::new(tell),
             }),
@@ -280,6 +306,9 @@ fn constants(config: &CaptureConfig, offsets: KernelOffsets) -> Config {
     let mut features = if host::has_loop() { HAS_LOOP } else { 0 };
     if config.discovery != Discovery::Off {
         features |= DISCOVER;
+    }
+    if host::has_cookie() {
+        features |= HAS_COOKIE;
     }
     Config {
         filters,
@@ -361,12 +390,12 @@ fn attach_libraries(
         if inode_of(library).is_ok_and(|inode| !inodes.insert(inode)) {
             continue;
         }
-        match attach::library(
-            probes,
-            library,
-            only_process(config.processes),
-            config.entries_only,
-        ) {
+        let scope = Scope {
+            process: only_process(config.processes),
+            entries_only: config.entries_only,
+            cookie: 0,
+        };
+        match attach::library(probes, library, scope) {
             Ok(attached) => reports.extend(attached),
             Err(error) => {
                 tracing::warn!(%error, "library skipped");

@@ -4,11 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bytes::Bytes;
 use ecapture_ebpf::record::{
-    CloseRecord, DIRECTION_WRITE, DataHeader, DecodeError, FAMILY_V4, FAMILY_V6, KIND_CLOSE_SESSION,
-    KIND_CLOSE_SOCKET, NO_OFFSET, ROLE_ACCEPTOR, Record, SOCKET_HEURISTIC,
+    BEFORE_PROBES, CloseRecord, DIRECTION_WRITE, DataHeader, DecodeError, FAMILY_V4, FAMILY_V6,
+    KIND_CLOSE_SESSION, KIND_CLOSE_SOCKET, NO_OFFSET, OPEN_BEFORE_CAPTURE, ROLE_ACCEPTOR, Record,
+    SOCKET_HEURISTIC,
 };
 use ecapture_protocols::{
-    AddressSource, CapturedEvent, Close, Comm, DataEvent, Direction, Process, Side, Socket, TlsVersion, Tuple,
+    AddressSource, CapturedEvent, Close, Comm, DataEvent, Direction, JoinedLate, Process, Side, Socket,
+    TlsVersion, Tuple,
 };
 
 /// Copies one record out of the ring.
@@ -42,8 +44,16 @@ fn data(header: &DataHeader, payload: &[u8]) -> DataEvent {
         socket: socket(header),
         tls_version: (header.tls_version != 0).then_some(TlsVersion(header.tls_version)),
         stream_offset: (header.stream_offset != NO_OFFSET).then_some(header.stream_offset),
-        joined_late: None,
+        joined_late: joined_late(header.joined_late),
         payload: Bytes::copy_from_slice(payload),
+    }
+}
+
+fn joined_late(lateness: u8) -> Option<JoinedLate> {
+    match lateness {
+        OPEN_BEFORE_CAPTURE => Some(JoinedLate::OpenBeforeCapture),
+        BEFORE_PROBES => Some(JoinedLate::BeforeProbes),
+        _ => None,
     }
 }
 
@@ -110,7 +120,8 @@ fn close(record: &CloseRecord) -> Close {
 #[cfg(test)]
 mod tests {
     use ecapture_ebpf::record::{
-        DIRECTION_READ, KIND_CLOSE_PROCESS, KIND_DATA, NO_FD, ROLE_CONNECTOR, ROLE_UNKNOWN, SOCKET_EXACT,
+        DIRECTION_READ, KIND_CLOSE_PROCESS, KIND_DATA, NO_FD, NOT_JOINED_LATE, ROLE_CONNECTOR, ROLE_UNKNOWN,
+        SOCKET_EXACT,
     };
 
     use super::*;
@@ -137,7 +148,8 @@ mod tests {
             direction: DIRECTION_READ,
             role: ROLE_ACCEPTOR,
             socket_source: SOCKET_EXACT,
-            padding: [0; 5],
+            joined_late: OPEN_BEFORE_CAPTURE,
+            padding: [0; 4],
         }
     }
 
@@ -149,6 +161,7 @@ mod tests {
         assert_eq!(socket.local, Some(Side::Destination));
         assert_eq!(socket.address_source, AddressSource::Exact);
         assert_eq!((event.fd, event.stream_offset), (Some(7), Some(100)));
+        assert_eq!(event.joined_late, Some(JoinedLate::OpenBeforeCapture));
         assert_eq!(&event.payload[..], b"hi");
     }
 
@@ -182,9 +195,11 @@ mod tests {
             fd: NO_FD,
             tls_version: 0,
             stream_offset: NO_OFFSET,
+            joined_late: NOT_JOINED_LATE,
             ..header()
         };
         let event = data(&header, b"");
+        assert_eq!(event.joined_late, None);
         assert_eq!((event.socket, event.fd, event.tls_version), (None, None, None));
         assert_eq!(event.stream_offset, None);
     }

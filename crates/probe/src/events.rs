@@ -17,6 +17,7 @@ use crate::decode;
 use crate::detach::Programs;
 use crate::discovery::Discoverer;
 use crate::handle::CaptureHandle;
+use crate::joined_late::Counted;
 
 /// Most events in one batch.
 const BATCH_EVENTS: usize = 512;
@@ -44,6 +45,7 @@ pub struct Events {
     _programs: Arc<Programs>,
     handle: CaptureHandle,
     containers: Containers,
+    counted: Counted,
     state: State,
     /// When a look found nothing, and all since.
     idle_since: Option<Instant>,
@@ -89,6 +91,7 @@ impl Events {
             _programs: programs,
             handle,
             containers: Containers::default(),
+            counted: Counted::default(),
             state: State::Looking,
             idle_since: None,
             found: 0,
@@ -107,6 +110,7 @@ impl Events {
             match decode::event(&record) {
                 Ok(mut event) => {
                     self.containers.complete(&mut event, &self.handle);
+                    self.counted.note(&event, &self.handle);
                     if let CapturedEvent::Data(data) = &event {
                         bytes += data.payload.len();
                     }

@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use ecapture_ebpf::config::Control;
+use ecapture_protocols::{DataEvent, JoinedLate};
 use futures_util::task::AtomicWaker;
 
-use crate::{Error, KernelCounters};
+use crate::{Error, KernelCounters, LateConnections};
 
 /// Most processes that are remembered as heard.
 const HEARD: usize = 64 * 1024;
@@ -37,6 +38,8 @@ struct Shared {
     stopping: AtomicBool,
     undecodable: AtomicU64,
     heard: Mutex<HashSet<u32>>,
+    too_short: AtomicU64,
+    late: Mutex<LateConnections>,
     reader: AtomicWaker,
 }
 
@@ -53,6 +56,8 @@ impl CaptureHandle {
             stopping: AtomicBool::new(false),
             undecodable: AtomicU64::new(0),
             heard: Mutex::default(),
+            too_short: AtomicU64::new(0),
+            late: Mutex::default(),
             reader: AtomicWaker::new(),
         };
         Ok(Self {
@@ -90,6 +95,26 @@ impl CaptureHandle {
     pub fn heard(&self) -> Option<HashSet<u32>> {
         let heard = lock(&self.shared.heard);
         (heard.len() < HEARD).then(|| heard.clone())
+    }
+
+    /// Processes that connected, or listened, and ended before the probes stood in the file with TLS that
+    /// they executed: what they sent was not seen.
+    pub fn too_short(&self) -> u64 {
+        self.shared.too_short.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_too_short(&self) {
+        self.shared.too_short.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The connections whose first bytes may be missing.
+    pub fn late_connections(&self) -> LateConnections {
+        lock(&self.shared.late).clone()
+    }
+
+    /// Counts a connection whose first bytes may be missing.
+    pub(crate) fn count_late(&self, data: &DataEvent, reason: JoinedLate) {
+        lock(&self.shared.late).count(data, reason);
     }
 
     /// Remembers a process that events come from.

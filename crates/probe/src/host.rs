@@ -206,6 +206,11 @@ pub(crate) fn has_loop() -> bool {
     version(&release()).is_some_and(|observed| observed >= (5, 17))
 }
 
+/// Whether the kernel has the helper `bpf_get_attach_cookie`.
+pub(crate) fn has_cookie() -> bool {
+    version(&release()).is_some_and(|observed| observed >= (5, 15))
+}
+
 fn release() -> String {
     fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default()
 }

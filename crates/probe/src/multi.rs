@@ -61,15 +61,25 @@ impl MultiUprobes {
         })
     }
 
-    /// Attaches a program at these offsets of the file `path`, for one process when `pid` is not 0.
-    pub(crate) fn attach(&mut self, program: &str, offsets: &[u64], path: &Path, pid: u32) -> io::Result<()> {
+    /// Attaches a program at these offsets of the file `path`, for one process when `pid` is not 0. It can
+    /// ask for the `cookie`.
+    pub(crate) fn attach(
+        &mut self,
+        program: &str,
+        offsets: &[u64],
+        path: &Path,
+        pid: u32,
+        cookie: u64,
+    ) -> io::Result<()> {
         let program = self.programs.get(program).ok_or(io::ErrorKind::NotFound)?;
         let path = CString::new(path.as_os_str().as_bytes())?;
+        let cookies = vec![cookie; offsets.len()];
         let attributes = CreateLink {
             program: program.descriptor.as_raw_fd(),
             attach_type: bpf_attach_type::BPF_TRACE_UPROBE_MULTI as u32,
             path: address(path.as_bytes_with_nul()),
             offsets: address(offsets),
+            cookies: address(&cookies),
             count: length(offsets.len()),
             uprobe_flags: program.flags,
             pid,

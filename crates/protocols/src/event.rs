@@ -200,12 +200,12 @@ impl fmt::Display for TlsVersion {
     }
 }
 
-/// Why the capture does not have a connection's first bytes.
+/// Why the capture may not have a connection's first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum JoinedLate {
     /// The connection was open before the capture began.
     OpenBeforeCapture,
-    /// It was opened during the capture, and used before the probes stood in its library.
+    /// It was opened during the capture, before the probes stood in its library.
     BeforeProbes,
 }
 
@@ -243,7 +243,7 @@ pub struct DataEvent {
     /// Position of the payload's first byte in this direction of the session since the
     /// capture first saw it. A jump means that bytes in between were lost.
     pub stream_offset: Option<u64>,
-    /// Set when it is known that the connection's first bytes are missing, in all its events.
+    /// Set when the connection's first bytes may be missing, in all its events from when that is known.
     pub joined_late: Option<JoinedLate>,
     /// The plaintext.
     pub payload: Bytes,
@@ -313,7 +313,7 @@ pub struct Identity {
     pub socket: Option<Socket>,
     /// TLS version, when known.
     pub tls_version: Option<TlsVersion>,
-    /// Why the stream's first bytes are missing, when it is known that they are.
+    /// Why the stream's first bytes may be missing, when that is known.
     pub joined_late: Option<JoinedLate>,
 }
 

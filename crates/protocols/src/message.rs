@@ -54,7 +54,7 @@ pub enum GapReason {
     Restart,
     /// The pipeline dropped them under pressure.
     Shed,
-    /// The capture came after the stream's first bytes.
+    /// The capture came after the connection was opened, and may have missed its first bytes.
     JoinedLate(JoinedLate),
 }
 

@@ -269,7 +269,7 @@ impl Processor {
     }
 }
 
-/// What is missing before a stream's first event, when the capture came after its beginning.
+/// What may be missing before a stream's first event, when the capture came after its beginning.
 fn missing_beginning(data: &DataEvent) -> Option<Gap> {
     let late = data.joined_late.filter(|_| data.stream_offset == Some(0))?;
     Some(Gap {

@@ -32,6 +32,7 @@ impl Prepared {
             processes: processes(settings),
             uid: settings.uid,
             cgroup: settings.cgroup.clone(),
+            hold_discovery: settings.hold_discovery.clone(),
             ring_bytes: settings.ring_bytes,
             ..CaptureConfig::default()
         })?;

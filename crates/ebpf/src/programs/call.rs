@@ -6,10 +6,11 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::uretprobe;
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use ecapture_ebpf::counter;
-use ecapture_ebpf::record::{DIRECTION_WRITE, KIND_CLOSE_SESSION, SOCKET_EXACT};
+use ecapture_ebpf::record::{DIRECTION_READ, DIRECTION_WRITE, KIND_CLOSE_SESSION, SOCKET_EXACT};
 
 use super::delivery::{close, deliver, pass_over};
 use super::identity::{bind, bind_recent};
+use super::lateness::judge;
 use super::maps::{Call, CallKey, PROCESSES, SESSIONS, Session, SessionKey, count, stopped, wanted};
 use super::memory::user;
 use super::thread::Thread;
@@ -27,7 +28,7 @@ pub(super) enum Length {
     Stored = 1,
     /// The function returns it as an `ssize_t`; 0 and below mean that nothing moved.
     ReturnedLong = 2,
-    /// No plaintext moves.
+    /// No plaintext moves, and nothing says that none did before.
     Nothing = 3,
     /// As [`Self::ReturnedLong`], but the bytes went from a file to the socket inside the kernel.
     OfFile = 4,
@@ -35,6 +36,14 @@ pub(super) enum Length {
     StoredWithRustlsOk = 5,
     /// Whoever sends the bytes says it. The session object does not begin with a version.
     Told = 6,
+    /// No plaintext moves before the function has made the handshake.
+    Handshake = 7,
+}
+
+/// Whether the function of a call moves no plaintext.
+#[inline(always)]
+fn moves_nothing(call: &Call) -> bool {
+    call.length == Length::Nothing as u32 || call.length == Length::Handshake as u32
 }
 
 #[derive(Clone, Copy)]
@@ -74,6 +83,17 @@ pub(super) fn is_followed(pid_tgid: u64) -> bool {
         count(counter::FILTERED_CALLS, 1);
     }
     wanted
+}
+
+/// Remembers a call that makes the handshake until it returns.
+#[inline(always)]
+pub(super) fn handshake(context: &ProbeContext) {
+    let arguments = Arguments {
+        session: context.arg(0).unwrap_or(0),
+        buffer: 0,
+        length_pointer: 0,
+    };
+    enter(context, arguments, DIRECTION_READ, Length::Handshake);
 }
 
 /// Remembers a call until it returns.
@@ -185,14 +205,14 @@ fn leave(context: &RetProbeContext) {
     };
     if is_first_return(thread, key) {
         thread.innermost = call.outer;
-        end(thread, &call, moved_bytes(context, &call), pid_tgid);
+        end(context, thread, &call, moved_bytes(context, &call), pid_tgid);
     }
 }
 
 /// Sends `length` bytes that a call has moved, and remembers the socket that it used.
 #[inline(always)]
-fn end(thread: &mut Thread, call: &Call, length: u64, pid_tgid: u64) {
-    let in_vain = length == 0 && call.length != Length::Nothing as u32;
+fn end(context: &RetProbeContext, thread: &mut Thread, call: &Call, length: u64, pid_tgid: u64) {
+    let in_vain = length == 0 && !moves_nothing(call);
     // Whose calls use no sockets may still log to a file in a callback: that must be looked at.
     if in_vain && thread.call_fd >= 0 && thread.memory_bio == 0 {
         return;
@@ -208,7 +228,11 @@ fn end(thread: &mut Thread, call: &Call, length: u64, pid_tgid: u64) {
         return;
     };
     match socket {
-        Some(found) => bind(session, thread.call_fd, &found, SOCKET_EXACT),
+        Some(found) => {
+            if bind(session, thread.call_fd, &found, SOCKET_EXACT) {
+                judge(context, session, call.length == Length::Handshake as u32);
+            }
+        }
         None if length != 0 || session.sock == 0 => bind_recent(session, thread),
         None => {}
     }
@@ -221,7 +245,7 @@ fn end(thread: &mut Thread, call: &Call, length: u64, pid_tgid: u64) {
 
 #[inline(always)]
 fn moved_bytes(context: &RetProbeContext, call: &Call) -> u64 {
-    if call.length == Length::Nothing as u32 {
+    if moves_nothing(call) {
         return 0;
     }
     let returned: u64 = context.ret();

@@ -227,7 +227,8 @@ fn header_of(call: &Call, session: &Session, pid_tgid: u64) -> DataHeader {
         direction,
         role: session.role,
         socket_source: session.socket_source,
-        padding: [0; 5],
+        joined_late: session.joined_late,
+        padding: [0; 4],
     }
 }
 

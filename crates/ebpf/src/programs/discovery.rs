@@ -20,17 +20,23 @@ pub(super) fn mapping(protection: u64, flags: u64, fd: i32) -> Option<()> {
     if protection & PROT_EXEC == 0 || flags & MAP_ANONYMOUS != 0 {
         return None;
     }
-    tell(file_of(fd)?, EVENT_MAPPED)
+    tell(file_of(fd)?, 0, EVENT_MAPPED)
 }
 
 /// The current process has become the program that `binary` (`struct linux_binprm`) describes.
 #[inline(always)]
 pub(super) fn executed(binary: u64) -> Option<()> {
-    tell(kernel(binary, config!(offsets.binprm_file))?, EVENT_EXECUTED)
+    let path: u64 = kernel(binary, config!(offsets.binprm_filename))?;
+    tell(
+        kernel(binary, config!(offsets.binprm_file))?,
+        path,
+        EVENT_EXECUTED,
+    )
 }
 
+/// `path`: the kernel's text, 0 for the last part of the file's own.
 #[inline(always)]
-fn tell(file: u64, event: u32) -> Option<()> {
+fn tell(file: u64, path: u64, event: u32) -> Option<()> {
     let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
     if config!(features) & DISCOVER == 0 || !concerns(pid) {
         return None;
@@ -39,8 +45,12 @@ fn tell(file: u64, event: u32) -> Option<()> {
     if KNOWN.get_ptr(key).is_some() || stopped() {
         return None;
     }
-    let dentry: u64 = kernel(file, config!(offsets.file_dentry))?;
-    let name: u64 = kernel(dentry, config!(offsets.dentry_name))?;
+    let name: u64 = if path != 0 {
+        path
+    } else {
+        let dentry: u64 = kernel(file, config!(offsets.file_dentry))?;
+        kernel(dentry, config!(offsets.dentry_name))?
+    };
     let Some(mut slot) = FILES.reserve::<FileRecord>(0) else {
         count(counter::FILES_LOST, 1);
         return None;

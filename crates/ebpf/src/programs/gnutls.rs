@@ -4,7 +4,7 @@ use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 use ecapture_ebpf::record::{DIRECTION_READ, DIRECTION_WRITE};
 
-use super::call::{Arguments, Length, enter, free};
+use super::call::{Arguments, Length, enter, free, handshake};
 
 /// `ssize_t gnutls_record_recv(gnutls_session_t session, void *data, size_t data_size)`, and
 /// `gnutls_record_recv_seq`, which has one more parameter.
@@ -27,6 +27,12 @@ fn gnutls_send(context: ProbeContext) {
         DIRECTION_WRITE,
         Length::ReturnedLong,
     );
+}
+
+/// `int gnutls_handshake(gnutls_session_t session)`
+#[uprobe]
+fn gnutls_handshake(context: ProbeContext) {
+    handshake(&context);
 }
 
 /// `void gnutls_deinit(gnutls_session_t session)`

@@ -15,6 +15,7 @@ use ecapture_ebpf::record::{DIRECTION_READ, DIRECTION_WRITE, NO_FD, SOCKET_EXACT
 use super::call::{Length, end_session, is_followed, session_of};
 use super::delivery::deliver;
 use super::identity::{bind, socket_of};
+use super::lateness::judge;
 use super::maps::{CALLS, Call, CallKey, count, stopped, wanted};
 use super::memory::user;
 
@@ -34,6 +35,21 @@ fn go_write(context: ProbeContext) {
 #[uprobe]
 fn go_return(context: ProbeContext) {
     let _nothing = leave(&context);
+}
+
+/// `func (c *Conn) clientHandshake(ctx context.Context) error`, and `serverHandshake`: `Handshake` alone is
+/// called before every read and write.
+#[uprobe]
+fn go_handshake(context: ProbeContext) {
+    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    if stopped() || !wanted(pid) {
+        return;
+    }
+    if let Some(session) = session_of(pid, registers(&context).result_or_first)
+        && session.sock == 0
+    {
+        session.handshake = 1;
+    }
 }
 
 /// `func (c *Conn) Close() error`
@@ -99,8 +115,12 @@ fn leave(context: &ProbeContext) -> Option<()> {
     } else {
         session.fd
     };
-    if let Some(found) = socket_of(fd) {
-        bind(session, fd, &found, SOCKET_EXACT);
+    if let Some(found) = socket_of(fd)
+        && bind(session, fd, &found, SOCKET_EXACT)
+    {
+        let handshake = session.handshake != 0;
+        session.handshake = 0;
+        judge(context, session, handshake);
     }
     deliver(&call, session, pid_tgid, moved as u64);
     Some(())

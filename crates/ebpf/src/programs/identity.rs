@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated::bpf_get_current_task;
 use ecapture_ebpf::config::NO_OFFSET;
-use ecapture_ebpf::record::{FAMILY_V4, FAMILY_V6, SOCKET_HEURISTIC};
+use ecapture_ebpf::record::{FAMILY_V4, FAMILY_V6, NOT_JOINED_LATE, SOCKET_EXACT, SOCKET_HEURISTIC};
 
 use super::maps::{SOCKETS, Session, SocketState, config};
 use super::memory::{kernel, user};
@@ -56,24 +56,30 @@ pub(super) fn socket_of(fd: i32) -> Option<Found> {
     Some(Found { sock, family })
 }
 
-/// Makes `session` belong to `fd`, which is the socket `found`, unless it does already.
+/// Makes `session` belong to `fd`, which is the socket `found`, unless it does already. Whether it is
+/// known for certain since now.
 #[inline(always)]
-pub(super) fn bind(session: &mut Session, fd: i32, found: &Found, source: u8) {
+pub(super) fn bind(session: &mut Session, fd: i32, found: &Found, source: u8) -> bool {
     let sock = if found.is_internet() { found.sock } else { 0 };
     let unchanged = session.fd == fd && session.sock == sock && session.socket_source == source;
     // The kernel reuses addresses of closed sockets, and a session object may outlive its connection.
     // A socket without a port is closed and has no new connection: the addresses known are its last.
     if unchanged && (sock == 0 || is_seen(sock) || local_port(sock) == Some(0)) {
-        return;
+        return false;
     }
+    let was_known = session.sock == sock && session.socket_source == SOCKET_EXACT && is_seen(sock);
     session.fd = fd;
     session.sock = sock;
     session.socket_source = source;
     session.family = 0;
+    if !was_known {
+        session.joined_late = NOT_JOINED_LATE;
+    }
     if sock != 0 && read_addresses(session, found).is_some() {
         session.family = found.family;
         session.role = remember(sock) as u8;
     }
+    sock != 0 && source == SOCKET_EXACT && !was_known
 }
 
 #[inline(always)]
@@ -124,7 +130,15 @@ fn remember(sock: u64) -> u32 {
             return (*state).role;
         }
     }
-    let _full = SOCKETS.insert(sock, SocketState { role: 0, seen: 1 }, 0);
+    let _full = SOCKETS.insert(
+        sock,
+        SocketState {
+            opened_ns: 0,
+            role: 0,
+            seen: 1,
+        },
+        0,
+    );
     0
 }
 
@@ -138,7 +152,7 @@ pub(super) fn bind_recent(session: &mut Session, thread: &mut Thread) {
     }
     thread.recent_fd = -1;
     if let Some(found) = socket_of(fd) {
-        bind(session, fd, &found, SOCKET_HEURISTIC);
+        let _uncertain = bind(session, fd, &found, SOCKET_HEURISTIC);
     }
 }
 

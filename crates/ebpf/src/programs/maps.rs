@@ -40,8 +40,10 @@ pub(super) static CONFIG: Config = Config {
         inode_super_block: 0,
         super_block_device: 0,
         binprm_file: 0,
+        binprm_filename: 0,
         socket_sk: 0,
         sock_family: 0,
+        sock_protocol: 0,
         sock_local_port: 0,
         sock_remote_port: 0,
         sock_local_v4: 0,
@@ -76,6 +78,15 @@ pub(super) static FILES: RingBuf = RingBuf::with_byte_size(limits::FILES_RING_BY
 /// Files that user space has looked at. Only it writes here.
 #[map]
 pub(super) static KNOWN: LruHashMap<FileKey, u32> = LruHashMap::with_max_entries(limits::KNOWN_FILES, 0);
+
+/// When the probes stood (`CLOCK_MONOTONIC` in nanoseconds, 0: not yet): of the capture's beginning at
+/// 0, of a file found later at the cookie of its probes. Only user space writes here.
+#[map]
+pub(super) static STANDING: Array<u64> = Array::with_max_entries(limits::STANDING, 0);
+
+/// When a process last began to connect or to listen, by thread group id.
+#[map]
+pub(super) static CONNECTED: LruHashMap<u32, u64> = LruHashMap::with_max_entries(limits::PROCESSES, 0);
 
 /// Processes that own a session, by thread group id: their end is an event.
 #[map]
@@ -166,7 +177,10 @@ pub(super) struct Session {
     pub fd: i32,
     pub role: u8,
     pub socket_source: u8,
-    pub padding: u16,
+    /// As in the record.
+    pub joined_late: u8,
+    /// Not 0: the handshake was seen, and has not been told of a socket yet.
+    pub handshake: u8,
 }
 
 impl Session {
@@ -182,13 +196,16 @@ impl Session {
         fd: record::NO_FD,
         role: record::ROLE_UNKNOWN,
         socket_source: record::SOCKET_UNKNOWN,
-        padding: 0,
+        joined_late: record::NOT_JOINED_LATE,
+        handshake: 0,
     };
 }
 
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(super) struct SocketState {
+    /// When the connection began; 0: before the capture, or unseen.
+    pub opened_ns: u64,
     pub role: u32,
     /// Not 0: user space has seen this socket and wants to know its end.
     pub seen: u32,

@@ -17,6 +17,7 @@ mod discovery;
 mod gnutls;
 mod go;
 mod identity;
+mod lateness;
 mod maps;
 mod memory;
 mod nss;

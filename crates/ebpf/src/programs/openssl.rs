@@ -4,7 +4,7 @@ use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 use ecapture_ebpf::record::{DIRECTION_READ, DIRECTION_WRITE};
 
-use super::call::{Arguments, Length, enter, free};
+use super::call::{Arguments, Length, enter, free, handshake};
 
 /// `int SSL_read(SSL *ssl, void *buf, int num)`
 #[uprobe]
@@ -77,12 +77,7 @@ fn ssl_sendfile(context: ProbeContext) {
 /// record, so that the call which gives the request uses none.
 #[uprobe]
 fn ssl_do_handshake(context: ProbeContext) {
-    let arguments = Arguments {
-        session: context.arg(0).unwrap_or(0),
-        buffer: 0,
-        length_pointer: 0,
-    };
-    enter(&context, arguments, DIRECTION_READ, Length::Nothing);
+    handshake(&context);
 }
 
 /// `void SSL_free(SSL *ssl)`

@@ -22,6 +22,7 @@ use ecapture_ebpf::{counter, limits};
 use super::call::{Length, free, session_of};
 use super::delivery::{close, deliver};
 use super::identity::{bind, is_seen};
+use super::lateness::judge;
 use super::maps::{Call, CallKey, SESSIONS, Session, SessionKey, count, stopped, wanted};
 use super::memory::user;
 use super::thread::Thread;
@@ -212,7 +213,10 @@ fn rustls_sent(context: ProbeContext) {
     let Some(session) = session_of(pid, memory) else {
         return;
     };
-    bind(session, thread.call_fd, &found, SOCKET_EXACT);
+    // Which records of the handshake were sent is not known: only the age of the socket counts.
+    if bind(session, thread.call_fd, &found, SOCKET_EXACT) {
+        judge(&context, session, false);
+    }
     // SAFETY: the map lookup succeeded, and only this thread uses its entry.
     let connection = LAST.get_ptr(pid_tgid).map_or(0, |last| unsafe { *last });
     if connection != 0 && queue.wrapping_sub(connection) < QUEUE_SPAN {

@@ -1,15 +1,18 @@
-//! Who opened a connection, and when it ends.
+//! Who opened a connection and when, and when it ends.
 
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use ecapture_ebpf::record::{KIND_CLOSE_SOCKET, ROLE_ACCEPTOR, ROLE_CONNECTOR};
 
 use super::delivery::close;
-use super::maps::{SOCKETS, SocketState, stopped};
+use super::maps::{CONNECTED, SOCKETS, SocketState, stopped};
 
 // States of include/net/tcp_states.h.
 const SYN_SENT: i32 = 2;
 const SYN_RECEIVED: i32 = 3;
+const LISTEN: i32 = 10;
 
 /// `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -19,7 +22,11 @@ fn inet_sock_set_state(context: BtfTracePointContext) -> i32 {
     }
     let sock: u64 = context.arg(0);
     match context.arg::<i32>(2) {
-        SYN_SENT => remember(sock, ROLE_CONNECTOR),
+        SYN_SENT => {
+            remember(sock, ROLE_CONNECTOR);
+            note_process();
+        }
+        LISTEN => note_process(),
         SYN_RECEIVED => remember(sock, ROLE_ACCEPTOR),
         _ => {}
     }
@@ -36,11 +43,21 @@ fn tcp_destroy_sock(context: BtfTracePointContext) -> i32 {
     0
 }
 
+/// Both are done by the process itself.
+#[inline(always)]
+fn note_process() {
+    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    // SAFETY: the helper has no preconditions.
+    let _full = CONNECTED.insert(pid, unsafe { bpf_ktime_get_ns() }, 0);
+}
+
 #[inline(always)]
 fn remember(sock: u64, role: u8) {
     let _full = SOCKETS.insert(
         sock,
         SocketState {
+            // SAFETY: the helper has no preconditions.
+            opened_ns: unsafe { bpf_ktime_get_ns() },
             role: u32::from(role),
             seen: 0,
         },

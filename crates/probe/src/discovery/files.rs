@@ -1,6 +1,6 @@
 //! Looks into files, attaches to those with TLS, and remembers all of them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::num::NonZeroU32;
@@ -9,17 +9,20 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aya::maps::{HashMap, MapData};
+use aya::maps::{HashMap as KernelMap, MapData};
 use ecapture_ebpf::discovery::{EVENT_MAPPED, FileKey, FileRecord};
 use ecapture_ebpf::limits::KNOWN_FILES;
 
 use super::mapping::{Sighting, executor, name};
 use super::watch::{hurry, is_running};
 use super::{Discovered, Discovery};
+use crate::attach::Scope;
 use crate::clock::monotonic_ns;
 use crate::detach::Programs;
 use crate::elf::Image;
 use crate::grace_period::Expedited;
+use crate::handle::CaptureHandle;
+use crate::standing::Standing;
 use crate::target::{self, Kind};
 use crate::{AttachReport, Error, attach, plan};
 
@@ -42,15 +45,23 @@ pub(crate) struct Files {
     /// The only process to attach in, if there is one.
     pub(crate) process: Option<NonZeroU32>,
     pub(crate) entries_only: bool,
+    /// See [`CaptureConfig::hold_discovery`](crate::CaptureConfig::hold_discovery).
+    pub(crate) hold: Option<PathBuf>,
+    /// Is told of programs that were too short.
+    pub(crate) handle: CaptureHandle,
     pub(crate) state: Mutex<State>,
 }
 
 /// What is known.
 pub(crate) struct State {
     /// What the kernel need not tell again.
-    pub(crate) known: HashMap<MapData, FileKeyValue, u32>,
-    /// Probes keep a file's inode, so its number stays its own.
-    pub(crate) attached: HashSet<Inode>,
+    pub(crate) known: KernelMap<MapData, FileKeyValue, u32>,
+    /// When a process last began to connect or to listen.
+    pub(crate) connected: KernelMap<MapData, u32, u64>,
+    pub(crate) standing: Option<Standing>,
+    /// When the probes stood in each, in nanoseconds: not yet at the end of time. Probes keep a file's
+    /// inode, so its number stays its own.
+    pub(crate) attached: HashMap<Inode, u64>,
     /// Files without TLS, with the time of their last change: their numbers are given again.
     pub(crate) others: HashSet<(Inode, i64, i64)>,
     pub(crate) tell: Box<dyn FnMut(Discovered) + Send>,
@@ -67,9 +78,18 @@ impl Files {
             self.look_into(sighting, &file, record)?;
         }
         if let Some(record) = record {
+            if self.state().stands_later(&metadata, record) {
+                self.tell_too_late(record, sighting.path().display().to_string());
+            }
             self.state().make_known(record);
         }
         Ok(())
+    }
+
+    pub(super) fn hold(&self) {
+        if let Some(hold) = &self.hold {
+            let _released = fs::read(hold);
+        }
     }
 
     /// Looks at the wanted paths, when paths are wanted: a new file may be there.
@@ -89,12 +109,30 @@ impl Files {
         true
     }
 
-    /// The process of a record has ended, or does not execute the file any more.
+    /// The process of a record has ended, or does not execute the file any more, and nobody could look into
+    /// the file.
     pub(super) fn missed(&self, record: &FileRecord) {
         let file = name(record);
         if record.event == EVENT_MAPPED && target::is_library_name(&file) {
-            let process = executor(record);
-            (self.state().tell)(Discovered::TooShort { process, file });
+            self.tell_too_late(record, file);
+        }
+    }
+
+    /// The probes stand now in a `file` with TLS which the process of the record began to execute before.
+    fn tell_too_late(&self, record: &FileRecord, file: String) {
+        let ended = !is_running(record.pid);
+        let mut state = self.state();
+        let connected = state.connected_since(record);
+        if ended && connected {
+            self.handle.count_too_short();
+        }
+        if ended || connected {
+            (state.tell)(Discovered::TooLate {
+                process: executor(record),
+                file,
+                ended,
+                connected,
+            });
         }
     }
 
@@ -109,13 +147,14 @@ impl Files {
             }
         };
         // Another thread may have looked into it at the same time.
-        if !self.state().attached.insert(inode(&metadata)) {
+        if !self.state().begin(&metadata) {
             return Ok(());
         }
         let process = sighting.process.clone();
         let path = sighting.path();
         hurry();
         let attached = self.attach(&image);
+        self.state().stands(&metadata);
         if let Some(record) = record {
             let age = monotonic_ns().saturating_sub(record.timestamp_ns);
             tracing::debug!(
@@ -137,17 +176,23 @@ impl Files {
             },
         };
         (self.state().tell)(found);
-        match record {
-            Some(record) if !is_running(record.pid) => self.missed(record),
-            _ => {}
-        }
         Ok(())
     }
 
     fn attach(&self, image: &Image) -> Result<Vec<AttachReport>, Error> {
         let mut programs = self.programs.lock();
         let _quick = Expedited::begin();
-        attach::image(&mut programs, image, self.process, self.entries_only)
+        let number = self.state().standing.as_mut().map_or(0, Standing::next);
+        let scope = Scope {
+            process: self.process,
+            entries_only: self.entries_only,
+            cookie: number.into(),
+        };
+        let reports = attach::image(&mut programs, image, scope);
+        if let Some(standing) = &mut self.state().standing {
+            standing.stand(number);
+        }
+        reports
     }
 
     fn wants(&self, image: &Image) -> bool {
@@ -166,7 +211,24 @@ impl Files {
 
 impl State {
     fn is_new(&self, metadata: &Metadata) -> bool {
-        !self.attached.contains(&inode(metadata)) && !self.others.contains(&stamp(metadata))
+        !self.attached.contains_key(&inode(metadata)) && !self.others.contains(&stamp(metadata))
+    }
+
+    /// Probes are about to be put into a file. False when they have been before.
+    fn begin(&mut self, metadata: &Metadata) -> bool {
+        let is_new = !self.attached.contains_key(&inode(metadata));
+        self.attached.entry(inode(metadata)).or_insert(u64::MAX);
+        is_new
+    }
+
+    fn stands(&mut self, metadata: &Metadata) {
+        self.attached.insert(inode(metadata), monotonic_ns());
+    }
+
+    /// Whether the probes in a file were, or will be, later than the record of it.
+    fn stands_later(&self, metadata: &Metadata, record: &FileRecord) -> bool {
+        let stood = self.attached.get(&inode(metadata));
+        stood.is_some_and(|&stood| stood > record.timestamp_ns)
     }
 
     fn set_aside(&mut self, metadata: &Metadata) {
@@ -174,6 +236,12 @@ impl State {
             self.others.clear();
         }
         self.others.insert(stamp(metadata));
+    }
+
+    /// Whether the process of a record has connected, or listened, since.
+    fn connected_since(&self, record: &FileRecord) -> bool {
+        let at = self.connected.get(&record.pid, 0);
+        at.is_ok_and(|at| at >= record.timestamp_ns)
     }
 
     fn make_known(&mut self, record: &FileRecord) {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use ecapture_ebpf::discovery::{EVENT_EXECUTED, FileRecord};
@@ -9,7 +10,7 @@ use ecapture_ebpf::discovery::{EVENT_EXECUTED, FileRecord};
 use super::Executor;
 use crate::target;
 
-/// The name of a record's file, cut where the record cuts it.
+/// The name of a record's file, or its path when it was executed; cut where the record cuts it.
 pub(super) fn name(record: &FileRecord) -> String {
     text(&record.name)
 }
@@ -60,6 +61,21 @@ impl Sighting {
                 .unwrap_or(first)
         };
         Some(mapping.sighting(process))
+    }
+
+    /// The file of a record whose process has ended, when it is still where `execve` was told that it is.
+    pub(super) fn by_path(record: &FileRecord) -> Option<Self> {
+        let path = PathBuf::from(name(record));
+        if record.event != EVENT_EXECUTED || !path.is_absolute() {
+            return None;
+        }
+        let metadata = fs::metadata(&path).ok()?;
+        let is_same = (metadata.ino(), metadata.len()) == (record.file.inode, record.file.size);
+        is_same.then(|| Self {
+            process: executor(record),
+            reached: path.clone(),
+            shown: path,
+        })
     }
 
     /// Every file that a process executes now.

@@ -59,12 +59,16 @@ pub enum Discovered {
         /// The reason, which names the file.
         reason: String,
     },
-    /// The process ended too early: its TLS, if it used any, was not seen, or not from its beginning.
-    TooShort {
-        /// Who executed it.
+    /// It has TLS functions, and the probes came too late for what the process did before.
+    TooLate {
+        /// Who executes it, or did.
         process: Executor,
-        /// Name of the file.
+        /// The file, or its name where that is all that is known.
         file: String,
+        /// The process had ended by then.
+        ended: bool,
+        /// The process had begun to connect, or to listen, by then: what it sent at once was not seen.
+        connected: bool,
     },
 }
 

@@ -144,6 +144,7 @@ pub(super) fn work(files: &Files, queue: &Receiver<Job>, mut running: Vec<u32>) 
 }
 
 fn look(files: &Files, record: &FileRecord) {
+    files.hold();
     if files.look_at_paths(record) {
         return;
     }
@@ -158,10 +159,14 @@ fn look(files: &Files, record: &FileRecord) {
         }
         std::thread::yield_now();
     }
-    files.missed(record);
+    let by_path = Sighting::by_path(record);
+    if by_path.is_none_or(|sighting| files.look(&sighting, Some(record)).is_err()) {
+        files.missed(record);
+    }
 }
 
 fn scan(files: &Files, pid: u32) {
+    files.hold();
     for sighting in Sighting::all(pid) {
         // What cannot be opened has gone meanwhile.
         let _gone = files.look(&sighting, None);

@@ -82,7 +82,9 @@ const fn go(symbol: &'static str, entry: &'static str, returns: Option<&'static 
     }
 }
 
-/// A library's functions. The plain form and its `_ex` forms of one operation stand together.
+/// A library's functions, in the order in which they are attached: the handshake after all that moves
+/// plaintext, so that whoever is seen at it is seen from its first byte. The plain form and its `_ex` forms of
+/// one operation stand together.
 type Family = &'static [&'static [Hook]];
 
 /// OpenSSL, BoringSSL and their relatives.
@@ -106,12 +108,15 @@ const GNUTLS: Family = &[
     &[data("gnutls_record_recv", "gnutls_receive")],
     &[data("gnutls_record_recv_seq", "gnutls_receive")],
     &[data("gnutls_record_send", "gnutls_send")],
+    &[data("gnutls_handshake", "gnutls_handshake")],
     &[end("gnutls_deinit", "gnutls_deinit")],
 ];
 
 const GO: Family = &[
     &[go("crypto/tls.(*Conn).Read", "go_read", Some("go_return"))],
     &[go("crypto/tls.(*Conn).Write", "go_write", Some("go_return"))],
+    &[go("crypto/tls.(*Conn).clientHandshake", "go_handshake", None)],
+    &[go("crypto/tls.(*Conn).serverHandshake", "go_handshake", None)],
     &[go("crypto/tls.(*Conn).Close", "go_close", None)],
 ];
 

@@ -131,7 +131,7 @@ fn write_gap(gap: Gap, page: &mut Page<'_>) {
             "shown from its middle: the connection was open before the capture began"
         )),
         (GapReason::JoinedLate(JoinedLate::BeforeProbes), _) => page.mark(format_args!(
-            "its beginning is missing: it came before the probes stood"
+            "its beginning may be missing: the connection was opened before the probes stood"
         )),
         (_, Some(bytes)) => page.mark(format_args!("{bytes} bytes lost ({reason})")),
         (_, None) => page.mark(format_args!("bytes lost ({reason})")),

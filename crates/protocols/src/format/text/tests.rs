@@ -131,7 +131,7 @@ fn gap_is_a_mark() {
     );
     assert_eq!(
         late(JoinedLate::BeforeProbes),
-        "# [ecapture: its beginning is missing: it came before the probes stood]\n"
+        "# [ecapture: its beginning may be missing: the connection was opened before the probes stood]\n"
     );
 }
 

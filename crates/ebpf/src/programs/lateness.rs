@@ -1,0 +1,60 @@
+//! Whether a connection's first bytes may be missing: by when it was opened, and when the probes stood.
+
+use core::ffi::c_void;
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::helpers::generated::bpf_get_attach_cookie;
+use ecapture_ebpf::config::HAS_COOKIE;
+use ecapture_ebpf::record::{BEFORE_PROBES, NOT_JOINED_LATE, OPEN_BEFORE_CAPTURE};
+
+use super::maps::{SOCKETS, STANDING, Session, config};
+use super::memory::kernel;
+
+/// `IPPROTO_TCP` of include/uapi/linux/in.h: only its connections are known to have a beginning.
+const TCP: u16 = 6;
+
+/// Says of a session whose socket has just become known what may be missing. `context` is that of a probe
+/// in the session's library. The probe of the `handshake` is the last one that is attached to a library, so
+/// all that follows it is seen; renegotiation passes for the first handshake.
+#[inline(always)]
+pub(super) fn judge(context: &impl EbpfContext, session: &mut Session, handshake: bool) {
+    if !handshake && kernel(session.sock, config!(offsets.sock_protocol)) == Some(TCP) {
+        session.joined_late = lateness(context, session.sock);
+    }
+}
+
+#[inline(always)]
+fn lateness(context: &impl EbpfContext, sock: u64) -> u8 {
+    let opened = match SOCKETS.get_ptr(sock) {
+        // SAFETY: the map lookup succeeded; the field is a whole word.
+        Some(state) => unsafe { (*state).opened_ns },
+        None => 0,
+    };
+    let begun = standing(0).unwrap_or(0);
+    if begun == 0 || opened < begun {
+        return OPEN_BEFORE_CAPTURE;
+    }
+    match standing(file_of(context)) {
+        Some(stood) if stood == 0 || opened < stood => BEFORE_PROBES,
+        _ => NOT_JOINED_LATE,
+    }
+}
+
+#[inline(always)]
+fn standing(file: u32) -> Option<u64> {
+    // SAFETY: the map lookup succeeded; user space writes whole words.
+    STANDING
+        .get_ptr(file)
+        .map(|stood| unsafe { core::ptr::read_volatile(stood) })
+}
+
+/// The number that user space gave the file in which the probe stands. Without cookies all stand since the
+/// beginning, as far as is known.
+#[inline(always)]
+fn file_of(context: &impl EbpfContext) -> u32 {
+    if config!(features) & HAS_COOKIE == 0 {
+        return 0;
+    }
+    // SAFETY: the context is the program's own.
+    unsafe { bpf_get_attach_cookie(context.as_ptr() as *mut c_void) as u32 }
+}
