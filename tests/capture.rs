@@ -228,6 +228,7 @@ fn nss_is_captured_without_openssl() {
     let [request, response] = exchange(&lines, "http1", "tstclnt", true);
     assert_eq!(request["path"], "/hello.json");
     assert_eq!(response["body"]["text"], HELLO);
+    assert_addresses(request, response, scene.server.port);
 }
 
 #[test]

@@ -129,6 +129,7 @@ impl Exchange {
         assert_eq!(request["src"], response["dst"], "one client socket");
         for message in [request, response] {
             assert_eq!(message["addr_source"], self.addresses, "{message}");
+            assert_eq!(message["joined_late"], Value::Null, "{message}");
         }
     }
 }

@@ -198,7 +198,7 @@ fn a_program_that_goes_on_after_it_was_missed_is_told() {
     client.tell("get /hello.json?2");
     client.tell("open");
     client.tell("get /hello.json?3");
-    let told = format!("their beginning may be missing: python3 ({}) 1", client.pid());
+    let told = format!("the beginning may be missing: python3 ({}) 1", client.pid());
     client.end();
     let finished = running.interrupt();
     assert_eq!(
@@ -216,6 +216,47 @@ fn a_program_that_goes_on_after_it_was_missed_is_told() {
         finished.stderr
     );
     assert_eq!(finished.code(), LOSS, "{}", finished.stderr);
+}
+
+/// Of rustls the socket is known only when it has sent something.
+#[test]
+fn a_connection_with_rustls_is_marked_once_its_socket_is_known() {
+    let program = concat!(env!("CARGO_TARGET_TMPDIR"), "/rustls/release/rustls-blocking");
+    let Some(_alone) = can_capture(&["openssl", "/usr/bin/python3", program]) else {
+        return;
+    };
+    let folder = site();
+    let Certificate { key, certificate } = Certificate::create(folder.path());
+    let mut serve = Command::new(program);
+    serve.arg("serve").args([&certificate, &key]);
+    let server = Server::announcing(serve);
+    let mut client = Client::start(&server, None);
+    client.tell("open");
+    client.tell("get /1");
+    let running = capture_process(server.pid(), &[]);
+    let told = format!("shown from their middle: rustls-blocking ({}) 1", server.pid());
+    for path in ["get /2", "get /3", "open", "get /4", "get /5"] {
+        client.tell(path);
+    }
+    client.end();
+    let finished = running.interrupt();
+    let lines = finished.json();
+    let requests = messages(&lines, "http1.request", "rustls-blocking", "read");
+    let seen: Vec<_> = requests
+        .iter()
+        .map(|request| (request["path"].as_str().unwrap_or_default(), late(request)))
+        .collect();
+    let open = Some("open_before_capture".to_owned());
+    // Whether the one before it is marked too depends on how soon it was printed.
+    assert_eq!(seen[0].0, "/2", "{}", finished.stderr);
+    assert_eq!(
+        seen[1..],
+        [("/3", open), ("/4", None), ("/5", None)],
+        "{}",
+        finished.stderr
+    );
+    assert!(finished.stderr.contains(&told), "{}", finished.stderr);
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
 }
 
 /// The socket is older than the probes, the TLS session is not.

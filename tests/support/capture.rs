@@ -121,7 +121,8 @@ pub(crate) fn exchange<'a>(lines: &'a [Value], version: &str, comm: &str, is_cli
     })
 }
 
-/// An exchange over the loopback: the sender of one side is the receiver of the other.
+/// An exchange over the loopback, captured from its beginning: the sender of one side is the receiver of the
+/// other.
 pub(crate) fn assert_addresses(request: &Value, response: &Value, server_port: u16) {
     let server = format!("127.0.0.1:{server_port}");
     assert_eq!(request["dst"], server.as_str(), "{request}");
@@ -129,4 +130,7 @@ pub(crate) fn assert_addresses(request: &Value, response: &Value, server_port: u
     assert_eq!(request["src"], response["dst"], "one client socket");
     assert_eq!(request["addr_source"], "exact");
     assert_eq!(response["addr_source"], "exact");
+    for message in [request, response] {
+        assert_eq!(message["joined_late"], Value::Null, "{message}");
+    }
 }

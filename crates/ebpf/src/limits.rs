@@ -27,7 +27,7 @@ pub const PROCESSES: u32 = 16 * 1024;
 /// Tables of TLS methods known at once, about one for each process that uses NSS.
 pub const METHODS: u32 = 1024;
 /// Times at which probes stood: of the capture's beginning, then of each file found later. More files
-/// have none.
+/// share the last one.
 pub const STANDING: u32 = 4096;
 /// Files that user space has looked at; the least recently used is looked at anew.
 pub const KNOWN_FILES: u32 = 64 * 1024;

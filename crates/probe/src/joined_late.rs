@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use ecapture_protocols::{CapturedEvent, Close, Comm, DataEvent, JoinedLate};
+use ecapture_protocols::{AddressSource, CapturedEvent, Close, Comm, DataEvent, JoinedLate, Socket};
 
 use crate::handle::CaptureHandle;
 
@@ -94,9 +94,14 @@ impl Counted {
         }
     }
 
-    /// Only the first event of a direction can be that of a new connection.
+    /// Only the first event of a direction can be that of a new connection, unless its socket becomes known
+    /// later: then that is a guess.
     fn is_new(&mut self, data: &DataEvent) -> Option<JoinedLate> {
-        let reason = data.joined_late.filter(|_| data.stream_offset == Some(0))?;
+        let reason = data.joined_late?;
+        let is_guess = |socket: Socket| socket.address_source == AddressSource::Heuristic;
+        if data.stream_offset != Some(0) && !data.socket.is_some_and(is_guess) {
+            return None;
+        }
         if self.connections.len() >= REMEMBERED {
             self.connections.clear();
         }
@@ -115,5 +120,141 @@ impl Counted {
         while let Some(&connection) = self.connections.range(first..=last).next() {
             self.connections.remove(&connection);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use bytes::Bytes;
+    use ecapture_protocols::{Direction, Process, Side, Tuple};
+
+    use super::*;
+
+    const MISSED: JoinedLate = JoinedLate::BeforeProbes;
+
+    fn event(pid: u32, session: u64, direction: Direction, offset: u64) -> DataEvent {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 443));
+        DataEvent {
+            timestamp_ns: 1,
+            process: Process {
+                pid,
+                tid: pid,
+                uid: None,
+                comm: Comm::from("app"),
+            },
+            container_id: None,
+            direction,
+            fd: None,
+            session: Some(session),
+            socket: Some(Socket {
+                sock: 77,
+                tuple: Tuple {
+                    source: address,
+                    destination: address,
+                },
+                local: Some(Side::Source),
+                address_source: AddressSource::Exact,
+            }),
+            tls_version: None,
+            stream_offset: Some(offset),
+            joined_late: Some(MISSED),
+            payload: Bytes::new(),
+        }
+    }
+
+    fn written(session: u64) -> DataEvent {
+        event(1, session, Direction::Write, 0)
+    }
+
+    #[test]
+    fn both_directions_are_one_connection() {
+        let mut counted = Counted::default();
+        assert_eq!(counted.is_new(&written(5)), Some(MISSED));
+        assert_eq!(counted.is_new(&event(1, 5, Direction::Read, 0)), None);
+        assert_eq!(counted.is_new(&written(6)), Some(MISSED), "another session");
+        assert_eq!(
+            counted.is_new(&event(2, 5, Direction::Write, 0)),
+            Some(MISSED),
+            "another process"
+        );
+    }
+
+    #[test]
+    fn a_complete_connection_does_not_count() {
+        let complete = DataEvent {
+            joined_late: None,
+            ..written(5)
+        };
+        assert_eq!(Counted::default().is_new(&complete), None);
+    }
+
+    /// When there are too many to remember, later events do not count again.
+    #[test]
+    fn only_a_socket_that_is_a_guess_counts_in_the_middle() {
+        let mut middle = event(1, 5, Direction::Write, 9);
+        assert_eq!(Counted::default().is_new(&middle), None);
+        if let Some(socket) = &mut middle.socket {
+            socket.address_source = AddressSource::Heuristic;
+        }
+        let mut counted = Counted::default();
+        assert_eq!(counted.is_new(&middle), Some(MISSED));
+        assert_eq!(counted.is_new(&middle), None);
+    }
+
+    #[test]
+    fn what_has_ended_is_forgotten_and_nothing_else() {
+        let mut counted = Counted::default();
+        for data in [
+            written(4),
+            written(5),
+            written(6),
+            event(2, 5, Direction::Read, 0),
+        ] {
+            assert_eq!(counted.is_new(&data), Some(MISSED));
+        }
+        counted.forget(Close::Socket { sock: 77 });
+        assert_eq!(counted.connections.len(), 4);
+        counted.forget(Close::Session { pid: 1, session: 5 });
+        assert_eq!(
+            counted.is_new(&written(5)),
+            Some(MISSED),
+            "the address is used again"
+        );
+        assert_eq!(counted.is_new(&written(4)), None);
+        assert_eq!(counted.is_new(&written(6)), None);
+        counted.forget(Close::Process { pid: 1 });
+        assert_eq!(counted.connections, BTreeSet::from([(2, 5, 77)]));
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut counted = Counted::default();
+        let mut late = LateConnections::default();
+        for number in 0..2 * REMEMBERED as u32 {
+            let mut data = written(number.into());
+            data.process.pid = number;
+            assert_eq!(counted.is_new(&data), Some(MISSED));
+            late.count(&data, MISSED);
+        }
+        assert!(counted.connections.len() <= REMEMBERED);
+        assert_eq!(late.programs().len(), REMEMBERED);
+        assert_eq!(late.before_probes, 2 * REMEMBERED as u64, "all count");
+    }
+
+    #[test]
+    fn programs_that_lost_most_come_first() {
+        let mut late = LateConnections::default();
+        let open = JoinedLate::OpenBeforeCapture;
+        for (pid, reason) in [(1, open), (1, open), (2, MISSED), (3, MISSED), (3, open)] {
+            late.count(&event(pid, 5, Direction::Write, 0), reason);
+        }
+        assert_eq!((late.open_before_capture, late.before_probes), (3, 2));
+        let programs = late.programs();
+        let counts = programs
+            .iter()
+            .map(|program| (program.pid, program.open_before_capture, program.before_probes));
+        assert_eq!(counts.collect::<Vec<_>>(), [(3, 1, 1), (2, 0, 1), (1, 2, 0)]);
     }
 }

@@ -5,6 +5,9 @@ use ecapture_ebpf::limits;
 
 use crate::clock::monotonic_ns;
 
+/// The time of a file whose probes do not stand yet.
+const NOT_YET: u64 = 0;
+
 /// Numbers files by their turn, and tells the kernel when the probes stand in each. Those that are attached
 /// to at once have the number 0, and what was opened before they stood was open before the capture.
 pub(crate) struct Standing {
@@ -14,7 +17,10 @@ pub(crate) struct Standing {
 
 impl Standing {
     pub(crate) fn new(times: Array<MapData, u64>) -> Self {
-        Self { times, next: 1 }
+        Self {
+            times,
+            next: following(0),
+        }
     }
 
     /// All probes that the capture begins with stand from now on.
@@ -22,20 +28,42 @@ impl Standing {
         self.stand(0);
     }
 
-    /// The number of a file whose probes do not stand yet. Files beyond the limit get numbers of which the
-    /// kernel knows no time.
+    /// The number of a file whose probes do not stand yet.
     pub(crate) fn next(&mut self) -> u32 {
         let number = self.next;
-        self.next = self.next.saturating_add(1);
+        self.next = following(number);
+        self.set(number, NOT_YET);
         number
     }
 
     /// The probes stand in that file from now on.
     pub(crate) fn stand(&mut self, number: u32) {
-        if number < limits::STANDING
-            && let Err(error) = self.times.set(number, monotonic_ns(), 0)
-        {
+        self.set(number, monotonic_ns());
+    }
+
+    fn set(&mut self, number: u32, time: u64) {
+        if let Err(error) = self.times.set(number, time, 0) {
             tracing::warn!(%error, "it is not known which connections lost their beginning");
         }
+    }
+}
+
+/// The number of the next file. All beyond the limit share the last one: its time is that of the latest of
+/// them, so a connection with one of the others may be marked without need, but none is missed.
+fn following(number: u32) -> u32 {
+    (number + 1).min(limits::STANDING - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_have_numbers_of_their_own_up_to_the_last_one() {
+        assert_eq!(following(0), 1, "0 is the capture's beginning");
+        assert_eq!(following(1), 2);
+        let last = limits::STANDING - 1;
+        assert_eq!(following(last - 1), last);
+        assert_eq!(following(last), last);
     }
 }

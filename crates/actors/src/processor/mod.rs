@@ -22,7 +22,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 use actix_rt::ArbiterHandle;
 use ecapture_protocols::message::Gap;
-use ecapture_protocols::{DataEvent, Direction, Identity};
+use ecapture_protocols::{DataEvent, Direction, Identity, JoinedLate};
 
 use rounds::Rounds;
 
@@ -98,6 +98,17 @@ impl Stream {
             queued_deadline_ns: u64::MAX,
             ending: None,
         }
+    }
+
+    /// That a connection may have lost its beginning can be found out after its first events.
+    fn learn_lateness(&mut self, joined_late: Option<JoinedLate>) {
+        if joined_late.is_none() || self.identity.joined_late.is_some() {
+            return;
+        }
+        let mut identity = Identity::clone(&self.identity);
+        identity.joined_late = joined_late;
+        self.identity = Arc::new(identity);
+        self.identity_changed = true;
     }
 }
 

@@ -91,6 +91,8 @@ impl Processor {
         }
         if vacant {
             stream.gap = missing_beginning(&data);
+        } else {
+            stream.learn_lateness(data.joined_late);
         }
         if stream.outbox.is_empty() {
             self.touched.push_back((id, direction));

@@ -1,6 +1,6 @@
 //! Tells which connections and programs were met too late.
 
-use ecapture_probe::{CaptureHandle, Executor, LateConnections, LateProgram};
+use ecapture_probe::{CaptureHandle, Executor, LateProgram};
 
 use super::WORST;
 use crate::commands::doctor;
@@ -25,9 +25,13 @@ pub(super) fn process(process: &Executor, file: &str, ended: bool, connected: bo
 
 /// Tells how many connections begin in the middle, and whose.
 pub(crate) fn connections(capture: &CaptureHandle) {
+    let late = capture.late_connections();
+    let name_all = tracing::enabled!(tracing::Level::DEBUG);
     for line in lines(
-        &capture.late_connections(),
-        tracing::enabled!(tracing::Level::DEBUG),
+        late.open_before_capture,
+        late.before_probes,
+        &late.programs(),
+        name_all,
     ) {
         match line {
             Line::Open(text) => tracing::info!("{text}"),
@@ -42,23 +46,22 @@ enum Line {
     Missed(String),
 }
 
-fn lines(late: &LateConnections, name_all: bool) -> Vec<Line> {
+fn lines(open: u64, missed: u64, programs: &[LateProgram], name_all: bool) -> Vec<Line> {
     let mut lines = Vec::new();
-    let programs = late.programs();
-    if late.open_before_capture > 0 {
+    if open > 0 {
         let of = |program: &LateProgram| program.open_before_capture;
         lines.push(Line::Open(format!(
             "{}: shown from their middle: {}",
-            counted(late.open_before_capture, "open before the capture began"),
-            named(&programs, of, late.open_before_capture, name_all)
+            counted(open, "open before the capture began"),
+            named(programs, of, open, name_all)
         )));
     }
-    if late.before_probes > 0 {
+    if missed > 0 {
         let of = |program: &LateProgram| program.before_probes;
         lines.push(Line::Missed(format!(
-            "{}: their beginning may be missing: {}",
-            counted(late.before_probes, "older than the probes in their program"),
-            named(&programs, of, late.before_probes, name_all)
+            "{}: the beginning may be missing: {}",
+            counted(missed, "opened before the probes stood"),
+            named(programs, of, missed, name_all)
         )));
     }
     lines
@@ -89,4 +92,65 @@ fn named(programs: &[LateProgram], of: impl Fn(&LateProgram) -> u64, total: u64,
         names.push(format!("others {rest}{hint}"));
     }
     names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use ecapture_protocols::Comm;
+
+    use super::*;
+
+    fn program(pid: u32, name: &str, open_before_capture: u64, before_probes: u64) -> LateProgram {
+        LateProgram {
+            pid,
+            comm: Comm::from(name),
+            open_before_capture,
+            before_probes,
+        }
+    }
+
+    #[test]
+    fn nothing_is_said_when_nothing_was_late() {
+        assert_eq!(lines(0, 0, &[], false), []);
+    }
+
+    #[test]
+    fn each_kind_names_only_its_own_programs() {
+        let programs = [program(1, "curl", 0, 1), program(2, "nginx", 2, 0)];
+        assert_eq!(
+            lines(2, 1, &programs, false),
+            [
+                Line::Open(
+                    "2 connections were open before the capture began: shown from their middle: nginx (2) 2".to_owned()
+                ),
+                Line::Missed(
+                    "1 connection was opened before the probes stood: the beginning may be missing: curl (1) 1".to_owned()
+                ),
+            ]
+        );
+    }
+
+    #[test]
+    fn those_with_most_come_first_and_the_rest_is_counted() {
+        let programs: Vec<_> = (1..=12).map(|pid| program(pid, "app", 0, pid.into())).collect();
+        let all: u64 = (1..=12).sum();
+        let [Line::Missed(short)] = &lines(0, all, &programs, false)[..] else {
+            panic!("one line");
+        };
+        assert!(short.contains(": app (12) 12, app (11) 11, "), "{short}");
+        assert!(short.ends_with("app (3) 3, others 3; -d names more"), "{short}");
+        let [Line::Missed(long)] = &lines(0, all + 5, &programs, true)[..] else {
+            panic!("one line");
+        };
+        assert!(long.ends_with("app (2) 2, app (1) 1, others 5"), "{long}");
+    }
+
+    /// A thread may have any bytes for its name.
+    #[test]
+    fn a_name_cannot_write_to_the_terminal() {
+        let [Line::Missed(text)] = &lines(0, 1, &[program(1, "a\u{1b}[2J", 0, 1)], false)[..] else {
+            panic!("one line");
+        };
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+    }
 }
