@@ -157,7 +157,7 @@ fn a_connection_that_was_open_before_is_no_loss_and_is_told() {
     client.tell("open");
     client.tell("get /hello.json?1");
     let running = capture_process(client.pid(), &[]);
-    let told = format!("shown from their middle: python3 ({}) 1", client.pid());
+    let told = format!("shown from the middle: python3 ({}) 1", client.pid());
     client.tell("get /hello.json?2");
     client.tell("open");
     client.tell("get /hello.json?3");
@@ -234,7 +234,7 @@ fn a_connection_with_rustls_is_marked_once_its_socket_is_known() {
     client.tell("open");
     client.tell("get /1");
     let running = capture_process(server.pid(), &[]);
-    let told = format!("shown from their middle: rustls-blocking ({}) 1", server.pid());
+    let told = format!("shown from the middle: rustls-blocking ({}) 1", server.pid());
     for path in ["get /2", "get /3", "open", "get /4", "get /5"] {
         client.tell(path);
     }

@@ -171,7 +171,7 @@ pub(crate) struct GlobalArgs {
     /// Print the figures every so many seconds; SIGUSR1 prints them at any time.
     #[arg(long, global = true, value_name = "SECONDS")]
     pub(crate) stats: Option<u32>,
-    /// Exit with code 3 when anything was lost.
+    /// Exit with code 3 when anything was lost, a connection's beginning included that may have been missed.
     #[arg(long, global = true)]
     pub(crate) fail_on_loss: bool,
     /// Flags of the original that are not built yet.

@@ -232,7 +232,8 @@ mod tests {
     fn memory_is_bounded() {
         let mut counted = Counted::default();
         let mut late = LateConnections::default();
-        for number in 0..2 * REMEMBERED as u32 {
+        let twice = 2 * u32::try_from(REMEMBERED).expect("a number of 32 bits");
+        for number in 0..twice {
             let mut data = written(number.into());
             data.process.pid = number;
             assert_eq!(counted.is_new(&data), Some(MISSED));
@@ -240,7 +241,7 @@ mod tests {
         }
         assert!(counted.connections.len() <= REMEMBERED);
         assert_eq!(late.programs().len(), REMEMBERED);
-        assert_eq!(late.before_probes, 2 * REMEMBERED as u64, "all count");
+        assert_eq!(late.before_probes, u64::from(twice), "all count");
     }
 
     #[test]

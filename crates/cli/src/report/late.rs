@@ -10,14 +10,14 @@ pub(super) fn process(process: &Executor, file: &str, ended: bool, connected: bo
     let name = format!("{} ({})", doctor::printable(&process.command), process.pid);
     match (ended, connected) {
         (true, true) => tracing::warn!(
-            "{name} had connected and ended before the probes stood in its {file}: what it sent over TLS is missing"
+            "{name} had connected and ended before the probes stood in its {file}: what it sent over TLS may be missing"
         ),
         (true, false) => {
             tracing::info!("{name} ended before the probes stood in its {file}; it had not connected");
         }
         (false, true) => tracing::info!(
             "{name} had begun to connect before the probes stood in its {file}: connections that it has ended \
-             since are missing"
+             since may be missing"
         ),
         (false, false) => {}
     }
@@ -51,7 +51,7 @@ fn lines(open: u64, missed: u64, programs: &[LateProgram], name_all: bool) -> Ve
     if open > 0 {
         let of = |program: &LateProgram| program.open_before_capture;
         lines.push(Line::Open(format!(
-            "{}: shown from their middle: {}",
+            "{}: shown from the middle: {}",
             counted(open, "open before the capture began"),
             named(programs, of, open, name_all)
         )));
@@ -121,7 +121,7 @@ mod tests {
             lines(2, 1, &programs, false),
             [
                 Line::Open(
-                    "2 connections were open before the capture began: shown from their middle: nginx (2) 2".to_owned()
+                    "2 connections were open before the capture began: shown from the middle: nginx (2) 2".to_owned()
                 ),
                 Line::Missed(
                     "1 connection was opened before the probes stood: the beginning may be missing: curl (1) 1".to_owned()
