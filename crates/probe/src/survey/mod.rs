@@ -2,7 +2,9 @@
 //! the others from it. Nothing is attached.
 
 mod kernel_tls;
+mod mapping;
 mod marks;
+mod obstacle;
 mod silence;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -15,8 +17,10 @@ use std::rc::Rc;
 use crate::elf::Image;
 use crate::plan;
 use crate::target::{self, Kind};
+use mapping::{Role, mappings};
 use marks::Marks;
 
+pub use obstacle::Obstacle;
 pub use silence::Silent;
 
 /// What was found in all processes that could be looked into.
@@ -60,69 +64,6 @@ pub enum Place {
     Executable,
     /// As sockets that leave TLS to the kernel; the file is the executable.
     Kernel,
-}
-
-/// Why something with TLS in it is not captured.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Obstacle {
-    /// It is linked into the executable, whose symbols were removed.
-    #[error("linked into the executable, which has no symbols for it")]
-    NoSymbols,
-    /// Java compiles its TLS while it runs.
-    #[error("if it uses Java's own TLS (JSSE), that is compiled while it runs: no function in a file")]
-    Java,
-    /// rustls, whose functions cannot be relied on here.
-    #[error("rustls is compiled into the executable, and {0}")]
-    Rustls(String),
-    /// The line table of Go is of a version that is not read, or absent.
-    #[error("its function table cannot be read (it needs Go 1.18 or later)")]
-    GoTable,
-    /// A Go program that does not link crypto/tls.
-    #[error("a Go program without crypto/tls: it has no TLS to capture")]
-    GoWithoutTls,
-    /// The kernel encrypts on so many connections of the process.
-    #[error(
-        "the kernel encrypts on {0} of its connections: files that it sends there (SSL_sendfile), and what it writes \
-         without a TLS library, are not seen"
-    )]
-    KernelTls(usize),
-    /// The file cannot be opened or is not for this machine.
-    #[error("{0}")]
-    Unusable(String),
-    /// The file lacks the functions.
-    #[error("it exports none of the functions looked for")]
-    NoFunctions,
-}
-
-impl Obstacle {
-    /// What the user can do.
-    pub fn advice(&self) -> &'static str {
-        match self {
-            Self::NoSymbols => {
-                "run a build that is not stripped, or one that links the TLS library dynamically"
-            }
-            Self::Java => {
-                "put a TLS proxy such as nginx before it, or use a provider that links the system's OpenSSL \
-                 (netty-tcnative, but not its boringssl-static)"
-            }
-            Self::Rustls(_) => {
-                "build it with rustls 0.23 and its symbols (strip = false in the profile), capture the other end \
-                 of the connection, or put a TLS proxy such as nginx before it"
-            }
-            Self::GoTable => "build it with Go 1.18 or later",
-            Self::KernelTls(_) => {
-                "to see them, turn kernel TLS off in this program (nginx: ssl_conf_command Options -KTLS)"
-            }
-            Self::GoWithoutTls => "nothing is to be done",
-            Self::Unusable(_) => "run as root, outside of its container",
-            Self::NoFunctions => "name the file that has them with --libssl FILE",
-        }
-    }
-
-    /// Whether plaintext is missed because of it.
-    pub fn hides_plaintext(&self) -> bool {
-        *self != Self::GoWithoutTls
-    }
 }
 
 impl Survey {
@@ -398,102 +339,9 @@ fn captured(finding: &mut Finding, offer: &Offer, kind: Kind, marks: &Marks) {
     }
 }
 
-/// Why a mapped file is of interest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
-    Tls,
-    /// It knows OpenSSL's version.
-    Crypto,
-    Java,
-}
-
-/// A file that a process executes code from.
-#[derive(Debug, PartialEq, Eq)]
-struct Mapping<'maps> {
-    range: &'maps str,
-    path: &'maps str,
-    deleted: bool,
-    role: Role,
-}
-
-impl Mapping<'_> {
-    /// Path that reaches the file from here; a deleted one is reached through its mapping.
-    fn reached(&self, pid: u32) -> PathBuf {
-        PathBuf::from(if self.deleted {
-            format!("/proc/{pid}/map_files/{}", self.range)
-        } else {
-            format!("/proc/{pid}/root{}", self.path)
-        })
-    }
-}
-
-/// The files of interest in `/proc/PID/maps`, each once.
-fn mappings(maps: &str) -> Vec<Mapping<'_>> {
-    let mut mappings: Vec<Mapping<'_>> = Vec::new();
-    for mapping in maps.lines().filter_map(mapping) {
-        if mappings.iter().all(|other| other.path != mapping.path) {
-            mappings.push(mapping);
-        }
-    }
-    mappings
-}
-
-fn mapping(line: &str) -> Option<Mapping<'_>> {
-    let mut fields = line.splitn(6, ' ');
-    let range = fields.next()?;
-    if !fields.next()?.contains('x') {
-        return None;
-    }
-    let path = fields.nth(3)?.trim_start();
-    let (path, deleted) = match path.strip_suffix(" (deleted)") {
-        Some(path) => (path, true),
-        None => (path, false),
-    };
-    let name = path.rsplit('/').next()?;
-    let role = if target::is_library_name(name) {
-        Role::Tls
-    } else if name.starts_with("libcrypto") {
-        Role::Crypto
-    } else if name == "libjvm.so" {
-        Role::Java
-    } else {
-        return None;
-    };
-    Some(Mapping {
-        range,
-        path,
-        deleted,
-        role,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const MAPS: &str = "\
-5500-5510 r-xp 00001000 fe:00 7      /usr/sbin/nginx
-7f00-7f10 r--p 00000000 fe:00 1234   /usr/lib/libssl.so.3
-7f10-7f20 r-xp 00010000 fe:00 1234   /usr/lib/libssl.so.3
-7f20-7f30 r-xp 00020000 fe:00 1234   /usr/lib/libssl.so.3
-7f40-7f50 r-xp 00010000 fe:00 1235   /opt/a b/libcrypto.so.3 (deleted)
-7f60-7f70 r-xp 00010000 fe:00 1236   /usr/lib/jvm/lib/server/libjvm.so
-7f80-7f90 r-xp 00000000 00:00 0
-";
-
-    #[test]
-    fn each_file_of_interest_is_found_once() {
-        let found = mappings(MAPS);
-        let roles: Vec<Role> = found.iter().map(|mapping| mapping.role).collect();
-        assert_eq!(roles, [Role::Tls, Role::Crypto, Role::Java]);
-        assert_eq!(
-            found[0].reached(5),
-            PathBuf::from("/proc/5/root/usr/lib/libssl.so.3")
-        );
-        assert!(found[1].deleted);
-        assert_eq!(found[1].path, "/opt/a b/libcrypto.so.3");
-        assert_eq!(found[1].reached(5), PathBuf::from("/proc/5/map_files/7f40-7f50"));
-    }
 
     fn finding(pid: u32, obstacle: Option<Obstacle>) -> Finding {
         Finding {

@@ -1,0 +1,64 @@
+//! What keeps TLS from being captured, and what to do about it.
+
+/// Why something with TLS in it is not captured.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Obstacle {
+    /// It is linked into the executable, whose symbols were removed.
+    #[error("linked into the executable, which has no symbols for it")]
+    NoSymbols,
+    /// Java compiles its TLS while it runs.
+    #[error("if it uses Java's own TLS (JSSE), that is compiled while it runs: no function in a file")]
+    Java,
+    /// rustls, whose functions cannot be relied on here.
+    #[error("rustls is compiled into the executable, and {0}")]
+    Rustls(String),
+    /// The line table of Go is of a version that is not read, or absent.
+    #[error("its function table cannot be read (it needs Go 1.18 or later)")]
+    GoTable,
+    /// A Go program that does not link crypto/tls.
+    #[error("a Go program without crypto/tls: it has no TLS to capture")]
+    GoWithoutTls,
+    /// The kernel encrypts on so many connections of the process.
+    #[error(
+        "the kernel encrypts on {0} of its connections: files that it sends there (SSL_sendfile), and what it writes \
+         without a TLS library, are not seen"
+    )]
+    KernelTls(usize),
+    /// The file cannot be opened or is not for this machine.
+    #[error("{0}")]
+    Unusable(String),
+    /// The file lacks the functions.
+    #[error("it exports none of the functions looked for")]
+    NoFunctions,
+}
+
+impl Obstacle {
+    /// What the user can do.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::NoSymbols => {
+                "run a build that is not stripped, or one that links the TLS library dynamically"
+            }
+            Self::Java => {
+                "put a TLS proxy such as nginx before it, or use a provider that links the system's OpenSSL \
+                 (netty-tcnative, but not its boringssl-static)"
+            }
+            Self::Rustls(_) => {
+                "build it with rustls 0.23 and its symbols (strip = false in the profile), capture the other end \
+                 of the connection, or put a TLS proxy such as nginx before it"
+            }
+            Self::GoTable => "build it with Go 1.18 or later",
+            Self::KernelTls(_) => {
+                "to see them, turn kernel TLS off in this program (nginx: ssl_conf_command Options -KTLS)"
+            }
+            Self::GoWithoutTls => "nothing is to be done",
+            Self::Unusable(_) => "run as root, outside of its container",
+            Self::NoFunctions => "name the file that has them with --libssl FILE",
+        }
+    }
+
+    /// Whether plaintext is missed because of it.
+    pub fn hides_plaintext(&self) -> bool {
+        *self != Self::GoWithoutTls
+    }
+}
