@@ -68,8 +68,12 @@ impl Comm {
 impl Comm {
     /// Appends it as it is displayed: trimmed, what is not UTF-8 replaced.
     pub(crate) fn push_shown(self, out: &mut Vec<u8>) {
-        let name = String::from_utf8_lossy(self.as_bytes());
-        out.extend_from_slice(name.trim().as_bytes());
+        let name = self.as_bytes();
+        if name.is_ascii() {
+            out.extend_from_slice(name.trim_ascii());
+        } else {
+            out.extend_from_slice(String::from_utf8_lossy(name).trim().as_bytes());
+        }
     }
 }
 

@@ -19,10 +19,19 @@ pub(crate) fn cut_character(bytes: &[u8]) -> usize {
 /// Text that a terminal can show: UTF-8 without control characters other than those of
 /// formatting and of terminals.
 pub(crate) fn is_text(bytes: &[u8]) -> bool {
-    const BLOCK: usize = 64;
-    // Whole blocks without an early exit are compared many bytes at a time.
-    let controls = |block: &[u8]| block.iter().fold(0, |found, &byte| found | control(byte));
-    bytes.chunks(BLOCK).all(|block| controls(block) == 0) && str::from_utf8(bytes).is_ok()
+    const BLOCK: usize = 256;
+    let mut bits_of_all = 0;
+    for block in bytes.chunks(BLOCK) {
+        // Whole blocks without an early exit are compared many bytes at a time.
+        let (controls, bits) = block.iter().fold((0, 0), |(controls, bits), &byte| {
+            (controls | control(byte), bits | byte)
+        });
+        if controls != 0 {
+            return false;
+        }
+        bits_of_all |= bits;
+    }
+    bits_of_all.is_ascii() || str::from_utf8(bytes).is_ok()
 }
 
 /// 1 for a control character other than BEL to CR and ESC, else 0: without a branch.

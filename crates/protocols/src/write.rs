@@ -4,7 +4,24 @@ use std::io::Write;
 use std::net::SocketAddr;
 
 /// Appends decimal digits.
-pub(crate) fn push_number(mut value: u64, out: &mut Vec<u8>) {
+pub(crate) fn push_number(value: u64, out: &mut Vec<u8>) {
+    match u8::try_from(value) {
+        Ok(value) => push_octet(value, out),
+        Err(_) => push_digits(value, out),
+    }
+}
+
+/// Appends one to three decimal digits: pieces of a fixed length are copied without a call.
+fn push_octet(value: u8, out: &mut Vec<u8>) {
+    let [hundreds, tens, ones] = [value / 100, value / 10 % 10, value % 10].map(|digit| b'0' + digit);
+    match value {
+        0..10 => out.push(ones),
+        10..100 => out.extend_from_slice(&[tens, ones]),
+        100.. => out.extend_from_slice(&[hundreds, tens, ones]),
+    }
+}
+
+fn push_digits(mut value: u64, out: &mut Vec<u8>) {
     let mut digits = [0; 20];
     let mut start = digits.len();
     loop {
@@ -31,7 +48,7 @@ pub(crate) fn push_address(address: SocketAddr, out: &mut Vec<u8>) {
                 if index > 0 {
                     out.push(b'.');
                 }
-                push_number(octet.into(), out);
+                push_octet(octet, out);
             }
             out.push(b':');
             push_number(address.port().into(), out);
@@ -109,7 +126,7 @@ mod tests {
 
     #[test]
     fn numbers() {
-        for value in [0, 9, 10, 12_345, u64::MAX] {
+        for value in (0..1100).chain([12_345, u64::MAX]) {
             let mut out = Vec::new();
             push_number(value, &mut out);
             assert_eq!(out, value.to_string().into_bytes());
