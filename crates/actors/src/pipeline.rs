@@ -270,6 +270,7 @@ fn start_processor(
                 format: Arc::clone(&config.format),
                 ledger: Arc::clone(&config.ledger),
                 outbox: Arc::new(Outbox::new(OutboxPorts {
+                    clock: config.clock,
                     records: sink.clone().recipient(),
                     news: itself.clone().recipient(),
                     incidents: incidents.clone(),

@@ -289,6 +289,9 @@ impl Processor {
     #[expect(clippy::disallowed_methods, reason = "the last message of the run")]
     fn finish_if_drained(&mut self, ctx: &mut Context<Self>) {
         if self.source_ended && self.registry.len() == 0 {
+            for shard in &self.shards {
+                shard.ports.outbox.flush_at_once();
+            }
             self.finish_port.do_send(Finish);
             ctx.stop();
         }

@@ -1,9 +1,11 @@
 //! What the Workers of one Arbiter send, gathered: one message per destination and pass over the
 //! Workers instead of one per Worker.
 //!
-//! Records leave before the news of the Workers that made them, so whoever has a Worker's report
-//! or exit notice knows that its records are in the Sink's mailbox. While the Sink refuses,
-//! everything stays here and the Workers wait.
+//! In a replay records leave before the news of the Workers that made them, so whoever has a
+//! Worker's report or exit notice knows that its records are in the Sink's mailbox. In a capture
+//! the news leave first: what they bring, a response that waited for its request say, goes with
+//! the same records, and the Sink's thread is woken once. While the Sink refuses, everything stays
+//! here and the Workers wait.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,12 +16,14 @@ use actix::prelude::*;
 use ecapture_protocols::Output;
 
 use super::guard::Turn;
+use crate::Clock;
 use crate::ledger::Ledger;
 use crate::loss::Loss;
 use crate::messages::{Incident, Incidents, News, RecordBatch, WorkerExited, WorkerNews, WorkerReport};
 
 /// What an [`Outbox`] is made of.
 pub(crate) struct OutboxPorts {
+    pub(crate) clock: Clock,
     /// The Arbiter's one sender to the Sink: that is what makes the bound of its mailbox hold.
     pub(crate) records: Recipient<RecordBatch>,
     pub(crate) news: WeakRecipient<WorkerNews>,
@@ -106,6 +110,9 @@ impl Outbox {
         let outbox = Arc::clone(self);
         actix_rt::spawn(async move {
             tokio::task::yield_now().await;
+            if outbox.ports.clock == Clock::Live && outbox.send_news() {
+                tokio::task::yield_now().await;
+            }
             while !outbox.flush() {
                 tokio::time::sleep(outbox.ports.retry_delay).await;
             }
@@ -133,21 +140,32 @@ impl Outbox {
     }
 
     /// Sends all there is. False when the Sink refuses.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "one per pass over the Workers, whose reports are bounded"
-    )]
     fn flush(&self) -> bool {
         let mut state = self.state();
         if !self.send_records(&mut state) {
             return false;
         }
         state.flush_planned = false;
+        drop(state);
+        self.send_news();
+        true
+    }
+
+    /// Sends the news. False when there are none.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "two per pass over the Workers, whose reports are bounded"
+    )]
+    fn send_news(&self) -> bool {
+        let mut state = self.state();
+        if state.news.is_empty() {
+            return false;
+        }
         // The next pass probably brings as many.
         let next = Vec::with_capacity(state.news.len());
         let news = std::mem::replace(&mut state.news, next);
         drop(state);
-        if let (false, Some(processor)) = (news.is_empty(), self.ports.news.upgrade()) {
+        if let Some(processor) = self.ports.news.upgrade() {
             processor.do_send(WorkerNews(news));
         }
         true
@@ -187,9 +205,9 @@ impl Outbox {
     /// As `flush`, even if the Sink refuses.
     #[expect(
         clippy::disallowed_methods,
-        reason = "once per Worker that ended outside of a turn"
+        reason = "once per Worker that ended outside of a turn, and at the end"
     )]
-    fn flush_at_once(&self) {
+    pub(crate) fn flush_at_once(&self) {
         let records = std::mem::take(&mut self.state().records);
         if records.messages > 0 {
             if self.ports.records.connected() {
