@@ -29,7 +29,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// The same after a look that found [`BUSY_RECORDS`] or more: larger batches cost the pipeline, and the
 /// program whose processor it shares, a good deal less per record. Much data wakes the reader sooner.
 const BUSY_POLL_INTERVAL: Duration = Duration::from_millis(4);
-const BUSY_RECORDS: usize = 32;
+const BUSY_RECORDS: usize = 16;
 /// After so long without a record the reader sleeps until the kernel wakes it.
 const IDLE_AFTER: Duration = Duration::from_millis(20);
 
