@@ -8,12 +8,15 @@
 //!
 //! Rust's calling convention may change, so every call is checked against what it can mean.
 
+use core::ffi::c_void;
+
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_loop};
 use aya_ebpf::macros::{map, uprobe};
 use aya_ebpf::maps::LruHashMap;
 use aya_ebpf::programs::ProbeContext;
+use ecapture_ebpf::config::HAS_LOOP;
 use ecapture_ebpf::record::{
     DIRECTION_READ, DIRECTION_WRITE, KIND_CLOSE_SESSION, SOCKET_EXACT, SOCKET_HEURISTIC,
 };
@@ -23,7 +26,7 @@ use super::call::{Length, free, session_of};
 use super::delivery::{close, deliver};
 use super::identity::{bind, is_seen};
 use super::lateness::judge;
-use super::maps::{Call, CallKey, SESSIONS, Session, SessionKey, count, stopped, wanted};
+use super::maps::{Call, CallKey, SESSIONS, Session, SessionKey, config, count, stopped, wanted};
 use super::memory::user;
 use super::thread::Thread;
 
@@ -31,8 +34,10 @@ use super::thread::Thread;
 const RECORD_PLAINTEXT: u64 = 1 << 14;
 /// More than one allocation of a program is ever large, in bytes.
 const ALLOCATION: u64 = 1 << 40;
-/// Most parts of one write that are looked at.
-const PARTS: u64 = 32;
+/// Most parts of one write that are looked at: as many as one `writev` has (`UIO_MAXIOV`).
+const PARTS: u64 = 1024;
+/// The same on kernels without `bpf_loop`.
+const PARTS_UNROLLED: u64 = 4;
 /// The queue of records to send (`sendable_tls`) stands so many bytes from the beginning of its
 /// `CommonState` at most; the whole of that is larger.
 const QUEUE_SPAN: u64 = 512;
@@ -125,11 +130,17 @@ fn rustls_encrypted(context: ProbeContext) {
         return;
     }
     let [chunks, first, start, _] = encryption.payload;
-    if chunks == 0 {
-        let _sent = send_part(pid_tgid, connection, first, taken, encryption.entered_ns);
-    } else {
-        send_parts(pid_tgid, &encryption, chunks, start, taken);
-    }
+    let is_one = chunks == 0;
+    let mut parts = Parts {
+        pid_tgid,
+        connection,
+        written_ns: encryption.entered_ns,
+        next: chunks,
+        only: first,
+        skipped: if is_one { 0 } else { start },
+        taken,
+    };
+    send_parts(&mut parts, if is_one { 1 } else { first });
 }
 
 /// `fn CommonState::take_received_plaintext(&mut self, bytes: Payload)`: a `Vec<u8>`, or what can
@@ -241,40 +252,78 @@ fn can_mean(payload: &[u64; 4], taken: u64) -> bool {
     number < ALLOCATION && start <= end && end < ALLOCATION && taken <= end - start
 }
 
-/// Sends `taken` bytes of several parts, without the first `skipped` ones.
+/// What of a write in several parts is still to be sent.
+struct Parts {
+    pid_tgid: u64,
+    connection: u64,
+    written_ns: u64,
+    /// Where address and length of the next part are; 0 when there is but one.
+    next: u64,
+    /// That one's address.
+    only: u64,
+    /// How many bytes come before the first one that was taken.
+    skipped: u64,
+    taken: u64,
+}
+
+/// Sends what was taken of several parts.
 #[inline(always)]
-fn send_parts(pid_tgid: u64, encryption: &Encryption, chunks: u64, mut skipped: u64, mut taken: u64) {
-    let number = encryption.payload[1];
-    for index in 0..PARTS {
-        if index >= number || taken == 0 {
-            break;
+fn send_parts(parts: &mut Parts, number: u64) {
+    if config!(features) & HAS_LOOP != 0 {
+        let most = if number > PARTS { PARTS } else { number };
+        // SAFETY: the callback gets the context that it expects, alive until the helper returns.
+        unsafe {
+            bpf_loop(
+                most as u32,
+                send_next_part as *mut c_void,
+                (&raw mut *parts).cast(),
+                0,
+            );
         }
-        let part: Option<[u64; 2]> = user(chunks + 16 * index);
-        let Some([address, length]) = part else {
-            break;
-        };
-        if length <= skipped {
-            skipped -= length;
-            continue;
-        }
-        let rest = length - skipped;
-        let sent = if rest < taken { rest } else { taken };
-        let _sent = send_part(
-            pid_tgid,
-            encryption.connection,
-            address + skipped,
-            sent,
-            encryption.entered_ns,
-        );
-        skipped = 0;
-        taken -= sent;
-    }
-    if taken != 0 {
-        count(counter::CUT_BYTES, taken);
-        if let Some(session) = session_of((pid_tgid >> 32) as u32, encryption.connection) {
-            session.offsets[usize::from(DIRECTION_WRITE & 1)] += taken;
+    } else {
+        for index in 0..PARTS_UNROLLED {
+            if index >= number || send_next(parts).is_none() {
+                break;
+            }
         }
     }
+    if parts.taken != 0 {
+        count(counter::CUT_BYTES, parts.taken);
+        if let Some(session) = session_of((parts.pid_tgid >> 32) as u32, parts.connection) {
+            session.offsets[usize::from(DIRECTION_WRITE & 1)] += parts.taken;
+        }
+    }
+}
+
+extern "C" fn send_next_part(_index: u64, parts: *mut c_void) -> u64 {
+    // SAFETY: `send_parts` passes its parts.
+    u64::from(send_next(unsafe { &mut *parts.cast() }).is_none())
+}
+
+/// `None` when there is nothing left to send, or it cannot be told where it is.
+#[inline(always)]
+fn send_next(parts: &mut Parts) -> Option<()> {
+    if parts.taken == 0 {
+        return None;
+    }
+    let [address, length] = if parts.next == 0 {
+        [parts.only, parts.taken]
+    } else {
+        let part = user(parts.next)?;
+        parts.next += 16;
+        part
+    };
+    if length <= parts.skipped {
+        parts.skipped -= length;
+        return Some(());
+    }
+    let rest = length - parts.skipped;
+    let sent = if rest < parts.taken { rest } else { parts.taken };
+    let address = address + parts.skipped;
+    let _sent = send_part(parts.pid_tgid, parts.connection, address, sent, parts.written_ns);
+    parts.skipped = 0;
+    parts.taken -= sent;
+    Some(())
 }
 
 /// Sends a piece of memory: one that was written at `written_ns`, or one that was read when that

@@ -8,3 +8,4 @@ mod go;
 mod identity;
 mod requests;
 mod support;
+mod verifier;

@@ -2,12 +2,15 @@
 //!
 //! `rustls-blocking serve CERTIFICATE KEY` prints its port; `rustls-blocking get PORT PATH…` prints the bodies.
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
 use rustls::{ServerConnection, StreamOwned};
 use rustls_programs::{response, server_configuration};
 use ureq::tls::TlsConfig;
+
+/// In bytes.
+const PART: usize = 997;
 
 fn main() {
     match std::env::args().nth(1).as_deref() {
@@ -48,9 +51,21 @@ fn answer(mut stream: StreamOwned<ServerConnection, TcpStream>) {
     while let Ok(length @ 1..) = stream.read(&mut buffer) {
         received.extend_from_slice(&buffer[..length]);
         while let Some(response) = response(&mut received) {
-            if stream.write_all(&response).and_then(|()| stream.flush()).is_err() {
+            if write_in_parts(&mut stream, &response).is_err() {
                 return;
             }
         }
     }
+}
+
+/// With few calls that write many parts each, none of which ends where a record does.
+fn write_in_parts(stream: &mut StreamOwned<ServerConnection, TcpStream>, bytes: &[u8]) -> io::Result<()> {
+    let mut parts: Vec<IoSlice<'_>> = bytes.chunks(PART).map(IoSlice::new).collect();
+    let mut left = parts.as_mut_slice();
+    while !left.is_empty() {
+        let written = stream.conn.writer().write_vectored(left)?;
+        stream.flush()?;
+        IoSlice::advance_slices(&mut left, written);
+    }
+    Ok(())
 }

@@ -1,0 +1,36 @@
+//! What the programs cost the kernel's verifier: it is most of a capture's start, and older verifiers
+//! need more for the same program.
+
+use std::fs;
+
+use ecapture_probe::{Capture, Processes};
+
+use crate::support::{config, peers};
+
+/// The kernel refuses a program at a million (`BPF_COMPLEXITY_LIMIT_INSNS`). That many take it some 50 ms.
+const MOST_INSTRUCTIONS: u64 = 50_000;
+
+#[test]
+fn no_program_takes_the_verifier_long() {
+    let Some(_peers) = peers(&["openssl"]) else {
+        return;
+    };
+    let _capture = Capture::load(&config(Processes::All)).unwrap();
+    let verified: Vec<u64> = fs::read_dir("/proc/self/fdinfo")
+        .unwrap()
+        .filter_map(|descriptor| fs::read_to_string(descriptor.ok()?.path()).ok())
+        .filter_map(|lines| verified_instructions(&lines))
+        .collect();
+    assert!(verified.len() > 30, "the programs are among {verified:?}");
+    assert!(
+        verified.iter().all(|&count| count < MOST_INSTRUCTIONS),
+        "{verified:?}"
+    );
+}
+
+fn verified_instructions(lines: &str) -> Option<u64> {
+    let count = lines
+        .lines()
+        .find_map(|line| line.strip_prefix("verified_insns:"))?;
+    count.trim().parse().ok()
+}
