@@ -49,6 +49,11 @@ fn nginx_is_listed_with_its_library_and_functions() {
     assert!(line["version"].as_str().unwrap().contains('.'), "{line}");
     for function in ["SSL_read", "SSL_write"] {
         assert!(functions(line).contains(&function), "{line}");
+        let mut points = line["points"].as_array().expect("a list").iter();
+        let point = points.find(|point| point["function"] == function).unwrap();
+        assert!(point["offset"].as_u64() > Some(0), "{point}");
+        let whole = ["internal", "entry"].contains(&point["at"].as_str().unwrap());
+        assert!(whole && point["reason"] != "", "{point}");
     }
     assert_eq!(line["obstacle"], Value::Null);
     let last = finished.json().pop().unwrap();
@@ -63,6 +68,10 @@ fn nginx_is_listed_with_its_library_and_functions() {
         .find(|line| line.split(' ').next() == Some(&pid))
         .unwrap();
     assert!(row.contains("libssl.so") && row.contains("SSL_read"), "{row}");
+    assert!(!table.contains("CAPTURED AT"), "{table}");
+    let detailed = run(&["doctor", "-d"]).text();
+    let point = detailed.lines().find(|line| line.contains("SSL_write_ex  "));
+    assert!(point.is_some_and(|row| row.contains(" 0x")), "{detailed}");
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! `ecapture doctor`: whether capture can run here, and what it would see.
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 
 use anyhow::{Context as _, Result};
 use ecapture_actors::SinkWriter;
 use ecapture_probe::host::{self, Check};
-use ecapture_probe::survey::{Finding, Obstacle, Place, Survey};
+use ecapture_probe::survey::{Finding, Obstacle, Place, Planned, Survey};
 use serde_json::json;
 
 use crate::args::FormatName;
@@ -73,6 +74,11 @@ impl Report {
                 ["PID", "COMMAND", "TLS", "FILE", "CAPTURED FUNCTIONS, OR WHY NOT"],
                 rows,
             )?;
+            writeln!(out)?;
+        }
+        let points = points(&self.survey.findings);
+        if !points.is_empty() && tracing::enabled!(tracing::Level::DEBUG) {
+            table(out, ["FILE", "FUNCTION", "CAPTURED AT", "WHY THERE"], points)?;
             writeln!(out)?;
         }
         if rows_are_none {
@@ -153,10 +159,41 @@ fn json_finding(finding: &Finding) -> serde_json::Value {
             Place::Executable => "executable",
             Place::Kernel => "kernel",
         },
-        "functions": finding.hooks,
+        "functions": functions(finding),
+        "points": finding.hooks.iter().map(json_point).collect::<Vec<_>>(),
         "obstacle": finding.obstacle.as_ref().map(ToString::to_string),
         "advice": finding.obstacle.as_ref().map(Obstacle::advice),
     })
+}
+
+fn functions(finding: &Finding) -> Vec<&'static str> {
+    finding.hooks.iter().map(|hook| hook.symbol).collect()
+}
+
+fn json_point(hook: &Planned) -> serde_json::Value {
+    json!({
+        "function": hook.symbol,
+        "offset": hook.point.offset,
+        "at": hook.point.kind.to_string(),
+        "reason": hook.point.reason,
+    })
+}
+
+/// Where each function of each file would be captured, and why there.
+fn points(findings: &[Finding]) -> Vec<[String; 4]> {
+    let mut files = HashSet::new();
+    let mut rows = Vec::new();
+    for finding in findings {
+        if !files.insert((&finding.file, finding.deleted)) {
+            continue;
+        }
+        let file = printable(&finding.file.to_string_lossy());
+        rows.extend(finding.hooks.iter().map(|Planned { symbol, point }| {
+            let place = format!("{:#x} ({})", point.offset, point.kind);
+            [file.clone(), (*symbol).to_owned(), place, point.reason.clone()]
+        }));
+    }
+    rows
 }
 
 fn row(finding: &Finding) -> [String; 5] {
@@ -172,7 +209,7 @@ fn row(finding: &Finding) -> [String; 5] {
     };
     let verdict = match &finding.obstacle {
         Some(obstacle) => format!("NO: {obstacle}; {}", obstacle.advice()),
-        None => finding.hooks.join(" "),
+        None => functions(finding).join(" "),
     };
     [
         finding.pid.to_string(),

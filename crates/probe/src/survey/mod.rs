@@ -14,8 +14,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use crate::AttachPoint;
 use crate::elf::Image;
-use crate::plan;
+use crate::plan::{self, Point};
 use crate::target::{self, Kind};
 use mapping::{Role, mappings};
 use marks::Marks;
@@ -47,12 +48,21 @@ pub struct Finding {
     pub implementation: &'static str,
     /// Where it can be had.
     pub version: Option<String>,
-    /// The functions that would be captured.
-    pub hooks: Vec<&'static str>,
+    /// The functions that would be captured, and where.
+    pub hooks: Vec<Planned>,
     /// Why it would not be captured; then there are no hooks.
     pub obstacle: Option<Obstacle>,
     /// The file was deleted since the process began, as by an upgrade; it is reached all the same.
     pub deleted: bool,
+}
+
+/// A function that would be captured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// Its name.
+    pub symbol: &'static str,
+    /// Where its probe would stand.
+    pub point: AttachPoint,
 }
 
 /// How a TLS implementation was found.
@@ -139,7 +149,7 @@ fn inode(path: &Path) -> Option<Inode> {
 /// What one file offers, the same in every process.
 struct Offer {
     kinds: Vec<Kind>,
-    hooks: Vec<&'static str>,
+    hooks: Vec<Planned>,
     /// Why it could not be read.
     unusable: Option<String>,
     /// Why the rustls in it, if there is one, would not be captured.
@@ -162,13 +172,27 @@ impl Offer {
                 offer.kinds = Kind::of(&image);
                 offer.rustls = rustls_obstacle(&image);
                 let (points, _) = plan::points(&image, false);
-                let hooks = points.into_iter().flat_map(|point| point.symbols);
-                offer.hooks = hooks.filter(|symbol| !plan::passes_files(symbol)).collect();
+                offer.hooks = points.into_iter().flat_map(planned).collect();
             }
             Err(error) => offer.unusable = Some(error.to_string()),
         }
         offer
     }
+}
+
+/// The functions of a point that bring plaintext.
+fn planned(point: Point) -> impl Iterator<Item = Planned> {
+    let at = AttachPoint {
+        offset: point.offset,
+        kind: point.kind,
+        reason: point.reason,
+    };
+    let symbols = point.symbols.into_iter();
+    let symbols = symbols.filter(|symbol| !plan::passes_files(symbol));
+    symbols.map(move |symbol| Planned {
+        symbol,
+        point: at.clone(),
+    })
 }
 
 fn rustls_obstacle(image: &Image) -> String {
