@@ -1,9 +1,11 @@
 //! Function addresses of a Go program, stripped or not, from its line table (`.gopclntab`, Go's
-//! `runtime/symtab.go` and `internal/abi`, versions 1.18 and later).
+//! `runtime/symtab.go` and `internal/abi`, versions 1.16 and later).
 
 use crate::elf::Function;
 
-/// Magic numbers of Go 1.18 and of 1.20 and later; both have the same layout.
+/// Magic number of Go 1.16 and 1.17, whose tables hold addresses.
+const OLD_MAGIC: u32 = 0xFFFF_FFFA;
+/// Magic numbers of Go 1.18 and of 1.20 and later; both have the same layout, of offsets.
 const MAGICS: [u32; 2] = [0xFFFF_FFF0, 0xFFFF_FFF1];
 const POINTER_BYTES: u8 = 8;
 
@@ -21,22 +23,44 @@ struct Table<'table> {
     count: usize,
     names: usize,
     functions: usize,
+    layout: Layout,
+}
+
+/// How wide a function's two fields in the table are, and an address in what is told about it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// A word each: an address, and where more is told.
+    Addresses,
+    /// Half a word each, counted from the beginning of the text.
+    Offsets,
 }
 
 impl<'table> Table<'table> {
     fn parse(bytes: &'table [u8], text: u64) -> Option<Self> {
-        if !MAGICS.contains(&half(bytes, 0)?) || *bytes.get(7)? != POINTER_BYTES {
+        let layout = match half(bytes, 0)? {
+            OLD_MAGIC => Layout::Addresses,
+            magic if MAGICS.contains(&magic) => Layout::Offsets,
+            _ => return None,
+        };
+        if *bytes.get(7)? != POINTER_BYTES {
             return None;
         }
         let word = |index: usize| word(bytes, 8 + 8 * index);
         let place = |index: usize| usize::try_from(word(index)?).ok();
-        let stated = word(2)?;
+        let (text, names, functions) = match layout {
+            Layout::Addresses => (0, 2, 6),
+            Layout::Offsets => match word(2)? {
+                0 => (text, 3, 7),
+                stated => (stated, 3, 7),
+            },
+        };
         Some(Self {
             bytes,
-            text: if stated == 0 { text } else { stated },
+            text,
             count: place(0)?,
-            names: place(3)?,
-            functions: place(7)?,
+            names: place(names)?,
+            functions: place(functions)?,
+            layout,
         })
     }
 
@@ -44,25 +68,32 @@ impl<'table> Table<'table> {
         let entries = (0..self.count).map_while(|index| self.entry(index));
         let found = entries.filter_map(|(start, end, name)| {
             let &name = names.iter().find(|wanted| name == wanted.as_bytes())?;
-            let address = self.text.checked_add(u64::from(start))?;
-            let size = u64::from(end.checked_sub(start)?);
+            let address = self.text.checked_add(start)?;
+            let size = end.checked_sub(start)?;
             Some((name, Function { address, size }))
         });
         found.collect()
     }
 
     /// Start, end (the next one's start) and name of one function.
-    fn entry(&self, index: usize) -> Option<(u32, u32, &'table [u8])> {
-        let place = self.functions.checked_add(index.checked_mul(8)?)?;
-        let information = self
-            .functions
-            .checked_add(half(self.bytes, place + 4)? as usize)?;
-        let name = self
-            .names
-            .checked_add(half(self.bytes, information + 4)? as usize)?;
-        let rest = self.bytes.get(name..)?;
+    fn entry(&self, index: usize) -> Option<(u64, u64, &'table [u8])> {
+        let width = match self.layout {
+            Layout::Addresses => 8,
+            Layout::Offsets => 4,
+        };
+        let field = |place: usize| match self.layout {
+            Layout::Addresses => word(self.bytes, place),
+            Layout::Offsets => half(self.bytes, place).map(u64::from),
+        };
+        let place = self.functions.checked_add(index.checked_mul(2 * width)?)?;
+        let after = |place: usize, fields: usize| place.checked_add(fields * width);
+        let (start, end) = (field(place)?, field(after(place, 2)?)?);
+        let information = usize::try_from(field(after(place, 1)?)?).ok()?;
+        let information = self.functions.checked_add(information)?;
+        let name = half(self.bytes, after(information, 1)?)? as usize;
+        let rest = self.bytes.get(self.names.checked_add(name)?..)?;
         let name = rest.split(|&byte| byte == 0).next()?;
-        Some((half(self.bytes, place)?, half(self.bytes, place + 8)?, name))
+        Some((start, end, name))
     }
 }
 
@@ -111,6 +142,49 @@ mod tests {
         };
         assert_eq!(functions(&sample(0x40_1000), 7, &names), expected(0x40_1000));
         assert_eq!(functions(&sample(0), 0x1000, &names), expected(0x1000));
+    }
+
+    /// As Go 1.17 writes it.
+    fn old_sample() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.extend(OLD_MAGIC.to_ne_bytes());
+        bytes.extend([0, 0, 1, POINTER_BYTES]);
+        let names = b"a.One\0b.(*Two).Three\0\0\0\0".to_vec();
+        let functions_at = 64 + names.len() as u64;
+        for value in [2, 0, 64, 0, 0, 0, functions_at] {
+            bytes.extend(value.to_ne_bytes());
+        }
+        bytes.extend(&names);
+        for value in [0x40_1010u64, 40, 0x40_1050, 56, 0x40_1090] {
+            bytes.extend(value.to_ne_bytes());
+        }
+        for (entry, name) in [(0x40_1010u64, 0u64), (0x40_1050, 6)] {
+            bytes.extend(entry.to_ne_bytes());
+            bytes.extend(name.to_ne_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn the_older_table_holds_addresses() {
+        let expected = Function {
+            address: 0x40_1050,
+            size: 0x40,
+        };
+        let names = ["b.(*Two).Three", "absent"];
+        assert_eq!(functions(&old_sample(), 7, &names), [(names[0], expected)]);
+        let bytes = old_sample();
+        for length in 0..bytes.len() {
+            assert!(functions(&bytes[..length], 0, &["a.One"]).len() <= 1);
+        }
+    }
+
+    #[test]
+    fn places_beyond_all_memory_are_no_functions() {
+        for (mut bytes, place) in [(sample(1), 64), (old_sample(), 56)] {
+            bytes[place..place + 8].fill(0xFF);
+            assert_eq!(functions(&bytes, 0, &["a.One"]), []);
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub enum Obstacle {
     #[error("rustls is compiled into the executable, and {0}")]
     Rustls(String),
     /// The line table of Go is of a version that is not read, or absent.
-    #[error("its function table cannot be read (it needs Go 1.18 or later)")]
+    #[error("its function table cannot be read (it needs Go 1.17 or later)")]
     GoTable,
     /// A Go program that does not link crypto/tls.
     #[error("a Go program without crypto/tls: it has no TLS to capture")]
@@ -47,7 +47,7 @@ impl Obstacle {
                 "build it with rustls 0.23 and its symbols (strip = false in the profile), capture the other end \
                  of the connection, or put a TLS proxy such as nginx before it"
             }
-            Self::GoTable => "build it with Go 1.18 or later",
+            Self::GoTable => "build it with Go 1.17 or later",
             Self::KernelTls(_) => {
                 "to see them, turn kernel TLS off in this program (nginx: ssl_conf_command Options -KTLS)"
             }
