@@ -52,8 +52,8 @@ fn nginx_is_listed_with_its_library_and_functions() {
         let mut points = line["points"].as_array().expect("a list").iter();
         let point = points.find(|point| point["function"] == function).unwrap();
         assert!(point["offset"].as_u64() > Some(0), "{point}");
-        let whole = ["internal", "entry"].contains(&point["at"].as_str().unwrap());
-        assert!(whole && point["reason"] != "", "{point}");
+        assert!(["internal", "entry"].contains(&point["at"].as_str().unwrap()));
+        assert_ne!(point["reason"], "", "{point}");
     }
     assert_eq!(line["obstacle"], Value::Null);
     let last = finished.json().pop().unwrap();

@@ -118,6 +118,10 @@ fn capture_process(pid: u32, arguments: &[&str]) -> Running {
     capture(&[&["--pid", &pid.to_string()], arguments].concat())
 }
 
+fn assert_told(finished: &Finished, text: &str) {
+    assert!(finished.stderr.contains(text), "{}", finished.stderr);
+}
+
 /// What each request and response of a client says of its connection's beginning, by path.
 fn beginnings(finished: &Finished, server: &Server, comm: &str) -> Vec<(String, Option<String>)> {
     let lines = with_port(finished, server.port);
@@ -169,14 +173,8 @@ fn a_connection_that_was_open_before_is_no_loss_and_is_told() {
         expected(&[("/hello.json?2", open), ("/hello.json?3", None)]),
     );
     assert_eq!(gaps(&finished), Vec::<String>::new(), "it began with a message");
-    assert!(
-        finished
-            .stderr
-            .contains("1 connection was open before the capture began"),
-        "{}",
-        finished.stderr
-    );
-    assert!(finished.stderr.contains(&told), "{}", finished.stderr);
+    assert_told(&finished, "1 connection was open before the capture began");
+    assert_told(&finished, &told);
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
 }
 
@@ -207,14 +205,8 @@ fn a_program_that_goes_on_after_it_was_missed_is_told() {
     );
     // One for each direction.
     assert_eq!(gaps(&finished), ["before_probes"; 2]);
-    assert!(finished.stderr.contains(&told), "{}", finished.stderr);
-    assert!(
-        finished
-            .stderr
-            .contains("kernel connection_joined_late: 1 events"),
-        "{}",
-        finished.stderr
-    );
+    assert_told(&finished, &told);
+    assert_told(&finished, "kernel connection_joined_late: 1 events");
     assert_eq!(finished.code(), LOSS, "{}", finished.stderr);
 }
 
@@ -255,7 +247,7 @@ fn a_connection_with_rustls_is_marked_once_its_socket_is_known() {
         "{}",
         finished.stderr
     );
-    assert!(finished.stderr.contains(&told), "{}", finished.stderr);
+    assert_told(&finished, &told);
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
 }
 

@@ -76,8 +76,12 @@ impl Report {
             )?;
             writeln!(out)?;
         }
-        let points = points(&self.survey.findings);
-        if !points.is_empty() && tracing::enabled!(tracing::Level::DEBUG) {
+        let points = if tracing::enabled!(tracing::Level::DEBUG) {
+            points(&self.survey.findings)
+        } else {
+            Vec::new()
+        };
+        if !points.is_empty() {
             table(out, ["FILE", "FUNCTION", "CAPTURED AT", "WHY THERE"], points)?;
             writeln!(out)?;
         }
@@ -179,19 +183,19 @@ fn json_point(hook: &Planned) -> serde_json::Value {
     })
 }
 
-/// Where each function of each file would be captured, and why there.
+/// Where each function of each file would be captured, and why there. Files of one name in several
+/// containers may differ.
 fn points(findings: &[Finding]) -> Vec<[String; 4]> {
-    let mut files = HashSet::new();
+    let mut told = HashSet::new();
     let mut rows = Vec::new();
     for finding in findings {
-        if !files.insert((&finding.file, finding.deleted)) {
-            continue;
+        for Planned { symbol, point } in &finding.hooks {
+            if told.insert((&finding.file, symbol, point.offset)) {
+                let place = format!("{:#x} ({})", point.offset, point.kind);
+                let file = printable(&finding.file.to_string_lossy());
+                rows.push([file, (*symbol).to_owned(), place, point.reason.clone()]);
+            }
         }
-        let file = printable(&finding.file.to_string_lossy());
-        rows.extend(finding.hooks.iter().map(|Planned { symbol, point }| {
-            let place = format!("{:#x} ({})", point.offset, point.kind);
-            [file.clone(), (*symbol).to_owned(), place, point.reason.clone()]
-        }));
     }
     rows
 }

@@ -22,7 +22,7 @@ use ecapture_ebpf::record::{
 };
 use ecapture_ebpf::{counter, limits};
 
-use super::call::{Length, free, session_of};
+use super::call::{Length, free, is_followed, session_of};
 use super::delivery::{close, deliver};
 use super::identity::{bind, is_seen};
 use super::lateness::judge;
@@ -75,11 +75,7 @@ struct Encryption {
 #[uprobe]
 fn rustls_encrypt(context: ProbeContext) {
     let pid_tgid = bpf_get_current_pid_tgid();
-    if stopped() {
-        return;
-    }
-    if !wanted((pid_tgid >> 32) as u32) {
-        count(counter::FILTERED_CALLS, 1);
+    if !is_followed(pid_tgid) {
         return;
     }
     let Some(payload) = user(context.arg(1).unwrap_or(0)) else {
@@ -148,11 +144,7 @@ fn rustls_encrypted(context: ProbeContext) {
 #[uprobe]
 fn rustls_received(context: ProbeContext) {
     let pid_tgid = bpf_get_current_pid_tgid();
-    if stopped() {
-        return;
-    }
-    if !wanted((pid_tgid >> 32) as u32) {
-        count(counter::FILTERED_CALLS, 1);
+    if !is_followed(pid_tgid) {
         return;
     }
     let connection = context.arg(0).unwrap_or(0);
@@ -327,7 +319,7 @@ fn send_next(parts: &mut Parts) -> Option<()> {
 }
 
 /// Sends a piece of memory: one that was written at `written_ns`, or one that was read when that
-/// is 0. A function of its own, with numbers only, which the verifier looks at once.
+/// is 0.
 #[inline(never)]
 fn send_part(pid_tgid: u64, connection: u64, buffer: u64, length: u64, written_ns: u64) -> u64 {
     let Some(session) = session_of((pid_tgid >> 32) as u32, connection) else {
