@@ -180,6 +180,16 @@ fn a_connection_that_was_open_before_is_no_loss_and_is_told() {
 
 #[test]
 fn a_program_that_goes_on_after_it_was_missed_is_told() {
+    goes_on_after_it_was_missed(&[]);
+}
+
+/// Before Linux 6.3 a mapped file and a used socket are known from system calls.
+#[test]
+fn the_same_is_told_where_system_calls_must_tell_it() {
+    goes_on_after_it_was_missed(&["--inject", "system-calls"]);
+}
+
+fn goes_on_after_it_was_missed(arguments: &[&str]) {
     let Some(_alone) = can_capture(PYTHON) else {
         return;
     };
@@ -188,7 +198,10 @@ fn a_program_that_goes_on_after_it_was_missed_is_told() {
     let openssl = private_openssl(folder.path(), "openssl");
     let hold = Hold::new(folder.path());
     let mut client = Client::start(&server, Some(&openssl));
-    let mut running = capture_process(client.pid(), &["--inject", &hold.argument()]);
+    let mut running = capture_process(
+        client.pid(),
+        &[&["--inject", &hold.argument()], arguments].concat(),
+    );
     client.tell("open");
     client.tell("get /hello.json?1");
     hold.release();

@@ -251,9 +251,9 @@ pub(crate) struct CaptureArgs {
     #[command(flatten)]
     pub(crate) unbuilt: UnbuiltCaptureArgs,
     /// For tests: discovery-hold:FILE looks into what is found later only when FILE, such as a FIFO, was read to
-    /// its end.
+    /// its end; system-calls does without what only newer kernels have for learning of sockets and mapped files.
     #[arg(long, hide = true, value_name = "FAILURE")]
-    pub(crate) inject: Option<String>,
+    pub(crate) inject: Vec<String>,
     /// Words before `--`: the original's packet filter, which needs `-m pcap`.
     #[arg(hide = true)]
     pub(crate) filter: Vec<String>,

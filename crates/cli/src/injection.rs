@@ -1,5 +1,6 @@
-//! `replay --inject`: failures on purpose, to see what the pipeline makes of them.
+//! `--inject`: failures on purpose, to see what the pipeline makes of them, and older kernels in part.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,6 +104,38 @@ impl Injection {
             Self::DropEvent { every } => Box::new(DropEvent::new(source, every, Arc::clone(ledger))),
             _ => source,
         }
+    }
+}
+
+/// What a capture is to do without, or later than it could.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CaptureInjections {
+    /// `discovery-hold:FILE`.
+    pub(crate) hold_discovery: Option<PathBuf>,
+    /// `system-calls`.
+    pub(crate) system_calls: bool,
+}
+
+impl CaptureInjections {
+    /// Reads the values of `--inject`.
+    pub(crate) fn read(values: &[String]) -> Result<Self, UsageError> {
+        let mut injections = Self::default();
+        for value in values {
+            match value.split_once(':') {
+                None if value == "system-calls" => injections.system_calls = true,
+                Some(("discovery-hold", file)) if !file.is_empty() => {
+                    injections.hold_discovery = Some(file.into());
+                }
+                _ => {
+                    return Err(UsageError::Value {
+                        flag: "--inject",
+                        expected: "discovery-hold:FILE or system-calls",
+                        observed: value.clone(),
+                    });
+                }
+            }
+        }
+        Ok(injections)
     }
 }
 

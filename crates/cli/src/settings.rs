@@ -15,6 +15,7 @@ use crate::args::{
     CaptureArgs, FormatName, GlobalArgs, GnutlsArgs, GotlsArgs, NsprArgs, OnSinkError, TlsArgs, When,
 };
 use crate::held::CommandOutput;
+use crate::injection::CaptureInjections;
 
 /// A flag or word that cannot be honoured. Each message names the way out.
 #[derive(Debug, thiserror::Error)]
@@ -337,8 +338,8 @@ pub(crate) struct CaptureSettings {
     pub(crate) cgroup: Option<PathBuf>,
     /// Ring buffer size in bytes, a power of two.
     pub(crate) ring_bytes: u32,
-    /// `--inject discovery-hold:FILE`.
-    pub(crate) hold_discovery: Option<PathBuf>,
+    /// `--inject`.
+    pub(crate) inject: CaptureInjections,
     /// `-- COMMAND`; empty when none.
     pub(crate) command: Vec<OsString>,
 }
@@ -369,7 +370,7 @@ impl CaptureSettings {
                 .cgroup_path
                 .clone()
                 .filter(|path| !path.as_os_str().is_empty()),
-            hold_discovery: capture.inject.as_deref().map(discovery_hold).transpose()?,
+            inject: CaptureInjections::read(&capture.inject)?,
             ..Self::of_command(global, &capture.command)?
         })
     }
@@ -382,22 +383,11 @@ impl CaptureSettings {
             pid: (global.pid != 0).then_some(global.pid),
             uid: (global.uid != 0).then_some(global.uid),
             cgroup: None,
-            hold_discovery: None,
+            inject: CaptureInjections::default(),
             ring_bytes: ring_bytes(global.mapsize, processors)?,
             command: command.to_vec(),
         })
     }
-}
-
-fn discovery_hold(value: &str) -> Result<PathBuf, UsageError> {
-    let file = value
-        .strip_prefix("discovery-hold:")
-        .filter(|file| !file.is_empty());
-    file.map(PathBuf::from).ok_or_else(|| UsageError::Value {
-        flag: "--inject",
-        expected: "discovery-hold:FILE",
-        observed: value.into(),
-    })
 }
 
 fn ring_bytes(pages: u32, processors: u64) -> Result<u32, UsageError> {
@@ -514,6 +504,7 @@ mod tests {
             "-m nonsense",
             "-b 3",
             "--inject discovery-hold:",
+            "--inject nothing",
             "--inject drop-event:every=2",
             "--mapsize 0",
             "--mapsize 999999999",

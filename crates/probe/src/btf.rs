@@ -1,4 +1,4 @@
-//! Offsets of kernel structure fields, from the running kernel's BTF (kernel documentation,
+//! Offsets of kernel structure fields, and what tracepoints there are, from the running kernel's BTF (kernel documentation,
 //! `bpf/btf.rst`).
 
 use std::collections::HashMap;
@@ -6,8 +6,13 @@ use std::collections::HashMap;
 use ecapture_ebpf::config::{KernelOffsets, NO_OFFSET};
 
 const MAGIC: u16 = 0xEB9F;
+const KIND_POINTER: u32 = 2;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
+const KIND_TYPEDEF: u32 = 8;
+const KIND_FUNCTION_PROTOTYPE: u32 = 13;
+/// The type of what a tracepoint calls is named so.
+const TRACEPOINT: &[u8] = b"btf_trace_";
 /// Typedef, volatile, const, restrict and type tag: names or qualifiers of another type.
 const KINDS_TRANSPARENT: [u32; 5] = [8, 9, 10, 11, 18];
 /// Deepest nesting of members that is followed.
@@ -30,8 +35,7 @@ pub enum BtfError {
 }
 
 /// All offsets that the programs need.
-pub(crate) fn kernel_offsets(bytes: &[u8]) -> Result<KernelOffsets, BtfError> {
-    let types = Types::parse(bytes)?;
+pub(crate) fn kernel_offsets(types: &Types<'_>) -> Result<KernelOffsets, BtfError> {
     let field = |structure: &str, path: &str| {
         types
             .offset(structure, path)
@@ -72,12 +76,15 @@ pub(crate) fn kernel_offsets(bytes: &[u8]) -> Result<KernelOffsets, BtfError> {
     })
 }
 
-struct Types<'btf> {
+/// The types of a kernel.
+pub(crate) struct Types<'btf> {
     bytes: &'btf [u8],
     strings: &'btf [u8],
     /// Where each type begins in `bytes`; type ids count from 1.
     positions: Vec<usize>,
     structures: HashMap<&'btf [u8], u32>,
+    /// By what follows [`TRACEPOINT`].
+    tracepoints: HashMap<&'btf [u8], u32>,
 }
 
 #[derive(Clone, Copy)]
@@ -87,7 +94,7 @@ struct Type {
     members: u32,
     /// Member offsets share their word with a bit field size.
     packed_offsets: bool,
-    /// The type that a typedef or qualifier names.
+    /// The type that a typedef or qualifier names, or a pointer points to.
     target: u32,
 }
 
@@ -98,7 +105,7 @@ struct Member {
 }
 
 impl<'btf> Types<'btf> {
-    fn parse(bytes: &'btf [u8]) -> Result<Self, BtfError> {
+    pub(crate) fn parse(bytes: &'btf [u8]) -> Result<Self, BtfError> {
         let malformed = BtfError::Malformed;
         let word = |position| word(bytes, position).ok_or(malformed("short header"));
         if word(0)?.to_ne_bytes()[..2] != MAGIC.to_ne_bytes() {
@@ -115,6 +122,7 @@ impl<'btf> Types<'btf> {
             strings,
             positions: Vec::new(),
             structures: HashMap::new(),
+            tracepoints: HashMap::new(),
         };
         types.index(type_start, type_start.saturating_add(type_length))?;
         Ok(types)
@@ -124,16 +132,30 @@ impl<'btf> Types<'btf> {
         while position < end {
             let header = self.read(position).ok_or(BtfError::Malformed("short type"))?;
             self.positions.push(position);
+            let id =
+                u32::try_from(self.positions.len()).map_err(|_| BtfError::Malformed("too many types"))?;
             if header.kind == KIND_STRUCT && header.name != 0 {
-                let id =
-                    u32::try_from(self.positions.len()).map_err(|_| BtfError::Malformed("too many types"))?;
                 self.structures.entry(self.name(header.name)).or_insert(id);
+            }
+            if header.kind == KIND_TYPEDEF
+                && let Some(tracepoint) = self.name(header.name).strip_prefix(TRACEPOINT)
+            {
+                self.tracepoints.insert(tracepoint, id);
             }
             position += 12
                 + trailing_bytes(header.kind, header.members as usize)
                     .ok_or(BtfError::Malformed("unknown kind of type"))?;
         }
         Ok(())
+    }
+
+    /// How many arguments a tracepoint gives, if there is one of that name.
+    pub(crate) fn tracepoint_arguments(&self, name: &str) -> Option<u32> {
+        let (_, pointer) = self.resolve(*self.tracepoints.get(name.as_bytes())?)?;
+        let (_, prototype) = self.resolve(pointer.target)?;
+        let is_function = pointer.kind == KIND_POINTER && prototype.kind == KIND_FUNCTION_PROTOTYPE;
+        // The first is for whoever calls.
+        is_function.then(|| prototype.members.saturating_sub(1))
     }
 
     /// Byte offset of a field; `path` names members separated by dots.
@@ -227,13 +249,14 @@ fn word(bytes: &[u8], position: usize) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    /// `struct outer { int a; struct { int b; struct inner c; }; }` and
-    /// `struct inner { int d; const union { int e; }; }`.
+    /// `struct outer { int a; struct { int b; struct inner c; }; }`,
+    /// `struct inner { int d; const union { int e; }; }`,
+    /// `typedef void (*btf_trace_point)(void *, int)` and `typedef int btf_trace_number`.
     fn sample() -> Vec<u8> {
-        let strings = b"\0int\0outer\0a\0b\0c\0inner\0d\0e\0";
+        let strings = b"\0int\0outer\0a\0b\0c\0inner\0d\0e\0btf_trace_point\0btf_trace_number\0";
         let at = |name: &str| {
             let needle = format!("\0{name}\0");
             let position = strings
@@ -252,6 +275,15 @@ mod tests {
         structure(0, 10, 5, &[]);
         structure(0, 5, 4, &[[at("e"), 6, 0]]);
         words.extend([at("int"), 1 << 24, 4, 32]);
+        words.extend([at("btf_trace_point"), 8 << 24, 8]);
+        words.extend([0, 2 << 24, 9]);
+        words.extend([0, 13 << 24 | 2, 0, 0, 10, 0, 6]);
+        words.extend([0, 2 << 24, 0]);
+        words.extend([at("btf_trace_number"), 8 << 24, 6]);
+        assemble(&words, strings)
+    }
+
+    fn assemble(words: &[u32], strings: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
         bytes.extend(MAGIC.to_ne_bytes());
         bytes.extend([1, 0]);
@@ -262,6 +294,21 @@ mod tests {
         bytes.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
         bytes.extend(strings);
         bytes
+    }
+
+    /// A kernel's types with these tracepoints, each with its number of arguments.
+    pub(crate) fn with_tracepoints(tracepoints: &[(&str, u32)]) -> Vec<u8> {
+        let mut strings = vec![0];
+        let mut words = Vec::new();
+        for (id, &(name, arguments)) in (1..).step_by(3).zip(tracepoints) {
+            let name_offset = u32::try_from(strings.len()).unwrap();
+            strings.extend([TRACEPOINT, name.as_bytes(), &[0]].concat());
+            words.extend([name_offset, 8 << 24, id + 1]);
+            words.extend([0, 2 << 24, id + 2]);
+            words.extend([0, 13 << 24 | (arguments + 1), 0]);
+            words.extend((0..=arguments).flat_map(|_| [0, 0]));
+        }
+        assemble(&words, &strings)
     }
 
     #[test]
@@ -279,11 +326,21 @@ mod tests {
     }
 
     #[test]
+    fn the_arguments_of_tracepoints_are_counted() {
+        let bytes = sample();
+        let types = Types::parse(&bytes).unwrap();
+        assert_eq!(types.tracepoint_arguments("point"), Some(1));
+        assert_eq!(types.tracepoint_arguments("number"), None);
+        assert_eq!(types.tracepoint_arguments("absent"), None);
+    }
+
+    #[test]
     fn no_prefix_panics() {
         let bytes = sample();
         for length in 0..bytes.len() {
             if let Ok(types) = Types::parse(&bytes[..length]) {
                 let _offset = types.offset("outer", "c.e");
+                let _arguments = types.tracepoint_arguments("point");
             }
         }
     }
@@ -291,7 +348,7 @@ mod tests {
     #[test]
     fn a_missing_field_is_named() {
         assert_eq!(
-            kernel_offsets(&sample()),
+            kernel_offsets(&Types::parse(&sample()).unwrap()),
             Err(BtfError::MissingField {
                 field: "task_struct.files".to_owned()
             })

@@ -22,23 +22,13 @@ use crate::grace_period::Expedited;
 use crate::handle::{CaptureHandle, take_map};
 use crate::multi::MultiUprobes;
 use crate::standing::Standing;
-use crate::{Error, Events, btf, cgroup, host, object, plan, target};
+use crate::{Error, Events, btf, cgroup, host, object, plan, target, tracepoints};
 
 /// Size of the ring buffer unless the configuration says otherwise, in bytes.
 pub const DEFAULT_RING_BYTES: u32 = limits::RING_BYTES;
 /// The reader is woken early when so many bytes wait.
 const WAKE_BYTES: u32 = 1024 * 1024;
 const PAGE_BYTES: u32 = 4096;
-
-/// Programs at kernel tracepoints of the same name.
-const TRACEPOINTS: [&str; 6] = [
-    "sys_enter",
-    "inet_sock_set_state",
-    "tcp_destroy_sock",
-    "sched_process_fork",
-    "sched_process_exec",
-    "sched_process_exit",
-];
 
 /// Maps that user space opens.
 const MAPS: [&str; 9] = [
@@ -58,7 +48,7 @@ const MAPS: [&str; 9] = [
 pub fn object_names() -> [(&'static str, Vec<&'static str>); 4] {
     [
         ("probe", plan::programs()),
-        ("tracepoint", TRACEPOINTS.to_vec()),
+        ("tracepoint", tracepoints::all()),
         ("map", MAPS.to_vec()),
         ("constant", vec!["CONFIG"]),
     ]
@@ -95,6 +85,9 @@ pub struct CaptureConfig {
     /// Probes stand at the exported functions even where a cheaper point is proved. For
     /// comparing the two.
     pub entries_only: bool,
+    /// Which sockets and files are used is learned from system calls even where there is a cheaper way. For
+    /// comparing the two.
+    pub system_calls: bool,
     /// A program or library that is found later is not looked into before this file was read to its end.
     /// For making probes come too late, with a FIFO.
     pub hold_discovery: Option<PathBuf>,
@@ -111,6 +104,7 @@ impl Default for CaptureConfig {
             uid: None,
             cgroup: None,
             entries_only: false,
+            system_calls: false,
             hold_discovery: None,
             ring_bytes: DEFAULT_RING_BYTES,
         }
@@ -156,16 +150,18 @@ impl Capture {
         }
         let cgroup = config.cgroup.as_deref().map(cgroup::open).transpose()?;
         let bytes = fs::read(host::BTF_PATH).map_err(|source| host::Problem::NoBtf { source })?;
-        let offsets = btf::kernel_offsets(&bytes)?;
+        let types = btf::Types::parse(&bytes)?;
+        let offsets = btf::kernel_offsets(&types)?;
         let btf =
             Btf::parse(&bytes, object_endianness()).map_err(|error| Error::Load(Box::new(error.into())))?;
         let object = object::bytes()?;
         let mut ebpf = load_object(config, offsets, &btf, &object)?;
-        let multi = load_programs(&mut ebpf, &btf, &object)?;
+        let tracepoints = tracepoints::chosen(&types, config.system_calls);
+        let multi = load_programs(&mut ebpf, &btf, &object, &tracepoints)?;
         let ring = take_map(&mut ebpf, "EVENTS", RingBuf::try_from)?;
         let handle = CaptureHandle::new(&mut ebpf)?;
         set_cgroup(&mut ebpf, cgroup)?;
-        attach_tracepoints(&mut ebpf)?;
+        attach_tracepoints(&mut ebpf, &tracepoints)?;
         let mut discoverable = match config.discovery {
             Discovery::Off => None,
             _ => Some(Discoverable {
@@ -329,7 +325,12 @@ fn only_process(processes: Processes) -> Option<NonZeroU32> {
 }
 
 /// Loads the uprobes in the way that this kernel attaches best, and the tracepoints.
-fn load_programs(ebpf: &mut Ebpf, btf: &Btf, object: &[u8]) -> Result<Option<MultiUprobes>, Error> {
+fn load_programs(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    object: &[u8],
+    tracepoints: &[&'static str],
+) -> Result<Option<MultiUprobes>, Error> {
     let multi = MultiUprobes::load(object, ebpf, &plan::programs())
         .inspect_err(|reason| tracing::debug!("probes are attached one by one: {reason}"))
         .ok();
@@ -340,7 +341,7 @@ fn load_programs(ebpf: &mut Ebpf, btf: &Btf, object: &[u8]) -> Result<Option<Mul
                 .map_err(|error| Error::program(name, &error))?;
         }
     }
-    for name in TRACEPOINTS {
+    for name in tracepoints {
         tracepoint(ebpf, name)?
             .load(name, btf)
             .map_err(|error| Error::program(name, &error))?;
@@ -348,8 +349,8 @@ fn load_programs(ebpf: &mut Ebpf, btf: &Btf, object: &[u8]) -> Result<Option<Mul
     Ok(multi)
 }
 
-fn attach_tracepoints(ebpf: &mut Ebpf) -> Result<(), Error> {
-    for name in TRACEPOINTS {
+fn attach_tracepoints(ebpf: &mut Ebpf, tracepoints: &[&'static str]) -> Result<(), Error> {
+    for name in tracepoints {
         tracepoint(ebpf, name)?
             .attach()
             .map_err(|error| Error::program(name, &error))?;

@@ -40,6 +40,7 @@ pub mod socket;
 mod standing;
 pub mod survey;
 pub mod target;
+mod tracepoints;
 
 pub use attach::{AttachPoint, AttachReport};
 pub use capture::{Capture, CaptureConfig, DEFAULT_RING_BYTES, Processes, object_names};

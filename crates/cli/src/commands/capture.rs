@@ -32,7 +32,8 @@ impl Prepared {
             processes: processes(settings),
             uid: settings.uid,
             cgroup: settings.cgroup.clone(),
-            hold_discovery: settings.hold_discovery.clone(),
+            hold_discovery: settings.inject.hold_discovery.clone(),
+            system_calls: settings.inject.system_calls,
             ring_bytes: settings.ring_bytes,
             ..CaptureConfig::default()
         })?;

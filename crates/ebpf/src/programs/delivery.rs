@@ -146,20 +146,23 @@ fn send<const PAYLOAD: usize>(header: &DataHeader, source: u64, length: u32) {
     };
     let record = slot.as_mut_ptr();
     // SAFETY: the slot is ours until it is submitted; the helper checks the source.
-    let failed = unsafe {
-        (&raw mut (*record).header).write(*header);
-        (*record).header.payload_length = length;
-        bpf_probe_read_user((&raw mut (*record).payload).cast(), length, source as *const _)
-    };
+    let failed =
+        unsafe { bpf_probe_read_user((&raw mut (*record).payload).cast(), length, source as *const _) };
     if failed != 0 {
         slot.discard(u64::from(BPF_RB_NO_WAKEUP));
         count(counter::FAULT_RECORDS, 1);
         count(counter::FAULT_BYTES, u64::from(length));
         return;
     }
-    slot.submit(wake_flag(size_of::<Slot<PAYLOAD>>() as u64));
+    // To submit is to wait until all is written: the bytes go first, the rest is done meanwhile.
+    // SAFETY: as above.
+    unsafe {
+        (&raw mut (*record).header).write(*header);
+        (*record).header.payload_length = length;
+    }
     count(counter::DATA_RECORDS, 1);
     count(counter::DATA_BYTES, u64::from(length));
+    slot.submit(wake_flag(size_of::<Slot<PAYLOAD>>() as u64));
 }
 
 /// Says once more, where the compiler cannot see that it is known already, that `length`

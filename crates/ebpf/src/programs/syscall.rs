@@ -3,11 +3,12 @@
 
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
 use super::discovery::mapping;
-use super::identity::socket_of;
+use super::identity::Found;
 use super::maps::stopped;
 use super::memory::user;
 use super::thread::Thread;
@@ -41,38 +42,116 @@ mod number {
     pub(super) const MMAP: u64 = 222;
 }
 
-/// `sys_enter(struct pt_regs *regs, long id)`
+/// A system call that the current thread makes.
+struct SystemCall {
+    number: u64,
+    registers: *const pt_regs,
+}
+
+impl SystemCall {
+    /// The one that the thread is in. Means nothing in a thread of the kernel.
+    #[inline(always)]
+    fn current() -> Self {
+        // SAFETY: the helpers have no preconditions, and the kernel lets programs read the registers.
+        unsafe {
+            let registers = bpf_task_pt_regs(bpf_get_current_task_btf()) as *const pt_regs;
+            Self {
+                number: number_of(registers),
+                registers,
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn fd(&self) -> i32 {
+        argument::<0>(self.registers) as i32
+    }
+}
+
+/// `sys_enter(struct pt_regs *regs, long id)`, for kernels that lack one of the other three: it makes
+/// every system call on the host a little slower.
 #[btf_tracepoint(function = "sys_enter")]
 fn sys_enter(context: BtfTracePointContext) -> i32 {
-    let id: u64 = context.arg(1);
-    if id == number::MMAP {
-        let registers: *const pt_regs = context.arg(0);
-        let fd = argument::<4>(registers) as i32;
-        let _known = mapping(argument::<2>(registers), argument::<3>(registers), fd);
-        return 0;
-    }
-    if !moves_bytes(id) {
-        return 0;
-    }
-    let Some(thread) = Thread::known(bpf_get_current_pid_tgid()) else {
-        return 0;
+    let call = SystemCall {
+        number: context.arg(1),
+        registers: context.arg(0),
     };
-    if thread.innermost == 0 && thread.memory_bio == 0 || stopped() {
-        return 0;
+    if call.number == number::MMAP {
+        maps(&call);
+    } else if moves_bytes(call.number)
+        && let Some(thread) = followed()
+    {
+        moves(thread, &call, 0);
     }
-    let registers: *const pt_regs = context.arg(0);
-    let fd = argument::<0>(registers) as i32;
-    if thread.innermost != 0 {
-        thread.uses(fd);
-    } else if reads_bytes(id) {
-        note_recent_fd(thread, fd, id, argument::<1>(registers));
+    0
+}
+
+/// `sock_send_length(struct sock *sk, int ret, int flags)`
+#[btf_tracepoint(function = "sock_send_length")]
+fn sock_send_length(context: BtfTracePointContext) -> i32 {
+    has_moved(context.arg(0));
+    0
+}
+
+/// `sock_recv_length(struct sock *sk, int ret, int flags)`
+#[btf_tracepoint(function = "sock_recv_length")]
+fn sock_recv_length(context: BtfTracePointContext) -> i32 {
+    has_moved(context.arg(0));
+    0
+}
+
+/// `mmap_lock_start_locking(struct mm_struct *mm, bool write)`, which `mmap` comes by.
+#[btf_tracepoint(function = "mmap_lock_start_locking")]
+fn mmap_lock_start_locking(context: BtfTracePointContext) -> i32 {
+    let writes: i32 = context.arg(1);
+    if writes & 0xFF != 0 {
+        let call = SystemCall::current();
+        if call.number == number::MMAP {
+            maps(&call);
+        }
     }
     0
 }
 
 #[inline(always)]
-fn note_recent_fd(thread: &mut Thread, fd: i32, id: u64, argument: u64) {
-    let buffer = match id {
+fn maps(call: &SystemCall) {
+    let registers = call.registers;
+    let fd = argument::<4>(registers) as i32;
+    let _known = mapping(argument::<2>(registers), argument::<3>(registers), fd);
+}
+
+#[inline(always)]
+fn has_moved(sock: u64) {
+    if let Some(thread) = followed() {
+        let call = SystemCall::current();
+        if moves_bytes(call.number) {
+            moves(thread, &call, sock);
+        }
+    }
+}
+
+/// The current thread, when it matters which sockets it uses now.
+#[inline(always)]
+fn followed() -> Option<&'static mut Thread> {
+    let thread = Thread::known(bpf_get_current_pid_tgid())?;
+    let matters = thread.innermost != 0 || thread.memory_bio != 0;
+    (matters && !stopped()).then_some(thread)
+}
+
+/// `sock`: the socket behind the call's descriptor where that is known, or 0.
+#[inline(always)]
+fn moves(thread: &mut Thread, call: &SystemCall, sock: u64) {
+    if thread.innermost != 0 {
+        thread.uses(call.fd(), sock);
+    } else if reads_bytes(call.number) {
+        note_recent_fd(thread, call, sock);
+    }
+}
+
+#[inline(always)]
+fn note_recent_fd(thread: &mut Thread, call: &SystemCall, sock: u64) {
+    let argument = argument::<1>(call.registers);
+    let buffer = match call.number {
         number::READ | number::RECVFROM => Some(argument),
         // struct iovec begins with its base.
         number::READV => user(argument),
@@ -82,8 +161,8 @@ fn note_recent_fd(thread: &mut Thread, fd: i32, id: u64, argument: u64) {
     let Some(buffer) = buffer else {
         return;
     };
-    if socket_of(fd).is_some_and(|found| found.is_internet()) {
-        thread.recent_fd = fd;
+    if Found::of(call.fd(), sock).is_some_and(|found| found.is_internet()) {
+        thread.recent_fd = call.fd();
         thread.recent_buffer = buffer;
     }
 }
@@ -103,6 +182,20 @@ fn reads_bytes(id: u64) -> bool {
         id,
         number::READ | number::READV | number::RECVFROM | number::RECVMSG
     )
+}
+
+#[cfg(bpf_target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn number_of(registers: *const pt_regs) -> u64 {
+    // SAFETY: the caller's registers are readable.
+    unsafe { (*registers).orig_rax }
+}
+
+#[cfg(bpf_target_arch = "aarch64")]
+#[inline(always)]
+unsafe fn number_of(registers: *const pt_regs) -> u64 {
+    // SAFETY: the caller's registers are readable.
+    unsafe { (*registers).regs[8] }
 }
 
 #[cfg(bpf_target_arch = "x86_64")]

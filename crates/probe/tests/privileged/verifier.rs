@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use ecapture_probe::{Capture, Processes};
+use ecapture_probe::{Capture, CaptureConfig, Processes};
 
 use crate::support::{config, peers};
 
@@ -15,7 +15,12 @@ fn no_program_takes_the_verifier_long() {
     let Some(_peers) = peers(&["openssl"]) else {
         return;
     };
-    let _capture = Capture::load(&config(Processes::All)).unwrap();
+    let _with_system_calls = Capture::load(&CaptureConfig {
+        system_calls: true,
+        ..config(Processes::All)
+    })
+    .unwrap();
+    let _without = Capture::load(&config(Processes::All)).unwrap();
     let verified: Vec<u64> = fs::read_dir("/proc/self/fdinfo")
         .unwrap()
         .filter_map(|descriptor| fs::read_to_string(descriptor.ok()?.path()).ok())
