@@ -76,6 +76,9 @@ impl KernelCounterSource for KernelLosses {
         match self.0.counters() {
             Ok(counters) => {
                 let mut rows = kernel_rows(&counters, self.0.undecodable_records());
+                if self.0.is_stopped() {
+                    rows.push(unfinished_row(&counters));
+                }
                 rows.extend(late_rows(&self.0));
                 rows
             }
@@ -116,6 +119,17 @@ fn kernel_rows(counters: &KernelCounters, undecodable: u64) -> Vec<LossRow> {
             ..row("filtered", counters.filtered_calls, 0)
         },
     ]
+}
+
+/// Nothing of these calls was promised: they go on after the capture.
+fn unfinished_row(counters: &KernelCounters) -> LossRow {
+    LossRow {
+        stage: Stage::Kernel,
+        reason: "write_in_progress",
+        events: counters.writes_in_progress,
+        bytes: 0,
+        intended: true,
+    }
 }
 
 /// Connections and programs, not events: what they sent is not known.

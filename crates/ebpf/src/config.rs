@@ -17,6 +17,11 @@ pub const DISCOVER: u32 = 1 << 1;
 /// [`Config::features`]: the kernel has `bpf_get_attach_cookie`.
 pub const HAS_COOKIE: u32 = 1 << 2;
 
+/// [`Control::end`]: calls that begin now are not captured; those in progress are when they return.
+pub const STOPPED: u32 = 1;
+/// [`Control::end`]: nothing is captured any more.
+pub const ENDED: u32 = 2;
+
 /// An offset that this kernel does not have.
 pub const NO_OFFSET: u32 = u32::MAX;
 
@@ -106,8 +111,8 @@ pub struct KernelOffsets {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Control {
-    /// Not 0: no program captures anything any more.
-    pub stopped: u32,
+    /// How far the capture's end has come: 0 or a constant of this module.
+    pub end: u32,
     /// Not 0: the reader sleeps and wants to be woken by the next record.
     pub reader_waits: u32,
 }

@@ -35,5 +35,9 @@ pub const FILE_BYTES: u32 = 14;
 pub const UNINTELLIGIBLE_CALLS: u32 = 15;
 /// Threads that ended inside a call that writes: what it had sent by then is not known.
 pub const UNFINISHED_WRITES: u32 = 16;
+/// Calls that write and have been remembered until they return.
+pub const WRITES_BEGUN: u32 = 17;
+/// Of those, the ones that have returned, or whose thread has ended.
+pub const WRITES_ENDED: u32 = 18;
 /// Number of counters.
-pub const COUNT: u32 = 17;
+pub const COUNT: u32 = 19;

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aya::maps::{Array, CgroupArray, HashMap, MapData, RingBuf};
 use aya::programs::{BtfTracePoint, Program};
@@ -29,6 +30,8 @@ pub const DEFAULT_RING_BYTES: u32 = limits::RING_BYTES;
 /// The reader is woken early when so many bytes wait.
 const WAKE_BYTES: u32 = 1024 * 1024;
 const PAGE_BYTES: u32 = 4096;
+/// Longer than a write takes that does not wait for its peer, short for whoever waits for the prompt.
+const DRAIN: Duration = Duration::from_millis(100);
 
 /// Maps that user space opens.
 const MAPS: [&str; 9] = [
@@ -91,6 +94,9 @@ pub struct CaptureConfig {
     /// A program or library that is found later is not looked into before this file was read to its end.
     /// For making probes come too late, with a FIFO.
     pub hold_discovery: Option<PathBuf>,
+    /// How long calls that write and are in progress at the stop are waited for; what they move is captured
+    /// when they return by then.
+    pub drain: Duration,
     /// Size of the ring buffer in bytes; rounded up to a power of two of at least a page.
     pub ring_bytes: u32,
 }
@@ -106,6 +112,7 @@ impl Default for CaptureConfig {
             entries_only: false,
             system_calls: false,
             hold_discovery: None,
+            drain: DRAIN,
             ring_bytes: DEFAULT_RING_BYTES,
         }
     }
@@ -119,6 +126,7 @@ pub struct Capture {
     discoverer: Option<Discoverer>,
     handle: CaptureHandle,
     attached: Vec<AttachReport>,
+    drain: Duration,
 }
 
 /// What the search for new programs begins with.
@@ -192,6 +200,7 @@ impl Capture {
             discoverer: None,
             handle,
             attached,
+            drain: config.drain,
         })
     }
 
@@ -248,7 +257,7 @@ impl Capture {
 
     /// The stream of events. The capture ends when it is dropped.
     pub fn into_events(self) -> Events {
-        Events::new(self.ring, self.programs, self.discoverer, self.handle)
+        Events::new(self.ring, self.programs, self.discoverer, self.handle, self.drain)
     }
 }
 

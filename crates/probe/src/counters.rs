@@ -37,6 +37,8 @@ pub struct KernelCounters {
     pub unintelligible_calls: u64,
     /// Threads that ended inside a call that writes: what it had sent by then is not known.
     pub unfinished_writes: u64,
+    /// Calls that write and have not returned.
+    pub writes_in_progress: u64,
     /// Close records handed to user space.
     pub close_records: u64,
     /// Close records lost because the ring was full.
@@ -89,6 +91,8 @@ impl KernelCounters {
             sessions_full: total(counter::SESSIONS_FULL)?,
             unintelligible_calls: total(counter::UNINTELLIGIBLE_CALLS)?,
             unfinished_writes: total(counter::UNFINISHED_WRITES)?,
+            // Read in this order, what ends meanwhile makes it no more than it was.
+            writes_in_progress: total(counter::WRITES_BEGUN)?.saturating_sub(total(counter::WRITES_ENDED)?),
             close_records: total(counter::CLOSE_RECORDS)?,
             close_lost: total(counter::CLOSE_LOST)?,
             files_lost: total(counter::FILES_LOST)?,

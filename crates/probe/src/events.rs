@@ -30,6 +30,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// program whose processor it shares, a good deal less per record. Much data wakes the reader sooner.
 const BUSY_POLL_INTERVAL: Duration = Duration::from_millis(4);
 const BUSY_RECORDS: usize = 16;
+/// Calls that return when the capture is stopped have this time for it; writes have longer, see
+/// [`CaptureConfig::drain`](crate::CaptureConfig::drain).
+const RETURNING: Duration = Duration::from_millis(10);
 /// After so long without a record the reader sleeps until the kernel wakes it.
 const IDLE_AFTER: Duration = Duration::from_millis(20);
 
@@ -46,6 +49,8 @@ pub struct Events {
     handle: CaptureHandle,
     containers: Containers,
     counted: Counted,
+    /// How long writes in progress are waited for after the stop.
+    drain: Duration,
     state: State,
     /// When a look found nothing, and all since.
     idle_since: Option<Instant>,
@@ -72,10 +77,27 @@ enum State {
     Announced,
     /// The kernel wakes us with the next record.
     Waiting,
-    /// Stopped; calls in progress get the time to deliver.
-    Draining(Pin<Box<Sleep>>),
+    /// Stopped at that time; calls in progress may still deliver.
+    Draining { timer: Pin<Box<Sleep>>, since: Instant },
+    /// They may no longer; what runs in the kernel just now gets the time to come to its end.
+    Ending(Pin<Box<Sleep>>),
     /// The next look that finds nothing is the last one.
     Ended,
+}
+
+impl State {
+    fn draining(since: Instant) -> Self {
+        let timer = pause();
+        Self::Draining { timer, since }
+    }
+
+    fn is_last(&self) -> bool {
+        matches!(self, Self::Draining { .. } | Self::Ending(_) | Self::Ended)
+    }
+}
+
+fn pause() -> Pin<Box<Sleep>> {
+    Box::pin(tokio::time::sleep(POLL_INTERVAL))
 }
 
 impl Events {
@@ -84,6 +106,7 @@ impl Events {
         programs: Arc<Programs>,
         discoverer: Option<Discoverer>,
         handle: CaptureHandle,
+        drain: Duration,
     ) -> Self {
         Self {
             ring: Ring::Plain(Some(ring)),
@@ -92,6 +115,7 @@ impl Events {
             handle,
             containers: Containers::default(),
             counted: Counted::default(),
+            drain,
             state: State::Looking,
             idle_since: None,
             found: 0,
@@ -128,8 +152,8 @@ impl Events {
 
     /// Ready when a look at the ring is due, pending when something will wake the task.
     fn poll_due(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.handle.is_stopping() && !matches!(self.state, State::Draining(_) | State::Ended) {
-            self.state = State::Draining(Box::pin(tokio::time::sleep(POLL_INTERVAL)));
+        if self.handle.is_stopped() && !self.state.is_last() {
+            self.state = State::draining(Instant::now());
         }
         self.state = match &mut self.state {
             State::Looking | State::Announced | State::Ended => return Poll::Ready(()),
@@ -143,7 +167,17 @@ impl Events {
                 ready!(self.ring.poll_readable(context));
                 State::Looking
             }
-            State::Draining(timer) => {
+            State::Draining { timer, since } => {
+                ready!(timer.as_mut().poll(context));
+                let since = *since;
+                if self.is_drained(since.elapsed()) {
+                    self.end();
+                    State::Ending(pause())
+                } else {
+                    State::draining(since)
+                }
+            }
+            State::Ending(timer) => {
                 ready!(timer.as_mut().poll(context));
                 State::Ended
             }
@@ -151,10 +185,26 @@ impl Events {
         Poll::Ready(())
     }
 
+    /// Whether nobody is waited for any more, so long after the stop.
+    fn is_drained(&self, elapsed: Duration) -> bool {
+        let writes = || {
+            self.handle
+                .counters()
+                .map_or(0, |counters| counters.writes_in_progress)
+        };
+        elapsed >= RETURNING && (elapsed >= self.drain || writes() == 0)
+    }
+
+    fn end(&self) {
+        if let Err(error) = self.handle.end() {
+            tracing::warn!(%error, "calls that return from now on are captured in part");
+        }
+    }
+
     fn found(&mut self, records: usize) {
         self.found += records;
         self.idle_since = None;
-        if !matches!(self.state, State::Ended) {
+        if !self.state.is_last() {
             self.state = State::Looking;
         }
     }
@@ -195,7 +245,9 @@ impl Stream for Events {
             if matches!(this.state, State::Ended) {
                 return Poll::Ready(None);
             }
-            this.found_nothing();
+            if !this.state.is_last() {
+                this.found_nothing();
+            }
         }
     }
 }

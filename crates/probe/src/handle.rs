@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
-use ecapture_ebpf::config::Control;
+use ecapture_ebpf::config::{Control, ENDED, STOPPED};
 use ecapture_protocols::{DataEvent, JoinedLate};
 use futures_util::task::AtomicWaker;
 
@@ -35,7 +35,8 @@ struct Shared {
     control: Mutex<Array<MapData, ControlValue>>,
     pids: Mutex<HashMap<MapData, u32, u32>>,
     counters: PerCpuArray<MapData, u64>,
-    stopping: AtomicBool,
+    /// As in [`Control::end`].
+    end: AtomicU32,
     undecodable: AtomicU64,
     heard: Mutex<HashSet<u32>>,
     too_short: AtomicU64,
@@ -53,7 +54,7 @@ impl CaptureHandle {
             control: Mutex::new(control),
             pids: Mutex::new(pids),
             counters,
-            stopping: AtomicBool::new(false),
+            end: AtomicU32::new(0),
             undecodable: AtomicU64::new(0),
             heard: Mutex::default(),
             too_short: AtomicU64::new(0),
@@ -65,16 +66,22 @@ impl CaptureHandle {
         })
     }
 
-    /// Captures nothing new from now on. What is already in the ring is still delivered, then
-    /// the stream of events ends. May be called more than once.
+    /// Captures nothing new from now on. What is already in the ring is still delivered, and what calls in
+    /// progress move that return soon, then the stream of events ends. May be called more than once.
     pub fn stop(&self) -> Result<(), Error> {
-        self.shared.stopping.store(true, Ordering::Release);
-        let stopped = self.set_control(Control {
-            stopped: 1,
-            reader_waits: 0,
-        });
+        let stopped = self.advance(STOPPED);
         self.shared.reader.wake();
         stopped
+    }
+
+    /// Captures nothing at all from now on.
+    pub(crate) fn end(&self) -> Result<(), Error> {
+        self.advance(ENDED)
+    }
+
+    fn advance(&self, end: u32) -> Result<(), Error> {
+        self.shared.end.fetch_max(end, Ordering::AcqRel);
+        self.tell_kernel(0)
     }
 
     /// What the kernel has counted so far. Takes some microseconds.
@@ -146,16 +153,14 @@ impl CaptureHandle {
         }
     }
 
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.shared.stopping.load(Ordering::Acquire)
+    /// Whether [`Self::stop`] was called.
+    pub fn is_stopped(&self) -> bool {
+        self.shared.end.load(Ordering::Acquire) != 0
     }
 
     /// Asks the kernel to wake the reader with the next record. It forgets this by itself.
     pub(crate) fn reader_waits(&self) -> Result<(), Error> {
-        self.set_control(Control {
-            stopped: 0,
-            reader_waits: 1,
-        })
+        self.tell_kernel(1)
     }
 
     /// Whom [`Self::stop`] wakes.
@@ -167,11 +172,11 @@ impl CaptureHandle {
         self.shared.undecodable.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn set_control(&self, control: Control) -> Result<(), Error> {
+    fn tell_kernel(&self, reader_waits: u32) -> Result<(), Error> {
         let mut map = lock(&self.shared.control);
         // A reader that begins to wait must not undo a stop; both hold the lock.
-        let stopped = control.stopped | u32::from(self.is_stopping());
-        map.set(0, ControlValue(Control { stopped, ..control }), 0)
+        let end = self.shared.end.load(Ordering::Acquire);
+        map.set(0, ControlValue(Control { end, reader_waits }), 0)
             .map_err(|source| Error::Map {
                 map: "CONTROL",
                 source,

@@ -11,7 +11,9 @@ use ecapture_ebpf::record::{DIRECTION_READ, DIRECTION_WRITE, KIND_CLOSE_SESSION,
 use super::delivery::{close, deliver, pass_over};
 use super::identity::{bind, bind_recent};
 use super::lateness::judge;
-use super::maps::{Call, CallKey, PROCESSES, SESSIONS, Session, SessionKey, count, stopped, wanted};
+use super::maps::{
+    Call, CallKey, PROCESSES, SESSIONS, Session, SessionKey, count, count_unmatched, ended, stopped, wanted,
+};
 use super::memory::user;
 use super::thread::Thread;
 
@@ -135,6 +137,8 @@ pub(super) fn enter(context: &ProbeContext, arguments: Arguments, direction: u8,
     };
     if thread.enter(key, call).is_err() {
         count(counter::CALLS_FULL, 1);
+    } else {
+        count(counter::WRITES_BEGUN, writes(direction));
     }
 }
 
@@ -150,6 +154,13 @@ fn is_part_of(thread: &mut Thread, pid_tgid: u64, outer: u64, arguments: &Argume
         let same = around.session == arguments.session || around.buffer == arguments.buffer;
         same && around.direction == direction
     })
+}
+
+/// 1 for a write, 0 for a read: one path less for the verifier than to ask.
+#[inline(always)]
+pub(super) fn writes(direction: u32) -> u64 {
+    const { assert!(DIRECTION_READ == 0 && DIRECTION_WRITE == 1) };
+    u64::from(direction)
 }
 
 /// How many functions have jumped here with the same frame and session.
@@ -185,7 +196,7 @@ fn is_first_return(thread: &mut Thread, key: CallKey) -> bool {
 fn leave(context: &RetProbeContext) {
     let pid_tgid = bpf_get_current_pid_tgid();
     let pid = (pid_tgid >> 32) as u32;
-    if stopped() || !wanted(pid) {
+    if ended() || !wanted(pid) {
         return;
     }
     let key = CallKey {
@@ -193,16 +204,17 @@ fn leave(context: &RetProbeContext) {
         stack_pointer: stack_pointer_at_return(context.regs),
     };
     let Some(thread) = Thread::known(pid_tgid) else {
-        count(counter::UNMATCHED_RETURNS, 1);
+        count_unmatched();
         return;
     };
     let Some(&mut call) = thread.call(key) else {
         // Inside another call it is a part of that one.
         if thread.outer(key.stack_pointer) == 0 {
-            count(counter::UNMATCHED_RETURNS, 1);
+            count_unmatched();
         }
         return;
     };
+    count(counter::WRITES_ENDED, writes(call.direction));
     if is_first_return(thread, key) {
         thread.innermost = call.outer;
         end(context, thread, &call, moved_bytes(context, &call), pid_tgid);

@@ -12,11 +12,11 @@ use aya_ebpf::programs::ProbeContext;
 use ecapture_ebpf::counter;
 use ecapture_ebpf::record::{DIRECTION_READ, DIRECTION_WRITE, NO_FD, SOCKET_EXACT};
 
-use super::call::{Length, end_session, is_followed, session_of};
+use super::call::{Length, end_session, is_followed, session_of, writes};
 use super::delivery::deliver;
 use super::identity::{bind, socket_of};
 use super::lateness::judge;
-use super::maps::{CALLS, Call, CallKey, count, stopped, wanted};
+use super::maps::{CALLS, Call, CallKey, count, count_unmatched, ended, stopped, wanted};
 use super::memory::user;
 
 /// `func (c *Conn) Read(b []byte) (int, error)`
@@ -83,6 +83,8 @@ fn enter(context: &ProbeContext, direction: u8) {
     };
     if CALLS.insert(key, call, 0).is_err() {
         count(counter::CALLS_FULL, 1);
+    } else {
+        count(counter::WRITES_BEGUN, writes(call.direction));
     }
 }
 
@@ -90,18 +92,19 @@ fn enter(context: &ProbeContext, direction: u8) {
 fn leave(context: &ProbeContext) -> Option<()> {
     let pid_tgid = bpf_get_current_pid_tgid();
     let pid = (pid_tgid >> 32) as u32;
-    if stopped() || !wanted(pid) {
+    if ended() || !wanted(pid) {
         return None;
     }
     let registers = registers(context);
     let key = key(pid, &registers)?;
     let Some(call) = CALLS.get_ptr(key) else {
-        count(counter::UNMATCHED_RETURNS, 1);
+        count_unmatched();
         return None;
     };
     // SAFETY: the map lookup succeeded; only this goroutine removes the entry.
     let call = unsafe { *call };
     let _gone = CALLS.remove(key);
+    count(counter::WRITES_ENDED, writes(call.direction));
     let moved = registers.result_or_first as i64;
     if moved <= 0 {
         return None;

@@ -4,8 +4,9 @@ use aya_ebpf::helpers::bpf_get_current_uid_gid;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, CgroupArray, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use ecapture_ebpf::config::{
-    Config, Control, FILTER_CGROUP, FILTER_PID, FILTER_PID_SET, FILTER_UID, KernelOffsets,
+    Config, Control, ENDED, FILTER_CGROUP, FILTER_PID, FILTER_PID_SET, FILTER_UID, KernelOffsets,
 };
+use ecapture_ebpf::counter;
 use ecapture_ebpf::discovery::FileKey;
 use ecapture_ebpf::limits;
 use ecapture_ebpf::record;
@@ -228,12 +229,32 @@ pub(super) fn count(counter: u32, amount: u64) {
     }
 }
 
+/// Whether nothing that begins now is captured.
 #[inline(always)]
 pub(super) fn stopped() -> bool {
+    end() != 0
+}
+
+/// Whether nothing is captured any more, not even what was in progress at the stop.
+#[inline(always)]
+pub(super) fn ended() -> bool {
+    end() >= ENDED
+}
+
+#[inline(always)]
+fn end() -> u32 {
     match CONTROL.get_ptr(0) {
         // SAFETY: the map lookup succeeded; user space writes whole words.
-        Some(control) => unsafe { core::ptr::read_volatile(&raw const (*control).stopped) != 0 },
-        None => true,
+        Some(control) => unsafe { core::ptr::read_volatile(&raw const (*control).end) },
+        None => ENDED,
+    }
+}
+
+/// Counts a return whose call is not known. After the stop calls are not remembered.
+#[inline(always)]
+pub(super) fn count_unmatched() {
+    if !stopped() {
+        count(counter::UNMATCHED_RETURNS, 1);
     }
 }
 

@@ -26,7 +26,9 @@ use super::call::{Length, free, is_followed, session_of};
 use super::delivery::{close, deliver};
 use super::identity::{bind, is_seen};
 use super::lateness::judge;
-use super::maps::{Call, CallKey, SESSIONS, Session, SessionKey, config, count, stopped, wanted};
+use super::maps::{
+    Call, CallKey, SESSIONS, Session, SessionKey, config, count, count_unmatched, ended, stopped, wanted,
+};
 use super::memory::user;
 use super::thread::Thread;
 
@@ -101,12 +103,12 @@ fn rustls_encrypt(context: ProbeContext) {
 fn rustls_encrypted(context: ProbeContext) {
     let pid_tgid = bpf_get_current_pid_tgid();
     let pid = (pid_tgid >> 32) as u32;
-    if stopped() || !wanted(pid) {
+    if ended() || !wanted(pid) {
         return;
     }
     let key = key(&context, pid_tgid);
     let Some(encryption) = ENCRYPTIONS.get_ptr(key) else {
-        count(counter::UNMATCHED_RETURNS, 1);
+        count_unmatched();
         return;
     };
     // SAFETY: the map lookup succeeded; only this thread changes or removes the entry.
@@ -193,7 +195,7 @@ fn rustls_send(context: ProbeContext) {
 fn rustls_sent(context: ProbeContext) {
     let pid_tgid = bpf_get_current_pid_tgid();
     let pid = (pid_tgid >> 32) as u32;
-    if stopped() || !wanted(pid) {
+    if ended() || !wanted(pid) {
         return;
     }
     let key = key(&context, pid_tgid);

@@ -9,7 +9,7 @@ use aya_ebpf::programs::BtfTracePointContext;
 
 use super::discovery::mapping;
 use super::identity::Found;
-use super::maps::stopped;
+use super::maps::ended;
 use super::memory::user;
 use super::thread::Thread;
 
@@ -135,7 +135,7 @@ fn has_moved(sock: u64) {
 fn followed() -> Option<&'static mut Thread> {
     let thread = Thread::known(bpf_get_current_pid_tgid())?;
     let matters = thread.innermost != 0 || thread.memory_bio != 0;
-    (matters && !stopped()).then_some(thread)
+    (matters && !ended()).then_some(thread)
 }
 
 /// `sock`: the socket behind the call's descriptor where that is known, or 0.

@@ -4,7 +4,7 @@ use ecapture_ebpf::counter;
 use ecapture_ebpf::record::{DIRECTION_WRITE, NO_FD};
 
 use super::identity::Found;
-use super::maps::{CALLS, Call, CallKey, THREADS, count, stopped};
+use super::maps::{CALLS, Call, CallKey, THREADS, count, ended};
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -64,8 +64,9 @@ impl Thread {
         let Some(thread) = Self::known(pid_tgid) else {
             return;
         };
-        if thread.kept != 0 && thread.call.direction == u32::from(DIRECTION_WRITE) && !stopped() {
+        if thread.kept != 0 && thread.call.direction == u32::from(DIRECTION_WRITE) && !ended() {
             count(counter::UNFINISHED_WRITES, 1);
+            count(counter::WRITES_ENDED, 1);
         }
         let _gone = THREADS.remove(pid_tgid);
     }

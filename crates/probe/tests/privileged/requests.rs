@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use ecapture_probe::{CaptureConfig, Processes};
 use ecapture_protocols::Direction::{Read, Write as Sent};
@@ -363,6 +364,56 @@ fn a_write_that_never_returned_is_counted() {
     });
     assert_eq!(captured.text(captured.result, Sent), "");
     assert_eq!(captured.counters.unfinished_writes, 1);
+}
+
+#[test]
+fn a_write_that_returns_after_the_stop_is_captured() {
+    let Some(peers) = peers(&["python3", "openssl"]) else {
+        return;
+    };
+    let mut writer = peers.server("patient_writer.py", &[]);
+    assert_eq!(writer.line(), "ready");
+    let config = CaptureConfig {
+        drain: Duration::from_mins(1),
+        ..config(Processes::Set {
+            follow_children: true,
+        })
+    };
+    let captured = capture(&config, move |handle| {
+        handle.add_pid(writer.pid()).unwrap();
+        writer.tell("go");
+        let child = writer.line().parse().unwrap();
+        let before = handle.counters().unwrap();
+        handle.stop().unwrap();
+        writer.tell("read");
+        assert_eq!(writer.line(), "ended");
+        (child, before)
+    });
+    let (child, before) = captured.result;
+    assert_eq!(before.writes_in_progress, 1);
+    let written = captured.text(child, Sent);
+    assert_eq!(
+        (written.len(), written.replace('x', "")),
+        (4 << 20, String::new())
+    );
+    assert_eq!(captured.counters.writes_in_progress, 0);
+}
+
+#[test]
+fn a_write_that_goes_on_after_the_capture_is_counted() {
+    let Some(peers) = peers(&["python3", "openssl"]) else {
+        return;
+    };
+    let mut writer = peers.server("patient_writer.py", &[]);
+    assert_eq!(writer.line(), "ready");
+    let captured = capture(&config(Processes::All), move |_| {
+        writer.tell("go");
+        let child = writer.line().parse().unwrap();
+        (child, writer)
+    });
+    let (child, _goes_on) = &captured.result;
+    assert_eq!(captured.text(*child, Sent), "");
+    assert_eq!(captured.counters.writes_in_progress, 1);
 }
 
 #[test]
