@@ -1,11 +1,7 @@
 //! Sizes that both sides must agree on.
 
-/// Payload bytes of the smallest record.
-pub const SMALL_PAYLOAD: usize = 256;
-/// Payload bytes of the second smallest record.
-pub const MEDIUM_PAYLOAD: usize = 1024;
-/// Payload bytes of the second largest record.
-pub const LARGE_PAYLOAD: usize = 4096;
+/// Room for payload in the smallest record, in bytes. A record has as little more as a power of two allows.
+pub const LEAST_PAYLOAD: usize = 256;
 /// Payload bytes of the largest record; longer buffers are sent as several records.
 pub const CHUNK_PAYLOAD: usize = 16 * 1024;
 /// Most full records for one library call: 2 GiB, what an `int` length can say. What is beyond

@@ -8,9 +8,7 @@ use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_loop, bpf_probe_read_us
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_uid_gid};
 use ecapture_ebpf::config::HAS_LOOP;
 use ecapture_ebpf::counter;
-use ecapture_ebpf::limits::{
-    CALL_CHUNKS, CALL_CHUNKS_UNROLLED, CHUNK_PAYLOAD, LARGE_PAYLOAD, MEDIUM_PAYLOAD, SMALL_PAYLOAD,
-};
+use ecapture_ebpf::limits::{CALL_CHUNKS, CALL_CHUNKS_UNROLLED, CHUNK_PAYLOAD, LEAST_PAYLOAD};
 use ecapture_ebpf::record::{CloseRecord, DIRECTION_READ, DataHeader, KIND_DATA};
 
 use super::call::Length;
@@ -53,11 +51,11 @@ pub(super) fn pass_over(call: &Call, session: &mut Session, pid_tgid: u64, lengt
     let offset = &mut session.offsets[(call.direction & 1) as usize];
     // What is missing is seen from one record to the next.
     if *offset == 0 {
-        send::<SMALL_PAYLOAD>(&header, call.session, 0);
+        send::<LEAST_PAYLOAD>(&header, call.session, 0);
     }
     *offset += length;
     header.stream_offset = *offset;
-    send::<SMALL_PAYLOAD>(&header, call.session, 0);
+    send::<LEAST_PAYLOAD>(&header, call.session, 0);
 }
 
 /// What of a call is still to be sent.
@@ -125,12 +123,19 @@ fn send_tail(parts: &Parts, length: u32) {
     if length == 0 {
         return;
     }
-    if length <= SMALL_PAYLOAD as u32 {
-        send::<SMALL_PAYLOAD>(header, source, length);
-    } else if length <= MEDIUM_PAYLOAD as u32 {
-        send::<MEDIUM_PAYLOAD>(header, source, length);
-    } else if length <= LARGE_PAYLOAD as u32 {
-        send::<LARGE_PAYLOAD>(header, source, length);
+    // The verifier wants to see the size of each record.
+    if length <= LEAST_PAYLOAD as u32 {
+        send::<LEAST_PAYLOAD>(header, source, length);
+    } else if length <= 512 {
+        send::<512>(header, source, length);
+    } else if length <= 1024 {
+        send::<1024>(header, source, length);
+    } else if length <= 2048 {
+        send::<2048>(header, source, length);
+    } else if length <= 4096 {
+        send::<4096>(header, source, length);
+    } else if length <= 8192 {
+        send::<8192>(header, source, length);
     } else {
         send::<CHUNK_PAYLOAD>(header, source, length);
     }

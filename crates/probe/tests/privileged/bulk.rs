@@ -74,29 +74,49 @@ fn one_write_of_a_mebibyte_and_one_of_twenty() {
     }
 }
 
-#[test]
-fn a_ring_that_is_too_small_loses_exactly_what_it_says() {
-    let Some(peers) = peers(&["python3", "openssl"]) else {
-        return;
-    };
-    let total = 4 * MEBIBYTE;
+/// What a ring holds of `total` bytes that a server receives in writes of `write` bytes while nobody reads it.
+fn unread(ring_bytes: u32, total: u64, write: u64) -> Option<(u32, Captured<()>)> {
+    let peers = peers(&["python3", "openssl"])?;
     let mut server = peers.server("bulk_server.py", &["1"]);
     let port = server.line();
     let set = Processes::Set {
         follow_children: false,
     };
     let config = CaptureConfig {
-        ring_bytes: 256 * 1024,
+        ring_bytes,
         ..config(set)
     };
     let captured = capture_late(&config, |handle| {
         handle.add_pid(server.pid()).unwrap();
         let mut command = python("bulk_client.py");
-        command.args([&port, "1", &total.to_string(), "10000"]);
+        command.args([&port, "1", &total.to_string(), &write.to_string()]);
         let digests = output(&mut command);
         assert_eq!(digests, server.rest());
     });
-    let events = captured.data(server.pid(), Read);
+    Some((server.pid(), captured))
+}
+
+#[test]
+fn most_of_the_ring_is_payload() {
+    let ring_bytes = 256 * 1024;
+    let Some((_, captured)) = unread(ring_bytes, MEBIBYTE, 1300) else {
+        return;
+    };
+    assert!(captured.counters.ring_full_records > 0);
+    assert!(
+        captured.counters.data_bytes > u64::from(ring_bytes) / 2,
+        "{:?}",
+        captured.counters
+    );
+}
+
+#[test]
+fn a_ring_that_is_too_small_loses_exactly_what_it_says() {
+    let total = 4 * MEBIBYTE;
+    let Some((pid, captured)) = unread(256 * 1024, total, 10_000) else {
+        return;
+    };
+    let events = captured.data(pid, Read);
     let mut next = 0;
     let mut jumped = 0;
     for event in &events {
