@@ -183,7 +183,7 @@ fn a_program_that_goes_on_after_it_was_missed_is_told() {
     goes_on_after_it_was_missed(&[]);
 }
 
-/// Before Linux 6.3 a mapped file and a used socket are known from system calls.
+/// Before Linux 6.14 a mapped file and a used socket are known from system calls.
 #[test]
 fn the_same_is_told_where_system_calls_must_tell_it() {
     goes_on_after_it_was_missed(&["--inject", "system-calls"]);

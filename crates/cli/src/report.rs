@@ -121,11 +121,11 @@ fn kernel_rows(counters: &KernelCounters, undecodable: u64) -> Vec<LossRow> {
     ]
 }
 
-/// Nothing of these calls was promised: they go on after the capture.
+/// Nothing of these calls was promised: mostly they go on after the capture.
 fn unfinished_row(counters: &KernelCounters) -> LossRow {
     LossRow {
         stage: Stage::Kernel,
-        reason: "write_in_progress",
+        reason: "write_not_returned",
         events: counters.writes_in_progress,
         bytes: 0,
         intended: true,

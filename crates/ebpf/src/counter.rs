@@ -37,7 +37,8 @@ pub const UNINTELLIGIBLE_CALLS: u32 = 15;
 pub const UNFINISHED_WRITES: u32 = 16;
 /// Calls that write and have been remembered until they return.
 pub const WRITES_BEGUN: u32 = 17;
-/// Of those, the ones that have returned, or whose thread has ended.
+/// Of those, the ones that have returned, or whose thread has ended. Calls that were left by a long jump, and
+/// those of Go programs that were killed, never do.
 pub const WRITES_ENDED: u32 = 18;
 /// Number of counters.
 pub const COUNT: u32 = 19;

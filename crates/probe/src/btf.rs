@@ -1,5 +1,5 @@
-//! Offsets of kernel structure fields, and what tracepoints there are, from the running kernel's BTF (kernel documentation,
-//! `bpf/btf.rst`).
+//! Offsets of kernel structure fields, and what tracepoints there are, from the running kernel's BTF
+//! (kernel documentation, `bpf/btf.rst`).
 
 use std::collections::HashMap;
 

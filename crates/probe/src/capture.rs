@@ -95,7 +95,7 @@ pub struct CaptureConfig {
     /// For making probes come too late, with a FIFO.
     pub hold_discovery: Option<PathBuf>,
     /// How long calls that write and are in progress at the stop are waited for; what they move is captured
-    /// when they return by then.
+    /// when they return by then. All calls have 10 ms.
     pub drain: Duration,
     /// Size of the ring buffer in bytes; rounded up to a power of two of at least a page.
     pub ring_bytes: u32,

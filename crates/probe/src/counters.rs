@@ -37,7 +37,8 @@ pub struct KernelCounters {
     pub unintelligible_calls: u64,
     /// Threads that ended inside a call that writes: what it had sent by then is not known.
     pub unfinished_writes: u64,
-    /// Calls that write and have not returned.
+    /// Calls that write and have not returned: they go on, or were left by a long jump, or their Go program was
+    /// killed.
     pub writes_in_progress: u64,
     /// Close records handed to user space.
     pub close_records: u64,

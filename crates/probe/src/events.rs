@@ -31,7 +31,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(1);
 const BUSY_POLL_INTERVAL: Duration = Duration::from_millis(4);
 const BUSY_RECORDS: usize = 16;
 /// Calls that return when the capture is stopped have this time for it; writes have longer, see
-/// [`CaptureConfig::drain`](crate::CaptureConfig::drain).
+/// [`CaptureConfig::drain`](crate::CaptureConfig::drain). Then programs that run in the kernel have it once more:
+/// they may wait for a processor in the midst of a record.
 const RETURNING: Duration = Duration::from_millis(10);
 /// After so long without a record the reader sleeps until the kernel wakes it.
 const IDLE_AFTER: Duration = Duration::from_millis(20);
@@ -78,7 +79,11 @@ enum State {
     /// The kernel wakes us with the next record.
     Waiting,
     /// Stopped at that time; calls in progress may still deliver.
-    Draining { timer: Pin<Box<Sleep>>, since: Instant },
+    Draining {
+        /// None after a look that found something.
+        timer: Option<Pin<Box<Sleep>>>,
+        since: Instant,
+    },
     /// They may no longer; what runs in the kernel just now gets the time to come to its end.
     Ending(Pin<Box<Sleep>>),
     /// The next look that finds nothing is the last one.
@@ -87,8 +92,10 @@ enum State {
 
 impl State {
     fn draining(since: Instant) -> Self {
-        let timer = pause();
-        Self::Draining { timer, since }
+        Self::Draining {
+            timer: Some(pause(POLL_INTERVAL)),
+            since,
+        }
     }
 
     fn is_last(&self) -> bool {
@@ -96,8 +103,8 @@ impl State {
     }
 }
 
-fn pause() -> Pin<Box<Sleep>> {
-    Box::pin(tokio::time::sleep(POLL_INTERVAL))
+fn pause(length: Duration) -> Pin<Box<Sleep>> {
+    Box::pin(tokio::time::sleep(length))
 }
 
 impl Events {
@@ -168,11 +175,13 @@ impl Events {
                 State::Looking
             }
             State::Draining { timer, since } => {
-                ready!(timer.as_mut().poll(context));
+                if let Some(timer) = timer {
+                    ready!(timer.as_mut().poll(context));
+                }
                 let since = *since;
                 if self.is_drained(since.elapsed()) {
                     self.end();
-                    State::Ending(pause())
+                    State::Ending(pause(RETURNING))
                 } else {
                     State::draining(since)
                 }
@@ -204,7 +213,9 @@ impl Events {
     fn found(&mut self, records: usize) {
         self.found += records;
         self.idle_since = None;
-        if !self.state.is_last() {
+        if let State::Draining { timer, .. } = &mut self.state {
+            *timer = None;
+        } else if !self.state.is_last() {
             self.state = State::Looking;
         }
     }

@@ -214,11 +214,12 @@ fn leave(context: &RetProbeContext) {
         }
         return;
     };
-    count(counter::WRITES_ENDED, writes(call.direction));
     if is_first_return(thread, key) {
         thread.innermost = call.outer;
         end(context, thread, &call, moved_bytes(context, &call), pid_tgid);
     }
+    // Last: user space waits for this, and then for nothing more of the call.
+    count(counter::WRITES_ENDED, writes(call.direction));
 }
 
 /// Sends `length` bytes that a call has moved, and remembers the socket that it used.

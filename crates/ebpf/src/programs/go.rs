@@ -104,12 +104,19 @@ fn leave(context: &ProbeContext) -> Option<()> {
     // SAFETY: the map lookup succeeded; only this goroutine removes the entry.
     let call = unsafe { *call };
     let _gone = CALLS.remove(key);
+    let _nothing = end(context, &call, pid_tgid, registers.result_or_first as i64);
+    // Last: user space waits for this, and then for nothing more of the call.
     count(counter::WRITES_ENDED, writes(call.direction));
-    let moved = registers.result_or_first as i64;
+    Some(())
+}
+
+/// Sends the bytes that a call has moved, and remembers its socket.
+#[inline(always)]
+fn end(context: &ProbeContext, call: &Call, pid_tgid: u64, moved: i64) -> Option<()> {
     if moved <= 0 {
         return None;
     }
-    let Some(session) = session_of(pid, call.session) else {
+    let Some(session) = session_of((pid_tgid >> 32) as u32, call.session) else {
         count(counter::SESSIONS_FULL, 1);
         return None;
     };
@@ -125,7 +132,7 @@ fn leave(context: &ProbeContext) -> Option<()> {
         session.handshake = 0;
         judge(context, session, handshake);
     }
-    deliver(&call, session, pid_tgid, moved as u64);
+    deliver(call, session, pid_tgid, moved as u64);
     Some(())
 }
 

@@ -18,16 +18,6 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// The socket behind `fd` of the current process, which is `sock` unless that is 0.
-    #[inline(always)]
-    pub(in crate::programs) fn of(fd: i32, sock: u64) -> Option<Self> {
-        if sock == 0 {
-            return socket_of(fd);
-        }
-        let family = kernel(sock, config!(offsets.sock_family))?;
-        Some(Self { sock, family })
-    }
-
     pub(in crate::programs) fn is_internet(&self) -> bool {
         self.family == FAMILY_V4 || self.family == FAMILY_V6
     }

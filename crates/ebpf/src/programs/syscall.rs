@@ -8,7 +8,7 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
 use super::discovery::mapping;
-use super::identity::Found;
+use super::identity::socket_of;
 use super::maps::ended;
 use super::memory::user;
 use super::thread::Thread;
@@ -81,22 +81,22 @@ fn sys_enter(context: BtfTracePointContext) -> i32 {
     } else if moves_bytes(call.number)
         && let Some(thread) = followed()
     {
-        moves(thread, &call, 0);
+        moves(thread, &call);
     }
     0
 }
 
 /// `sock_send_length(struct sock *sk, int ret, int flags)`
 #[btf_tracepoint(function = "sock_send_length")]
-fn sock_send_length(context: BtfTracePointContext) -> i32 {
-    has_moved(context.arg(0));
+fn sock_send_length(_context: BtfTracePointContext) -> i32 {
+    has_moved();
     0
 }
 
 /// `sock_recv_length(struct sock *sk, int ret, int flags)`
 #[btf_tracepoint(function = "sock_recv_length")]
-fn sock_recv_length(context: BtfTracePointContext) -> i32 {
-    has_moved(context.arg(0));
+fn sock_recv_length(_context: BtfTracePointContext) -> i32 {
+    has_moved();
     0
 }
 
@@ -120,12 +120,13 @@ fn maps(call: &SystemCall) {
     let _known = mapping(argument::<2>(registers), argument::<3>(registers), fd);
 }
 
+/// The socket need not be that of the call's descriptor: a file that it reads may lie on another host.
 #[inline(always)]
-fn has_moved(sock: u64) {
+fn has_moved() {
     if let Some(thread) = followed() {
         let call = SystemCall::current();
         if moves_bytes(call.number) {
-            moves(thread, &call, sock);
+            moves(thread, &call);
         }
     }
 }
@@ -138,18 +139,17 @@ fn followed() -> Option<&'static mut Thread> {
     (matters && !ended()).then_some(thread)
 }
 
-/// `sock`: the socket behind the call's descriptor where that is known, or 0.
 #[inline(always)]
-fn moves(thread: &mut Thread, call: &SystemCall, sock: u64) {
+fn moves(thread: &mut Thread, call: &SystemCall) {
     if thread.innermost != 0 {
-        thread.uses(call.fd(), sock);
+        thread.uses(call.fd());
     } else if reads_bytes(call.number) {
-        note_recent_fd(thread, call, sock);
+        note_recent_fd(thread, call);
     }
 }
 
 #[inline(always)]
-fn note_recent_fd(thread: &mut Thread, call: &SystemCall, sock: u64) {
+fn note_recent_fd(thread: &mut Thread, call: &SystemCall) {
     let argument = argument::<1>(call.registers);
     let buffer = match call.number {
         number::READ | number::RECVFROM => Some(argument),
@@ -161,7 +161,7 @@ fn note_recent_fd(thread: &mut Thread, call: &SystemCall, sock: u64) {
     let Some(buffer) = buffer else {
         return;
     };
-    if Found::of(call.fd(), sock).is_some_and(|found| found.is_internet()) {
+    if socket_of(call.fd()).is_some_and(|found| found.is_internet()) {
         thread.recent_fd = call.fd();
         thread.recent_buffer = buffer;
     }

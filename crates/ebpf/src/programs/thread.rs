@@ -3,7 +3,7 @@
 use ecapture_ebpf::counter;
 use ecapture_ebpf::record::{DIRECTION_WRITE, NO_FD};
 
-use super::identity::Found;
+use super::identity::{Found, socket_of};
 use super::maps::{CALLS, Call, CallKey, THREADS, count, ended};
 
 #[repr(C)]
@@ -17,8 +17,6 @@ pub(super) struct Thread {
     pub recent_fd: i32,
     /// Descriptor that the current call used, or [`NO_FD`]: an internet socket if it used one.
     pub call_fd: i32,
-    /// The socket behind [`Self::call_fd`] where the kernel told it, or 0.
-    call_sock: u64,
     /// Not 0: this thread's calls do not use sockets themselves.
     pub memory_bio: u64,
     /// Stack pointer of [`Self::call`], 0 when there is none.
@@ -34,7 +32,6 @@ impl Thread {
         recent_buffer: 0,
         recent_fd: NO_FD,
         call_fd: NO_FD,
-        call_sock: 0,
         memory_bio: 0,
         kept: 0,
         call: Call::NONE,
@@ -87,7 +84,6 @@ impl Thread {
     pub(super) fn enter(&mut self, key: CallKey, call: Call) -> Result<(), i32> {
         if call.outer == 0 {
             self.call_fd = NO_FD;
-            self.call_sock = 0;
         }
         self.innermost = key.stack_pointer;
         if self.kept != 0 && self.kept > key.stack_pointer {
@@ -124,10 +120,10 @@ impl Thread {
         }
     }
 
-    /// The current call hands `fd` to the kernel, behind which is the socket `sock` unless that is 0. An internet socket is never given up for
+    /// The current call hands `fd` to the kernel. An internet socket is never given up for
     /// another kind: callbacks may log to a local one.
     #[inline(always)]
-    pub(super) fn uses(&mut self, fd: i32, sock: u64) {
+    pub(super) fn uses(&mut self, fd: i32) {
         if fd == self.call_fd {
             return;
         }
@@ -135,17 +131,16 @@ impl Thread {
         let better = match self.socket() {
             None => true,
             Some(used) if used.is_internet() => false,
-            Some(_) => Found::of(fd, sock).is_some_and(|found| found.is_internet()),
+            Some(_) => socket_of(fd).is_some_and(|found| found.is_internet()),
         };
         if better {
             self.call_fd = fd;
-            self.call_sock = sock;
         }
     }
 
     /// The socket that the current call used.
     #[inline(always)]
     pub(super) fn socket(&self) -> Option<Found> {
-        Found::of(self.call_fd, self.call_sock)
+        socket_of(self.call_fd)
     }
 }

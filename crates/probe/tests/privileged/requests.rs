@@ -406,7 +406,11 @@ fn a_write_that_goes_on_after_the_capture_is_counted() {
     };
     let mut writer = peers.server("patient_writer.py", &[]);
     assert_eq!(writer.line(), "ready");
-    let captured = capture(&config(Processes::All), move |_| {
+    let config = config(Processes::Set {
+        follow_children: true,
+    });
+    let captured = capture(&config, move |handle| {
+        handle.add_pid(writer.pid()).unwrap();
         writer.tell("go");
         let child = writer.line().parse().unwrap();
         (child, writer)
