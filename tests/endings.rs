@@ -85,6 +85,34 @@ fn a_closed_pipe_ends_a_capture_with_success() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
+/// As with `| less`: what nobody takes yet is given up when that is asked for, and told.
+#[test]
+fn a_second_signal_gives_up_what_nobody_takes() {
+    let Some(scene) = Scene::python(&[]) else { return };
+    fs::write(scene.folder.path().join("large.bin"), vec![b'x'; 1 << 20]).unwrap();
+    let mut command = ecapture();
+    command
+        .args(["tls", "--", "curl", "-sk", "-o", "/dev/null"])
+        .arg(scene.server.url("/large.bin"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let _nobody_reads = child.stdout.take();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut log = String::new();
+    while !log.contains("Ctrl-C gives up what is left") {
+        assert_ne!(stderr.read_line(&mut log).unwrap(), 0, "{log}");
+    }
+    let told = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(told.unwrap().success());
+    stderr.read_to_string(&mut log).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{log}");
+    assert!(log.contains("the output was not written within 3s"), "{log}");
+    assert!(log.contains("lost: sink sink_deadline"), "{log}");
+}
+
 #[test]
 fn a_full_disk_ends_a_capture_with_the_reason() {
     let Some(scene) = Scene::python(&[]) else { return };

@@ -78,6 +78,8 @@ impl KernelCounterSource for KernelLosses {
                 let mut rows = kernel_rows(&counters, self.0.undecodable_records());
                 if self.0.is_stopped() {
                     rows.push(unfinished_row(&counters));
+                    let (events, bytes) = self.0.left_in_ring(&counters);
+                    rows.push(unread_row(events, bytes));
                 }
                 rows.extend(late_rows(&self.0));
                 rows
@@ -119,6 +121,17 @@ fn kernel_rows(counters: &KernelCounters, undecodable: u64) -> Vec<LossRow> {
             ..row("filtered", counters.filtered_calls, 0)
         },
     ]
+}
+
+/// When the run is over, what nobody read any more.
+fn unread_row(events: u64, bytes: u64) -> LossRow {
+    LossRow {
+        stage: Stage::Kernel,
+        reason: "left_in_ring",
+        events,
+        bytes,
+        intended: false,
+    }
 }
 
 /// Nothing of these calls was promised: mostly they go on after the capture.

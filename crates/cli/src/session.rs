@@ -1,6 +1,7 @@
 //! One run of the pipeline: from a source of events to an exit code.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -62,7 +63,11 @@ impl Session {
         let command_exit = tokio::select! {
             // The pipeline ends by itself when its output is gone or it fails.
             _ = pipeline.finished() => None,
-            exit = stopped => exit?,
+            exit = stopped => {
+                let exit = exit?;
+                give_up_when_asked_again(&pipeline).await?;
+                exit
+            }
             never = watched => match never {},
         };
         let summary = pipeline.finished().await;
@@ -106,6 +111,8 @@ impl Session {
     }
 }
 
+/// After so long somebody may wonder what is waited for.
+const LONG: Duration = Duration::from_secs(3);
 /// Batches of a recording that are read ahead.
 const BATCHES_AHEAD: usize = 4;
 
@@ -132,6 +139,28 @@ fn batches(recording: Recording, failure: Arc<Mutex<Option<RecordingError>>>) ->
     Ok(Box::new(stream::poll_fn(move |context| {
         receiver.poll_recv(context)
     })))
+}
+
+/// Waits for the end of a run whose source has ended. A pager takes its time, so the output has all it wants,
+/// until another signal gives it as long as a stop.
+async fn give_up_when_asked_again(pipeline: &PipelineHandle) -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut long = pin!(tokio::time::sleep(LONG));
+    let mut is_told = false;
+    loop {
+        tokio::select! {
+            _ = pipeline.finished() => return Ok(()),
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
+            () = &mut long, if !is_told => {
+                tracing::warn!("the capture has ended, the output has not taken all of it yet; Ctrl-C gives up what is left");
+                is_told = true;
+            }
+        }
+    }
+    pipeline.stop();
+    Ok(())
 }
 
 /// Prints the figures so far on SIGUSR1, and at every interval if there is one. Never ends by itself.

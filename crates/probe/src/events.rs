@@ -132,12 +132,13 @@ impl Events {
 
     fn next_batch(&mut self) -> Vec<CapturedEvent> {
         let mut batch = Vec::with_capacity(self.room);
-        let mut bytes = 0;
+        let (mut records, mut bytes) = (0, 0);
         let Some(ring) = self.ring.get_mut() else {
             return batch;
         };
         while batch.len() < BATCH_EVENTS && bytes < BATCH_BYTES {
             let Some(record) = ring.next() else { break };
+            records += 1;
             match decode::event(&record) {
                 Ok(mut event) => {
                     self.containers.complete(&mut event, &self.handle);
@@ -152,6 +153,9 @@ impl Events {
                     tracing::debug!(%error, "record skipped");
                 }
             }
+        }
+        if records != 0 {
+            self.handle.count_read(records, bytes as u64);
         }
         self.room = batch.len();
         batch

@@ -38,6 +38,8 @@ struct Shared {
     /// As in [`Control::end`].
     end: AtomicU32,
     undecodable: AtomicU64,
+    /// Records and bytes of payload that were taken out of the ring.
+    read: [AtomicU64; 2],
     heard: Mutex<HashSet<u32>>,
     too_short: AtomicU64,
     late: Mutex<LateConnections>,
@@ -56,6 +58,7 @@ impl CaptureHandle {
             counters,
             end: AtomicU32::new(0),
             undecodable: AtomicU64::new(0),
+            read: Default::default(),
             heard: Mutex::default(),
             too_short: AtomicU64::new(0),
             late: Mutex::default(),
@@ -166,6 +169,26 @@ impl CaptureHandle {
     /// Whom [`Self::stop`] wakes.
     pub(crate) fn register_reader(&self, waker: &std::task::Waker) {
         self.shared.reader.register(waker);
+    }
+
+    /// Counts what was taken out of the ring.
+    pub(crate) fn count_read(&self, records: u64, bytes: u64) {
+        self.shared.read[0].fetch_add(records, Ordering::Relaxed);
+        self.shared.read[1].fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Records and bytes of payload that are in the ring, as far as `counters` know.
+    pub fn left_in_ring(&self, counters: &KernelCounters) -> (u64, u64) {
+        let put = [
+            counters.data_records + counters.close_records,
+            counters.data_bytes,
+        ];
+        let read = self
+            .shared
+            .read
+            .each_ref()
+            .map(|read| read.load(Ordering::Relaxed));
+        (put[0].saturating_sub(read[0]), put[1].saturating_sub(read[1]))
     }
 
     pub(crate) fn count_undecodable(&self) {
