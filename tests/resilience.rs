@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
+use crate::discovery::wait_until_detached;
 use crate::support::can_capture;
 use crate::support::exchanges::{
     EVENTS, assert_balanced, assert_nothing_lost, lost_events, recording, replay,
@@ -298,6 +299,8 @@ fn a_process_killed_in_mid_message_ends_its_streams() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    // The client maps its library only when it begins: that is a race with the probes.
+    wait_until_detached();
     let mut command = ecapture();
     command.args(["tls", "--pid", &client.id().to_string()]);
     let output = folder.path().join("output");
