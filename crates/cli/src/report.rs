@@ -77,9 +77,7 @@ impl KernelCounterSource for KernelLosses {
             Ok(counters) => {
                 let mut rows = kernel_rows(&counters, self.0.undecodable_records());
                 if self.0.is_stopped() {
-                    rows.push(unfinished_row(&counters));
-                    let (events, bytes) = self.0.left_in_ring(&counters);
-                    rows.push(unread_row(events, bytes));
+                    rows.extend(final_rows(&self.0, &counters));
                 }
                 rows.extend(late_rows(&self.0));
                 rows
@@ -123,26 +121,21 @@ fn kernel_rows(counters: &KernelCounters, undecodable: u64) -> Vec<LossRow> {
     ]
 }
 
-/// When the run is over, what nobody read any more.
-fn unread_row(events: u64, bytes: u64) -> LossRow {
-    LossRow {
+/// What means something only when the run is over: what nobody read any more, and calls of which nothing was
+/// promised, because mostly they go on after the capture.
+fn final_rows(capture: &CaptureHandle, counters: &KernelCounters) -> [LossRow; 2] {
+    let (events, bytes) = capture.left_in_ring(counters);
+    let row = |reason, events, bytes, intended| LossRow {
         stage: Stage::Kernel,
-        reason: "left_in_ring",
+        reason,
         events,
         bytes,
-        intended: false,
-    }
-}
-
-/// Nothing of these calls was promised: mostly they go on after the capture.
-fn unfinished_row(counters: &KernelCounters) -> LossRow {
-    LossRow {
-        stage: Stage::Kernel,
-        reason: "write_not_returned",
-        events: counters.writes_in_progress,
-        bytes: 0,
-        intended: true,
-    }
+        intended,
+    };
+    [
+        row("left_in_ring", events, bytes, false),
+        row("write_not_returned", counters.writes_in_progress, 0, true),
+    ]
 }
 
 /// Connections and programs, not events: what they sent is not known.
