@@ -8,12 +8,24 @@ use ecapture_actors::{
     ConnectionLosses, KernelCounterSource, LossRow, Outcome, Stage, Statistics, Summary, Tally,
 };
 use ecapture_probe::survey::Silent;
-use ecapture_probe::{AttachReport, CaptureHandle, Discovered, KernelCounters};
+use ecapture_probe::{AttachReport, CaptureHandle, Discovered, KernelCounters, Refused};
 
 use crate::commands::{Recorded, doctor};
 
 /// Most processes that are named as silent.
 const SILENT_LINES: usize = 20;
+
+/// Warns of what cannot be captured because the kernel refused its program.
+pub(crate) fn refused(programs: &[Refused]) {
+    for Refused {
+        program,
+        reason,
+        lost,
+    } in programs
+    {
+        tracing::warn!("not captured: {lost}; this kernel refused the program {program}: {reason}");
+    }
+}
 
 /// Tells where the probes stand, one line per library, and what is missing.
 pub(crate) fn attached(reports: &[AttachReport]) {
@@ -55,9 +67,6 @@ pub(crate) fn discovered(found: &Discovered) {
                 process.pid
             );
             attached(reports);
-        }
-        Discovered::Failed { process, reason } => {
-            tracing::warn!("{} ({}) is not captured: {reason}", process.command, process.pid);
         }
         Discovered::TooLate {
             process,

@@ -9,6 +9,9 @@ pub const CHUNK_PAYLOAD: usize = 16 * 1024;
 pub const CALL_CHUNKS: u32 = 1 << 17;
 /// The same on kernels without `bpf_loop` (before 5.17), whose verifier walks every round: 1 MiB.
 pub const CALL_CHUNKS_UNROLLED: u32 = 64;
+/// The same for each of the few parts of a write with rustls: 128 KiB; rustls itself takes 64 KiB at most of one
+/// write unless its limit is raised.
+pub const RUSTLS_CHUNKS_UNROLLED: u32 = 8;
 
 /// Library calls in progress that are followed at once.
 pub const CALLS: u32 = 16 * 1024;

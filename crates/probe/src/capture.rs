@@ -1,35 +1,27 @@
 //! Loading: from a configuration to attached programs.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use aya::Ebpf;
 use aya::maps::{Array, CgroupArray, HashMap, MapData, RingBuf};
-use aya::programs::{BtfTracePoint, Program};
-use aya::{Btf, Ebpf, EbpfLoader};
-use ecapture_ebpf::config::{
-    Config, DISCOVER, FILTER_CGROUP, FILTER_PID, FILTER_PID_SET, FILTER_UID, FOLLOW_CHILDREN, HAS_COOKIE,
-    HAS_LOOP, KernelOffsets,
-};
 use ecapture_ebpf::limits;
 
-use crate::attach::{self, AttachReport, Probes, Scope};
+use crate::attach::{self, AttachReport, Scope};
 use crate::detach::Programs;
 use crate::discovery::{Discovered, Discoverer, Discovery, FileKeyValue, Files, Inode, State, inode_of};
 use crate::grace_period::Expedited;
 use crate::handle::{CaptureHandle, take_map};
-use crate::multi::MultiUprobes;
+use crate::loading::{Attachment, Loading, Refused};
 use crate::standing::Standing;
-use crate::{Error, Events, btf, cgroup, host, object, plan, target, tracepoints};
+use crate::{Error, Events, cgroup, host, kernel, plan, target, tracepoints};
 
 /// Size of the ring buffer unless the configuration says otherwise, in bytes.
 pub const DEFAULT_RING_BYTES: u32 = limits::RING_BYTES;
-/// The reader is woken early when so many bytes wait.
-const WAKE_BYTES: u32 = 1024 * 1024;
-const PAGE_BYTES: u32 = 4096;
 /// Longer than a write takes that does not wait for its peer, short for whoever waits for the prompt.
 const DRAIN: Duration = Duration::from_millis(100);
 
@@ -126,6 +118,7 @@ pub struct Capture {
     discoverer: Option<Discoverer>,
     handle: CaptureHandle,
     attached: Vec<AttachReport>,
+    refused: Vec<Refused>,
     drain: Duration,
 }
 
@@ -157,19 +150,11 @@ impl Capture {
             return Err(Error::NoProcess { pid });
         }
         let cgroup = config.cgroup.as_deref().map(cgroup::open).transpose()?;
-        let bytes = fs::read(host::BTF_PATH).map_err(|source| host::Problem::NoBtf { source })?;
-        let types = btf::Types::parse(&bytes)?;
-        let offsets = btf::kernel_offsets(&types)?;
-        let btf =
-            Btf::parse(&bytes, object_endianness()).map_err(|error| Error::Load(Box::new(error.into())))?;
-        let object = object::bytes()?;
-        let mut ebpf = load_object(config, offsets, &btf, &object)?;
-        let tracepoints = tracepoints::chosen(&types, config.system_calls);
-        let multi = load_programs(&mut ebpf, &btf, &object, &tracepoints)?;
+        let Loading { mut ebpf, mut probes } = Loading::new(config, false)?;
         let ring = take_map(&mut ebpf, "EVENTS", RingBuf::try_from)?;
         let handle = CaptureHandle::new(&mut ebpf)?;
         set_cgroup(&mut ebpf, cgroup)?;
-        attach_tracepoints(&mut ebpf, &tracepoints)?;
+        probes.attach_tracepoints()?;
         let mut discoverable = match config.discovery {
             Discovery::Off => None,
             _ => Some(Discoverable {
@@ -181,8 +166,11 @@ impl Capture {
                 standing: None,
             }),
         };
-        let mut standing = Standing::new(take_map(&mut ebpf, "STANDING", Array::try_from)?);
-        let mut probes = Probes::new(ebpf, multi);
+        let mut standing = Standing::new(
+            take_map(&mut ebpf, "STANDING", Array::try_from)?,
+            kernel::has_cookie(),
+        );
+        let refused = probes.refused().to_vec();
         let mut inodes = HashSet::new();
         let attached = match attach_libraries(&mut probes, config, &mut inodes) {
             Err(_) if config.libraries.is_empty() => Vec::new(),
@@ -200,6 +188,7 @@ impl Capture {
             discoverer: None,
             handle,
             attached,
+            refused,
             drain: config.drain,
         })
     }
@@ -250,6 +239,11 @@ impl Capture {
         &self.attached
     }
 
+    /// Programs that the kernel did not take: what they are for is not captured.
+    pub fn refused(&self) -> &[Refused] {
+        &self.refused
+    }
+
     /// Control from elsewhere.
     pub fn handle(&self) -> CaptureHandle {
         self.handle.clone()
@@ -261,110 +255,12 @@ impl Capture {
     }
 }
 
-/// [`Config`] as a constant of the object.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct ConfigValue(Config);
-
-// SAFETY: `Config` is `repr(C)`, has only integer fields and no padding.
-#[expect(unsafe_code, reason = "aya asks for this promise about constants")]
-unsafe impl aya::Pod for ConfigValue {}
-
-fn object_endianness() -> aya::Endianness {
-    aya::Endianness::default()
-}
-
-fn load_object(
-    config: &CaptureConfig,
-    offsets: KernelOffsets,
-    btf: &Btf,
-    object: &[u8],
-) -> Result<Ebpf, Error> {
-    let constants = ConfigValue(constants(config, offsets));
-    let ring_bytes = config.ring_bytes.max(PAGE_BYTES).checked_next_power_of_two();
-    EbpfLoader::new()
-        .btf(Some(btf))
-        .override_global("CONFIG", &constants, true)
-        .map_max_entries("EVENTS", ring_bytes.unwrap_or(1 << 31))
-        .load(object)
-        .map_err(|error| Error::Load(Box::new(error)))
-}
-
-fn constants(config: &CaptureConfig, offsets: KernelOffsets) -> Config {
-    let (mut filters, pid) = match config.processes {
-        Processes::All => (0, 0),
-        Processes::One(pid) => (FILTER_PID, pid),
-        Processes::Set {
-            follow_children: false,
-        } => (FILTER_PID_SET, 0),
-        Processes::Set {
-            follow_children: true,
-        } => (FILTER_PID_SET | FOLLOW_CHILDREN, 0),
-    };
-    if config.uid.is_some() {
-        filters |= FILTER_UID;
-    }
-    if config.cgroup.is_some() {
-        filters |= FILTER_CGROUP;
-    }
-    let wake_bytes = WAKE_BYTES.min(config.ring_bytes / 4);
-    let mut features = if host::has_loop() { HAS_LOOP } else { 0 };
-    if config.discovery != Discovery::Off {
-        features |= DISCOVER;
-    }
-    if host::has_cookie() {
-        features |= HAS_COOKIE;
-    }
-    Config {
-        filters,
-        pid,
-        uid: config.uid.unwrap_or(0),
-        features,
-        wake_bytes,
-        offsets,
-    }
-}
-
 /// Other processes than the one wanted need not even meet the probe.
 fn only_process(processes: Processes) -> Option<NonZeroU32> {
     match processes {
         Processes::One(pid) => NonZeroU32::new(pid),
         Processes::All | Processes::Set { .. } => None,
     }
-}
-
-/// Loads the uprobes in the way that this kernel attaches best, and the tracepoints.
-fn load_programs(
-    ebpf: &mut Ebpf,
-    btf: &Btf,
-    object: &[u8],
-    tracepoints: &[&'static str],
-) -> Result<Option<MultiUprobes>, Error> {
-    let multi = MultiUprobes::load(object, ebpf, &plan::programs())
-        .inspect_err(|reason| tracing::debug!("probes are attached one by one: {reason}"))
-        .ok();
-    if multi.is_none() {
-        for name in plan::programs() {
-            attach::uprobe(ebpf, name)?
-                .load()
-                .map_err(|error| Error::program(name, &error))?;
-        }
-    }
-    for name in tracepoints {
-        tracepoint(ebpf, name)?
-            .load(name, btf)
-            .map_err(|error| Error::program(name, &error))?;
-    }
-    Ok(multi)
-}
-
-fn attach_tracepoints(ebpf: &mut Ebpf, tracepoints: &[&'static str]) -> Result<(), Error> {
-    for name in tracepoints {
-        tracepoint(ebpf, name)?
-            .attach()
-            .map_err(|error| Error::program(name, &error))?;
-    }
-    Ok(())
 }
 
 fn set_cgroup(ebpf: &mut Ebpf, folder: Option<File>) -> Result<(), Error> {
@@ -376,19 +272,10 @@ fn set_cgroup(ebpf: &mut Ebpf, folder: Option<File>) -> Result<(), Error> {
     })
 }
 
-fn tracepoint<'ebpf>(ebpf: &'ebpf mut Ebpf, name: &'static str) -> Result<&'ebpf mut BtfTracePoint, Error> {
-    let missing = || Error::ObjectIncomplete {
-        what: "tracepoint",
-        name,
-    };
-    let program: &mut Program = ebpf.program_mut(name).ok_or_else(missing)?;
-    program.try_into().map_err(|_| missing())
-}
-
 /// A library that cannot be read is an error only when nothing else could be attached: processes
 /// end, and their files with them.
 fn attach_libraries(
-    probes: &mut Probes,
+    probes: &mut Attachment,
     config: &CaptureConfig,
     inodes: &mut HashSet<Inode>,
 ) -> Result<Vec<AttachReport>, Error> {

@@ -11,20 +11,23 @@ use std::io::{PipeReader, PipeWriter, pipe};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::attach::Probes;
+use crate::loading::Attachment;
 
 /// Name of the process that detaches.
 const DETACHING: &CStr = c"ecapture-detach";
 
+/// Links by the names of what is open: a perf event is its own link before Linux 5.15.
+const LINKS: [&[u8]; 2] = [b"anon_inode:bpf", b"anon_inode:[perf_event]"];
+
 /// Loaded programs with their links.
 pub(crate) struct Programs {
     // Dropped in this order: the other process closes the links after we have.
-    probes: Mutex<Probes>,
+    probes: Mutex<Attachment>,
     closed: Option<PipeWriter>,
 }
 
 impl Programs {
-    pub(crate) fn new(probes: Probes) -> Self {
+    pub(crate) fn new(probes: Attachment) -> Self {
         Self {
             probes: Mutex::new(probes),
             closed: None,
@@ -32,7 +35,7 @@ impl Programs {
     }
 
     /// For attaching more. The links that there are stay as they are after a panic elsewhere.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Probes> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Attachment> {
         self.probes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -87,10 +90,8 @@ fn descriptors_except_links(kept: RawFd) -> Option<Vec<RawFd>> {
             continue;
         };
         let is_link = fs::read_link(entry.path()).is_ok_and(|target| {
-            target
-                .as_os_str()
-                .as_encoded_bytes()
-                .starts_with(b"anon_inode:bpf")
+            let target = target.as_os_str().as_encoded_bytes();
+            LINKS.iter().any(|link| target.starts_with(link))
         });
         if !is_link && descriptor != kept {
             others.push(descriptor);

@@ -5,12 +5,8 @@ use std::path::PathBuf;
 
 use aya::EbpfError;
 use aya::maps::MapError;
-use aya::programs::ProgramError;
 
 use crate::btf::BtfError;
-
-/// Longest part of a verifier log that an error message repeats, in bytes.
-const VERIFIER_LOG_SHOWN: usize = 600;
 
 /// Why a capture could not begin. Each message is one line and says how to help.
 #[derive(Debug, thiserror::Error)]
@@ -93,15 +89,21 @@ pub enum Error {
         /// Its name.
         name: &'static str,
     },
+    /// The object cannot be joined with its maps.
+    #[error("the kernel object cannot be used: {reason}; rebuild it with crates/ebpf/build-object.sh")]
+    ObjectUnusable {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The kernel did not take the object or its maps.
     #[error("the kernel refused the programs: {0}")]
     Load(#[source] Box<EbpfError>),
-    /// The kernel did not take one program.
+    /// The kernel did not take a program without which nothing is captured.
     #[error("the kernel refused the program {program}: {reason}")]
     Program {
         /// Name of the program.
         program: &'static str,
-        /// The kernel's reason, shortened.
+        /// The kernel's reason.
         reason: String,
     },
     /// A map could not be used.
@@ -112,46 +114,4 @@ pub enum Error {
         /// From aya.
         source: MapError,
     },
-}
-
-impl Error {
-    /// An error of `program` whose verifier log is shortened; the whole log is a debug event.
-    pub(crate) fn program(program: &'static str, error: &ProgramError) -> Self {
-        let reason = match error {
-            ProgramError::LoadError {
-                io_error,
-                verifier_log,
-            } => {
-                tracing::debug!(program, %verifier_log, "verifier log");
-                format!(
-                    "{io_error}: {}",
-                    last_bytes(&verifier_log.to_string(), VERIFIER_LOG_SHOWN)
-                )
-            }
-            other => other.to_string(),
-        };
-        Self::Program { program, reason }
-    }
-}
-
-/// The end of a log is where its reason stands.
-fn last_bytes(text: &str, most: usize) -> &str {
-    let mut start = text.len().saturating_sub(most);
-    while !text.is_char_boundary(start) {
-        start += 1;
-    }
-    text[start..].trim()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_log_keeps_its_end() {
-        let log = format!("{}é reason\n", "x".repeat(5000));
-        let shown = last_bytes(&log, 8);
-        assert_eq!(shown, "reason");
-        assert_eq!(last_bytes("short", 600), "short");
-    }
 }

@@ -4,6 +4,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use crate::kernel;
+
 /// Where the kernel keeps its type information.
 pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 /// First kernel with the ring buffer map.
@@ -32,7 +34,11 @@ pub enum Problem {
     )]
     OwnProcessNumbers,
     /// The kernel lacks the ring buffer map.
-    #[error("kernel {observed} is too old; {}.{} or newer is needed", OLDEST_KERNEL.0, OLDEST_KERNEL.1)]
+    #[error(
+        "kernel {observed} has no ring buffer map (BPF_MAP_TYPE_RINGBUF), which came with {}.{}; boot a newer kernel",
+        OLDEST_KERNEL.0,
+        OLDEST_KERNEL.1
+    )]
     KernelTooOld {
         /// `uname -r`.
         observed: String,
@@ -55,6 +61,14 @@ pub enum Problem {
         "this kernel has no uprobes (/sys/bus/event_source/devices/uprobe is absent); use one built with CONFIG_UPROBE_EVENTS=y and mount sysfs"
     )]
     NoUprobes,
+    /// What the kernel says of its uprobes is not understood.
+    #[error(
+        "cannot use this kernel's uprobes (/sys/bus/event_source/devices/uprobe): {source}; mount sysfs, or report the kernel's release"
+    )]
+    UnusableUprobes {
+        /// From the system.
+        source: io::Error,
+    },
 }
 
 /// The first problem that keeps a capture from running.
@@ -112,7 +126,7 @@ pub fn checks() -> Vec<Check> {
             problem: (!present).then_some(problem),
         }
     };
-    vec![
+    let mut checks = vec![
         capability("CAP_SYS_ADMIN", CAP_SYS_ADMIN, Problem::MissingSysAdmin),
         kernel(),
         type_information(),
@@ -121,7 +135,31 @@ pub fn checks() -> Vec<Check> {
         capability("CAP_SYS_PTRACE", CAP_SYS_PTRACE, Problem::MissingSysPtrace),
         process_numbers(),
         kernel_tls(),
-    ]
+    ];
+    if checks
+        .iter()
+        .all(|check| check.problem.as_ref().is_none_or(Problem::is_partial))
+    {
+        checks.extend(kernel::features().iter().map(feature));
+    }
+    checks
+}
+
+/// A capture works with and without.
+fn feature(feature: &kernel::Feature) -> Check {
+    let (major, minor) = feature.since;
+    Check {
+        name: feature.name,
+        observed: if feature.present {
+            "present".to_owned()
+        } else {
+            format!(
+                "missing (it came with Linux {major}.{minor}): {}",
+                feature.without
+            )
+        },
+        problem: None,
+    }
 }
 
 fn process_numbers() -> Check {
@@ -164,10 +202,17 @@ fn sending_by_kernel_tls(statistics: &str) -> u64 {
 /// The ring buffer map came with the oldest kernel that is supported.
 fn kernel() -> Check {
     let release = release().trim().to_owned();
-    let old = version(&release).is_some_and(|observed| observed < OLDEST_KERNEL);
+    let version = version(&release);
+    let old = version.is_some_and(|observed| observed < OLDEST_KERNEL);
+    let tested = kernel::TESTED.map(|(major, minor)| format!("{major}.{minor}"));
+    let observed = if version.is_some_and(|observed| kernel::TESTED.contains(&observed)) {
+        format!("{release}, of a series that is tested")
+    } else {
+        format!("{release}; tested are {}", tested.join(", "))
+    };
     Check {
         name: "kernel with ring buffer",
-        observed: release.clone(),
+        observed,
         problem: old.then_some(Problem::KernelTooOld { observed: release }),
     }
 }
@@ -199,16 +244,6 @@ fn lockdown() -> Check {
         observed: mode.to_owned(),
         problem: (mode == "confidentiality").then_some(Problem::Lockdown),
     }
-}
-
-/// Whether the kernel has the helper `bpf_loop`.
-pub(crate) fn has_loop() -> bool {
-    version(&release()).is_some_and(|observed| observed >= (5, 17))
-}
-
-/// Whether the kernel has the helper `bpf_get_attach_cookie`.
-pub(crate) fn has_cookie() -> bool {
-    version(&release()).is_some_and(|observed| observed >= (5, 15))
 }
 
 fn release() -> String {

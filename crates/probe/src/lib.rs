@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! target ─► elf ─► plan ─► attach ─► kernel programs ─► ring buffer ─► Events (stream)
-//! host ─► btf ─► offsets ──────────────────┘
+//! host ─► btf ─► offsets ─► loading ───────┘
 //! ```
 //!
 //! While the capture runs, `discovery` hears of every file that a process begins to execute, and
@@ -31,8 +31,9 @@ mod grace_period;
 mod handle;
 pub mod host;
 mod joined_late;
+pub mod kernel;
 mod ld_cache;
-mod multi;
+mod loading;
 mod object;
 mod plan;
 mod rust_symbol;
@@ -51,4 +52,5 @@ pub use error::Error;
 pub use events::Events;
 pub use handle::CaptureHandle;
 pub use joined_late::{LateConnections, LateProgram};
+pub use loading::{ProgramCheck, Refused, check_programs};
 pub use plan::PointKind;

@@ -10,22 +10,32 @@ const NOT_YET: u64 = 0;
 
 /// Numbers files by their turn, and tells the kernel when the probes stand in each. Those that are attached
 /// to at once have the number 0, and what was opened before they stood was open before the capture.
+///
+/// A kernel without cookies (before Linux 5.15) does not know in which file a probe stands. There all files
+/// share the last number.
 pub(crate) struct Standing {
     times: Array<MapData, u64>,
     next: u32,
 }
 
+/// The number that stands for every file for which there is none.
+const LAST: u32 = limits::STANDING - 1;
+
 impl Standing {
-    pub(crate) fn new(times: Array<MapData, u64>) -> Self {
+    /// `cookies`: the kernel has `bpf_get_attach_cookie`.
+    pub(crate) fn new(times: Array<MapData, u64>, cookies: bool) -> Self {
         Self {
             times,
-            next: following(0),
+            next: if cookies { following(0) } else { LAST },
         }
     }
 
     /// All probes that the capture begins with stand from now on.
     pub(crate) fn begin(&mut self) {
         self.stand(0);
+        if self.next == LAST {
+            self.stand(LAST);
+        }
     }
 
     /// The number of a file whose probes do not stand yet.
@@ -51,7 +61,7 @@ impl Standing {
 /// The number of the next file. All beyond the limit share the last one: its time is that of the latest of
 /// them, so a connection with one of the others may be marked without need, but none is missed.
 fn following(number: u32) -> u32 {
-    (number + 1).min(limits::STANDING - 1)
+    (number + 1).min(LAST)
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ impl Prepared {
             ring_bytes: settings.ring_bytes,
             ..CaptureConfig::default()
         })?;
+        report::refused(capture.refused());
         report::attached(capture.attached());
         capture.discover(|found| report::discovered(&found))?;
         let command = match settings.command.as_slice() {

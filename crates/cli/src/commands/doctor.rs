@@ -1,10 +1,13 @@
 //! `ecapture doctor`: whether capture can run here, and what it would see.
 
+mod programs;
+
 use std::collections::HashSet;
 use std::io::{self, Write};
 
 use anyhow::{Context as _, Result};
 use ecapture_actors::SinkWriter;
+use ecapture_probe::ProgramCheck;
 use ecapture_probe::host::{self, Check};
 use ecapture_probe::survey::{Finding, Obstacle, Place, Planned, Survey};
 use serde_json::json;
@@ -15,9 +18,13 @@ use crate::output;
 use crate::settings::OutputSettings;
 
 pub(crate) fn run(settings: &OutputSettings) -> Result<Exit> {
+    let host = host::check();
+    // What is missing on the host would be the reason once more.
+    let programs = host.is_ok().then(ecapture_probe::check_programs).transpose();
     let report = Report {
         checks: host::checks(),
-        can_capture: host::check().is_ok(),
+        can_capture: host.is_ok() && programs.is_ok(),
+        programs: programs.map(Option::unwrap_or_default),
         survey: Survey::of_all(),
     };
     let mut bytes = Vec::new();
@@ -51,6 +58,8 @@ fn write_all(output: &mut dyn SinkWriter, mut bytes: &[u8]) -> io::Result<()> {
 struct Report {
     checks: Vec<Check>,
     can_capture: bool,
+    /// Empty where the host cannot capture.
+    programs: Result<Vec<ProgramCheck>, ecapture_probe::Error>,
     survey: Survey,
 }
 
@@ -64,6 +73,7 @@ impl Report {
                 .map_or(check.observed.clone(), ToString::to_string);
             [verdict.to_owned(), check.name.to_owned(), told]
         });
+        let checks = checks.chain(programs::rows(&self.programs));
         table(out, ["HOST", "NEEDED", "FOUND"], checks.collect())?;
         writeln!(out)?;
         let rows: Vec<_> = self.survey.findings.iter().map(row).collect();
@@ -110,6 +120,9 @@ impl Report {
                 "observed": check.observed,
                 "problem": check.problem.as_ref().map(ToString::to_string),
             });
+            writeln!(out, "{line}")?;
+        }
+        for line in programs::json(&self.programs) {
             writeln!(out, "{line}")?;
         }
         for finding in &self.survey.findings {

@@ -6,6 +6,7 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::uretprobe;
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use ecapture_ebpf::counter;
+use ecapture_ebpf::limits::CALL_CHUNKS_UNROLLED;
 use ecapture_ebpf::record::{DIRECTION_READ, DIRECTION_WRITE, KIND_CLOSE_SESSION, SOCKET_EXACT};
 
 use super::delivery::{close, deliver, pass_over};
@@ -252,7 +253,7 @@ fn end(context: &RetProbeContext, thread: &mut Thread, call: &Call, length: u64,
     if length != 0 && call.length == Length::OfFile as u32 {
         pass_over(call, session, pid_tgid, length);
     } else if length != 0 {
-        deliver(call, session, pid_tgid, length);
+        deliver::<CALL_CHUNKS_UNROLLED>(call, session, pid_tgid, length);
     }
 }
 

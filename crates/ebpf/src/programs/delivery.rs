@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_loop, bpf_probe_read_us
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_uid_gid};
 use ecapture_ebpf::config::HAS_LOOP;
 use ecapture_ebpf::counter;
-use ecapture_ebpf::limits::{CALL_CHUNKS, CALL_CHUNKS_UNROLLED, CHUNK_PAYLOAD, LEAST_PAYLOAD};
+use ecapture_ebpf::limits::{CALL_CHUNKS, CHUNK_PAYLOAD, LEAST_PAYLOAD};
 use ecapture_ebpf::record::{CloseRecord, DIRECTION_READ, DataHeader, KIND_DATA};
 
 use super::call::Length;
@@ -22,9 +22,10 @@ struct Slot<const PAYLOAD: usize> {
     payload: [u8; PAYLOAD],
 }
 
-/// Sends `length` bytes of the call's buffer, in as many records as that takes.
+/// Sends `length` bytes of the call's buffer, in as many records as that takes: with full ones up to
+/// `UNROLLED` where the kernel has no `bpf_loop`.
 #[inline(always)]
-pub(super) fn deliver(call: &Call, session: &mut Session, pid_tgid: u64, length: u64) {
+pub(super) fn deliver<const UNROLLED: u32>(call: &Call, session: &mut Session, pid_tgid: u64, length: u64) {
     if session.tls_version == 0 && call.length != Length::Told as u32 {
         session.tls_version = tls_version(call.session);
     }
@@ -38,7 +39,7 @@ pub(super) fn deliver(call: &Call, session: &mut Session, pid_tgid: u64, length:
         header,
         source: call.buffer,
     };
-    send_chunks(&mut parts, length / CHUNK_PAYLOAD as u64);
+    send_chunks::<UNROLLED>(&mut parts, length / CHUNK_PAYLOAD as u64);
     send_tail(&parts, (length % CHUNK_PAYLOAD as u64) as u32);
 }
 
@@ -66,16 +67,12 @@ struct Parts {
 
 /// Sends `chunks` full records. A tail after too many of them is sent nevertheless.
 #[inline(always)]
-fn send_chunks(parts: &mut Parts, chunks: u64) {
+fn send_chunks<const UNROLLED: u32>(parts: &mut Parts, chunks: u64) {
     if chunks == 0 {
         return;
     }
     let has_loop = config!(features) & HAS_LOOP != 0;
-    let most = u64::from(if has_loop {
-        CALL_CHUNKS
-    } else {
-        CALL_CHUNKS_UNROLLED
-    });
+    let most = u64::from(if has_loop { CALL_CHUNKS } else { UNROLLED });
     let sent = if chunks > most { most } else { chunks };
     let cut = (chunks - sent) * CHUNK_PAYLOAD as u64;
     if has_loop {
@@ -89,7 +86,7 @@ fn send_chunks(parts: &mut Parts, chunks: u64) {
             );
         }
     } else {
-        for index in 0..CALL_CHUNKS_UNROLLED {
+        for index in 0..UNROLLED {
             if u64::from(index) >= sent {
                 break;
             }

@@ -10,6 +10,7 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 use ecapture_ebpf::counter;
+use ecapture_ebpf::limits::CALL_CHUNKS_UNROLLED;
 use ecapture_ebpf::record::{DIRECTION_READ, DIRECTION_WRITE, NO_FD, SOCKET_EXACT};
 
 use super::call::{Length, end_session, is_followed, session_of, writes};
@@ -132,7 +133,7 @@ fn end(context: &ProbeContext, call: &Call, pid_tgid: u64, moved: i64) -> Option
         session.handshake = 0;
         judge(context, session, handshake);
     }
-    deliver(call, session, pid_tgid, moved as u64);
+    deliver::<CALL_CHUNKS_UNROLLED>(call, session, pid_tgid, moved as u64);
     Some(())
 }
 

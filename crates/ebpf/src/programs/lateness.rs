@@ -5,6 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::bpf_get_attach_cookie;
 use ecapture_ebpf::config::HAS_COOKIE;
+use ecapture_ebpf::limits;
 use ecapture_ebpf::record::{BEFORE_PROBES, NOT_JOINED_LATE, OPEN_BEFORE_CAPTURE};
 
 use super::maps::{SOCKETS, STANDING, Session, config};
@@ -48,12 +49,12 @@ fn standing(file: u32) -> Option<u64> {
         .map(|stood| unsafe { core::ptr::read_volatile(stood) })
 }
 
-/// The number that user space gave the file in which the probe stands. Without cookies all stand since the
-/// beginning, as far as is known.
+/// The number that user space gave the file in which the probe stands. Without cookies it is not known which
+/// file that is: then it is the last one, which stands for all, and has the time of the latest.
 #[inline(always)]
 fn file_of(context: &impl EbpfContext) -> u32 {
     if config!(features) & HAS_COOKIE == 0 {
-        return 0;
+        return limits::STANDING - 1;
     }
     // SAFETY: the context is the program's own.
     unsafe { bpf_get_attach_cookie(context.as_ptr() as *mut c_void) as u32 }

@@ -17,6 +17,7 @@ use aya_ebpf::macros::{map, uprobe};
 use aya_ebpf::maps::LruHashMap;
 use aya_ebpf::programs::ProbeContext;
 use ecapture_ebpf::config::HAS_LOOP;
+use ecapture_ebpf::limits::RUSTLS_CHUNKS_UNROLLED;
 use ecapture_ebpf::record::{
     DIRECTION_READ, DIRECTION_WRITE, KIND_CLOSE_SESSION, SOCKET_EXACT, SOCKET_HEURISTIC,
 };
@@ -123,7 +124,7 @@ fn rustls_encrypted(context: ProbeContext) {
         return;
     }
     let connection = encryption.connection;
-    if identify(pid_tgid, connection).is_none() {
+    if !identify(pid_tgid, connection) {
         count(counter::SESSIONS_FULL, 1);
         return;
     }
@@ -163,7 +164,7 @@ fn rustls_received(context: ProbeContext) {
     if length == 0 {
         return;
     }
-    if identify(pid_tgid, connection).is_none() {
+    if !identify(pid_tgid, connection) {
         count(counter::SESSIONS_FULL, 1);
         return;
     }
@@ -226,7 +227,7 @@ fn rustls_sent(context: ProbeContext) {
     let connection = LAST.get_ptr(pid_tgid).map_or(0, |last| unsafe { *last });
     if connection != 0 && queue.wrapping_sub(connection) < QUEUE_SPAN {
         let _full = QUEUES.insert(pid, place - connection, 0);
-        let _nothing = identify(pid_tgid, connection);
+        let _full = identify(pid_tgid, connection);
     }
 }
 
@@ -282,11 +283,18 @@ fn send_parts(parts: &mut Parts, number: u64) {
         }
     }
     if parts.taken != 0 {
-        count(counter::CUT_BYTES, parts.taken);
-        if let Some(session) = session_of((parts.pid_tgid >> 32) as u32, parts.connection) {
-            session.offsets[usize::from(DIRECTION_WRITE & 1)] += parts.taken;
-        }
+        let _counted = skip_unsent(parts.pid_tgid, parts.connection, parts.taken);
     }
+}
+
+/// Counts bytes that were written and are not sent, and leaves a gap of so many in the stream.
+#[inline(never)]
+fn skip_unsent(pid_tgid: u64, connection: u64, length: u64) -> u64 {
+    count(counter::CUT_BYTES, length);
+    if let Some(session) = session_of((pid_tgid >> 32) as u32, connection) {
+        session.offsets[usize::from(DIRECTION_WRITE & 1)] += length;
+    }
+    0
 }
 
 extern "C" fn send_next_part(_index: u64, parts: *mut c_void) -> u64 {
@@ -340,13 +348,26 @@ fn send_part(pid_tgid: u64, connection: u64, buffer: u64, length: u64, written_n
         length: Length::Told as u32,
         ..Call::NONE
     };
-    deliver(&call, session, pid_tgid, length);
+    deliver::<RUSTLS_CHUNKS_UNROLLED>(&call, session, pid_tgid, length);
     1
 }
 
-/// Finds out which connection it is, and begins a session when it is another than before.
+/// Finds out which connection it is, and begins a session when it is another than before. False when there
+/// is no room for one.
 #[inline(always)]
-fn identify(pid_tgid: u64, connection: u64) -> Option<()> {
+fn identify(pid_tgid: u64, connection: u64) -> bool {
+    identify_in_own_frame(pid_tgid, connection) != 0
+}
+
+/// Before Linux 6.13 (private stacks) the frames of a chain of calls may take 512 bytes together, and in one
+/// frame with their caller this and [`skip_unsent`] would take more.
+#[inline(never)]
+fn identify_in_own_frame(pid_tgid: u64, connection: u64) -> u64 {
+    u64::from(update_session(pid_tgid, connection).is_some())
+}
+
+#[inline(always)]
+fn update_session(pid_tgid: u64, connection: u64) -> Option<()> {
     let pid = (pid_tgid >> 32) as u32;
     let session = session_of(pid, connection)?;
     let _full = LAST.insert(pid_tgid, connection, 0);

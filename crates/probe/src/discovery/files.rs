@@ -24,7 +24,7 @@ use crate::grace_period::Expedited;
 use crate::handle::CaptureHandle;
 use crate::standing::Standing;
 use crate::target::{self, Kind};
-use crate::{AttachReport, Error, attach, plan};
+use crate::{AttachReport, attach, plan};
 
 /// [`FileKey`] as a map key.
 #[derive(Clone, Copy)]
@@ -163,23 +163,15 @@ impl Files {
                 age / 1000
             );
         }
-        let found = match attached {
-            Ok(mut reports) => {
-                for report in &mut reports {
-                    report.library.clone_from(&path);
-                }
-                Discovered::Attached { process, reports }
-            }
-            Err(error) => Discovered::Failed {
-                process,
-                reason: format!("{}: {error}", path.display()),
-            },
-        };
-        (self.state().tell)(found);
+        let mut reports = attached;
+        for report in &mut reports {
+            report.library.clone_from(&path);
+        }
+        (self.state().tell)(Discovered::Attached { process, reports });
         Ok(())
     }
 
-    fn attach(&self, image: &Image) -> Result<Vec<AttachReport>, Error> {
+    fn attach(&self, image: &Image) -> Vec<AttachReport> {
         let mut programs = self.programs.lock();
         let _quick = Expedited::begin();
         let number = self.state().standing.as_mut().map_or(0, Standing::next);

@@ -52,13 +52,6 @@ pub enum Discovered {
         /// Where the probes stand.
         reports: Vec<AttachReport>,
     },
-    /// It has TLS functions, but probes were refused.
-    Failed {
-        /// Who executes it.
-        process: Executor,
-        /// The reason, which names the file.
-        reason: String,
-    },
     /// It has TLS functions, and the probes came too late for what the process did before.
     TooLate {
         /// Who executes it, or did.

@@ -217,6 +217,20 @@ pub(crate) fn programs() -> Vec<&'static str> {
     programs.into_iter().collect()
 }
 
+/// Whether plaintext can be captured with the programs that are there.
+pub(crate) fn can_carry_data(is_there: impl Fn(&str) -> bool) -> bool {
+    let pairs = hooks().filter_map(|hook| Some((hook.entry, hook.returns?)));
+    let carry = |(entry, returns): (&str, &str)| is_there(entry) && is_there(returns);
+    pairs.chain([rustls::WRITE_PROGRAMS]).any(carry)
+}
+
+/// The functions that a program is attached to.
+pub(crate) fn symbols_of(program: &str) -> Vec<&'static str> {
+    let uses = |hook: &&Hook| hook.entry == program || hook.returns == Some(program);
+    let symbols = hooks().filter(uses).map(|hook| hook.symbol);
+    symbols.chain(rustls::symbol_of(program)).collect()
+}
+
 /// Functions that are not probed, but must not share an internal function with those that are.
 pub(crate) const PEEKS: [&str; 2] = ["SSL_peek", "SSL_peek_ex"];
 

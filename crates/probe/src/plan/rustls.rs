@@ -27,6 +27,20 @@ pub(super) const PROGRAMS: [&str; 6] = [
     "rustls_drop",
 ];
 
+/// Those at the entry and the returns of the function that encrypts.
+pub(super) const WRITE_PROGRAMS: (&str, &str) = ("rustls_encrypt", "rustls_encrypted");
+
+/// The function that a program is attached to.
+pub(super) fn symbol_of(program: &str) -> Option<&'static str> {
+    match program {
+        "rustls_encrypt" | "rustls_encrypted" => Some(ENCRYPT),
+        "rustls_received" => Some(RECEIVED),
+        "rustls_send" | "rustls_sent" => Some(SEND),
+        "rustls_drop" => Some(DROP),
+        _ => None,
+    }
+}
+
 /// Whether captured bytes come from a function.
 pub(super) fn carries_data(symbol: &str) -> bool {
     [ENCRYPT, RECEIVED].contains(&symbol)

@@ -1,0 +1,125 @@
+//! Which kernel programs this kernel takes.
+
+use ecapture_probe::{Error, ProgramCheck, Refused};
+use serde_json::{Value, json};
+
+/// The verifier gives up at so many instructions (`BPF_COMPLEXITY_LIMIT_INSNS`).
+const MOST_INSTRUCTIONS: u64 = 1_000_000;
+
+/// Rows of the host's table: one for all programs that load, one for each that does not. With `-d` one for
+/// each program.
+pub(super) fn rows(checks: &Result<Vec<ProgramCheck>, Error>) -> Vec<[String; 3]> {
+    let row = |verdict: &str, what: &str, found: String| [verdict.to_owned(), what.to_owned(), found];
+    let checks = match checks {
+        Ok(checks) if checks.is_empty() => return Vec::new(),
+        Ok(checks) => checks,
+        Err(error) => return vec![row("PROBLEM", "kernel programs", error.to_string())],
+    };
+    let mut rows = vec![row("ok", "kernel programs", summary(checks))];
+    for ProgramCheck { program, outcome } in checks {
+        match outcome {
+            Ok(Some(instructions)) if tracing::enabled!(tracing::Level::DEBUG) => {
+                rows.push(row(
+                    "ok",
+                    program,
+                    format!("{instructions} instructions verified"),
+                ));
+            }
+            Ok(_) => {}
+            Err(Refused { reason, lost, .. }) => rows.push(row(
+                "PROBLEM",
+                program,
+                format!("this kernel refused it: {reason}; not captured: {lost}"),
+            )),
+        }
+    }
+    rows
+}
+
+fn summary(checks: &[ProgramCheck]) -> String {
+    let loaded = checks.iter().filter_map(|check| check.outcome.as_ref().ok());
+    let count = loaded.clone().count();
+    let all = checks.len();
+    match loaded.copied().flatten().max() {
+        Some(most) => format!(
+            "{count} of {all} load; the largest takes {most} of the {MOST_INSTRUCTIONS} instructions that the verifier allows"
+        ),
+        None => format!("{count} of {all} load"),
+    }
+}
+
+/// One object for each program.
+pub(super) fn json(checks: &Result<Vec<ProgramCheck>, Error>) -> Vec<Value> {
+    let line =
+        |program: Option<&str>, instructions: Option<u64>, reason: Option<&str>, lost: Option<&str>| {
+            json!({
+                "kind": "program",
+                "name": program,
+                "ok": reason.is_none(),
+                "instructions": instructions,
+                "reason": reason,
+                "lost": lost,
+            })
+        };
+    match checks {
+        Ok(checks) => checks
+            .iter()
+            .map(|ProgramCheck { program, outcome }| match outcome {
+                Ok(instructions) => line(Some(program), *instructions, None, None),
+                Err(Refused { reason, lost, .. }) => line(Some(program), None, Some(reason), Some(lost)),
+            })
+            .collect(),
+        Err(error) => vec![line(None, None, Some(&error.to_string()), None)],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checks() -> Result<Vec<ProgramCheck>, Error> {
+        let check = |program, outcome| ProgramCheck { program, outcome };
+        Ok(vec![
+            check("go_read", Ok(Some(300))),
+            check(
+                "go_return",
+                Err(Refused {
+                    program: "go_return",
+                    reason: "too large".to_owned(),
+                    lost: "Read".to_owned(),
+                }),
+            ),
+        ])
+    }
+
+    #[test]
+    fn a_refused_program_has_a_row_of_its_own() {
+        let rows = rows(&checks());
+        assert_eq!(rows.len(), 2);
+        assert!(
+            rows[0][2].starts_with("1 of 2 load; the largest takes 300 of"),
+            "{rows:?}"
+        );
+        assert_eq!(
+            rows[1],
+            [
+                "PROBLEM",
+                "go_return",
+                "this kernel refused it: too large; not captured: Read"
+            ]
+        );
+    }
+
+    #[test]
+    fn every_program_has_an_object() {
+        let lines = json(&checks());
+        assert_eq!(
+            (&lines[0]["ok"], &lines[0]["instructions"]),
+            (&json!(true), &json!(300))
+        );
+        assert_eq!(
+            (&lines[1]["ok"], &lines[1]["lost"]),
+            (&json!(false), &json!("Read"))
+        );
+    }
+}
