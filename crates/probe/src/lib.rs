@@ -52,5 +52,5 @@ pub use error::Error;
 pub use events::Events;
 pub use handle::CaptureHandle;
 pub use joined_late::{LateConnections, LateProgram};
-pub use loading::{ProgramCheck, Refused, check_programs};
+pub use loading::{Figures, ProgramCheck, Refused, check_programs};
 pub use plan::PointKind;

@@ -14,6 +14,7 @@ mod attachment;
 mod bpf;
 mod constants;
 mod loops;
+mod stack;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -23,7 +24,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use aya::maps::Map;
 use aya::{Btf, Ebpf};
 use aya_obj::btf::BtfKind;
-use aya_obj::generated::{bpf_attach_type, bpf_prog_type};
+use aya_obj::generated::{bpf_attach_type, bpf_insn, bpf_prog_type};
 use aya_obj::{Function, Object, ProgramSection};
 
 use crate::btf::{self, Types};
@@ -49,8 +50,17 @@ pub struct Refused {
 pub(crate) struct Program {
     descriptor: OwnedFd,
     at_return: bool,
-    /// How many instructions the verifier walked, where that was asked for.
-    instructions: Option<u64>,
+    /// Where they were asked for.
+    figures: Option<Figures>,
+}
+
+/// What the kernel's verifier says of a program that it took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Figures {
+    /// How many instructions it walked; it gives up at a million (`BPF_COMPLEXITY_LIMIT_INSNS`).
+    pub instructions: u64,
+    /// Bytes of stack of the deepest chain of calls, of which there may be 512 (`MAX_BPF_STACK`).
+    pub stack: u64,
 }
 
 /// All programs that a capture needs, as far as the kernel took them.
@@ -105,8 +115,8 @@ impl Loading {
 pub struct ProgramCheck {
     /// Name of the program.
     pub program: &'static str,
-    /// How many instructions the kernel's verifier walked, where it says so; or why it refused the program.
-    pub outcome: Result<Option<u64>, Refused>,
+    /// The verifier's figures, where it gives them; or why it refused the program.
+    pub outcome: Result<Option<Figures>, Refused>,
 }
 
 /// Loads every program as a capture of everything would, and discards them. Takes some 0.1 s.
@@ -119,7 +129,7 @@ pub fn check_programs() -> Result<Vec<ProgramCheck>, Error> {
     let loaded = probes.loaded();
     let taken = loaded.programs.iter().map(|(&program, taken)| ProgramCheck {
         program,
-        outcome: Ok(taken.instructions),
+        outcome: Ok(taken.figures),
     });
     let refused = loaded.refused.iter().map(|refused| ProgramCheck {
         program: refused.program,
@@ -297,30 +307,30 @@ impl<'a> Loader<'a> {
         let at_return = matches!(program.section, ProgramSection::URetProbe { .. });
         Ok(self
             .load_code(name, &mut code)
-            .map(|(descriptor, instructions)| Program {
+            .map(|(descriptor, figures)| Program {
                 descriptor,
                 at_return,
-                instructions,
+                figures,
             }))
     }
 
     /// Loads with information about functions, and where that is refused without: a kernel that knows less
     /// of it than this one refuses programs that it could run.
-    fn load_code(&self, name: &str, code: &mut Code<'_>) -> Result<(OwnedFd, Option<u64>), String> {
+    fn load_code(&self, name: &str, code: &mut Code<'_>) -> Result<(OwnedFd, Option<Figures>), String> {
         if !self.plan.figures
             && let Ok(descriptor) = bpf::load_program(code)
         {
             return Ok((descriptor, None));
         }
         let refusal = match bpf::load_program_with_log(code) {
-            Ok((descriptor, log)) => return Ok((descriptor, verified_instructions(&log))),
+            Ok((descriptor, log)) => return Ok((descriptor, Figures::of(&log, code.instructions))),
             Err(refusal) => refusal,
         };
         tracing::debug!(program = name, error = %refusal.error, log = refusal.log, "refused");
         if code.functions.take().is_some()
             && let Ok((descriptor, log)) = bpf::load_program_with_log(code)
         {
-            return Ok((descriptor, verified_instructions(&log)));
+            return Ok((descriptor, Figures::of(&log, code.instructions)));
         }
         Err(match reason(&refusal.log) {
             Some(reason) => format!("{} ({reason})", refusal.error),
@@ -389,10 +399,17 @@ fn descriptor(map: &Map) -> Option<RawFd> {
     }
 }
 
-/// How many instructions the verifier walked, by its log.
-fn verified_instructions(log: &str) -> Option<u64> {
-    let line = log.lines().find_map(|line| line.strip_prefix("processed "))?;
-    line.split(' ').next()?.parse().ok()
+impl Figures {
+    /// By the verifier's log about these instructions.
+    fn of(log: &str, instructions: &[bpf_insn]) -> Option<Self> {
+        let rest = |start| log.lines().find_map(|line| line.strip_prefix(start));
+        let frames = rest("stack depth ")?.split('+').map(|frame| frame.trim().parse());
+        let frames: Vec<u64> = frames.collect::<Result<_, _>>().ok()?;
+        Some(Self {
+            instructions: rest("processed ")?.split(' ').next()?.parse().ok()?,
+            stack: stack::deepest_chain(instructions, &frames)?,
+        })
+    }
 }
 
 /// The verifier's last words before its statistics.
@@ -416,12 +433,19 @@ mod tests {
 
     #[test]
     fn the_verifiers_figures_and_reason_are_found_in_its_log() {
-        assert_eq!(verified_instructions(LOG), Some(4711));
+        let log = "processed 4711 insns (limit 1000000) max_states_per_insn 5\nstack depth 240\n";
+        let exit = aya_obj::copy_instructions(&[0x95, 0, 0, 0, 0, 0, 0, 0]).unwrap();
+        let figures = Figures {
+            instructions: 4711,
+            stack: 256,
+        };
+        assert_eq!(Figures::of(log, &exit), Some(figures));
+        assert_eq!(Figures::of(LOG, &exit), None, "the log of another program");
+        assert_eq!(Figures::of("", &exit), None);
         assert_eq!(
             reason(LOG),
             Some("combined stack size of 3 calls is 576. Too large")
         );
-        assert_eq!(verified_instructions(""), None);
         assert_eq!(reason("processed 1 insns\n"), None);
     }
 

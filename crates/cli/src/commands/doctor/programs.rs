@@ -1,10 +1,12 @@
 //! Which kernel programs this kernel takes.
 
-use ecapture_probe::{Error, ProgramCheck, Refused};
+use ecapture_probe::{Error, Figures, ProgramCheck, Refused};
 use serde_json::{Value, json};
 
-/// The verifier gives up at so many instructions (`BPF_COMPLEXITY_LIMIT_INSNS`).
+/// The verifier gives up at so many instructions (`BPF_COMPLEXITY_LIMIT_INSNS`) …
 const MOST_INSTRUCTIONS: u64 = 1_000_000;
+/// … and a chain of calls may have so many bytes of stack (`MAX_BPF_STACK`).
+const MOST_STACK: u64 = 512;
 
 /// Rows of the host's table: one for all programs that load, one for each that does not. With `-d` one for
 /// each program.
@@ -18,12 +20,9 @@ pub(super) fn rows(checks: &Result<Vec<ProgramCheck>, Error>) -> Vec<[String; 3]
     let mut rows = vec![row("ok", "kernel programs", summary(checks))];
     for ProgramCheck { program, outcome } in checks {
         match outcome {
-            Ok(Some(instructions)) if tracing::enabled!(tracing::Level::DEBUG) => {
-                rows.push(row(
-                    "ok",
-                    program,
-                    format!("{instructions} instructions verified"),
-                ));
+            Ok(Some(Figures { instructions, stack })) if tracing::enabled!(tracing::Level::DEBUG) => {
+                let found = format!("{instructions} instructions verified, {stack} bytes of stack");
+                rows.push(row("ok", program, found));
             }
             Ok(_) => {}
             Err(Refused { reason, lost, .. }) => rows.push(row(
@@ -38,11 +37,13 @@ pub(super) fn rows(checks: &Result<Vec<ProgramCheck>, Error>) -> Vec<[String; 3]
 
 fn summary(checks: &[ProgramCheck]) -> String {
     let loaded = checks.iter().filter_map(|check| check.outcome.as_ref().ok());
-    let count = loaded.clone().count();
-    let all = checks.len();
-    match loaded.copied().flatten().max() {
-        Some(most) => format!(
-            "{count} of {all} load; the largest takes {most} of the {MOST_INSTRUCTIONS} instructions that the verifier allows"
+    let (count, all) = (loaded.clone().count(), checks.len());
+    let figures = loaded.copied().flatten();
+    let instructions = figures.clone().map(|figures| figures.instructions).max();
+    let stack = figures.map(|figures| figures.stack).max();
+    match instructions.zip(stack) {
+        Some((instructions, stack)) => format!(
+            "{count} of {all} load, with {instructions} of {MOST_INSTRUCTIONS} instructions for the verifier and {stack} of {MOST_STACK} bytes of stack at most"
         ),
         None => format!("{count} of {all} load"),
     }
@@ -50,22 +51,22 @@ fn summary(checks: &[ProgramCheck]) -> String {
 
 /// One object for each program.
 pub(super) fn json(checks: &Result<Vec<ProgramCheck>, Error>) -> Vec<Value> {
-    let line =
-        |program: Option<&str>, instructions: Option<u64>, reason: Option<&str>, lost: Option<&str>| {
-            json!({
-                "kind": "program",
-                "name": program,
-                "ok": reason.is_none(),
-                "instructions": instructions,
-                "reason": reason,
-                "lost": lost,
-            })
-        };
+    let line = |program: Option<&str>, figures: Option<Figures>, reason: Option<&str>, lost: Option<&str>| {
+        json!({
+            "kind": "program",
+            "name": program,
+            "ok": reason.is_none(),
+            "instructions": figures.map(|figures| figures.instructions),
+        "stack": figures.map(|figures| figures.stack),
+            "reason": reason,
+            "lost": lost,
+        })
+    };
     match checks {
         Ok(checks) => checks
             .iter()
             .map(|ProgramCheck { program, outcome }| match outcome {
-                Ok(instructions) => line(Some(program), *instructions, None, None),
+                Ok(figures) => line(Some(program), *figures, None, None),
                 Err(Refused { reason, lost, .. }) => line(Some(program), None, Some(reason), Some(lost)),
             })
             .collect(),
@@ -80,7 +81,13 @@ mod tests {
     fn checks() -> Result<Vec<ProgramCheck>, Error> {
         let check = |program, outcome| ProgramCheck { program, outcome };
         Ok(vec![
-            check("go_read", Ok(Some(300))),
+            check(
+                "go_read",
+                Ok(Some(Figures {
+                    instructions: 300,
+                    stack: 64,
+                })),
+            ),
             check(
                 "go_return",
                 Err(Refused {
@@ -97,7 +104,7 @@ mod tests {
         let rows = rows(&checks());
         assert_eq!(rows.len(), 2);
         assert!(
-            rows[0][2].starts_with("1 of 2 load; the largest takes 300 of"),
+            rows[0][2].starts_with("1 of 2 load, with 300 of 1000000 instructions"),
             "{rows:?}"
         );
         assert_eq!(
