@@ -109,6 +109,11 @@ fn kernel_rows(counters: &KernelCounters, undecodable: u64) -> Vec<LossRow> {
     };
     vec![
         row("ring_full", counters.ring_full_records, counters.ring_full_bytes),
+        row(
+            "ring_share",
+            counters.ring_share_records,
+            counters.ring_share_bytes,
+        ),
         row("memory_fault", counters.fault_records, counters.fault_bytes),
         row("call_too_long", 0, counters.cut_bytes),
         row("sent_from_file", 0, counters.file_bytes),
@@ -282,6 +287,29 @@ fn losses(rows: &[LossRow]) {
     }
 }
 
+/// Names the processes that filled the ring, when something was lost because it was full.
+pub(crate) fn ring_users(capture: &CaptureHandle) {
+    /// Most that are named.
+    const NAMED: usize = 5;
+    let lost = capture.counters().is_ok_and(|counters| {
+        counters.ring_full_records + counters.ring_share_records + counters.close_lost > 0
+    });
+    let users = capture.ring_users();
+    if !lost || users.is_empty() {
+        return;
+    }
+    let total: u64 = users.iter().map(|user| user.filled_bytes).sum();
+    let named = users.iter().take(NAMED).map(|user| {
+        let name = doctor::printable(&user.comm.to_string());
+        let percent = user.filled_bytes * 100 / total.max(1);
+        format!("{name} ({}) with {percent} %", user.pid)
+    });
+    tracing::warn!(
+        "the ring was filled by {}; --mapsize gives it more room",
+        named.collect::<Vec<_>>().join(", ")
+    );
+}
+
 /// Says what may be the reason when a capture saw nothing at all.
 pub(crate) fn nothing_seen(summary: &Summary, capture: &CaptureHandle) {
     if summary.statistics.seen.events > 0 {
@@ -327,6 +355,7 @@ pub(crate) fn recorded(recorded: &Recorded, file: &Path) -> bool {
         recorded.bytes,
         file.display()
     );
+    ring_users(&recorded.capture);
     late::connections(&recorded.capture);
     let mut rows = KernelLosses(recorded.capture.clone()).rows();
     rows.retain(|row| row.events > 0 || row.bytes > 0);

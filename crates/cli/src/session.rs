@@ -72,6 +72,7 @@ impl Session {
         };
         let summary = pipeline.finished().await;
         report::summary(&summary);
+        report::ring_users(&counters);
         report::late::connections(&counters);
         report::nothing_seen(&summary, &counters);
         Ok(exit(&summary, self.fail_on_loss).unwrap_or(command_exit.unwrap_or(Exit::Success)))

@@ -37,6 +37,8 @@ pub struct Config {
     pub uid: u32,
     /// What this kernel can do and what is wanted, a sum of the constants of this module.
     pub features: u32,
+    /// Size of the ring in bytes.
+    pub ring_bytes: u32,
     /// The reader is woken when this many bytes are waiting in the ring.
     pub wake_bytes: u32,
     /// Where this kernel keeps what the programs read.
@@ -117,5 +119,5 @@ pub struct Control {
     pub reader_waits: u32,
 }
 
-const _: () = assert!(size_of::<Config>() == 20 + 29 * 4);
+const _: () = assert!(size_of::<Config>() == 24 + 29 * 4);
 const _: () = assert!(size_of::<Control>() == 8);

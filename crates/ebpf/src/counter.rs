@@ -40,5 +40,9 @@ pub const WRITES_BEGUN: u32 = 17;
 /// Of those, the ones that have returned, or whose thread has ended. Calls that were left by a long jump, and
 /// those of Go programs that were killed, never do.
 pub const WRITES_ENDED: u32 = 18;
+/// Payload records of processes that had used up their share of the ring, see [`crate::share`].
+pub const RING_SHARE_RECORDS: u32 = 19;
+/// Payload bytes of processes that had used up their share of the ring.
+pub const RING_SHARE_BYTES: u32 = 20;
 /// Number of counters.
-pub const COUNT: u32 = 19;
+pub const COUNT: u32 = 21;

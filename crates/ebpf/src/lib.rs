@@ -7,3 +7,4 @@ pub mod counter;
 pub mod discovery;
 pub mod limits;
 pub mod record;
+pub mod share;

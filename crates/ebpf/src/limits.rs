@@ -30,6 +30,8 @@ pub const METHODS: u32 = 1024;
 pub const STANDING: u32 = 4096;
 /// Files that user space has looked at; the least recently used is looked at anew.
 pub const KNOWN_FILES: u32 = 64 * 1024;
+/// Processes whose share of the ring is known at once; the least recently asked for is forgotten first.
+pub const SHARES: u32 = 4096;
 /// Size of the ring buffer of files: more than 1,000 at once.
 pub const FILES_RING_BYTES: u32 = 256 * 1024;
 /// Size of the ring buffer unless user space sets another.

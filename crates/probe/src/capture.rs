@@ -26,7 +26,7 @@ pub const DEFAULT_RING_BYTES: u32 = limits::RING_BYTES;
 const DRAIN: Duration = Duration::from_millis(100);
 
 /// Maps that user space opens.
-const MAPS: [&str; 9] = [
+const MAPS: [&str; 10] = [
     "EVENTS",
     "CONTROL",
     "PIDS",
@@ -36,6 +36,7 @@ const MAPS: [&str; 9] = [
     "CGROUPS",
     "STANDING",
     "CONNECTED",
+    "SHARES",
 ];
 
 /// Everything that the loader expects in the kernel object, by kind. For the object's tests.

@@ -4,7 +4,7 @@ use aya::maps::{MapData, MapError, PerCpuArray};
 use ecapture_ebpf::counter;
 
 /// Totals over all CPUs since the capture began. Every byte that a captured call moved is in
-/// exactly one of `data_bytes`, `ring_full_bytes`, `fault_bytes`, `cut_bytes` and `file_bytes`.
+/// exactly one of `data_bytes`, `ring_full_bytes`, `ring_share_bytes`, `fault_bytes`, `cut_bytes` and `file_bytes`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct KernelCounters {
     /// Payload records handed to user space.
@@ -17,6 +17,10 @@ pub struct KernelCounters {
     pub ring_full_records: u64,
     /// Payload bytes lost because the ring was full.
     pub ring_full_bytes: u64,
+    /// Payload records lost because their process had used up its share of the ring.
+    pub ring_share_records: u64,
+    /// Payload bytes lost because their process had used up its share of the ring.
+    pub ring_share_bytes: u64,
     /// Payload records lost because the process's memory could not be read.
     pub fault_records: u64,
     /// Payload bytes lost because the process's memory could not be read.
@@ -52,14 +56,16 @@ pub struct KernelCounters {
 impl KernelCounters {
     /// Payload bytes that are known to be lost.
     pub const fn lost_bytes(&self) -> u64 {
-        self.ring_full_bytes + self.fault_bytes + self.cut_bytes + self.file_bytes
+        self.ring_full_bytes + self.ring_share_bytes + self.fault_bytes + self.cut_bytes + self.file_bytes
     }
 
     /// Losses by name, in a fixed order, for a summary. Names end in their unit.
-    pub const fn losses(&self) -> [(&'static str, u64); 12] {
+    pub const fn losses(&self) -> [(&'static str, u64); 14] {
         [
             ("ring full, records", self.ring_full_records),
             ("ring full, bytes", self.ring_full_bytes),
+            ("share of the ring used up, records", self.ring_share_records),
+            ("share of the ring used up, bytes", self.ring_share_bytes),
             ("memory not readable, records", self.fault_records),
             ("memory not readable, bytes", self.fault_bytes),
             ("call too long, bytes", self.cut_bytes),
@@ -83,6 +89,8 @@ impl KernelCounters {
             filtered_calls: total(counter::FILTERED_CALLS)?,
             ring_full_records: total(counter::RING_FULL_RECORDS)?,
             ring_full_bytes: total(counter::RING_FULL_BYTES)?,
+            ring_share_records: total(counter::RING_SHARE_RECORDS)?,
+            ring_share_bytes: total(counter::RING_SHARE_BYTES)?,
             fault_records: total(counter::FAULT_RECORDS)?,
             fault_bytes: total(counter::FAULT_BYTES)?,
             cut_bytes: total(counter::CUT_BYTES)?,

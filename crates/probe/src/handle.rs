@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use ecapture_ebpf::config::{Control, ENDED, STOPPED};
-use ecapture_protocols::{DataEvent, JoinedLate};
+use ecapture_ebpf::share::Share;
+use ecapture_protocols::{Comm, DataEvent, JoinedLate};
 use futures_util::task::AtomicWaker;
 
 use crate::{Error, KernelCounters, LateConnections};
@@ -25,6 +26,39 @@ struct ControlValue(Control);
 #[expect(unsafe_code, reason = "aya asks for this promise about map values")]
 unsafe impl aya::Pod for ControlValue {}
 
+/// [`Share`] as a map value.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct ShareValue(Share);
+
+// SAFETY: `Share` is `repr(C)`, has only integer fields and no padding.
+#[expect(unsafe_code, reason = "aya asks for this promise about map values")]
+unsafe impl aya::Pod for ShareValue {}
+
+/// A process that has put something into the ring while that was more than three quarters full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RingUser {
+    /// Process id.
+    pub pid: u32,
+    /// Name of the thread that came first.
+    pub comm: Comm,
+    /// Bytes of payload that it put in then.
+    pub filled_bytes: u64,
+    /// Bytes of payload that were lost because the process had used up its share.
+    pub refused_bytes: u64,
+}
+
+impl RingUser {
+    fn of(pid: u32, share: &Share) -> Self {
+        Self {
+            pid,
+            comm: Comm::new(share.comm),
+            filled_bytes: share.total_bytes,
+            refused_bytes: share.refused_bytes,
+        }
+    }
+}
+
 /// Stops a capture, reads its counters and changes its set of processes.
 #[derive(Clone)]
 pub struct CaptureHandle {
@@ -35,6 +69,7 @@ struct Shared {
     control: Mutex<Array<MapData, ControlValue>>,
     pids: Mutex<HashMap<MapData, u32, u32>>,
     counters: PerCpuArray<MapData, u64>,
+    shares: HashMap<MapData, u32, ShareValue>,
     /// As in [`Control::end`].
     end: AtomicU32,
     undecodable: AtomicU64,
@@ -52,10 +87,12 @@ impl CaptureHandle {
         let control = take_map(ebpf, "CONTROL", Array::try_from)?;
         let pids = take_map(ebpf, "PIDS", HashMap::try_from)?;
         let counters = take_map(ebpf, "COUNTERS", PerCpuArray::try_from)?;
+        let shares = take_map(ebpf, "SHARES", HashMap::try_from)?;
         let shared = Shared {
             control: Mutex::new(control),
             pids: Mutex::new(pids),
             counters,
+            shares,
             end: AtomicU32::new(0),
             undecodable: AtomicU64::new(0),
             read: Default::default(),
@@ -93,6 +130,14 @@ impl CaptureHandle {
             map: "COUNTERS",
             source,
         })
+    }
+
+    /// The processes that filled the ring, those that put most into it while it was more than three quarters full first.
+    pub fn ring_users(&self) -> Vec<RingUser> {
+        let users = self.shared.shares.iter().flatten();
+        let mut users: Vec<_> = users.map(|(pid, share)| RingUser::of(pid, &share.0)).collect();
+        users.sort_by_key(|user| (u64::MAX - user.filled_bytes, user.pid));
+        users
     }
 
     /// Records of the ring that this version does not understand. Always 0 unless the object

@@ -50,7 +50,7 @@ pub use counters::KernelCounters;
 pub use discovery::{Discovered, Discovery, Executor};
 pub use error::Error;
 pub use events::Events;
-pub use handle::CaptureHandle;
+pub use handle::{CaptureHandle, RingUser};
 pub use joined_late::{LateConnections, LateProgram};
 pub use loading::{Figures, ProgramCheck, Refused, check_programs};
 pub use plan::PointKind;

@@ -14,6 +14,7 @@ use ecapture_ebpf::record::{CloseRecord, DIRECTION_READ, DataHeader, KIND_DATA};
 use super::call::Length;
 use super::maps::{CONTROL, Call, EVENTS, Session, config, count};
 use super::memory::user;
+use super::pressure::{count_refused, has_share, may_go_on};
 
 /// A record as reserved in the ring.
 #[repr(C)]
@@ -22,10 +23,20 @@ struct Slot<const PAYLOAD: usize> {
     payload: [u8; PAYLOAD],
 }
 
+/// Sends `length` bytes that a call has moved, unless the process has used up its share of the ring.
+#[inline(always)]
+pub(super) fn deliver<const UNROLLED: u32>(call: &Call, session: &mut Session, pid_tgid: u64, length: u64) {
+    if has_share((pid_tgid >> 32) as u32, length) {
+        send_all::<UNROLLED>(call, session, pid_tgid, length);
+    } else {
+        session.offsets[(call.direction & 1) as usize] += length;
+    }
+}
+
 /// Sends `length` bytes of the call's buffer, in as many records as that takes: with full ones up to
 /// `UNROLLED` where the kernel has no `bpf_loop`.
 #[inline(always)]
-pub(super) fn deliver<const UNROLLED: u32>(call: &Call, session: &mut Session, pid_tgid: u64, length: u64) {
+pub(super) fn send_all<const UNROLLED: u32>(call: &Call, session: &mut Session, pid_tgid: u64, length: u64) {
     if session.tls_version == 0 && call.length != Length::Told as u32 {
         session.tls_version = tls_version(call.session);
     }
@@ -65,6 +76,14 @@ struct Parts {
     source: u64,
 }
 
+impl Parts {
+    #[inline(always)]
+    fn pass_chunk(&mut self) {
+        self.header.stream_offset += CHUNK_PAYLOAD as u64;
+        self.source += CHUNK_PAYLOAD as u64;
+    }
+}
+
 /// Sends `chunks` full records. A tail after too many of them is sent nevertheless.
 #[inline(always)]
 fn send_chunks<const UNROLLED: u32>(parts: &mut Parts, chunks: u64) {
@@ -90,7 +109,8 @@ fn send_chunks<const UNROLLED: u32>(parts: &mut Parts, chunks: u64) {
             if u64::from(index) >= sent {
                 break;
             }
-            send_next_chunk(parts);
+            send::<CHUNK_PAYLOAD>(&parts.header, parts.source, CHUNK_PAYLOAD as u32);
+            parts.pass_chunk();
         }
     }
     if cut != 0 {
@@ -102,15 +122,14 @@ fn send_chunks<const UNROLLED: u32>(parts: &mut Parts, chunks: u64) {
 
 extern "C" fn send_chunk(_index: u64, parts: *mut c_void) -> u64 {
     // SAFETY: `send_chunks` passes its parts.
-    send_next_chunk(unsafe { &mut *parts.cast() });
+    let parts = unsafe { &mut *parts.cast::<Parts>() };
+    if may_go_on() {
+        send::<CHUNK_PAYLOAD>(&parts.header, parts.source, CHUNK_PAYLOAD as u32);
+    } else {
+        count_refused(1, CHUNK_PAYLOAD as u64);
+    }
+    parts.pass_chunk();
     0
-}
-
-#[inline(always)]
-fn send_next_chunk(parts: &mut Parts) {
-    send::<CHUNK_PAYLOAD>(&parts.header, parts.source, CHUNK_PAYLOAD as u32);
-    parts.header.stream_offset += CHUNK_PAYLOAD as u64;
-    parts.source += CHUNK_PAYLOAD as u64;
 }
 
 #[inline(always)]

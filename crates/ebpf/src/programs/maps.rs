@@ -10,6 +10,7 @@ use ecapture_ebpf::counter;
 use ecapture_ebpf::discovery::FileKey;
 use ecapture_ebpf::limits;
 use ecapture_ebpf::record;
+use ecapture_ebpf::share::{Pressure, Share};
 
 use super::thread::Thread;
 
@@ -20,6 +21,7 @@ pub(super) static CONFIG: Config = Config {
     pid: 0,
     uid: 0,
     features: 0,
+    ring_bytes: 0,
     wake_bytes: 0,
     offsets: KernelOffsets {
         task_files: 0,
@@ -63,6 +65,13 @@ pub(super) static COUNTERS: PerCpuArray<u64> =
 
 #[map]
 pub(super) static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
+
+#[map]
+pub(super) static PRESSURE: Array<Pressure> = Array::with_max_entries(1, 0);
+
+/// By thread group id.
+#[map]
+pub(super) static SHARES: LruHashMap<u32, Share> = LruHashMap::with_max_entries(limits::SHARES, 0);
 
 /// Processes that [`FILTER_PID_SET`] lets through, by thread group id.
 #[map]

@@ -8,6 +8,7 @@
 //!                              │      │
 //!   identity (fd → socket) ────┴─ go ─┘
 //!          socket, process ─────────► close records
+//!          pressure: who may put how much into the ring
 //!  syscall, process ─► discovery ──► FILES (ring buffer) ─► user space
 //! ```
 
@@ -22,6 +23,7 @@ mod maps;
 mod memory;
 mod nss;
 mod openssl;
+mod pressure;
 mod process;
 mod rustls;
 mod rustls_ffi;

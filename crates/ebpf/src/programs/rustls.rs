@@ -24,13 +24,14 @@ use ecapture_ebpf::record::{
 use ecapture_ebpf::{counter, limits};
 
 use super::call::{Length, free, is_followed, session_of};
-use super::delivery::{close, deliver};
+use super::delivery::{close, send_all};
 use super::identity::{bind, is_seen};
 use super::lateness::judge;
 use super::maps::{
     Call, CallKey, SESSIONS, Session, SessionKey, config, count, count_unmatched, ended, stopped, wanted,
 };
 use super::memory::user;
+use super::pressure::has_share;
 use super::thread::Thread;
 
 /// Most plaintext of one record (RFC 8446 §5.1), in bytes.
@@ -128,6 +129,10 @@ fn rustls_encrypted(context: ProbeContext) {
         count(counter::SESSIONS_FULL, 1);
         return;
     }
+    if !has_share(pid, taken) {
+        leave_gap(pid, connection, DIRECTION_WRITE, taken);
+        return;
+    }
     let [chunks, first, start, _] = encryption.payload;
     let is_one = chunks == 0;
     let mut parts = Parts {
@@ -166,6 +171,11 @@ fn rustls_received(context: ProbeContext) {
     }
     if !identify(pid_tgid, connection) {
         count(counter::SESSIONS_FULL, 1);
+        return;
+    }
+    let pid = (pid_tgid >> 32) as u32;
+    if !has_share(pid, length) {
+        leave_gap(pid, connection, DIRECTION_READ, length);
         return;
     }
     let _sent = send_part(pid_tgid, connection, buffer, length, 0);
@@ -291,10 +301,15 @@ fn send_parts(parts: &mut Parts, number: u64) {
 #[inline(never)]
 fn skip_unsent(pid_tgid: u64, connection: u64, length: u64) -> u64 {
     count(counter::CUT_BYTES, length);
-    if let Some(session) = session_of((pid_tgid >> 32) as u32, connection) {
-        session.offsets[usize::from(DIRECTION_WRITE & 1)] += length;
-    }
+    leave_gap((pid_tgid >> 32) as u32, connection, DIRECTION_WRITE, length);
     0
+}
+
+#[inline(always)]
+fn leave_gap(pid: u32, connection: u64, direction: u8, length: u64) {
+    if let Some(session) = session_of(pid, connection) {
+        session.offsets[usize::from(direction & 1)] += length;
+    }
 }
 
 extern "C" fn send_next_part(_index: u64, parts: *mut c_void) -> u64 {
@@ -348,7 +363,7 @@ fn send_part(pid_tgid: u64, connection: u64, buffer: u64, length: u64, written_n
         length: Length::Told as u32,
         ..Call::NONE
     };
-    deliver::<RUSTLS_CHUNKS_UNROLLED>(&call, session, pid_tgid, length);
+    send_all::<RUSTLS_CHUNKS_UNROLLED>(&call, session, pid_tgid, length);
     1
 }
 

@@ -31,11 +31,10 @@ pub(super) fn make_maps(
     object: &[u8],
 ) -> Result<Ebpf, Error> {
     let constants = ConfigValue(constants(config, offsets));
-    let ring_bytes = config.ring_bytes.max(PAGE_BYTES).checked_next_power_of_two();
     EbpfLoader::new()
         .btf(Some(btf))
         .override_global("CONFIG", &constants, true)
-        .map_max_entries("EVENTS", ring_bytes.unwrap_or(1 << 31))
+        .map_max_entries("EVENTS", ring_bytes(config))
         .load(object)
         .map_err(|error| Error::Load(Box::new(error)))
 }
@@ -70,7 +69,14 @@ fn constants(config: &CaptureConfig, offsets: KernelOffsets) -> Config {
         pid,
         uid: config.uid.unwrap_or(0),
         features,
+        ring_bytes: ring_bytes(config),
         wake_bytes,
         offsets,
     }
+}
+
+/// A power of two of at least a page.
+fn ring_bytes(config: &CaptureConfig) -> u32 {
+    let bytes = config.ring_bytes.max(PAGE_BYTES).checked_next_power_of_two();
+    bytes.unwrap_or(1 << 31)
 }

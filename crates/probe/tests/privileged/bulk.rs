@@ -38,7 +38,7 @@ fn transfer(
 #[test]
 fn sixteen_threads_with_writes_of_any_size() {
     let config = CaptureConfig {
-        ring_bytes: 64 << 20,
+        ring_bytes: 128 << 20,
         ..config(Processes::All)
     };
     let Some(captured) = transfer(&config, 16, 3_000_000, 0) else {
@@ -79,15 +79,11 @@ fn unread(ring_bytes: u32, total: u64, write: u64) -> Option<(u32, Captured<()>)
     let peers = peers(&["python3", "openssl"])?;
     let mut server = peers.server("bulk_server.py", &["1"]);
     let port = server.line();
-    let set = Processes::Set {
-        follow_children: false,
-    };
     let config = CaptureConfig {
         ring_bytes,
-        ..config(set)
+        ..config(Processes::One(server.pid()))
     };
-    let captured = capture_late(&config, |handle| {
-        handle.add_pid(server.pid()).unwrap();
+    let captured = capture_late(&config, |_| {
         let mut command = python("bulk_client.py");
         command.args([&port, "1", &total.to_string(), &write.to_string()]);
         let digests = output(&mut command);
@@ -136,6 +132,49 @@ fn a_ring_that_is_too_small_loses_exactly_what_it_says() {
     assert_eq!(events.len() as u64, counters.data_records);
 }
 
+/// One process writes more than the ring holds, while nobody reads it.
+#[test]
+fn a_flood_leaves_room_for_others() {
+    let Some(peers) = peers(&["python3", "openssl"]) else {
+        return;
+    };
+    let mut flooded = peers.server("bulk_server.py", &["1"]);
+    let mut innocent = peers.server("bulk_server.py", &["1"]);
+    let (flooded_port, innocent_port) = (flooded.line(), innocent.line());
+    let config = CaptureConfig {
+        ring_bytes: 1 << 20,
+        ..config(Processes::Set {
+            follow_children: false,
+        })
+    };
+    let (total, little) = (4 * MEBIBYTE, 30_000);
+    let captured = capture_late(&config, |handle| {
+        for server in [&flooded, &innocent] {
+            handle.add_pid(server.pid()).unwrap();
+        }
+        for (port, bytes) in [(&flooded_port, total), (&innocent_port, little)] {
+            let mut command = python("bulk_client.py");
+            command.args([port, "1", &bytes.to_string(), "10000"]);
+            output(&mut command);
+        }
+        handle.ring_users()
+    });
+    let bytes_of = |pid| -> u64 {
+        let events = captured.data(pid, Read);
+        events.iter().map(|event| event.payload.len() as u64).sum()
+    };
+    assert_eq!(bytes_of(innocent.pid()), little, "the innocent one is whole");
+    let counters = captured.counters;
+    assert_eq!(counters.ring_full_records, 0, "{counters:?}");
+    assert_eq!(bytes_of(flooded.pid()) + counters.ring_share_bytes, total);
+    let users = &captured.result;
+    assert_eq!(users[0].pid, flooded.pid(), "{users:?}");
+    assert_eq!(users[0].refused_bytes, counters.ring_share_bytes);
+    for server in [&mut flooded, &mut innocent] {
+        server.rest();
+    }
+}
+
 #[test]
 fn a_jump_inside_the_stream_is_as_long_as_the_loss() {
     let Some(peers) = peers(&["python3", "openssl"]) else {
@@ -144,16 +183,12 @@ fn a_jump_inside_the_stream_is_as_long_as_the_loss() {
     let total = 16 * MEBIBYTE;
     let mut server = peers.server("bulk_server.py", &["1"]);
     let (port, pid) = (server.line(), server.pid());
-    let set = Processes::Set {
-        follow_children: false,
-    };
     // The reader keeps up now and then, so records are lost in between.
     let config = CaptureConfig {
         ring_bytes: 64 * 1024,
-        ..config(set)
+        ..config(Processes::One(pid))
     };
-    let captured = capture(&config, move |handle| {
-        handle.add_pid(pid).unwrap();
+    let captured = capture(&config, move |_| {
         let mut command = python("bulk_client.py");
         command.args([&port, "1", &total.to_string(), "100000"]);
         assert_eq!(output(&mut command), server.rest());
