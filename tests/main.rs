@@ -15,6 +15,8 @@
 //! - `git`: a whole `git clone`.
 //! - `rustls`: the same for programs with rustls, and what is said of one that cannot be captured.
 //! - `discovery`: programs and libraries that come after the capture began, and cgroups.
+//! - `strangers`: unprivileged users who want to get into a capture, or to take it down.
+//! - `shutdown`: logs, files and pipes that take nothing, and signals all the same.
 //! - `late`: connections and programs that the capture meets too late.
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
@@ -34,4 +36,6 @@ mod resilience;
 mod rustls;
 mod sendfile;
 mod short_connections;
+mod shutdown;
+mod strangers;
 mod support;

@@ -130,7 +130,7 @@ pub(crate) struct GlobalArgs {
     /// Capture only processes of this user id; 0 means all.
     #[arg(short, long, global = true, default_value_t = 0, hide_default_value = true)]
     pub(crate) uid: u32,
-    /// Also write the logs, as JSON lines, to FILE or tcp://HOST:PORT.
+    /// Also write the logs, as JSON lines, to FILE (appending) or tcp://HOST:PORT.
     #[arg(short, long, global = true, value_name = "TARGET")]
     pub(crate) logaddr: Option<String>,
     /// Write the events to FILE (appending) or tcp://HOST:PORT instead of standard output.

@@ -103,12 +103,15 @@ pub(crate) fn become_command(command: &[OsString]) -> Exit {
     let Some((program, arguments)) = command.split_first() else {
         return Exit::Usage;
     };
+    // Nobody else would ever continue it.
+    let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
     if let Err(error) = raise(Signal::SIGSTOP) {
         tracing::error!(%error, "cannot wait to be captured");
         return Exit::Failure;
     }
     // The allocator keeps this program free of huge pages; that is no matter of the command's.
     let _ = nix::sys::prctl::set_thp_disable(false);
+    let _ = nix::sys::prctl::set_pdeathsig(None);
     let error = Command::new(program).args(arguments).exec();
     tracing::error!("cannot run {}: {error}", program.display());
     Exit::Command(if error.kind() == std::io::ErrorKind::NotFound {

@@ -7,13 +7,16 @@ mod exit;
 mod held;
 mod injection;
 mod output;
+mod private_file;
 pub mod recording;
 mod report;
 mod session;
 mod settings;
+mod signals;
 mod telemetry;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 
@@ -31,10 +34,21 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    run(&cli).into()
+    let exit = run(&cli);
+    // A log that takes nothing is not waited for by somebody who has asked for the end.
+    telemetry::flush(signals::was_asked().then_some(LAST_WORDS));
+    exit.into()
 }
 
+/// How long the last log lines of a run may take that was asked to end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 fn run(cli: &Cli) -> Exit {
+    if matches!(cli.command, Command::Held { .. }) {
+        signals::unblock();
+    } else if let Err(error) = signals::start() {
+        return start_without_log_target(error.as_ref());
+    }
     let log_target = match cli
         .global
         .logaddr

@@ -13,6 +13,7 @@ use ecapture_actors::{Resumption, SinkWriter};
 use nix::libc::O_NONBLOCK;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::private_file;
 use crate::settings::Target;
 
 /// A collector that takes longer than this to answer or to take data counts as failed.
@@ -23,7 +24,7 @@ pub(crate) fn open(target: &Target) -> Result<Box<dyn SinkWriter>> {
     Ok(match target {
         Target::StandardOutput => Box::new(StandardOutput::open().context("standard output is closed")?),
         Target::File(path) => {
-            let file = open_file(path).with_context(|| {
+            let file = private_file::append(path).with_context(|| {
                 format!(
                     "--eventaddr: cannot write {}; give a path in an existing folder you may write to",
                     path.display()
@@ -48,20 +49,25 @@ pub(crate) fn open(target: &Target) -> Result<Box<dyn SinkWriter>> {
     })
 }
 
-fn open_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+/// Whether the target is this very file.
+pub(crate) fn is_same_file(target: &Target, file: &fs::Metadata) -> bool {
+    let Target::File(path) = target else {
+        return false;
+    };
+    fs::metadata(path)
+        .is_ok_and(|target| target.is_file() && (target.dev(), target.ino()) == (file.dev(), file.ino()))
 }
 
-/// As [`open_file`], but a named pipe without a reader is an error instead of a long wait.
+/// As [`private_file::append`], but a named pipe without a reader is an error instead of a long wait.
 fn open_file_again(path: &Path) -> io::Result<File> {
     if fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo()) {
         let mut without_waiting = OpenOptions::new();
         without_waiting.write(true).custom_flags(O_NONBLOCK);
         // Held while the pipe is opened once more, for writes that wait.
         let _reader_is_there = without_waiting.open(path)?;
-        return open_file(path);
+        return private_file::append(path);
     }
-    open_file(path)
+    private_file::append(path)
 }
 
 /// True when a run before this one could not complete its last line. Of what is no regular file, or may

@@ -5,7 +5,7 @@ pub(crate) mod late;
 use std::path::Path;
 
 use ecapture_actors::{
-    ConnectionLosses, KernelCounterSource, LossRow, Outcome, Stage, Statistics, Summary, Tally,
+    ConnectionLosses, KernelCounterSource, Loss, LossRow, Outcome, Stage, Statistics, Summary, Tally,
 };
 use ecapture_probe::survey::Silent;
 use ecapture_probe::{AttachReport, CaptureHandle, Discovered, KernelCounters, Refused};
@@ -67,6 +67,9 @@ pub(crate) fn discovered(found: &Discovered) {
                 process.pid
             );
             attached(reports);
+        }
+        Discovered::GivenUp { process, reason } => {
+            tracing::warn!("{} ({}) is not captured: {reason}", process.command, process.pid);
         }
         Discovered::TooLate {
             process,
@@ -351,13 +354,20 @@ pub(crate) fn silent(processes: &[Silent]) {
 pub(crate) fn recorded(recorded: &Recorded, file: &Path) -> bool {
     tracing::info!(
         "recorded {} events with {} bytes in {}",
-        recorded.events,
-        recorded.bytes,
+        recorded.written.0,
+        recorded.written.1,
         file.display()
     );
     ring_users(&recorded.capture);
     late::connections(&recorded.capture);
     let mut rows = KernelLosses(recorded.capture.clone()).rows();
+    rows.push(LossRow {
+        stage: Stage::Sink,
+        reason: Loss::SinkDeadline.as_str(),
+        events: recorded.captured.0 - recorded.written.0,
+        bytes: recorded.captured.1 - recorded.written.1,
+        intended: false,
+    });
     rows.retain(|row| row.events > 0 || row.bytes > 0);
     losses(&rows);
     let lost = rows.iter().any(|row| !row.intended);

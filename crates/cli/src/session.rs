@@ -20,6 +20,7 @@ use crate::exit::Exit;
 use crate::injection::{Injection, Source};
 use crate::recording::{Recording, RecordingError};
 use crate::settings::OutputSettings;
+use crate::signals::{self, Listener};
 use crate::{output, report};
 
 /// A configured pipeline with an opened output.
@@ -58,16 +59,12 @@ impl Session {
         let pipeline = spawn_with(self.config, move || capture.into_events(), self.writer);
         // Whoever reads that the capture runs may send a signal at once.
         let watched = watch(pipeline.clone(), self.statistics_interval)?;
-        let stopped = conditions.stop()?;
+        let mut asked = signals::listen();
         tracing::info!("capturing; Ctrl-C ends it");
         let command_exit = tokio::select! {
             // The pipeline ends by itself when its output is gone or it fails.
             _ = pipeline.finished() => None,
-            exit = stopped => {
-                let exit = exit?;
-                give_up_when_asked_again(&pipeline).await?;
-                exit
-            }
+            exit = stop(conditions, &pipeline, &mut asked) => exit?,
             never = watched => match never {},
         };
         let summary = pipeline.finished().await;
@@ -93,14 +90,12 @@ impl Session {
             source = injection.into_source(source, &self.config.ledger);
         }
         let pipeline = spawn(self.config, source, self.writer);
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
+        let mut asked = signals::listen();
         let watched = watch(pipeline.clone(), self.statistics_interval)?;
         tracing::debug!("replaying");
         tokio::select! {
             _ = pipeline.finished() => {}
-            _ = interrupt.recv() => pipeline.stop(),
-            _ = terminate.recv() => pipeline.stop(),
+            _ = asked.asked() => pipeline.stop(),
             never = watched => match never {},
         }
         let summary = pipeline.finished().await;
@@ -142,18 +137,26 @@ fn batches(recording: Recording, failure: Arc<Mutex<Option<RecordingError>>>) ->
     })))
 }
 
+/// Waits for what stops the capture, and then for the end of the run. Gives how the command ended, if it has.
+async fn stop(
+    conditions: StopConditions,
+    pipeline: &PipelineHandle,
+    asked: &mut Listener,
+) -> Result<Option<Exit>> {
+    let exit = conditions.stop(asked).await?;
+    give_up_when_asked_again(pipeline, asked).await;
+    Ok(exit)
+}
+
 /// Waits for the end of a run whose source has ended. A pager takes its time, so the output has all it wants,
 /// until another signal gives it as long as a stop.
-async fn give_up_when_asked_again(pipeline: &PipelineHandle) -> Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+async fn give_up_when_asked_again(pipeline: &PipelineHandle, asked: &mut Listener) {
     let mut long = pin!(tokio::time::sleep(LONG));
     let mut is_told = false;
     loop {
         tokio::select! {
-            _ = pipeline.finished() => return Ok(()),
-            _ = interrupt.recv() => break,
-            _ = terminate.recv() => break,
+            _ = pipeline.finished() => return,
+            _ = asked.asked() => break,
             () = &mut long, if !is_told => {
                 tracing::warn!("the capture has ended, the output has not taken all of it yet; Ctrl-C gives up what is left");
                 is_told = true;
@@ -161,7 +164,6 @@ async fn give_up_when_asked_again(pipeline: &PipelineHandle) -> Result<()> {
         }
     }
     pipeline.stop();
-    Ok(())
 }
 
 /// Prints the figures so far on SIGUSR1, and at every interval if there is one. Never ends by itself.
@@ -203,6 +205,6 @@ fn exit(summary: &Summary, fail_on_loss: bool) -> Option<Exit> {
 }
 
 /// A listener for one signal.
-pub(crate) fn signal(kind: SignalKind) -> Result<Signal> {
+fn signal(kind: SignalKind) -> Result<Signal> {
     tokio::signal::unix::signal(kind).context("cannot listen for signals")
 }

@@ -6,10 +6,10 @@
 #![expect(clippy::print_stdout, reason = "its only purpose")]
 
 use std::env;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Command;
 
-use ecapture_probe::{Capture, CaptureConfig, Error};
+use ecapture_probe::{Capture, CaptureConfig, Error, Library};
 use ecapture_protocols::CapturedEvent;
 use futures_util::StreamExt;
 
@@ -25,7 +25,7 @@ async fn main() -> Result<(), Error> {
     for entries_only in [true, false] {
         let points = if entries_only { "entries" } else { "planned points" };
         let config = CaptureConfig {
-            libraries: vec![PathBuf::from(library)],
+            libraries: vec![Library::open(Path::new(library))?],
             entries_only,
             ..CaptureConfig::default()
         };

@@ -3,19 +3,23 @@
 #![expect(clippy::print_stdout, reason = "its only purpose")]
 
 use std::env;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
-use ecapture_probe::{Capture, CaptureConfig, Error, target};
+use ecapture_probe::{Capture, CaptureConfig, Error, Library, target};
 use futures_util::StreamExt;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let mut arguments = env::args().skip(1);
     let seconds = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(10);
-    let mut libraries: Vec<PathBuf> = arguments.map(PathBuf::from).collect();
+    let named = arguments.map(|path| Library::open(Path::new(&path)));
+    let mut libraries: Vec<Library> = named.collect::<Result<_, _>>()?;
     if libraries.is_empty() {
-        libraries = target::discover().into_iter().map(|target| target.path).collect();
+        libraries = target::discover()
+            .into_iter()
+            .map(|target| target.library)
+            .collect();
     }
     let capture = Capture::load(&CaptureConfig {
         libraries,

@@ -1,10 +1,11 @@
 //! Puts the programs onto the planned points and reports each outcome.
 
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::Error;
 use crate::elf::Image;
+use crate::library::Library;
 use crate::loading::Attachment;
 use crate::plan::{self, Point, PointKind, Returns};
 use crate::target::Kind;
@@ -45,22 +46,34 @@ pub(crate) struct Scope {
 /// Attaches everything that `library` offers.
 pub(crate) fn library(
     probes: &mut Attachment,
-    library: &Path,
+    library: &Library,
     scope: Scope,
 ) -> Result<Vec<AttachReport>, Error> {
     let image = Image::read(library, &plan::symbols())?;
     if Kind::of(&image).is_empty() {
         return Err(Error::NoFunctions {
-            path: library.to_owned(),
+            path: library.path().to_owned(),
             expected: plan::examples(),
         });
     }
-    Ok(self::image(probes, &image, scope))
+    self::image(probes, &image, scope)
 }
 
 /// Attaches everything that an opened file offers.
-pub(crate) fn image(probes: &mut Attachment, image: &Image, scope: Scope) -> Vec<AttachReport> {
+pub(crate) fn image(
+    probes: &mut Attachment,
+    image: &Image,
+    scope: Scope,
+) -> Result<Vec<AttachReport>, Error> {
     let (points, failures) = plan::points(image, scope.entries_only);
+    // All or none: half of a library is no use to anybody.
+    let library = image.library();
+    probes
+        .reserve(points.iter().flat_map(uses), library.is_trusted())
+        .map_err(|source| Error::Descriptors {
+            path: library.path().to_owned(),
+            source,
+        })?;
     let mut reports = Vec::new();
     let mut report = |symbol, outcome| {
         reports.push(AttachReport {
@@ -78,7 +91,17 @@ pub(crate) fn image(probes: &mut Attachment, image: &Image, scope: Scope) -> Vec
     for (symbol, reason) in failures {
         report(symbol, Err(reason));
     }
-    reports
+    Ok(reports)
+}
+
+/// At how many offsets each program of a point is attached.
+fn uses(point: &Point) -> impl Iterator<Item = usize> {
+    let returns = match &point.returns {
+        Returns::Unseen => None,
+        Returns::Probe(_) => Some(1),
+        Returns::Instructions(_, offsets) => Some(offsets.len()),
+    };
+    returns.into_iter().chain([1])
 }
 
 /// The return comes first: a call that is then seen entering is seen returning too. One without the other
@@ -102,9 +125,11 @@ fn attach(
         return Err(refusal);
     }
     let pid = scope.process.map_or(0, NonZeroU32::get);
+    // The kernel resolves a path once more: this one leads to the file that was read.
+    let path = image.library().kernel_path();
     for (program, offsets) in both {
         probes
-            .attach(program, &offsets, image.path(), pid, scope.cookie)
+            .attach(program, &offsets, &path, pid, scope.cookie)
             .map_err(|error| error.to_string())?;
     }
     let Point {

@@ -13,9 +13,10 @@ use ecapture_ebpf::limits;
 
 use crate::attach::{self, AttachReport, Scope};
 use crate::detach::Programs;
-use crate::discovery::{Discovered, Discoverer, Discovery, FileKeyValue, Files, Inode, State, inode_of};
+use crate::discovery::{Discovered, Discoverer, Discovery, FileKeyValue, Files, State};
 use crate::grace_period::Expedited;
 use crate::handle::{CaptureHandle, take_map};
+use crate::library::{Inode, Library};
 use crate::loading::{Attachment, Loading, Refused};
 use crate::standing::Standing;
 use crate::{Error, Events, cgroup, host, kernel, plan, target, tracepoints};
@@ -69,7 +70,7 @@ pub enum Processes {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaptureConfig {
     /// Libraries and programs to attach to at once.
-    pub libraries: Vec<PathBuf>,
+    pub libraries: Vec<Library>,
     /// Those to attach to later, see [`Capture::discover`].
     pub discovery: Discovery,
     /// Whose calls.
@@ -215,7 +216,7 @@ impl Capture {
         };
         let found = Files {
             discovery: config.discovery,
-            programs: Arc::clone(&self.programs),
+            programs: Arc::downgrade(&self.programs),
             process: only_process(config.processes),
             entries_only: config.entries_only,
             hold: config.hold_discovery,
@@ -226,6 +227,7 @@ impl Capture {
                 attached,
                 standing,
                 others: HashSet::new(),
+                skipped: 0,
                 tell: Box::new(tell),
             }),
         };
@@ -285,7 +287,7 @@ fn attach_libraries(
     let mut first_error = None;
     for library in &config.libraries {
         // Probes belong to the file: a second name for it would show everything twice.
-        if inode_of(library).is_ok_and(|inode| !inodes.insert(inode)) {
+        if !inodes.insert(library.inode()) {
             continue;
         }
         let scope = Scope {
@@ -310,7 +312,7 @@ fn attach_libraries(
     let libraries: Vec<_> = config
         .libraries
         .iter()
-        .map(|library| library.display().to_string())
+        .map(|library| library.path().display().to_string())
         .collect();
     let reason = reports.into_iter().find_map(|report| {
         report

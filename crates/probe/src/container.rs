@@ -47,8 +47,9 @@ impl Containers {
         }
         let container = self.of_processes.entry(pid).or_insert_with(|| {
             hear(pid);
-            let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-            container_id(&cgroups).map(Arc::from)
+            let cgroups = fs::read(format!("/proc/{pid}/cgroup")).ok()?;
+            // Names of cgroups are bytes; one that is no text is no container's.
+            container_id(&String::from_utf8_lossy(&cgroups)).map(Arc::from)
         });
         container.clone()
     }

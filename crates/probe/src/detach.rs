@@ -9,6 +9,7 @@ use std::ffi::CStr;
 use std::fs;
 use std::io::{PipeReader, PipeWriter, pipe};
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::loading::Attachment;
@@ -24,6 +25,7 @@ pub(crate) struct Programs {
     // Dropped in this order: the other process closes the links after we have.
     probes: Mutex<Attachment>,
     closed: Option<PipeWriter>,
+    ended: AtomicBool,
 }
 
 impl Programs {
@@ -31,12 +33,21 @@ impl Programs {
         Self {
             probes: Mutex::new(probes),
             closed: None,
+            ended: AtomicBool::new(false),
         }
     }
 
-    /// For attaching more. The links that there are stay as they are after a panic elsewhere.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Attachment> {
-        self.probes.lock().unwrap_or_else(PoisonError::into_inner)
+    /// For attaching more; `None` when nothing is to be attached any more. The links that there are stay as
+    /// they are after a panic elsewhere.
+    pub(crate) fn lock(&self) -> Option<MutexGuard<'_, Attachment>> {
+        let probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
+        (!self.ended.load(Ordering::Acquire)).then_some(probes)
+    }
+
+    /// Nothing is attached any more. Waits for what is being attached just now.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        drop(self.probes.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 

@@ -40,6 +40,14 @@ pub enum Error {
         /// Some of the names looked for.
         expected: String,
     },
+    /// More probes would take too many descriptors.
+    #[error("{path} is not attached to: {source}")]
+    Descriptors {
+        /// As given.
+        path: PathBuf,
+        /// How many there are.
+        source: crate::descriptors::NoDescriptors,
+    },
     /// No library was given.
     #[error("no TLS library to attach to; install one (apt-get install libssl3) or name it with --libssl")]
     NoLibraries,

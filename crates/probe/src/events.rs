@@ -45,8 +45,8 @@ const IDLE_AFTER: Duration = Duration::from_millis(20);
 pub struct Events {
     ring: Ring,
     // Ends before the programs do.
-    _discoverer: Option<Discoverer>,
-    _programs: Arc<Programs>,
+    discoverer: Option<Discoverer>,
+    programs: Arc<Programs>,
     handle: CaptureHandle,
     containers: Containers,
     counted: Counted,
@@ -107,6 +107,13 @@ fn pause(length: Duration) -> Pin<Box<Sleep>> {
     Box::pin(tokio::time::sleep(length))
 }
 
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.discoverer = None;
+        self.programs.end();
+    }
+}
+
 impl Events {
     pub(crate) fn new(
         ring: RingBuf<MapData>,
@@ -117,8 +124,8 @@ impl Events {
     ) -> Self {
         Self {
             ring: Ring::Plain(Some(ring)),
-            _discoverer: discoverer,
-            _programs: programs,
+            discoverer,
+            programs,
             handle,
             containers: Containers::default(),
             counted: Counted::default(),

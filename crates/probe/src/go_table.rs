@@ -1,7 +1,8 @@
 //! Function addresses of a Go program, stripped or not, from its line table (`.gopclntab`, Go's
 //! `runtime/symtab.go` and `internal/abi`, versions 1.16 and later).
 
-use crate::elf::Function;
+use crate::elf::{ElfError, Function, Names, at_most};
+use crate::limits;
 
 /// Magic number of Go 1.16 and 1.17, whose tables hold addresses.
 const OLD_MAGIC: u32 = 0xFFFF_FFFA;
@@ -11,10 +12,15 @@ const POINTER_BYTES: u8 = 8;
 
 /// The functions of `names` that the table knows. `text` is the address that the table's
 /// offsets count from when it does not say so itself (Go 1.26 and later).
-pub(crate) fn functions(table: &[u8], text: u64, names: &[&'static str]) -> Vec<(&'static str, Function)> {
-    Table::parse(table, text)
-        .map(|table| table.find(names))
-        .unwrap_or_default()
+pub(crate) fn functions(
+    table: &[u8],
+    text: u64,
+    names: &[&'static str],
+) -> Result<Vec<(&'static str, Function)>, ElfError> {
+    match Table::parse(table, text) {
+        Some(table) => table.find(names),
+        None => Ok(Vec::new()),
+    }
 }
 
 struct Table<'table> {
@@ -64,19 +70,27 @@ impl<'table> Table<'table> {
         })
     }
 
-    fn find(&self, names: &[&'static str]) -> Vec<(&'static str, Function)> {
+    fn find(&self, names: &[&'static str]) -> Result<Vec<(&'static str, Function)>, ElfError> {
+        at_most("functions of Go", self.count as u64, limits::GO_FUNCTIONS as u64)?;
         let entries = (0..self.count).map_while(|index| self.entry(index));
-        let found = entries.filter_map(|(start, end, name)| {
-            let &name = names.iter().find(|wanted| name == wanted.as_bytes())?;
-            let address = self.text.checked_add(start)?;
-            let size = end.checked_sub(start)?;
-            Some((name, Function { address, size }))
-        });
-        found.collect()
+        let mut found = Vec::new();
+        let mut texts = Names::of(self.bytes);
+        for (start, end, name) in entries {
+            let name = texts.at(name)?;
+            let Some(&name) = names.iter().find(|wanted| name == wanted.as_bytes()) else {
+                continue;
+            };
+            if let (Some(address), Some(size)) = (self.text.checked_add(start), end.checked_sub(start))
+                && found.iter().all(|(other, _)| *other != name)
+            {
+                found.push((name, Function { address, size }));
+            }
+        }
+        Ok(found)
     }
 
-    /// Start, end (the next one's start) and name of one function.
-    fn entry(&self, index: usize) -> Option<(u64, u64, &'table [u8])> {
+    /// Start, end (the next one's start) and place of the name of one function.
+    fn entry(&self, index: usize) -> Option<(u64, u64, usize)> {
         let width = match self.layout {
             Layout::Addresses => 8,
             Layout::Offsets => 4,
@@ -91,9 +105,7 @@ impl<'table> Table<'table> {
         let information = usize::try_from(field(after(place, 1)?)?).ok()?;
         let information = self.functions.checked_add(information)?;
         let name = half(self.bytes, after(information, 1)?)? as usize;
-        let rest = self.bytes.get(self.names.checked_add(name)?..)?;
-        let name = rest.split(|&byte| byte == 0).next()?;
-        Some((start, end, name))
+        Some((start, end, self.names.checked_add(name)?))
     }
 }
 
@@ -108,6 +120,10 @@ fn word(bytes: &[u8], position: usize) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn functions(table: &[u8], text: u64, names: &[&'static str]) -> Vec<(&'static str, Function)> {
+        super::functions(table, text, names).unwrap()
+    }
 
     fn sample(text: u64) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -185,6 +201,14 @@ mod tests {
             bytes[place..place + 8].fill(0xFF);
             assert_eq!(functions(&bytes, 0, &["a.One"]), []);
         }
+    }
+
+    #[test]
+    fn more_functions_than_any_program_has_are_refused() {
+        let mut bytes = sample(1);
+        bytes[8..16].fill(0xFF);
+        let error = super::functions(&bytes, 0, &["a.One"]).unwrap_err();
+        assert!(error.is_given_up(), "{error}");
     }
 
     #[test]

@@ -5,103 +5,129 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The kernel's switch (documentation, `ABI/testing/sysfs-kernel-rcu_expedited`), for the whole host.
 const SWITCH: &str = "/sys/kernel/rcu_expedited";
+/// Locked by every capture that has turned the switch on. Only root can open it: a lock on the switch itself
+/// is anybody's.
+const LOCK: &str = "/run/ecapture.lock";
 /// Exists while a capture has turned the switch on. Like the switch, it does not outlive the kernel.
 const MARK: &str = "/run/ecapture.rcu_expedited";
 
-/// Grace periods are expedited while this lives. Several captures share the switch: whoever turns
-/// it holds a shared lock on its file, and the last one turns it off. A process that is killed
-/// meanwhile (SIGKILL) leaves it on, and the mark, by which the next one knows that it may turn it off.
-pub(crate) struct Expedited {
+/// This process's share in the switch.
+static SHARE: Mutex<Share> = Mutex::new(Share {
+    users: 0,
+    switch: None,
+    ended: false,
+});
+
+struct Share {
+    /// Living [`Expedited`].
+    users: usize,
     switch: Option<Switch>,
-    signals: Signals,
+    /// It is not turned on any more.
+    ended: bool,
 }
 
-struct Switch {
-    file: File,
-    mark: PathBuf,
-}
+/// Grace periods are expedited while this lives. Several captures share the switch: whoever turns
+/// it holds a shared lock on a file of their own, and the last one turns it off. Nobody waits for a lock:
+/// where it cannot be had, grace periods merely take longer. A process that is killed meanwhile (SIGKILL) leaves
+/// the switch on, and the mark, by which the next one knows that it may turn it off.
+pub(crate) struct Expedited(());
 
 impl Expedited {
     /// Where the switch is on already, or cannot be turned, nothing changes.
     pub(crate) fn begin() -> Self {
-        let signals = Signals::hold();
-        let switch = Switch::turn_on(Path::new(SWITCH), Path::new(MARK)).unwrap_or(None);
-        Self { switch, signals }
+        let mut share = share();
+        share.users += 1;
+        if share.switch.is_none() && !share.ended {
+            let [switch, lock, mark] = [SWITCH, LOCK, MARK].map(Path::new);
+            share.switch = Switch::turn_on(switch, lock, mark).unwrap_or(None);
+        }
+        Self(())
     }
 }
 
 impl Drop for Expedited {
     fn drop(&mut self) {
-        if let Some(Err(error)) = self.switch.take().map(Switch::turn_off) {
-            tracing::warn!("{SWITCH} stays 1: {error}; write 0 to it");
+        let mut share = share();
+        share.users -= 1;
+        if share.users == 0 {
+            share.turn_off();
         }
-        self.signals.release();
     }
 }
 
+/// Turns the switch off if this process has turned it on, also while another thread attaches, and leaves it
+/// off from now on. For the end of the process.
+pub fn restore() {
+    let mut share = share();
+    share.ended = true;
+    share.turn_off();
+}
+
+fn share() -> MutexGuard<'static, Share> {
+    SHARE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Share {
+    fn turn_off(&mut self) {
+        if let Some(Err(error)) = self.switch.take().map(Switch::turn_off) {
+            tracing::warn!("{SWITCH} stays 1: {error}; write 0 to it");
+        }
+    }
+}
+
+struct Switch {
+    file: File,
+    lock: File,
+    mark: PathBuf,
+}
+
 impl Switch {
-    /// `None` when somebody else than a capture has turned it on.
-    fn turn_on(path: &Path, mark: &Path) -> io::Result<Option<Self>> {
+    /// `None` when somebody else than a capture has turned it on, or another capture turns it just now.
+    fn turn_on(path: &Path, lock: &Path, mark: &Path) -> io::Result<Option<Self>> {
         let file = File::options().read(true).write(true).open(path)?;
+        let lock = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(lock)?;
         let mut value = [0];
-        let is_alone = file.try_lock().is_ok();
-        if is_alone && file.read_at(&mut value, 0)? == 1 && value != *b"0" && !mark.exists() {
+        let is_alone = lock.try_lock().is_ok();
+        let is_on = file.read_at(&mut value, 0)? == 1 && value != *b"0";
+        if is_alone && is_on && !mark.exists() {
             return Ok(None);
         }
-        file.lock_shared()?;
-        // Where there is no such folder, only the repair after SIGKILL is lost.
-        let _unmarked = File::create(mark);
+        if lock.try_lock_shared().is_err() {
+            return Ok(None);
+        }
+        // Without it, only the repair after SIGKILL is lost.
+        let _unmarked = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(mark);
         file.write_at(b"1", 0)?;
         let mark = mark.to_owned();
-        Ok(Some(Self { file, mark }))
+        Ok(Some(Self { file, lock, mark }))
     }
 
     /// Leaves it to the last one.
     fn turn_off(self) -> io::Result<()> {
-        if self.file.try_lock().is_ok() {
+        if self.lock.try_lock().is_ok() {
             self.file.write_at(b"0", 0)?;
             let _unmarked = fs::remove_file(&self.mark);
         }
         Ok(())
-    }
-}
-
-/// Keeps the signals that ask this process to end from ending it in between: before a capture runs,
-/// nobody listens to them.
-struct Signals {
-    before: libc::sigset_t,
-}
-
-impl Signals {
-    #[expect(unsafe_code, reason = "no safe wrapper among the dependencies")]
-    fn hold() -> Self {
-        let mut held = MaybeUninit::uninit();
-        let mut before = MaybeUninit::uninit();
-        // SAFETY: both sets are initialised by the calls, which cannot fail with these arguments.
-        unsafe {
-            libc::sigemptyset(held.as_mut_ptr());
-            for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTERM] {
-                libc::sigaddset(held.as_mut_ptr(), signal);
-            }
-            libc::pthread_sigmask(libc::SIG_BLOCK, held.as_ptr(), before.as_mut_ptr());
-            Self {
-                before: before.assume_init(),
-            }
-        }
-    }
-
-    #[expect(unsafe_code, reason = "no safe wrapper among the dependencies")]
-    fn release(&self) {
-        // SAFETY: the set was filled in by `hold`.
-        unsafe {
-            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut());
-        }
     }
 }
 
@@ -119,6 +145,10 @@ mod tests {
         (folder, switch, mark)
     }
 
+    fn turn_on(switch: &Path, mark: &Path) -> Option<Switch> {
+        Switch::turn_on(switch, &mark.with_extension("lock"), mark).unwrap()
+    }
+
     fn value(switch: &Path) -> String {
         fs::read_to_string(switch).unwrap()
     }
@@ -126,8 +156,8 @@ mod tests {
     #[test]
     fn the_last_one_turns_it_off() {
         let (_folder, switch, mark) = switch("0");
-        let first = Switch::turn_on(&switch, &mark).unwrap().unwrap();
-        let second = Switch::turn_on(&switch, &mark).unwrap().unwrap();
+        let first = turn_on(&switch, &mark).unwrap();
+        let second = turn_on(&switch, &mark).unwrap();
         first.turn_off().unwrap();
         assert_eq!((value(&switch).as_str(), mark.exists()), ("1", true));
         second.turn_off().unwrap();
@@ -137,20 +167,45 @@ mod tests {
     #[test]
     fn what_others_have_turned_on_stays_on() {
         let (_folder, switch, mark) = switch("1");
-        assert!(Switch::turn_on(&switch, &mark).unwrap().is_none());
+        assert!(turn_on(&switch, &mark).is_none());
         assert_eq!((value(&switch).as_str(), mark.exists()), ("1", false));
     }
 
     #[test]
     fn what_a_killed_capture_has_left_on_is_turned_off() {
         let (_folder, switch, mark) = switch("0");
-        drop(Switch::turn_on(&switch, &mark).unwrap().unwrap());
+        drop(turn_on(&switch, &mark).unwrap());
         assert_eq!(value(&switch), "1");
-        Switch::turn_on(&switch, &mark)
-            .unwrap()
-            .unwrap()
-            .turn_off()
-            .unwrap();
+        turn_on(&switch, &mark).unwrap().turn_off().unwrap();
         assert_eq!((value(&switch).as_str(), mark.exists()), ("0", false));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_lock() {
+        let (_folder, switch, mark) = switch("0");
+        let first = turn_on(&switch, &mark).unwrap();
+        first.lock.unlock().unwrap();
+        let stranger = File::open(mark.with_extension("lock")).unwrap();
+        stranger.lock().unwrap();
+        assert!(turn_on(&switch, &mark).is_none());
+        // The lock on the switch itself, which anybody may take, does not matter.
+        stranger.unlock().unwrap();
+        let stranger = File::open(&switch).unwrap();
+        stranger.lock().unwrap();
+        let second = turn_on(&switch, &mark).unwrap();
+        second.turn_off().unwrap();
+        assert_eq!((value(&switch).as_str(), mark.exists()), ("0", false));
+    }
+
+    #[test]
+    fn only_root_can_open_the_lock() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (_folder, switch, mark) = switch("0");
+        let _on = turn_on(&switch, &mark).unwrap();
+        let mode = fs::metadata(mark.with_extension("lock"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 }

@@ -1,6 +1,10 @@
 //! The dynamic loader's cache, `/etc/ld.so.cache` (glibc, `elf/dl-cache.h`, new format).
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+
+use crate::limits;
 
 const MAGIC: &[u8] = b"glibc-ld.so.cache1.1";
 const HEADER_BYTES: usize = 48;
@@ -20,8 +24,8 @@ pub(crate) fn libraries(cache: &[u8], prefix: &str) -> Vec<PathBuf> {
         .chunks_exact(ENTRY_BYTES);
     let paths = entries.take(count).filter_map(|entry| {
         let name = text(cache, word(entry, 4)?)?;
-        name.starts_with(prefix)
-            .then(|| text(cache, word(entry, 8)?).map(PathBuf::from))?
+        name.starts_with(prefix.as_bytes())
+            .then(|| text(cache, word(entry, 8)?).map(|path| PathBuf::from(OsStr::from_bytes(path))))?
     });
     paths.collect()
 }
@@ -30,9 +34,11 @@ fn word(bytes: &[u8], position: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(*bytes.get(position..)?.first_chunk()?))
 }
 
-fn text(bytes: &[u8], position: u32) -> Option<&str> {
+/// A path or name, which need not be UTF-8, without the zero byte at its end.
+fn text(bytes: &[u8], position: u32) -> Option<&[u8]> {
     let rest = bytes.get(position as usize..)?;
-    std::str::from_utf8(rest.split(|&byte| byte == 0).next()?).ok()
+    let rest = &rest[..rest.len().min(limits::NAME_BYTES)];
+    memchr::memchr(0, rest).map(|end| &rest[..end])
 }
 
 #[cfg(test)]

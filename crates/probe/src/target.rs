@@ -1,13 +1,19 @@
 //! Which libraries and programs are worth attaching to.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use memchr::memmem;
 
 use crate::elf::Image;
-use crate::{Error, ld_cache, plan};
+use crate::library::{Inode, Library, Located, inode};
+use crate::maps::Maps;
+use crate::{Error, ld_cache, limits, plan};
 
 const LD_CACHE: &str = "/etc/ld.so.cache";
 /// How the names of TLS libraries begin.
@@ -25,8 +31,8 @@ const USUAL_DIRECTORIES: [&str; 6] = [
 /// A library or program with TLS functions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// Path that reaches it from here, through `/proc/PID/root` when it is in a container.
-    pub path: PathBuf,
+    /// The opened file. Its path is for people, through `/proc/PID/root` when it is in a container.
+    pub library: Library,
     /// Where it was found.
     pub found: Found,
     /// What it has functions of.
@@ -96,7 +102,8 @@ pub enum Found {
 
 /// Checks a library that the user named.
 pub fn named(path: &Path) -> Result<Target, Error> {
-    let kinds = Kind::of(&Image::read(path, &plan::library_symbols())?);
+    let library = Library::open(path)?;
+    let kinds = Kind::of(&Image::read(&library, &plan::library_symbols())?);
     if kinds.is_empty() {
         return Err(Error::NoFunctions {
             path: path.to_owned(),
@@ -104,7 +111,7 @@ pub fn named(path: &Path) -> Result<Target, Error> {
         });
     }
     Ok(Target {
-        path: path.to_owned(),
+        library,
         found: Found::Named,
         kinds,
     })
@@ -112,56 +119,121 @@ pub fn named(path: &Path) -> Result<Target, Error> {
 
 /// Every TLS library of this host, and every program with TLS functions of its own that runs
 /// now. Each file once, by device and inode. Processes that cannot be looked into are skipped.
+///
+/// Of files that belong to others than root, as many are looked into as can be in a second.
 pub fn discover() -> Vec<Target> {
-    let mut seen = Seen::default();
+    let mut seen = Seen::new();
     for path in installed() {
-        seen.add(&path, Found::Installed);
-    }
-    for pid in processes() {
-        for path in mapped(pid) {
-            seen.add(&path, Found::Process(pid));
+        if let Ok(located) = Located::at(&path) {
+            seen.add(&located, path, Found::Installed);
         }
     }
-    seen.targets
+    for pid in processes() {
+        seen.add_process(pid);
+    }
+    seen.finish()
 }
 
 /// The TLS libraries in the memory of one process, and its program when that has TLS functions.
 pub fn of_process(pid: u32) -> Vec<Target> {
-    let mut seen = Seen::default();
-    for path in mapped(pid) {
-        seen.add(&path, Found::Process(pid));
-    }
-    seen.targets
+    let mut seen = Seen::new();
+    seen.add_process(pid);
+    seen.finish()
 }
 
-#[derive(Default)]
 struct Seen {
-    inodes: HashSet<(u64, u64)>,
+    inodes: HashSet<Inode>,
     targets: Vec<Target>,
+    started: Instant,
+    /// Files that are not trusted and were looked into.
+    strangers: usize,
+    left_out: usize,
 }
 
 impl Seen {
-    fn add(&mut self, path: &Path, found: Found) {
-        let Ok(metadata) = fs::metadata(path) else { return };
-        if !self.inodes.insert((metadata.dev(), metadata.ino())) {
+    fn new() -> Self {
+        Self {
+            inodes: HashSet::new(),
+            targets: Vec::new(),
+            started: Instant::now(),
+            strangers: 0,
+            left_out: 0,
+        }
+    }
+
+    /// The program itself and the TLS libraries in the memory of a process.
+    fn add_process(&mut self, pid: u32) {
+        let found = Found::Process(pid);
+        let program = PathBuf::from(format!("/proc/{pid}/exe"));
+        if let Ok(located) = Located::at(&program) {
+            self.add(&located, program, found);
+        }
+        let Ok(maps) = Maps::read(pid, limits::MAPS_BYTES) else {
+            return;
+        };
+        if maps.cut {
+            tracing::warn!("process {pid} has mapped more than can be listed: the rest was not looked into");
+        }
+        for mapping in maps.executed().filter(|mapping| is_library_name(mapping.name())) {
+            if let Ok(located) = mapping.locate(pid) {
+                let inside = format!("/proc/{pid}/root");
+                let path = [OsStr::new(&inside), mapping.path().as_os_str()].join(OsStr::new(""));
+                self.add(&located, PathBuf::from(path), found);
+            }
+        }
+    }
+
+    fn add(&mut self, located: &Located, path: PathBuf, found: Found) {
+        if !self.inodes.insert(located.inode()) {
             return;
         }
-        let path = plain_path(path).unwrap_or_else(|| path.to_owned());
-        let kinds = Image::read(&path, &plan::library_symbols()).map(|image| Kind::of(&image));
-        if let Ok(kinds) = kinds
-            && !kinds.is_empty()
-        {
-            self.targets.push(Target { path, found, kinds });
+        if !located.is_trusted() {
+            self.strangers += 1;
+            if self.strangers > limits::STRANGERS_AT_START || self.started.elapsed() > limits::STRANGERS_TIME
+            {
+                self.left_out += 1;
+                return;
+            }
         }
+        let path = plain_path(&path, located).unwrap_or(path);
+        let Ok(library) = located.open(path) else { return };
+        match Image::of(&library, &plan::library_symbols()) {
+            Ok(image) => {
+                let kinds = Kind::of(&image);
+                if !kinds.is_empty() {
+                    self.targets.push(Target {
+                        library,
+                        found,
+                        kinds,
+                    });
+                }
+            }
+            Err(error) if error.is_given_up() => {
+                tracing::warn!("{} was not looked into: {error}", library.path().display());
+            }
+            // Scripts and the like.
+            Err(_) => {}
+        }
+    }
+
+    fn finish(self) -> Vec<Target> {
+        if self.left_out > 0 {
+            tracing::warn!(
+                "{} programs and libraries of others than root were not looked into before the start: there are too \
+                 many; name what matters with --libssl or --pid",
+                self.left_out
+            );
+        }
+        self.targets
     }
 }
 
-/// The path without links and without a detour through `/proc`, when it reaches the same file.
-pub(crate) fn plain_path(path: &Path) -> Option<PathBuf> {
-    let metadata = fs::metadata(path).ok()?;
+/// The path without links and without a detour through `/proc`, when it reaches the same file. It is for people
+/// only: nothing is opened by it.
+pub(crate) fn plain_path(path: &Path, located: &Located) -> Option<PathBuf> {
     let plain = fs::canonicalize(path).ok()?;
     let reached = fs::metadata(&plain).ok()?;
-    (reached.dev() == metadata.dev() && reached.ino() == metadata.ino()).then_some(plain)
+    (inode(&reached) == located.inode()).then_some(plain)
 }
 
 fn installed() -> Vec<PathBuf> {
@@ -172,7 +244,7 @@ fn installed() -> Vec<PathBuf> {
         .collect();
     for directory in USUAL_DIRECTORIES {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            if is_library_name(&entry.file_name().to_string_lossy()) {
+            if is_library_name(entry.file_name().as_bytes()) {
                 paths.push(entry.path());
             }
         }
@@ -181,8 +253,11 @@ fn installed() -> Vec<PathBuf> {
 }
 
 /// `libssl.so.3` and the names that bundles give their copies, such as `libssl-1a2b.so.1.1`.
-pub(crate) fn is_library_name(name: &str) -> bool {
-    LIBRARY_NAMES.iter().any(|library| name.starts_with(library)) && name.contains(".so")
+pub(crate) fn is_library_name(name: &[u8]) -> bool {
+    let known = LIBRARY_NAMES
+        .iter()
+        .any(|library| name.starts_with(library.as_bytes()));
+    known && memmem::find(name, b".so").is_some()
 }
 
 pub(crate) fn processes() -> Vec<u32> {
@@ -192,65 +267,23 @@ pub(crate) fn processes() -> Vec<u32> {
         .collect()
 }
 
-/// The program itself and the TLS libraries in the memory of a process.
-fn mapped(pid: u32) -> Vec<PathBuf> {
-    let mut paths = vec![PathBuf::from(format!("/proc/{pid}/exe"))];
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-    for line in maps.lines() {
-        if let Some(path) = mapped_library(pid, line)
-            && paths.last() != Some(&path)
-        {
-            paths.push(path);
-        }
-    }
-    paths
-}
-
-/// The library that a line of `/proc/PID/maps` names. A deleted file is reached through its
-/// mapping.
-fn mapped_library(pid: u32, line: &str) -> Option<PathBuf> {
-    let mut fields = line.splitn(6, ' ');
-    let range = fields.next()?;
-    if !fields.next()?.contains('x') {
-        return None;
-    }
-    let path = fields.nth(3)?.trim_start();
-    let name = path.rsplit('/').next()?;
-    if !is_library_name(name) {
-        return None;
-    }
-    Some(PathBuf::from(if path.ends_with(" (deleted)") {
-        format!("/proc/{pid}/map_files/{range}")
-    } else {
-        format!("/proc/{pid}/root{path}")
-    }))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn only_executable_mappings_of_tls_libraries_count() {
-        let executable = "7f00-7f10 r-xp 0001f000 fe:00 1234    /usr/lib/libssl.so.3";
-        assert_eq!(
-            mapped_library(7, executable),
-            Some(PathBuf::from("/proc/7/root/usr/lib/libssl.so.3"))
-        );
-        let data = "7f00-7f10 rw-p 0001f000 fe:00 1234    /usr/lib/libssl.so.3";
-        assert_eq!(mapped_library(7, data), None);
-        let other = "7f00-7f10 r-xp 0001f000 fe:00 1234    /usr/lib/libz.so.1";
-        assert_eq!(mapped_library(7, other), None);
-        assert_eq!(mapped_library(7, "7f00-7f10 r-xp 00000000 00:00 0 "), None);
-    }
-
-    #[test]
-    fn a_deleted_library_is_reached_through_its_mapping() {
-        let line = "7f00-7f10 r-xp 0001f000 fe:00 1234    /opt/a b/libssl-9f.so.3 (deleted)";
-        assert_eq!(
-            mapped_library(7, line),
-            Some(PathBuf::from("/proc/7/map_files/7f00-7f10"))
-        );
+    fn tls_libraries_are_recognized_by_name() {
+        for name in [
+            "libssl.so.3",
+            "libssl-1a2b.so.1.1",
+            "libgnutls.so.30",
+            "libnspr4.so",
+        ] {
+            assert!(is_library_name(name.as_bytes()), "{name}");
+        }
+        for name in ["libz.so.1", "libssl", "myssl.so"] {
+            assert!(!is_library_name(name.as_bytes()), "{name}");
+        }
     }
 
     #[test]

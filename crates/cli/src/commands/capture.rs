@@ -4,15 +4,17 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use ecapture_probe::target::{Kind, Target};
-use ecapture_probe::{Capture, CaptureConfig, CaptureHandle, Discovery, Processes, host, target};
+use ecapture_probe::{
+    Capture, CaptureConfig, CaptureHandle, Discovery, Library, Processes, descriptors, host, target,
+};
 use nix::time::{ClockId, clock_gettime};
-use tokio::signal::unix::{Signal, SignalKind};
 use tokio::sync::oneshot;
 
 use crate::exit::Exit;
 use crate::held::{self, CommandOutput, HeldCommand};
 use crate::report;
 use crate::settings::{CaptureSettings, Libraries};
+use crate::signals::{Asked, Listener};
 
 /// Probes that capture, and the command that waits for them.
 pub(crate) struct Prepared {
@@ -26,6 +28,7 @@ impl Prepared {
         host::check()?;
         check_process_numbers(settings)?;
         check_pid(settings.pid)?;
+        let limit = descriptors::raise();
         let mut capture = Capture::load(&CaptureConfig {
             libraries: libraries(settings)?,
             discovery: discovery(&settings.libraries),
@@ -44,6 +47,9 @@ impl Prepared {
             [] => None,
             words => {
                 let command = HeldCommand::start(words, output)?;
+                if let Some(limit) = limit {
+                    limit.give(command.pid());
+                }
                 capture.handle().add_pid(command.pid())?;
                 Some(command)
             }
@@ -73,18 +79,13 @@ pub(crate) struct StopConditions {
 
 impl StopConditions {
     /// Waits for one of them, then stops the capture: what is in the ring is still delivered.
-    /// Gives how the command ended, if it has. Signals count from the moment of the call.
-    pub(crate) fn stop(self) -> Result<impl Future<Output = Result<Option<Exit>>>> {
-        let interrupt = crate::session::signal(SignalKind::interrupt())?;
-        let terminate = crate::session::signal(SignalKind::terminate())?;
-        Ok(self.wait(interrupt, terminate))
-    }
-
-    async fn wait(mut self, mut interrupt: Signal, mut terminate: Signal) -> Result<Option<Exit>> {
+    /// Gives how the command ended, if it has.
+    pub(crate) async fn stop(mut self, asked: &mut Listener) -> Result<Option<Exit>> {
         let exit = tokio::select! {
-            _ = interrupt.recv() => None,
-            _ = terminate.recv() => {
-                self.command_pid.into_iter().for_each(held::terminate);
+            signal = asked.asked() => {
+                if signal == Asked::Terminate {
+                    self.command_pid.into_iter().for_each(held::terminate);
+                }
                 None
             }
             exit = ended(self.command_ended.as_mut()) => Some(exit),
@@ -140,7 +141,7 @@ fn discovery(wanted: &Libraries) -> Discovery {
     }
 }
 
-fn libraries(settings: &CaptureSettings) -> Result<Vec<PathBuf>> {
+fn libraries(settings: &CaptureSettings) -> Result<Vec<Library>> {
     let wanted = &settings.libraries;
     let mut targets = named(wanted)?;
     if targets.is_empty() {
@@ -166,7 +167,7 @@ fn libraries(settings: &CaptureSettings) -> Result<Vec<PathBuf>> {
             wanted.flag
         );
     }
-    Ok(targets.into_iter().map(|target| target.path).collect())
+    Ok(targets.into_iter().map(|target| target.library).collect())
 }
 
 /// The files that the user named.

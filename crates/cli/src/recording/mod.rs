@@ -4,4 +4,4 @@ mod reader;
 mod writer;
 
 pub use reader::{Recording, RecordingError};
-pub use writer::RecordingWriter;
+pub(crate) use writer::{RecordingWriter, payload_len};

@@ -98,6 +98,11 @@ impl Recording {
         Ok(recording)
     }
 
+    /// Of the opened file.
+    pub fn metadata(&self) -> std::io::Result<std::fs::Metadata> {
+        self.input.get_ref().metadata()
+    }
+
     /// Wall clock minus kernel clock, when the recording says it.
     pub fn wall_clock_offset_ns(&self) -> Option<i64> {
         self.header?.wall_clock_offset_ns

@@ -1,13 +1,12 @@
 //! Looks into files, attaches to those with TLS, and remembers all of them.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::io;
 use std::num::NonZeroU32;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 
 use aya::maps::{HashMap as KernelMap, MapData};
 use ecapture_ebpf::discovery::{EVENT_MAPPED, FileKey, FileRecord};
@@ -22,9 +21,10 @@ use crate::detach::Programs;
 use crate::elf::Image;
 use crate::grace_period::Expedited;
 use crate::handle::CaptureHandle;
+use crate::library::{Inode, Library, Located, inode};
 use crate::standing::Standing;
 use crate::target::{self, Kind};
-use crate::{AttachReport, attach, plan};
+use crate::{AttachReport, Error, attach, limits, plan};
 
 /// [`FileKey`] as a map key.
 #[derive(Clone, Copy)]
@@ -35,13 +35,11 @@ pub(crate) struct FileKeyValue(FileKey);
 #[expect(unsafe_code, reason = "aya asks for this promise about map keys")]
 unsafe impl aya::Pod for FileKeyValue {}
 
-/// Device and inode.
-pub(crate) type Inode = (u64, u64);
-
 /// The files that were looked into, and what is needed to attach to more.
 pub(crate) struct Files {
     pub(crate) discovery: Discovery,
-    pub(crate) programs: Arc<Programs>,
+    /// Gone when the capture has ended, whatever is being read then.
+    pub(crate) programs: Weak<Programs>,
     /// The only process to attach in, if there is one.
     pub(crate) process: Option<NonZeroU32>,
     pub(crate) entries_only: bool,
@@ -64,26 +62,36 @@ pub(crate) struct State {
     pub(crate) attached: HashMap<Inode, u64>,
     /// Files without TLS, with the time of their last change: their numbers are given again.
     pub(crate) others: HashSet<(Inode, i64, i64)>,
+    /// Files that were given up.
+    pub(crate) skipped: u64,
     pub(crate) tell: Box<dyn FnMut(Discovered) + Send>,
 }
 
 impl Files {
     /// Looks into a file and attaches to it when that is wanted. `record` is how the kernel told
     /// of it. An error when the file is not there any more.
-    pub(super) fn look(&self, sighting: &Sighting, record: Option<&FileRecord>) -> io::Result<()> {
-        let metadata = fs::metadata(&sighting.reached)?;
-        if metadata.is_file() && self.state().is_new(&metadata) {
+    pub(super) fn look(
+        &self,
+        sighting: &Sighting,
+        record: Option<&FileRecord>,
+        reader: Reader,
+    ) -> io::Result<Looked> {
+        let located = &sighting.located;
+        if self.state().is_new(located.metadata()) {
+            if reader == Reader::Quick && !is_quick(located) {
+                return Ok(Looked::Later);
+            }
             // From here on the process may end: the open file stays.
-            let file = File::open(&sighting.reached)?;
-            self.look_into(sighting, &file, record)?;
+            let library = located.open(sighting.path())?;
+            self.look_into(sighting, &library, record);
         }
         if let Some(record) = record {
-            if self.state().stands_later(&metadata, record) {
+            if self.state().stands_later(located.metadata(), record) {
                 self.tell_too_late(record, sighting.path().display().to_string());
             }
             self.state().make_known(record);
         }
-        Ok(())
+        Ok(Looked::Done)
     }
 
     pub(super) fn hold(&self) {
@@ -98,12 +106,9 @@ impl Files {
             return false;
         };
         for path in paths {
-            let sighting = Sighting {
-                process: executor(record),
-                reached: path.clone(),
-                shown: path.clone(),
-            };
-            let _absent = self.look(&sighting, None);
+            if let Ok(sighting) = Sighting::at(path.clone(), executor(record)) {
+                let _absent = self.look(&sighting, None, Reader::Patient);
+            }
         }
         self.state().make_known(record);
         true
@@ -113,8 +118,8 @@ impl Files {
     /// the file.
     pub(super) fn missed(&self, record: &FileRecord) {
         let file = name(record);
-        if record.event == EVENT_MAPPED && target::is_library_name(&file) {
-            self.tell_too_late(record, file);
+        if record.event == EVENT_MAPPED && target::is_library_name(file) {
+            self.tell_too_late(record, String::from_utf8_lossy(file).into_owned());
         }
     }
 
@@ -136,43 +141,70 @@ impl Files {
         }
     }
 
-    fn look_into(&self, sighting: &Sighting, file: &File, record: Option<&FileRecord>) -> io::Result<()> {
-        let metadata = file.metadata()?;
-        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-        let image = match Image::read(&path, &plan::symbols()) {
+    fn look_into(&self, sighting: &Sighting, library: &Library, record: Option<&FileRecord>) {
+        let metadata = sighting.located.metadata();
+        let image = match Image::of(library, &plan::symbols()) {
             Ok(image) if self.wants(&image) => image,
-            _ => {
-                self.state().set_aside(&metadata);
-                return Ok(());
+            other => {
+                if let Err(error) = other
+                    && error.is_given_up()
+                {
+                    self.skip(sighting, library, &error.to_string());
+                }
+                self.state().set_aside(metadata);
+                return;
             }
         };
         // Another thread may have looked into it at the same time.
-        if !self.state().begin(&metadata) {
-            return Ok(());
+        if !self.state().begin(metadata) {
+            return;
         }
-        let process = sighting.process.clone();
-        let path = sighting.path();
         hurry();
-        let attached = self.attach(&image);
-        self.state().stands(&metadata);
+        let Some(attached) = self.attach(&image) else {
+            return;
+        };
+        self.state().stands(metadata);
         if let Some(record) = record {
             let age = monotonic_ns().saturating_sub(record.timestamp_ns);
             tracing::debug!(
                 "attached to {} {} us after it was mapped",
-                path.display(),
+                library.path().display(),
                 age / 1000
             );
         }
-        let mut reports = attached;
-        for report in &mut reports {
-            report.library.clone_from(&path);
+        let process = sighting.process.clone();
+        match attached {
+            Ok(reports) => (self.state().tell)(Discovered::Attached { process, reports }),
+            Err(error) => self.skip(sighting, library, &error.to_string()),
         }
-        (self.state().tell)(Discovered::Attached { process, reports });
-        Ok(())
     }
 
-    fn attach(&self, image: &Image) -> Vec<AttachReport> {
-        let mut programs = self.programs.lock();
+    /// A file with TLS, or one that may have it, is not attached to. The first ones are named: whoever makes
+    /// them can make as many as he likes.
+    fn skip(&self, sighting: &Sighting, library: &Library, reason: &str) {
+        let mut state = self.state();
+        state.skipped += 1;
+        let reason = format!("{}: {reason}", library.path().display());
+        if state.skipped > limits::NAMED_SKIPS {
+            tracing::debug!("not attached to {reason}");
+            return;
+        }
+        let process = sighting.process.clone();
+        (state.tell)(Discovered::GivenUp { process, reason });
+        if state.skipped == limits::NAMED_SKIPS {
+            tracing::warn!("more files that are given up are counted, and named with --debug only");
+        }
+    }
+
+    /// How many files were given up.
+    pub(super) fn skipped(&self) -> u64 {
+        self.state().skipped
+    }
+
+    /// `None` when the capture has ended.
+    fn attach(&self, image: &Image) -> Option<Result<Vec<AttachReport>, Error>> {
+        let programs = self.programs.upgrade()?;
+        let mut programs = programs.lock()?;
         let _quick = Expedited::begin();
         let number = self.state().standing.as_mut().map_or(0, Standing::next);
         let scope = Scope {
@@ -184,7 +216,7 @@ impl Files {
         if let Some(standing) = &mut self.state().standing {
             standing.stand(number);
         }
-        reports
+        Some(reports)
     }
 
     fn wants(&self, image: &Image) -> bool {
@@ -243,13 +275,26 @@ impl State {
     }
 }
 
-/// Which file `path` leads to.
-pub(crate) fn inode_of(path: &Path) -> io::Result<Inode> {
-    fs::metadata(path).map(|metadata| inode(&metadata))
+/// Who looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// Others wait for it, so it takes only what certainly does not take long.
+    Quick,
+    /// Others are served in between.
+    Patient,
 }
 
-fn inode(metadata: &Metadata) -> Inode {
-    (metadata.dev(), metadata.ino())
+/// What came of looking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Looked {
+    Done,
+    /// Only a patient reader may look into it.
+    Later,
+}
+
+/// Whether reading a file cannot be made to take long by a user of this host.
+fn is_quick(located: &Located) -> bool {
+    located.is_trusted() && located.metadata().len() <= limits::QUICK_FILE_BYTES
 }
 
 fn stamp(metadata: &Metadata) -> (Inode, i64, i64) {

@@ -5,30 +5,38 @@
 //! when it has TLS, and made known, so that the kernel tells of each file once, whoever executes it.
 //!
 //! ```text
-//! FILES (ring buffer) ─► watch ─┬─ libraries whose names tell ──────────────► files ─► attach
+//! FILES (ring buffer) ─► watch ─┬─ libraries whose names tell, of root ─────► files ─► attach
+//!                               ├─► thread for those of others ─────────────► files
 //!                               ├─► thread for programs ────────────────────► files
 //!                               └─► thread for the rest, and what runs already ─► files
 //! ```
 //!
 //! A process that has just mapped a TLS library waits for nobody, so this is a race: the library is
 //! looked into at once, while large programs and libraries that merely might have TLS wait for each
-//! other on threads of their own.
+//! other on threads of their own. What anybody but root can have written may be made to take long, so it
+//! waits, too. On each thread users are served in turn (`queue`). No thread is waited for at the end.
 
 mod files;
 mod mapping;
+mod queue;
 mod watch;
 
+use std::convert::Infallible;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
 
 use crate::AttachReport;
 use crate::handle::CaptureHandle;
 use crate::target::Kind;
-pub(crate) use files::{FileKeyValue, Files, Inode, State, inode_of};
+pub(crate) use files::{FileKeyValue, Files, State};
+use queue::Queue;
+use watch::{Job, Queues};
 
 /// Which files are attached to that processes begin to execute while the capture runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,6 +59,13 @@ pub enum Discovered {
         process: Executor,
         /// Where the probes stand.
         reports: Vec<AttachReport>,
+    },
+    /// It has, or may have, TLS functions, and is not attached to.
+    GivenUp {
+        /// Who executes it.
+        process: Executor,
+        /// The reason, which names the file.
+        reason: String,
     },
     /// It has TLS functions, and the probes came too late for what the process did before.
     TooLate {
@@ -76,10 +91,17 @@ pub struct Executor {
 
 /// The running threads; they end when this is dropped.
 pub(crate) struct Discoverer {
-    // Closed first: that ends the threads.
+    // Closed first: that ends the thread that hears from the kernel.
     stop: Option<io::PipeWriter>,
-    threads: Vec<JoinHandle<()>>,
+    queues: Arc<Queues>,
+    files: Arc<Files>,
+    /// Closed when no thread is left.
+    ended: Receiver<Infallible>,
 }
+
+/// How long the end of a capture waits for its threads. One may be reading a file that takes long, or that a
+/// network file system does not give; it can do no harm any more.
+const ENDING: Duration = Duration::from_millis(100);
 
 impl Discoverer {
     /// Begins with the records in `ring` and the files of the processes `running`.
@@ -90,45 +112,53 @@ impl Discoverer {
         running: Vec<u32>,
     ) -> io::Result<Self> {
         let files = Arc::new(files);
+        let queues = Arc::new(Queues::default());
         let (stopped, stop) = io::pipe()?;
-        let (to_programs, programs) = watch::queue();
-        let (to_others, others) = watch::queue();
-        let watch = watch::Watch::new(
+        let (runs, ended) = channel::<Infallible>();
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            let runs = runs.clone();
+            thread::Builder::new().name(name.to_owned()).spawn(move || {
+                let _runs = runs;
+                work();
+            })
+        };
+        let worker = |queue: fn(&Queues) -> &Queue<Job>, running| -> Box<dyn FnOnce() + Send> {
+            let (files, queues) = (Arc::clone(&files), Arc::clone(&queues));
+            Box::new(move || watch::work(&files, queue(&queues), running))
+        };
+        // Dropped when a thread cannot be started: that ends the others.
+        let discoverer = Self {
+            stop: Some(stop),
+            queues: Arc::clone(&queues),
+            files: Arc::clone(&files),
+            ended,
+        };
+        spawn("other-libraries", worker(|queues| &queues.libraries, Vec::new()))?;
+        spawn("new-programs", worker(|queues| &queues.programs, Vec::new()))?;
+        spawn("other-files", worker(|queues| &queues.others, running))?;
+        let watch = watch::Watch {
             ring,
             stopped,
             handle,
-            Arc::clone(&files),
-            [to_programs, to_others],
-        );
-        let others_files = Arc::clone(&files);
-        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
-            thread::Builder::new().name(name.to_owned()).spawn(work)
+            files,
+            queues,
+            lost: 0,
         };
-        let threads = vec![
-            spawn("new-libraries", Box::new(move || watch.run()))?,
-            spawn(
-                "new-programs",
-                Box::new(move || watch::work(&files, &programs, Vec::new())),
-            )?,
-            spawn(
-                "other-files",
-                Box::new(move || watch::work(&others_files, &others, running)),
-            )?,
-        ];
-        Ok(Self {
-            stop: Some(stop),
-            threads,
-        })
+        spawn("new-libraries", Box::new(move || watch.run()))?;
+        Ok(discoverer)
     }
 }
 
 impl Drop for Discoverer {
     fn drop(&mut self) {
         self.stop = None;
-        for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("the search for new programs failed");
-            }
+        self.queues.close();
+        if self.ended.recv_timeout(ENDING) == Err(RecvTimeoutError::Timeout) {
+            tracing::debug!("a file is still being read, for nobody");
+        }
+        let skipped = self.files.skipped();
+        if skipped > 0 {
+            tracing::warn!("{skipped} files of running programs were given up: they were not captured");
         }
     }
 }

@@ -3,19 +3,18 @@
 use std::fs;
 use std::io::PipeReader;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvError, SyncSender, TryRecvError, sync_channel};
 
 use aya::maps::{MapData, RingBuf};
 use ecapture_ebpf::discovery::{EVENT_EXECUTED, FileRecord};
 
-use super::files::Files;
-use super::mapping::{Sighting, name};
+use super::files::{Files, Looked, Reader};
+use super::mapping::{Sighting, Sought, name};
+use super::queue::{Popped, Queue};
 use crate::handle::CaptureHandle;
-use crate::target;
+use crate::{limits, target};
 
-/// Files that may wait for one thread. The kernel tells again of one that finds no place.
-const QUEUE: usize = 1024;
 /// Times that a mapping is looked for: the kernel tells of it just before it is there.
 const LOOKS: u32 = 20;
 
@@ -24,6 +23,8 @@ const FIRST: libc::c_int = -20;
 const USUAL: libc::c_int = 0;
 const LAST: libc::c_int = 19;
 
+const ROOT: u32 = 0;
+
 /// Something to be looked into.
 pub(super) enum Job {
     File(Box<FileRecord>),
@@ -31,58 +32,83 @@ pub(super) enum Job {
     Processes(Vec<u32>),
 }
 
-pub(super) fn queue() -> (SyncSender<Job>, Receiver<Job>) {
-    sync_channel(QUEUE)
+impl Job {
+    fn file(record: FileRecord) -> Self {
+        Self::File(Box::new(record))
+    }
 }
 
-/// Hears from the kernel, and looks into the libraries whose names tell that they have TLS.
+/// What waits for each thread.
+#[derive(Default)]
+pub(super) struct Queues {
+    /// Libraries whose names tell that they have TLS, and whose files may take long to read.
+    pub(super) libraries: Queue<Job>,
+    pub(super) programs: Queue<Job>,
+    /// Libraries that merely might have TLS, and what runs already.
+    pub(super) others: Queue<Job>,
+}
+
+impl Queues {
+    pub(super) fn close(&self) {
+        for queue in [&self.libraries, &self.programs, &self.others] {
+            queue.close();
+        }
+    }
+}
+
+/// Hears from the kernel, and looks into the libraries whose names tell that they have TLS, as long as that
+/// is quick.
 pub(super) struct Watch {
-    ring: RingBuf<MapData>,
-    stopped: PipeReader,
-    handle: CaptureHandle,
-    files: Arc<Files>,
-    programs: SyncSender<Job>,
-    others: SyncSender<Job>,
+    pub(super) ring: RingBuf<MapData>,
+    pub(super) stopped: PipeReader,
+    pub(super) handle: CaptureHandle,
+    pub(super) files: Arc<Files>,
+    pub(super) queues: Arc<Queues>,
     /// Records that did not fit into the ring, as far as they were made up for.
-    lost: u64,
+    pub(super) lost: u64,
 }
 
 impl Watch {
-    pub(super) fn new(
-        ring: RingBuf<MapData>,
-        stopped: PipeReader,
-        handle: CaptureHandle,
-        files: Arc<Files>,
-        [programs, others]: [SyncSender<Job>; 2],
-    ) -> Self {
-        Self {
-            ring,
-            stopped,
-            handle,
-            files,
-            programs,
-            others,
-            lost: 0,
+    pub(super) fn run(mut self) {
+        set_priority(FIRST);
+        let first = Queue::default();
+        while self.wait() {
+            loop {
+                self.distribute(&first);
+                let Popped::Item(record) = first.try_pop() else {
+                    break;
+                };
+                self.look(&record);
+            }
+            self.make_up();
         }
     }
 
-    pub(super) fn run(mut self) {
-        set_priority(FIRST);
-        while self.wait() {
-            while let Some(bytes) = self.ring.next() {
-                let Some(record) = FileRecord::decode(&bytes) else {
-                    continue;
-                };
-                drop(bytes);
-                if record.event == EVENT_EXECUTED {
-                    let _told_again = self.programs.try_send(Job::File(Box::new(record)));
-                } else if target::is_library_name(&name(&record)) {
-                    look(&self.files, &record);
-                } else {
-                    let _told_again = self.others.try_send(Job::File(Box::new(record)));
-                }
+    /// Takes all records from the ring: one user's many are not to be before another one's.
+    fn distribute(&mut self, first: &Queue<FileRecord>) {
+        while let Some(bytes) = self.ring.next() {
+            let Some(record) = FileRecord::decode(&bytes) else {
+                continue;
+            };
+            drop(bytes);
+            let user = user_of(record.pid);
+            let _told_again = if record.event == EVENT_EXECUTED {
+                self.queues.programs.push(user, Job::file(record)).is_ok()
+            } else if target::is_library_name(name(&record)) {
+                first.push(user, record).is_ok()
+            } else {
+                self.queues.others.push(user, Job::file(record)).is_ok()
+            };
+        }
+    }
+
+    fn look(&self, record: &FileRecord) {
+        if look(&self.files, record, Reader::Quick) == Looked::Later {
+            let user = user_of(record.pid);
+            let waits = self.queues.libraries.push(user, Job::file(*record));
+            if waits.is_err() {
+                self.files.missed(record);
             }
-            self.make_up();
         }
     }
 
@@ -109,7 +135,11 @@ impl Watch {
     fn make_up(&mut self) {
         if let Ok(counters) = self.handle.counters()
             && counters.files_lost > self.lost
-            && self.others.try_send(Job::Processes(target::processes())).is_ok()
+            && self
+                .queues
+                .others
+                .push(ROOT, Job::Processes(target::processes()))
+                .is_ok()
         {
             self.lost = counters.files_lost;
         }
@@ -117,42 +147,50 @@ impl Watch {
 }
 
 /// Looks into what is in `queue` and, while it is empty, into what the processes `running` execute.
-/// Ends when nobody can put anything into the queue any more.
-pub(super) fn work(files: &Files, queue: &Receiver<Job>, mut running: Vec<u32>) {
+/// Ends when the queue is closed.
+pub(super) fn work(files: &Files, queue: &Queue<Job>, mut running: Vec<u32>) {
     loop {
-        let job = match queue.try_recv() {
-            Err(TryRecvError::Empty) => match running.pop() {
+        let job = match queue.try_pop() {
+            Popped::Empty => match running.pop() {
                 Some(pid) => {
-                    set_priority(LAST);
                     scan(files, pid);
                     continue;
                 }
-                None => queue.recv(),
+                None => queue.pop(),
             },
-            Err(TryRecvError::Disconnected) => Err(RecvError),
-            Ok(job) => Ok(job),
+            Popped::Closed => None,
+            Popped::Item(job) => Some(job),
         };
         match job {
-            Ok(Job::File(record)) => {
+            Some(Job::File(record)) => {
                 set_priority(USUAL);
-                look(files, &record);
+                look(files, &record, Reader::Patient);
             }
-            Ok(Job::Processes(pids)) => running = pids,
-            Err(RecvError) => return,
+            Some(Job::Processes(pids)) => running = pids,
+            None => return,
         }
     }
 }
 
-fn look(files: &Files, record: &FileRecord) {
+fn look(files: &Files, record: &FileRecord, reader: Reader) -> Looked {
     files.hold();
     if files.look_at_paths(record) {
-        return;
+        return Looked::Done;
     }
+    let most = match reader {
+        Reader::Quick => limits::QUICK_MAPS_BYTES,
+        Reader::Patient => limits::MAPS_BYTES,
+    };
     for _ in 0..LOOKS {
-        if let Some(sighting) = Sighting::of(record)
-            && files.look(&sighting, Some(record)).is_ok()
-        {
-            return;
+        match Sighting::of(record, most) {
+            Sought::Found(sighting) => {
+                if let Ok(looked) = files.look(&sighting, Some(record), reader) {
+                    return looked;
+                }
+            }
+            Sought::Long if reader == Reader::Quick => return Looked::Later,
+            Sought::Long => break,
+            Sought::Absent => {}
         }
         if !is_running(record.pid) {
             break;
@@ -160,17 +198,27 @@ fn look(files: &Files, record: &FileRecord) {
         std::thread::yield_now();
     }
     let by_path = Sighting::by_path(record);
-    if by_path.is_none_or(|sighting| files.look(&sighting, Some(record)).is_err()) {
-        files.missed(record);
-    }
+    by_path
+        .and_then(|sighting| files.look(&sighting, Some(record), reader).ok())
+        .unwrap_or_else(|| {
+            files.missed(record);
+            Looked::Done
+        })
 }
 
 fn scan(files: &Files, pid: u32) {
     files.hold();
-    for sighting in Sighting::all(pid) {
+    Sighting::all(pid, |sighting| {
+        // Attaching to the last one has raised it.
+        set_priority(LAST);
         // What cannot be opened has gone meanwhile.
-        let _gone = files.look(&sighting, None);
-    }
+        let _gone = files.look(&sighting, None, Reader::Patient);
+    });
+}
+
+/// The user of a process; root when it has ended, which there is nothing left of to look into for long.
+fn user_of(pid: u32) -> u32 {
+    fs::metadata(format!("/proc/{pid}")).map_or(ROOT, |process| process.uid())
 }
 
 /// A process that has ended has no program any more, whether or not somebody has waited for it.

@@ -15,6 +15,7 @@ use aya_obj::generated::{bpf_attach_type, bpf_prog_type};
 
 use super::bpf::{self, Code, Uprobe};
 use super::{Loaded, Refused};
+use crate::descriptors::{Budget, NoDescriptors};
 use crate::{Error, host, kernel};
 
 /// What the kernel calls the unit of its uprobes.
@@ -25,6 +26,7 @@ pub(crate) struct Attachment {
     loaded: Loaded,
     method: Method,
     links: Vec<OwnedFd>,
+    budget: Budget,
 }
 
 enum Method {
@@ -44,6 +46,7 @@ impl Attachment {
             loaded,
             method,
             links: Vec::new(),
+            budget: Budget::new(),
         })
     }
 
@@ -76,6 +79,20 @@ impl Attachment {
             self.links.push(link);
         }
         Ok(())
+    }
+
+    /// Makes sure that there are descriptors for the links of programs, of which each is attached at so many
+    /// offsets.
+    pub(crate) fn reserve(
+        &mut self,
+        offsets: impl Iterator<Item = usize>,
+        trusted: bool,
+    ) -> Result<(), NoDescriptors> {
+        let links = match self.method {
+            Method::Multi => offsets.count(),
+            Method::Events { .. } => offsets.sum(),
+        };
+        self.budget.take(links as u64, trusted)
     }
 
     /// Attaches a program at these offsets of the file `path`, for one process when `pid` is not 0. It can

@@ -7,6 +7,7 @@
 //! Where [`rules`] can prove this, the probes stand there, else at the exported functions: a wrong
 //! argument is worse than a slow probe.
 
+mod instruction;
 #[cfg_attr(
     not(target_arch = "x86_64"),
     expect(dead_code, reason = "it knows x86-64 only")
@@ -22,6 +23,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::elf::{Function, Image};
+use crate::limits;
 use crate::target::Kind;
 
 /// What kind of place a probe stands at. An `endbr64` at its beginning may be left out.
@@ -303,7 +305,7 @@ fn go_point(image: &Image, hook: Hook, function: Function) -> Result<Point, Stri
         returns,
         ..
     } = hook;
-    let addresses = rules::go_returns(image, function)?;
+    let addresses = few(rules::go_returns(image, function)?)?;
     let offsets: Result<Vec<u64>, String> = addresses
         .into_iter()
         .map(|address| offset(image, address))
@@ -407,10 +409,27 @@ fn internal_point(image: &Image, family: &[Hook], pair: [Hook; 2]) -> Result<Poi
     })
 }
 
+/// A probe costs the kernel time and memory, and a hostile function returns everywhere.
+fn few(returns: Vec<u64>) -> Result<Vec<u64>, String> {
+    if returns.len() > limits::RETURNS {
+        return Err(format!(
+            "it returns in {} places, more than {}",
+            returns.len(),
+            limits::RETURNS
+        ));
+    }
+    Ok(returns)
+}
+
+/// Where in the file the instruction at an address is.
 fn offset(image: &Image, address: u64) -> Result<u64, String> {
-    image
+    let offset = image
         .file_offset(address)
-        .ok_or_else(|| format!("address {address:#x} is not in the file"))
+        .ok_or_else(|| format!("address {address:#x} is not in the file's executable code"))?;
+    if !instruction::begins(image, address) {
+        return Err(format!("no instruction begins at address {address:#x}"));
+    }
+    Ok(offset)
 }
 
 #[cfg(test)]

@@ -8,9 +8,10 @@
 //! are probes at each `ret`: a return probe would stand in the way of a panic.
 
 use crate::elf::{Function, Image};
+use crate::limits;
 use crate::rust_symbol::RustFunction;
 
-use super::{Point, PointKind, Returns, offset, rules};
+use super::{Point, PointKind, Returns, few, offset, rules};
 
 const ENCRYPT: &str = "rustls::CommonState::send_appdata_encrypt";
 const RECEIVED: &str = "rustls::CommonState::take_received_plaintext";
@@ -55,6 +56,12 @@ pub(crate) fn points(image: &Image) -> Result<Vec<Point>, String> {
     if traffic.peek().is_none() {
         return Err("no function that receives plaintext is known".to_owned());
     }
+    if image.rust_functions(RustFunction::Traffic).count() > limits::TRAFFIC_FUNCTIONS {
+        return Err(format!(
+            "more than {} functions receive plaintext",
+            limits::TRAFFIC_FUNCTIONS
+        ));
+    }
     for function in traffic {
         if !rules::calls(image, function, received.address)? {
             return Err("take_received_plaintext was inlined where plaintext is received".to_owned());
@@ -75,14 +82,29 @@ pub(crate) fn points(image: &Image) -> Result<Vec<Point>, String> {
         )?,
         point(image, RECEIVED, "rustls_received", received, None)?,
     ];
-    for (index, function) in image.rust_functions(RustFunction::Drop).enumerate() {
-        let mut point = point(image, DROP, "rustls_drop", function, None)?;
-        if index > 0 {
-            point.symbols.clear();
-        }
-        points.push(point);
-    }
+    points.extend(drop_point(image)?);
     Ok(points)
+}
+
+/// All copies of the function that ends a connection, as one point: one link instead of many.
+fn drop_point(image: &Image) -> Result<Option<Point>, String> {
+    let mut copies = image.rust_functions(RustFunction::Drop);
+    let Some(first) = copies.next() else {
+        return Ok(None);
+    };
+    let others: Result<Vec<u64>, String> = copies.map(|function| offset(image, function.address)).collect();
+    let others = others?;
+    if others.len() >= limits::DROP_FUNCTIONS {
+        return Err(format!(
+            "it has more than {} copies of drop_in_place",
+            limits::DROP_FUNCTIONS
+        ));
+    }
+    let mut point = point(image, DROP, "rustls_drop", first, None)?;
+    if !others.is_empty() {
+        point.returns = Returns::Instructions("rustls_drop", others);
+    }
+    Ok(Some(point))
 }
 
 fn one(image: &Image, wanted: RustFunction, name: &str) -> Result<Function, String> {
@@ -105,7 +127,7 @@ fn point(
 ) -> Result<Point, String> {
     let returns = match at_returns {
         Some(program) => {
-            let addresses = rules::returns(image, function)?;
+            let addresses = few(rules::returns(image, function)?)?;
             let offsets: Result<_, _> = addresses
                 .into_iter()
                 .map(|address| offset(image, address))

@@ -163,7 +163,8 @@ fn elf(text: &[u8], symbols: &[u8], strings: &[u8]) -> Image {
     }
     let mut written = tempfile::NamedTempFile::new().unwrap();
     written.write_all(&file).unwrap();
-    Image::read(written.path(), &super::symbols()).unwrap()
+    let library = crate::Library::open(written.path()).unwrap();
+    Image::read(&library, &super::symbols()).unwrap()
 }
 
 fn point_of(image: &Image, symbol: &str) -> Point {

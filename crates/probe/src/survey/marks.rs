@@ -3,10 +3,11 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
-use std::path::Path;
 
 use memchr::memmem;
-use object::{Object as _, ObjectSection as _, ReadCache, SectionKind};
+
+use crate::elf::Layout;
+use crate::library::Library;
 
 /// How much of a file is looked at, in bytes.
 const SCAN_LIMIT: u64 = 64 * 1024 * 1024;
@@ -62,17 +63,14 @@ pub(super) struct Marks {
 
 impl Marks {
     /// Of the first 64 MiB of a file's data; nothing when it cannot be read.
-    pub(super) fn read(path: &Path) -> Self {
+    pub(super) fn read(library: &Library) -> Self {
         let mut marks = Self::default();
-        let Ok(mut file) = File::open(path) else {
-            return marks;
-        };
         let mut left = SCAN_LIMIT;
-        for (offset, size) in data(&file) {
+        for (offset, size) in data(library) {
             let size = size.min(left);
             left -= size;
             // What cannot be read has no marks.
-            let _ = marks.scan(&mut file, offset, size);
+            let _ = marks.scan(library.file(), offset, size);
         }
         marks
     }
@@ -88,7 +86,7 @@ impl Marks {
         }
     }
 
-    fn scan(&mut self, file: &mut File, offset: u64, size: u64) -> io::Result<()> {
+    fn scan(&mut self, mut file: &File, offset: u64, size: u64) -> io::Result<()> {
         file.seek(io::SeekFrom::Start(offset))?;
         let mut file = file.take(size);
         let mut window = Vec::with_capacity(WINDOW + OVERLAP);
@@ -144,22 +142,18 @@ impl Marks {
 }
 
 /// Offset and size of the sections with data, where texts stand; the whole file when it does not tell.
-fn data(file: &File) -> Vec<(u64, u64)> {
-    let cache = ReadCache::new(file);
-    let sections = object::File::parse(&cache).map(|elf| {
-        let data = elf.sections().filter(|section| {
-            use SectionKind::{Data, ReadOnlyData, ReadOnlyDataWithRel, ReadOnlyString};
-            matches!(
-                section.kind(),
-                Data | ReadOnlyData | ReadOnlyDataWithRel | ReadOnlyString
-            )
-        });
-        data.filter_map(|section| section.file_range())
-            .collect::<Vec<_>>()
-    });
-    match sections {
-        Ok(sections) if !sections.is_empty() => sections,
-        _ => vec![(0, u64::MAX)],
+fn data(library: &Library) -> Vec<(u64, u64)> {
+    let sections = Layout::read(library.file(), library.size()).map(|layout| layout.sections);
+    let sections = sections.unwrap_or_default();
+    let data: Vec<_> = sections
+        .iter()
+        .filter(|section| section.is_data())
+        .map(|section| (section.offset, section.size))
+        .collect();
+    if data.is_empty() {
+        vec![(0, u64::MAX)]
+    } else {
+        data
     }
 }
 
@@ -256,7 +250,9 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
         assert_eq!(
-            Marks::read(file.path()).openssl_version.as_deref(),
+            Marks::read(&Library::open(file.path()).unwrap())
+                .openssl_version
+                .as_deref(),
             Some("3.0.22")
         );
     }

@@ -10,14 +10,16 @@ mod silence;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use crate::AttachPoint;
 use crate::elf::Image;
+use crate::library::{Inode, Library, Located};
+use crate::maps::Maps;
 use crate::plan::{self, Point};
 use crate::target::{self, Kind};
+use crate::{AttachPoint, limits, maps};
 use mapping::{Role, mappings};
 use marks::Marks;
 
@@ -128,6 +130,11 @@ pub fn in_background(pid: Option<u32>, tell: impl FnOnce(Survey) + Send + 'stati
     });
 }
 
+/// Reads a file as a survey does.
+pub(crate) fn look_for_marks(library: &Library) {
+    let _marks = Marks::read(library);
+}
+
 /// Gives this thread the least priority. Where that fails it merely competes.
 fn step_back() {
     // SAFETY: it takes plain numbers; for Linux, 0 is the calling thread.
@@ -135,15 +142,6 @@ fn step_back() {
     unsafe {
         libc::setpriority(libc::PRIO_PROCESS, 0, 19);
     }
-}
-
-/// Device and inode.
-type Inode = (u64, u64);
-
-fn inode(path: &Path) -> Option<Inode> {
-    fs::metadata(path)
-        .ok()
-        .map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// What one file offers, the same in every process.
@@ -158,8 +156,8 @@ struct Offer {
 }
 
 impl Offer {
-    fn of(path: &Path) -> Self {
-        let marks = Marks::read(path);
+    fn of(library: &Library) -> Self {
+        let marks = Marks::read(library);
         let mut offer = Self {
             kinds: Vec::new(),
             hooks: Vec::new(),
@@ -167,7 +165,7 @@ impl Offer {
             rustls: String::new(),
             marks,
         };
-        match Image::read(path, &plan::symbols()) {
+        match Image::read(library, &plan::symbols()) {
             Ok(image) => {
                 offer.kinds = Kind::of(&image);
                 offer.rustls = rustls_obstacle(&image);
@@ -217,12 +215,12 @@ impl Surveyor {
         if fs::read(folder.join("cmdline"))?.is_empty() {
             return Ok(());
         }
-        let maps = fs::read_to_string(folder.join("maps"))?;
+        let maps = Maps::read(pid, limits::MAPS_BYTES)?;
         let executable = fs::read_link(folder.join("exe"))?;
-        let command = fs::read_to_string(folder.join("comm"))?;
+        let command = maps::command(pid)?;
         let about = |file: &Path, place| Finding {
             pid,
-            command: command.trim_end().to_owned(),
+            command: command.clone(),
             file: file.to_owned(),
             place,
             implementation: "",
@@ -243,25 +241,30 @@ impl Surveyor {
         Ok(())
     }
 
-    fn libraries(&mut self, maps: &str, blank: &Finding) -> Vec<Finding> {
+    fn libraries(&mut self, maps: &Maps, blank: &Finding) -> Vec<Finding> {
         let mappings = mappings(maps);
-        let crypto = mappings.iter().find(|mapping| mapping.role == Role::Crypto);
-        let crypto = crypto.and_then(|mapping| self.offer(&mapping.reached(blank.pid)));
-        let libraries = mappings.iter().filter(|mapping| mapping.role != Role::Crypto);
-        let findings = libraries.map(|mapping| {
+        let crypto = mappings.iter().find(|(role, _)| *role == Role::Crypto);
+        let crypto =
+            crypto.and_then(|(_, mapping)| self.offer(mapping.locate(blank.pid), &mapping.path()).ok());
+        let libraries = mappings.iter().filter(|(role, _)| *role != Role::Crypto);
+        let findings = libraries.map(|(role, mapping)| {
             let mut finding = Finding {
-                file: PathBuf::from(mapping.path),
+                file: mapping.path(),
                 deleted: mapping.deleted,
                 ..blank.clone()
             };
-            if mapping.role == Role::Java {
+            if *role == Role::Java {
                 finding.implementation = "Java";
                 finding.obstacle = Some(Obstacle::Java);
-            } else if let Some(offer) = self.offer(&mapping.reached(blank.pid)) {
-                library(&mut finding, &offer, crypto.as_deref());
-            } else {
-                finding.implementation = "unknown";
-                finding.obstacle = Some(Obstacle::Unusable("the file cannot be reached".to_owned()));
+                return finding;
+            }
+            match self.offer(mapping.locate(blank.pid), &finding.file) {
+                Ok(offer) => library(&mut finding, &offer, crypto.as_deref()),
+                Err(error) => {
+                    finding.implementation = "unknown";
+                    finding.obstacle =
+                        Some(Obstacle::Unusable(format!("the file cannot be reached: {error}")));
+                }
             }
             finding
         });
@@ -270,8 +273,8 @@ impl Surveyor {
 
     fn executable(&mut self, mut finding: Finding) -> Option<Finding> {
         let path = PathBuf::from(format!("/proc/{}/exe", finding.pid));
-        finding.deleted = finding.file.to_string_lossy().ends_with(" (deleted)");
-        let offer = self.offer(&path)?;
+        finding.deleted = finding.file.as_os_str().as_bytes().ends_with(b" (deleted)");
+        let offer = self.offer(Located::at(&path), &finding.file).ok()?;
         executable(&mut finding, &offer).then_some(finding)
     }
 
@@ -286,13 +289,15 @@ impl Surveyor {
         (connections > 0).then_some(finding)
     }
 
-    fn offer(&mut self, path: &Path) -> Option<Rc<Offer>> {
-        let inode = inode(path)?;
-        let offer = self
-            .offers
-            .entry(inode)
-            .or_insert_with(|| Rc::new(Offer::of(path)));
-        Some(Rc::clone(offer))
+    /// What a file offers, which is read once for all processes.
+    fn offer(&mut self, located: io::Result<Located>, path: &Path) -> io::Result<Rc<Offer>> {
+        let located = located?;
+        if let Some(offer) = self.offers.get(&located.inode()) {
+            return Ok(Rc::clone(offer));
+        }
+        let offer = Rc::new(Offer::of(&located.open(path.to_owned())?));
+        self.offers.insert(located.inode(), Rc::clone(&offer));
+        Ok(offer)
     }
 }
 
@@ -422,7 +427,7 @@ mod tests {
             ..Surveyor::default()
         };
         let blank = finding(std::process::id(), None);
-        let inode = socket.metadata().unwrap().ino();
+        let inode = std::os::unix::fs::MetadataExt::ino(&socket.metadata().unwrap());
         let found = surveyor(inode).kernel_tls(blank.clone()).unwrap();
         assert_eq!(found.obstacle, Some(Obstacle::KernelTls(1)));
         assert_eq!(surveyor(0).kernel_tls(blank), None);

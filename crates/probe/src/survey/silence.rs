@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::rc::Rc;
 
 use super::{Obstacle, Survey};
-use crate::target;
+use crate::{maps, target};
 
 /// Ports where TLS begins with the first byte: registered ones, then those of Docker, Kubernetes and the usual
 /// alternatives to 443.
@@ -69,10 +69,7 @@ impl Survey {
         }
         Some(Silent {
             pid,
-            command: fs::read_to_string(format!("/proc/{pid}/comm"))
-                .ok()?
-                .trim_end()
-                .to_owned(),
+            command: maps::command(pid).ok()?,
             connection: (connection.local, connection.remote),
             obstacle,
         })

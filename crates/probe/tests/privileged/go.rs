@@ -1,7 +1,6 @@
 //! A stripped Go program, whose functions only its line table knows.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use ecapture_probe::{CaptureConfig, target};
@@ -31,9 +30,9 @@ fn nats_server() {
     let found = target::discover();
     let program = found
         .iter()
-        .find(|target| target.path.ends_with("nats-server"))
+        .find(|target| target.library.path().ends_with("nats-server"))
         .unwrap();
-    let libraries: Vec<PathBuf> = vec![program.path.clone()];
+    let libraries = vec![program.library.clone()];
     let config = CaptureConfig {
         libraries,
         ..CaptureConfig::default()

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use ecapture_probe::{CaptureConfig, Processes};
+use ecapture_probe::{CaptureConfig, Library, Processes};
 use ecapture_protocols::Direction::{Read, Write as Sent};
 use ecapture_protocols::{AddressSource, CapturedEvent, Close, DataEvent, Side};
 
@@ -428,8 +428,8 @@ fn a_library_with_two_names_is_captured_once() {
     let mut config = config(Processes::All);
     for (number, library) in config.libraries.clone().iter().enumerate() {
         let link = peers.directory().join(format!("link {number}"));
-        std::os::unix::fs::symlink(library, &link).unwrap();
-        config.libraries.push(link);
+        std::os::unix::fs::symlink(library.path(), &link).unwrap();
+        config.libraries.push(Library::open(&link).unwrap());
     }
     let mut server = peers.server("https_server.py", &["127.0.0.1"]);
     let (pid, port) = (server.pid(), server.line());
@@ -454,7 +454,7 @@ fn forms_made_of_one_another_are_captured_once() {
     let mut forms = Peer::start(Command::new(&program));
     let pid = forms.pid();
     let config = CaptureConfig {
-        libraries: vec![program],
+        libraries: vec![Library::open(&program).unwrap()],
         ..CaptureConfig::default()
     };
     let captured = capture(&config, move |_| {

@@ -193,8 +193,8 @@ pub(crate) fn curl(arguments: &[&str]) -> Command {
 pub(crate) fn config(processes: Processes) -> CaptureConfig {
     let installed = target::discover()
         .into_iter()
-        .filter(|target| target.path.to_string_lossy().contains(".so"));
-    let libraries = installed.map(|target| target.path).collect();
+        .filter(|target| target.library.path().to_string_lossy().contains(".so"));
+    let libraries = installed.map(|target| target.library).collect();
     CaptureConfig {
         libraries,
         processes,

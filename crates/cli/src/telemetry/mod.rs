@@ -1,9 +1,11 @@
 //! Our own logs: to standard error, and as JSON lines to `--logaddr`.
 
-use std::fs::File;
+mod queue;
+
 use std::io::{self, IsTerminal as _, Write};
 use std::net::TcpStream;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tracing::level_filters::LevelFilter;
@@ -12,7 +14,9 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::private_file;
 use crate::settings::Target;
+use queue::LogQueue;
 
 /// Sets up logging for the process. Fails when the `--logaddr` target cannot be opened.
 pub(crate) fn start(debug: bool, log_target: Option<&Target>) -> Result<()> {
@@ -30,18 +34,26 @@ pub(crate) fn start(debug: bool, log_target: Option<&Target>) -> Result<()> {
         .with_target("ecapture_probe", level);
     let color =
         io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let queue = started(LogQueue::start("log", io::stderr(), |lines| {
+        format!("WARN {}\n", left_out(lines))
+    })?);
     let console = tracing_subscriber::fmt::layer()
-        .with_writer(io::stderr)
+        .with_writer(move || queue.clone())
         .with_ansi(color)
         .with_target(debug)
         .with_filter(filter.clone());
     let second = match log_target {
         Some(target) => {
-            let writer = open(target)?;
+            let queue = started(LogQueue::start("log-target", open(target)?, |lines| {
+                let message = left_out(lines);
+                format!(
+                    "{{\"level\":\"WARN\",\"fields\":{{\"message\":\"{message}\"}},\"target\":\"ecapture\"}}\n"
+                )
+            })?);
             Some(
                 tracing_subscriber::fmt::layer()
                     .json()
-                    .with_writer(Mutex::new(writer))
+                    .with_writer(move || queue.clone())
                     .with_filter(filter),
             )
         }
@@ -54,6 +66,27 @@ pub(crate) fn start(debug: bool, log_target: Option<&Target>) -> Result<()> {
         .context("logging was set up twice")?;
     std::panic::set_hook(Box::new(log_panic));
     Ok(())
+}
+
+/// Waits until all log lines are written, at most so long if there is a limit.
+pub(crate) fn flush(limit: Option<Duration>) {
+    let queues = QUEUES.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    for queue in queues {
+        queue.flush(limit);
+    }
+}
+
+/// What log lines wait in.
+static QUEUES: Mutex<Vec<LogQueue>> = Mutex::new(Vec::new());
+
+fn started(queue: LogQueue) -> LogQueue {
+    let mut queues = QUEUES.lock().unwrap_or_else(PoisonError::into_inner);
+    queues.push(queue.clone());
+    queue
+}
+
+fn left_out(lines: u64) -> String {
+    format!("{lines} log lines were left out: nothing was taken here for too long")
 }
 
 /// A decoder that fails is replaced and the run goes on: one line says what and where, instead of
@@ -71,7 +104,7 @@ fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
 fn open(target: &Target) -> Result<Box<dyn Write + Send>> {
     match target {
         Target::File(path) => {
-            let file = File::create(path).with_context(|| {
+            let file = private_file::append(path).with_context(|| {
                 format!(
                     "--logaddr: cannot write {}; give a path in an existing folder you may write to",
                     path.display()

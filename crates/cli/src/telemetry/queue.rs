@@ -1,0 +1,180 @@
+//! Log lines on their way to standard error or a log target. Nobody who writes one ever waits: a pager that
+//! takes no more, or a collector that does not read, costs lines, which are counted and told when it goes on.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Bytes of lines that may wait.
+const WAITING_BYTES: usize = 1024 * 1024;
+
+/// Hands lines to the thread that writes them. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct LogQueue {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    lines: VecDeque<Vec<u8>>,
+    bytes: usize,
+    /// Lines that found no room, since this was last told.
+    dropped: u64,
+    /// A line is being written.
+    writing: bool,
+}
+
+impl LogQueue {
+    /// Writes to `output` on a thread of its own. `dropped` is the line that tells of lines that were left out.
+    pub(super) fn start(
+        name: &str,
+        output: impl Write + Send + 'static,
+        dropped: fn(u64) -> String,
+    ) -> io::Result<Self> {
+        let queue = Self {
+            shared: Arc::new(Shared {
+                state: Mutex::default(),
+                changed: Condvar::new(),
+            }),
+        };
+        let writer = queue.clone();
+        thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || writer.write_all_lines(output, dropped))?;
+        Ok(queue)
+    }
+
+    /// Waits until all lines are written, at most so long if there is a limit.
+    pub(super) fn flush(&self, limit: Option<Duration>) {
+        let until = limit.map(|limit| Instant::now() + limit);
+        let mut state = self.state();
+        while state.writing || !state.lines.is_empty() || state.dropped > 0 {
+            let Some(until) = until else {
+                state = self.wait(state);
+                continue;
+            };
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let waited = self.shared.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn push(&self, line: &[u8]) {
+        let mut state = self.state();
+        if state.bytes + line.len() > WAITING_BYTES {
+            state.dropped += 1;
+            return;
+        }
+        state.bytes += line.len();
+        state.lines.push_back(line.to_vec());
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+
+    fn write_all_lines(&self, mut output: impl Write, dropped: fn(u64) -> String) {
+        loop {
+            let line = self.next(dropped);
+            // There is nowhere else to tell of it.
+            let _ = output.write_all(&line).and_then(|()| output.flush());
+            self.state().writing = false;
+            self.shared.changed.notify_all();
+        }
+    }
+
+    /// The next line; when lines were left out, what tells of them comes behind those that waited.
+    fn next(&self, dropped: fn(u64) -> String) -> Vec<u8> {
+        let mut state = self.state();
+        loop {
+            if let Some(line) = state.lines.pop_front() {
+                state.bytes -= line.len();
+                state.writing = true;
+                return line;
+            }
+            if state.dropped > 0 {
+                state.writing = true;
+                return dropped(std::mem::take(&mut state.dropped)).into_bytes();
+            }
+            state = self.wait(state);
+        }
+    }
+
+    fn wait<'state>(&self, state: MutexGuard<'state, State>) -> MutexGuard<'state, State> {
+        self.shared
+            .changed
+            .wait(state)
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The log's layers write each line at once.
+impl Write for LogQueue {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    fn dropped(lines: u64) -> String {
+        format!("{lines} left out\n")
+    }
+
+    #[test]
+    fn lines_are_written_in_order() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let mut queue = LogQueue::start("log", writer, dropped).unwrap();
+        for line in ["one\n", "two\n"] {
+            queue.write_all(line.as_bytes()).unwrap();
+        }
+        queue.flush(None);
+        let mut read = [0; 8];
+        reader.read_exact(&mut read).unwrap();
+        assert_eq!(&read, b"one\ntwo\n");
+    }
+
+    #[test]
+    fn a_target_that_takes_nothing_makes_nobody_wait() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let mut queue = LogQueue::start("log", writer, dropped).unwrap();
+        let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
+        for _ in 0..2048 {
+            queue.write_all(&line).unwrap();
+        }
+        queue.flush(Some(Duration::ZERO));
+        assert!(queue.state().bytes <= WAITING_BYTES);
+        let left_out = queue.state().dropped;
+        // A pipe takes 64 KiB besides.
+        assert!((900..=1024).contains(&left_out), "{left_out}");
+        // Read again, it goes on, and tells.
+        let expected = (2048 - usize::try_from(left_out).unwrap()) * line.len();
+        let mut read = vec![0; expected];
+        reader.read_exact(&mut read).unwrap();
+        let told = dropped(left_out);
+        let mut last = vec![0; told.len()];
+        reader.read_exact(&mut last).unwrap();
+        assert_eq!(String::from_utf8(last).unwrap(), told);
+    }
+}

@@ -1,0 +1,64 @@
+//! Every bound on what is read of files and processes that may belong to strangers, and on what is attached
+//! to them. Whoever can map a file chooses all of its bytes: with these, no file takes more than about half
+//! a second to read, and no loop over it more than linear time.
+
+/// Program headers of an ELF file. Linkers write about ten.
+pub(crate) const PROGRAM_HEADERS: usize = 256;
+/// Section headers of an ELF file. Linkers write less than a hundred.
+pub(crate) const SECTIONS: usize = 4096;
+/// Bytes of all section names together.
+pub(crate) const SECTION_NAMES_BYTES: u64 = 256 * 1024;
+/// Bytes of a table of names, or of Go's function table, that are read into memory.
+pub(crate) const TABLE_BYTES: u64 = 64 * 1024 * 1024;
+/// The same in a file that only root can have written: some programs are that large.
+pub(crate) const TRUSTED_TABLE_BYTES: u64 = 256 * 1024 * 1024;
+/// Symbols in one table.
+pub(crate) const SYMBOLS: u64 = 4 * 1024 * 1024;
+/// Symbols in the table of what a library exports.
+pub(crate) const EXPORTED_SYMBOLS: u64 = 1024 * 1024;
+/// Functions in Go's function table.
+pub(crate) const GO_FUNCTIONS: usize = 4 * 1024 * 1024;
+/// Bytes of one symbol's name; a longer one is none that is looked for.
+pub(crate) const NAME_BYTES: usize = 4096;
+/// How often a table of names may be read through: names may overlap, and linkers let a few do so.
+pub(crate) const NAMES: u64 = 4;
+/// Bytes of names that are looked at in a table that is smaller.
+pub(crate) const NAMES_BYTES: u64 = 1024 * 1024;
+/// Functions of rustls that are remembered of one file.
+pub(crate) const RUST_FUNCTIONS: usize = 4096;
+
+/// Bytes of a function whose code is looked at.
+pub(crate) const CODE_BYTES: u64 = 64 * 1024;
+/// Bytes of code that are looked at in one file, counting again what is looked at again.
+pub(crate) const FILE_CODE_BYTES: u64 = 16 * 1024 * 1024;
+/// Functions that receive plaintext in a program with rustls; each is searched for one call.
+pub(crate) const TRAFFIC_FUNCTIONS: usize = 64;
+/// Copies of one function of rustls that are probed.
+pub(crate) const DROP_FUNCTIONS: usize = 64;
+/// Return instructions that are probed in one function.
+pub(crate) const RETURNS: usize = 256;
+
+/// Bytes of `/proc/PID/maps`: some 100,000 mappings, more than the kernel's usual limit.
+pub(crate) const MAPS_BYTES: u64 = 16 * 1024 * 1024;
+/// The same where a new library is waited for: some 10,000 mappings.
+pub(crate) const QUICK_MAPS_BYTES: u64 = 1024 * 1024;
+/// Size of a new library that is read where others wait for it, in bytes.
+pub(crate) const QUICK_FILE_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Files that belong to others than root and are looked into before a capture begins, and for how long.
+pub(crate) const STRANGERS_AT_START: usize = 256;
+/// See [`STRANGERS_AT_START`].
+pub(crate) const STRANGERS_TIME: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Files that wait to be looked into on one thread, of all processes and of those of one user. The kernel
+/// tells again of one that finds no place.
+pub(crate) const QUEUE: usize = 4096;
+/// See [`QUEUE`].
+pub(crate) const QUEUE_OF_ONE_USER: usize = 1024;
+/// Files given up that are named in the log; more are counted.
+pub(crate) const NAMED_SKIPS: u64 = 50;
+
+/// Descriptors that a capture asks for: each attached program takes one, a library about a dozen.
+pub(crate) const DESCRIPTORS: u64 = 64 * 1024;
+/// Descriptors that probes leave to everything else.
+pub(crate) const SPARE_DESCRIPTORS: u64 = 128;
