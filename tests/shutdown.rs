@@ -66,12 +66,13 @@ fn wait_until_blocked(pipe: &std::io::PipeReader) {
 fn noisy_recording(folder: &Path) -> std::path::PathBuf {
     let path = folder.join("noisy.jsonl");
     let mut text = "{\"ecapture_recording\":1}\n".to_owned();
-    for session in 1..=20_000 {
-        let event = EVENT.replace(r#""1""#, &format!("\"{session:x}\""));
-        text.push_str(&event.replace(r#""ts":1"#, &format!("\"ts\":{session},\"offset\":0")));
-        text.push('\n');
-        text.push_str(&event.replace(r#""ts":1"#, &format!("\"ts\":{session},\"offset\":9000")));
-        text.push('\n');
+    for pid in 1..=5_000 {
+        let event = EVENT.replace(r#""pid":1"#, &format!("\"pid\":{pid}"));
+        for offset in [0, 9000] {
+            let place = format!("\"ts\":{pid},\"offset\":{offset}");
+            text.push_str(&event.replace(r#""ts":1"#, &place));
+            text.push('\n');
+        }
     }
     fs::write(&path, text).expect("a written file");
     path

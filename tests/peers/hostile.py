@@ -17,7 +17,8 @@ KEPT = []
 def execute(path):
     """Maps a file as the loader maps a library."""
     descriptor = os.open(path, os.O_RDONLY)
-    KEPT.append(mmap.mmap(descriptor, 4096, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_EXEC))
+    size = min(4096, os.fstat(descriptor).st_size)
+    KEPT.append(mmap.mmap(descriptor, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_EXEC))
     os.close(descriptor)
 
 

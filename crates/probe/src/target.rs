@@ -6,7 +6,7 @@ use std::fmt;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use memchr::memmem;
 
@@ -144,9 +144,9 @@ pub fn of_process(pid: u32) -> Vec<Target> {
 struct Seen {
     inodes: HashSet<Inode>,
     targets: Vec<Target>,
-    started: Instant,
-    /// Files that are not trusted and were looked into.
+    /// Files that are not trusted and were looked into, and how long that took.
     strangers: usize,
+    time: Duration,
     left_out: usize,
 }
 
@@ -155,8 +155,8 @@ impl Seen {
         Self {
             inodes: HashSet::new(),
             targets: Vec::new(),
-            started: Instant::now(),
             strangers: 0,
+            time: Duration::ZERO,
             left_out: 0,
         }
     }
@@ -187,14 +187,19 @@ impl Seen {
         if !self.inodes.insert(located.inode()) {
             return;
         }
-        if !located.is_trusted() {
+        if located.is_trusted() {
+            self.look_into(located, path, found);
+        } else if self.strangers < limits::STRANGERS_AT_START && self.time < limits::STRANGERS_TIME {
+            let started = Instant::now();
+            self.look_into(located, path, found);
+            self.time += started.elapsed();
             self.strangers += 1;
-            if self.strangers > limits::STRANGERS_AT_START || self.started.elapsed() > limits::STRANGERS_TIME
-            {
-                self.left_out += 1;
-                return;
-            }
+        } else {
+            self.left_out += 1;
         }
+    }
+
+    fn look_into(&mut self, located: &Located, path: PathBuf, found: Found) {
         let path = plain_path(&path, located).unwrap_or(path);
         let Ok(library) = located.open(path) else { return };
         match Image::of(&library, &plan::library_symbols()) {
@@ -219,8 +224,8 @@ impl Seen {
     fn finish(self) -> Vec<Target> {
         if self.left_out > 0 {
             tracing::warn!(
-                "{} programs and libraries of others than root were not looked into before the start: there are too \
-                 many; name what matters with --libssl or --pid",
+                "files of others than root that were not looked into before the start, because there are too many: {}; \
+                 name what matters with --libssl or --pid",
                 self.left_out
             );
         }
