@@ -42,10 +42,15 @@ pub(super) fn deepest_chain(instructions: &[bpf_insn], frames: &[u64]) -> Option
         .map(|(from, to)| (function(from), function(to)))
         .collect();
     // Each round makes chains longer by one frame; the kernel allows no recursion.
-    let own: Vec<u64> = frames
-        .iter()
-        .map(|frame| frame.max(&1).next_multiple_of(UNIT))
-        .collect();
+    let mut own = frames.to_vec();
+    for (position, instruction) in instructions.iter().enumerate() {
+        if (instruction.code, instruction.src_reg(), instruction.imm) == (CALL, 0, LOOP_HELPER) {
+            let frame = function(position);
+            own[frame] = frames[frame].saturating_sub(LOOP_BYTES);
+        }
+    }
+    let round = |frame: u64| frame.max(1).next_multiple_of(UNIT);
+    let own: Vec<u64> = own.into_iter().map(round).collect();
     let mut deepest = own.clone();
     for _ in 1..MOST_FRAMES {
         for &(from, to) in &edges {
