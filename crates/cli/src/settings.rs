@@ -103,6 +103,8 @@ pub(crate) struct OutputSettings {
     pub(crate) truncate: Option<usize>,
     /// Colour the text.
     pub(crate) color: bool,
+    /// The text is read on a terminal.
+    pub(crate) terminal: bool,
     /// Exit with code 3 after any loss.
     pub(crate) fail_on_loss: bool,
     /// What happens when the target fails.
@@ -132,13 +134,15 @@ impl OutputSettings {
             });
         }
         let truncate = usize::try_from(global.tsize).ok().filter(|&bytes| bytes > 0);
-        let color = use_color(global.color, &target);
+        let terminal = target == Target::StandardOutput && std::io::stdout().is_terminal();
+        let color = use_color(global.color, terminal);
         Ok(Self {
             target,
             format: global.format,
             hex: global.hex,
             truncate,
             color,
+            terminal,
             fail_on_loss: global.fail_on_loss,
             sink_policy: match global.on_sink_error {
                 OnSinkError::Stop => SinkPolicy::Stop,
@@ -160,6 +164,7 @@ impl OutputSettings {
                 hex: self.hex,
                 color: self.color,
                 truncate: self.truncate,
+                terminal: self.terminal,
             }),
             FormatName::Jsonl => Arc::new(JsonLines {
                 wall_clock_offset_ns,
@@ -216,15 +221,11 @@ fn limits(global: &GlobalArgs) -> Result<PipelineLimits, UsageError> {
     })
 }
 
-fn use_color(when: When, target: &Target) -> bool {
+fn use_color(when: When, terminal: bool) -> bool {
     match when {
         When::Always => true,
         When::Never => false,
-        When::Auto => {
-            *target == Target::StandardOutput
-                && std::io::stdout().is_terminal()
-                && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-        }
+        When::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
     }
 }
 

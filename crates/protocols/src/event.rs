@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::text::printable;
 use crate::write::{push_address, push_number};
 
 /// Direction of captured bytes as the captured process sees it.
@@ -66,13 +67,14 @@ impl Comm {
 }
 
 impl Comm {
-    /// Appends it as it is displayed: trimmed, what is not UTF-8 replaced.
+    /// Appends it as it is displayed: trimmed, what is not UTF-8 replaced, what would steer a terminal
+    /// escaped. A thread chooses its name.
     pub(crate) fn push_shown(self, out: &mut Vec<u8>) {
         let name = self.as_bytes();
-        if name.is_ascii() {
+        if name.iter().all(|byte| matches!(byte, b' '..=b'~')) {
             out.extend_from_slice(name.trim_ascii());
         } else {
-            out.extend_from_slice(String::from_utf8_lossy(name).trim().as_bytes());
+            out.extend_from_slice(printable(String::from_utf8_lossy(name).trim()).as_bytes());
         }
     }
 }

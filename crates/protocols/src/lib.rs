@@ -14,6 +14,7 @@ mod content_coding;
 pub mod decoder;
 mod detect;
 pub mod event;
+mod expansion;
 pub mod format;
 pub mod grpc;
 mod http1;
@@ -36,3 +37,4 @@ pub use event::{
 pub use format::Format;
 pub use limits::Limits;
 pub use message::{Content, Message};
+pub use text::printable;

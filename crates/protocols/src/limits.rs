@@ -13,6 +13,11 @@ pub struct Limits {
     pub http1_awaiting_bytes: usize,
     /// Body bytes kept per message, after decoding. What is beyond is counted, not kept.
     pub body_bytes: usize,
+    /// What the content codings of one direction of a connection may write beyond
+    /// [`expansion_ratio`](Self::expansion_ratio) times what came. Bodies beyond it are cut.
+    pub expansion_bytes: usize,
+    /// Bytes that content codings may write for each byte that came.
+    pub expansion_ratio: usize,
     /// Largest HTTP/2 frame buffered as a whole; DATA is streamed and never buffered.
     pub http2_frame_bytes: usize,
     /// Largest HTTP/2 header block (HEADERS and its CONTINUATIONs).
@@ -28,6 +33,8 @@ pub struct Limits {
     pub hpack_table_bytes: usize,
     /// Largest decoded HPACK field list (guards against decompression blow-up).
     pub hpack_list_bytes: usize,
+    /// Bytes shown of a content coding that is repeated with each frame it applies to.
+    pub shown_coding_bytes: usize,
     /// Largest zstd window, as a power of two.
     pub zstd_window_log: u32,
     /// Most content codings applied one over the other.
@@ -56,6 +63,8 @@ impl Default for Limits {
             http1_chunk_line_bytes: 16 * 1024,
             http1_awaiting_bytes: 1024 * 1024,
             body_bytes: 8 * 1024 * 1024,
+            expansion_bytes: 2 * 1024 * 1024,
+            expansion_ratio: 128,
             http2_frame_bytes: 64 * 1024,
             http2_header_block_bytes: 256 * 1024,
             http2_streams: 1024,
@@ -63,6 +72,7 @@ impl Default for Limits {
             http2_resync_bytes: 128 * 1024,
             hpack_table_bytes: 64 * 1024,
             hpack_list_bytes: 1024 * 1024,
+            shown_coding_bytes: 64,
             zstd_window_log: 23,
             content_codings: 4,
             websocket_message_bytes: 8 * 1024 * 1024,

@@ -54,6 +54,8 @@ pub enum GapReason {
     Restart,
     /// The pipeline dropped them under pressure.
     Shed,
+    /// None are: what follows is shown as it was captured, because decoding the connection took too long.
+    Quarantined,
     /// The capture came after the connection was opened, and may have missed its first bytes.
     JoinedLate(JoinedLate),
 }
@@ -65,6 +67,7 @@ impl GapReason {
             Self::KernelLoss => "kernel_loss",
             Self::Restart => "restart",
             Self::Shed => "shed",
+            Self::Quarantined => "quarantined",
             Self::JoinedLate(reason) => reason.as_str(),
         }
     }
@@ -121,6 +124,9 @@ pub enum BodyError {
     /// The decoded size passed the limit; the rest was not decoded.
     #[error("decoded body exceeds the limit")]
     OutputLimit,
+    /// The connection's codings expand more than the limit allows; the rest was not decoded.
+    #[error("decoded content expands beyond the limit")]
+    ExpansionLimit,
     /// Bytes inside the body were lost.
     #[error("gap in the body")]
     Gap,
@@ -217,6 +223,14 @@ pub struct Field {
     pub value: Option<Bytes>,
     /// Sent as a never-indexed literal (RFC 7541 §7.1.3).
     pub sensitive: bool,
+}
+
+impl Field {
+    /// What it counts in a list (RFC 9113 §6.5.2, SETTINGS_MAX_HEADER_LIST_SIZE).
+    pub(crate) fn listed_bytes(&self) -> usize {
+        let length = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
+        length(&self.name) + length(&self.value) + 32
+    }
 }
 
 /// An HTTP/2 request or response, one stream's one direction (RFC 9113 §8.1).

@@ -1,5 +1,36 @@
 //! What text is.
 
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// `text` for one line of a log or a terminal: what moves a cursor, begins an escape sequence, ends a line
+/// or turns the direction of writing is shown as its escape.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_steering) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        if is_steering(character) {
+            // Writing to a string cannot fail.
+            let _ = write!(shown, "{}", character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// Control characters (C0, DEL, C1), line and paragraph separators, and those that change the direction
+/// of the text around them (Unicode UAX #9).
+pub(crate) const fn is_steering(character: char) -> bool {
+    matches!(
+        character,
+        '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}'
+    )
+}
+
 /// How many bytes at the end are the beginning of a UTF-8 character.
 pub(crate) fn cut_character(bytes: &[u8]) -> usize {
     let tail = &bytes[bytes.len().saturating_sub(3)..];
@@ -43,6 +74,15 @@ fn control(byte: u8) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_steers_a_terminal_is_escaped() {
+        assert_eq!(printable("caf\u{e9} \u{4f60}"), "caf\u{e9} \u{4f60}");
+        assert_eq!(
+            printable("a\nb\x1b[2J\x7f\u{9b}\u{202e}"),
+            "a\\nb\\u{1b}[2J\\u{7f}\\u{9b}\\u{202e}"
+        );
+    }
 
     #[test]
     fn cut_characters_are_found() {

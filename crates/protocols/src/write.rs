@@ -89,6 +89,25 @@ pub(crate) fn mark_escaped(word: u64) -> u64 {
     (controls | quotes | backslashes) & !word & each(0x80)
 }
 
+/// Marks what [`mark_escaped`] does, DEL, and the first byte of every character that is not ASCII and
+/// may steer a terminal.
+pub(crate) fn mark_steering(word: u64) -> u64 {
+    let deletes = (word ^ each(0x7F)).wrapping_sub(each(1)) & !word & each(0x80);
+    let ascii = mark_escaped(word) | deletes;
+    if word & each(0x80) == 0 {
+        return ascii;
+    }
+    let first_bytes = STEERING.map(|first| {
+        let same = word ^ each(first);
+        same.wrapping_sub(each(1)) & !same & each(0x80)
+    });
+    first_bytes.iter().fold(ascii, |marks, mark| marks | mark)
+}
+
+/// With what the characters beyond ASCII begin that [`is_steering`](crate::text::is_steering) finds: C1,
+/// U+061C, U+2000 to U+2FFF.
+const STEERING: [u8; 3] = [0xC2, 0xD8, 0xE2];
+
 /// Marks what [`mark_escaped`] does, DEL and all that is not ASCII.
 pub(crate) fn mark_unprintable(word: u64) -> u64 {
     let deletes = (word ^ each(0x7F)).wrapping_sub(each(1));
@@ -114,6 +133,8 @@ mod tests {
                 text[place] = byte;
                 let expected = |marked: bool| if marked { place } else { length };
                 assert_eq!(unmarked_length(&text, mark_escaped), expected(escaped), "{byte}");
+                let steers = escaped || byte == 0x7F || STEERING.contains(&byte);
+                assert_eq!(unmarked_length(&text, mark_steering), expected(steers), "{byte}");
                 assert_eq!(
                     unmarked_length(&text, mark_unprintable),
                     expected(unprintable),

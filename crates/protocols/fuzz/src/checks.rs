@@ -13,7 +13,12 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 pub(crate) fn check_accounting(output: &Output, bytes: &[u8], view: View) {
     let fed = bytes.len() as u64;
     let has_preface = bytes.windows(PREFACE.len()).any(|window| window == PREFACE);
-    let is_lost = |reason| matches!(reason, SkipReason::HeaderLimit | SkipReason::Resync);
+    let is_lost = |reason| {
+        matches!(
+            reason,
+            SkipReason::EmptyLine | SkipReason::HeaderLimit | SkipReason::Resync
+        )
+    };
     let lost = output.skipped.iter().filter(|skipped| is_lost(skipped.reason));
     let mut accounted: u64 = lost.map(|skipped| skipped.bytes).sum();
     let is_web_socket =
@@ -87,6 +92,7 @@ pub(crate) fn check_formats(messages: &[Message]) {
             hex: truncate.is_some(),
             color: false,
             truncate,
+            terminal: truncate.is_none(),
         }
         .write(&identity, messages, &mut text);
     }

@@ -9,11 +9,16 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::content_coding::{Chain, Plan, Sink};
+use crate::expansion::Expansion;
 use crate::limits::Limits;
 use crate::message::{Body, BodyError};
 
 /// Most undecoded bytes kept in case that decoding fails before it gave anything.
 const FALLBACK_BYTES: usize = 4 * 1024;
+
+/// What part of the windows of a coding that stopped counts as written. Filling one takes less time than
+/// putting out as much.
+const WINDOW_SHARE: usize = 8;
 
 /// Collects one message's body.
 pub struct BodyBuilder {
@@ -44,6 +49,7 @@ struct Coded {
     chain: Option<Chain>,
     /// Wire bytes that came before the first decoded byte, at most [`FALLBACK_BYTES`].
     undecoded: BytesMut,
+    expansion: Expansion,
 }
 
 impl BodyBuilder {
@@ -73,6 +79,13 @@ impl BodyBuilder {
             error,
             content_type,
             coded,
+        }
+    }
+
+    /// The bodies of one direction of a connection share what their codings may expand to.
+    pub(crate) fn share_expansion(&mut self, connection: &mut Expansion, limits: &Limits) {
+        if let Some(coded) = &mut self.coded {
+            coded.expansion = connection.share(limits);
         }
     }
 
@@ -205,12 +218,27 @@ impl BodyBuilder {
         let Some(chain) = &mut coded.chain else { return };
         let decoded = self.held.as_buffer();
         let before = decoded.len();
+        let room = self.limit.saturating_sub(before);
+        let allowed = coded.expansion.allow(wire.len());
         let mut sink = Sink {
-            room: self.limit.saturating_sub(before),
+            room: room.min(allowed),
             decoded,
         };
-        let result = chain.push(wire, &mut sink);
-        self.len += (decoded.len() - before) as u64;
+        let (inner, mut result) = if allowed == 0 {
+            (0, Err(BodyError::ExpansionLimit))
+        } else {
+            chain.push(wire, allowed, &mut sink)
+        };
+        let came = decoded.len() - before;
+        coded.expansion.spend(came + inner);
+        if result == Err(BodyError::OutputLimit) && came < room {
+            result = Err(BodyError::ExpansionLimit);
+        }
+        if result.is_err() {
+            // It may have filled its window before it put out anything.
+            coded.expansion.spend(chain.held_bytes() / WINDOW_SHARE);
+        }
+        self.len += came as u64;
         if self.len == 0 {
             let room = FALLBACK_BYTES.saturating_sub(coded.undecoded.len());
             coded.undecoded.extend_from_slice(&wire[..wire.len().min(room)]);
@@ -218,7 +246,7 @@ impl BodyBuilder {
             coded.undecoded = BytesMut::new();
         }
         if let Err(error) = result {
-            self.truncated |= error == BodyError::OutputLimit;
+            self.truncated |= matches!(error, BodyError::ExpansionLimit | BodyError::OutputLimit);
             self.error.get_or_insert(error);
             self.stop_decoding();
         }
@@ -249,6 +277,7 @@ impl Coded {
             names: plan.codings.iter().map(|coding| coding.name()).collect(),
             chain: Some(Chain::new(&plan.codings, limits)),
             undecoded: BytesMut::new(),
+            expansion: Expansion::default().share(limits),
         })
     }
 

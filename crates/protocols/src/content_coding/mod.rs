@@ -158,9 +158,19 @@ impl Chain {
     }
 
     /// Decodes `input` into `sink`. After an error the chain is of no more use; what was
-    /// decoded before it is in the sink.
-    pub(crate) fn push(&mut self, input: &[u8], sink: &mut Sink<'_>) -> Result<(), BodyError> {
-        run(&mut self.stages, &mut self.inner_room, input, sink)
+    /// decoded before it is in the sink. `allowed`: what this input may expand to, which the work of
+    /// the stages before the last is charged to as well; what of it they used is given back.
+    pub(crate) fn push(
+        &mut self,
+        input: &[u8],
+        allowed: usize,
+        sink: &mut Sink<'_>,
+    ) -> (usize, Result<(), BodyError>) {
+        let room = self.inner_room.min(allowed.saturating_mul(INNER_FACTOR));
+        let mut left = room;
+        let result = run(&mut self.stages, &mut left, input, sink);
+        self.inner_room -= room - left;
+        ((room - left) / INNER_FACTOR, result)
     }
 
     /// Memory that the stages hold, most of it their windows.

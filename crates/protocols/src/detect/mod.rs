@@ -84,6 +84,8 @@ struct Probing {
     /// For the decoder to come.
     notices: Vec<PeerNotice>,
     raw: RawWriter,
+    /// Length of `held` from which on it is looked at again.
+    next_look: usize,
     /// The stream may begin in the middle of something: to be told when it does.
     middle: Option<(Gap, u64)>,
 }
@@ -121,7 +123,9 @@ impl Detecting {
             State::Probing(probing) => {
                 probing.hold(payload, timestamp_ns);
                 let full = probing.held.len() >= self.options.limits.detect_bytes;
-                self.probe_held(full, backlog, output);
+                if full || probing.held.len() >= probing.next_look {
+                    self.probe_held(full, backlog, output);
+                }
             }
         }
     }
@@ -168,7 +172,10 @@ impl Detecting {
                     let first = probing.held.clone();
                     self.start(protocol, &first, backlog, output);
                 }
-                Verdict::NeedMore if !settle => return,
+                Verdict::NeedMore if !settle => {
+                    probing.next_look = next_look(probing.held.len());
+                    return;
+                }
                 Verdict::NeedMore | Verdict::Unknown => {
                     probing.events.pop_front();
                     let data = probing.held.split_to(len).freeze();
@@ -328,6 +335,9 @@ impl StreamDecoder for Detecting {
 impl Probing {
     fn hold(&mut self, payload: &Bytes, timestamp_ns: u64) {
         if !payload.is_empty() {
+            if self.held.is_empty() {
+                self.next_look = 0;
+            }
             self.held.extend_from_slice(payload);
             self.events.push_back((payload.len(), timestamp_ns));
         }
@@ -339,6 +349,13 @@ impl Probing {
         }
         self.raw.write(data, timestamp_ns, output);
     }
+}
+
+/// After a look at `held` bytes that told nothing: each time at a sixteenth more, so that a stream
+/// that comes byte by byte is not looked at for each of them. Short beginnings are.
+fn next_look(held: usize) -> usize {
+    const SHORT: usize = 4096;
+    held + if held < SHORT { 1 } else { held / 16 }
 }
 
 fn verdict(bytes: &[u8], limits: &Limits) -> Verdict {

@@ -6,12 +6,14 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::decoder::{Detection, MethodClass, Options, Output, PeerNotice, SkipReason, Skipped};
 use crate::detect::{self, HandOver};
+use crate::expansion::Expansion;
 use crate::http1::awaiting::Awaiting;
 use crate::http1::framing::{self, Framing};
 use crate::http1::head::{self, Head, HeadScan, Side, Upgrade};
 use crate::http1::held::Held;
 use crate::http1::open::{self, Open, Reached};
 use crate::http1::peer::{Answered, Requests};
+use crate::http1::search::Next;
 use crate::http1::{probe, search};
 use crate::message::{Anomaly, Body, Http1Kind};
 use crate::raw;
@@ -33,6 +35,7 @@ pub(super) struct Http1Decoder {
     pub(super) requests: Requests,
     /// Events that wait behind a head in [`State::Awaiting`].
     pub(super) held: Held,
+    expansion: Expansion,
 }
 
 pub(super) enum State {
@@ -41,8 +44,10 @@ pub(super) enum State {
     Body(Box<Open>),
     Over(Box<HandOver>),
     /// `lost`: bytes were lost, so that what is passed over is counted and not shown.
+    /// `open`: what is pending begins with a start line whose head has not ended.
     Searching {
         lost: bool,
+        open: bool,
     },
     Start,
 }
@@ -74,6 +79,7 @@ impl Http1Decoder {
             asked: None,
             requests: Requests::default(),
             held: Held::default(),
+            expansion: Expansion::default(),
         }
     }
 
@@ -94,7 +100,7 @@ impl Http1Decoder {
             let flow = match &mut self.state {
                 State::Start => self.read_head(&mut input, output),
                 State::Body(_) => self.read_body(&mut input, output),
-                State::Searching { lost } => {
+                State::Searching { lost, .. } => {
                     let lost = *lost;
                     self.search(&mut input, lost, output)
                 }
@@ -124,16 +130,26 @@ impl Http1Decoder {
     /// Whether what is pending is certainly no more than the beginning of a head, so that it
     /// need not be looked at again from its start.
     fn is_open_head(&mut self) -> bool {
-        matches!(self.state, State::Start)
-            && self.asked.is_none()
-            && self.probe(&self.pending) != Detection::No
+        let may_begin = match self.state {
+            State::Start => self.asked.is_none() && (self.scan.is_known(&self.pending) || self.begins_head()),
+            State::Searching { open, .. } => open,
+            State::Awaiting(_) | State::Body(_) | State::Over(_) => false,
+        };
+        may_begin
             && self.pending.len() <= self.options.limits.http1_head_bytes
             && self.scan.end(&self.pending).is_none()
     }
 
+    fn begins_head(&mut self) -> bool {
+        let probed = self.probe(&self.pending);
+        self.scan.note(&self.pending, self.side, probed == Detection::Yes);
+        probed != Detection::No
+    }
+
     fn read_head(&mut self, input: &mut Bytes, output: &mut Output) -> Flow {
         if matches!(input[..], [b'\r' | b'\n', ..]) {
-            search::skip_empty_lines(input);
+            let skipped = search::skip_empty_lines(input);
+            skip(SkipReason::EmptyLine, skipped, output);
             self.scan = HeadScan::default();
         }
         // A lone CR begins one more empty line.
@@ -191,7 +207,7 @@ impl Http1Decoder {
             Answered::Known(method) => method,
             answered @ (Answered::Unknown | Answered::Wait) => {
                 let overdue = answered == Answered::Unknown;
-                let open = Open::new(&mut head, bytes, self.start_ns, &self.options.limits);
+                let open = self.open(&mut head, bytes);
                 self.state = State::Awaiting(Box::new(Awaiting::new(open, head, overdue)));
                 return Flow::Continue;
             }
@@ -201,7 +217,7 @@ impl Http1Decoder {
             open::emit_whole(head, bytes, body, (self.start_ns, self.last_ns), output);
             return Flow::Continue;
         }
-        let open = Open::new(&mut head, bytes, self.start_ns, &self.options.limits);
+        let open = self.open(&mut head, bytes);
         self.frame(open, &head, method, input, output)
     }
 
@@ -262,6 +278,16 @@ impl Http1Decoder {
             complete: true,
             ..Body::default()
         })
+    }
+
+    fn open(&mut self, head: &mut Head, bytes: Bytes) -> Open {
+        Open::new(
+            head,
+            bytes,
+            self.start_ns,
+            &self.options.limits,
+            &mut self.expansion,
+        )
     }
 
     /// Goes on behind a head whose message is framed as one that answers `method`.
@@ -333,14 +359,18 @@ impl Http1Decoder {
     }
 
     fn search(&mut self, input: &mut Bytes, lost: bool, output: &mut Output) -> Flow {
-        let (passed, found) = search::next_head(input, self.side, &self.options.limits);
+        self.scan = HeadScan::default();
+        let (passed, next) = search::next_head(input, self.side, &self.options.limits);
         self.pass_over(passed, lost, output);
-        if found {
+        if next == Next::Head {
             self.state = State::Start;
-            Flow::Continue
-        } else {
-            Flow::NeedMore
+            return Flow::Continue;
         }
+        self.state = State::Searching {
+            lost,
+            open: next == Next::OpenHead,
+        };
+        Flow::NeedMore
     }
 
     pub(super) fn pass_over(&self, bytes: Bytes, lost: bool, output: &mut Output) {
@@ -352,7 +382,7 @@ impl Http1Decoder {
     }
 
     pub(super) fn begin_search(&mut self, lost: bool) -> Flow {
-        self.state = State::Searching { lost };
+        self.state = State::Searching { lost, open: false };
         self.scan = HeadScan::default();
         Flow::Continue
     }

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 use httparse::{Header, ParserConfig};
-use memchr::memchr_iter;
+use memchr::{memchr, memchr_iter};
 
 use crate::decoder::MethodClass;
 use crate::limits::Limits;
@@ -69,7 +69,14 @@ pub(crate) enum Upgrade {
 pub(super) struct HeadScan {
     /// Where the search goes on.
     next: usize,
+    /// Where the target of a request line has not ended yet; 0 when that is not known.
+    in_target: usize,
+    has_start_line: bool,
     bare_lf: bool,
+}
+
+const fn ends_target(byte: u8) -> bool {
+    byte <= b' ' || byte == 0x7F
 }
 
 impl HeadScan {
@@ -93,6 +100,28 @@ impl HeadScan {
             self.next = bytes.len();
         }
         None
+    }
+
+    /// Whether `bytes`, those of the last call and more, still begin with what was found by
+    /// [`Self::note`]: a whole start line, or a request's target that has not ended. So each byte
+    /// is looked at once, however many events bring them.
+    pub(super) fn is_known(&mut self, bytes: &[u8]) -> bool {
+        if self.has_start_line {
+            return true;
+        }
+        let goes_on = self.in_target > 0 && !bytes[self.in_target..].iter().copied().any(ends_target);
+        self.in_target = if goes_on { bytes.len() } else { 0 };
+        goes_on
+    }
+
+    /// `bytes` begin with a start line, all of it if `whole`.
+    pub(super) fn note(&mut self, bytes: &[u8], side: Side, whole: bool) {
+        self.has_start_line = whole;
+        let target = memchr(b' ', bytes).map_or(bytes.len(), |space| space + 1);
+        let is_in = side == Side::Requests
+            && target < bytes.len()
+            && !bytes[target..].iter().copied().any(ends_target);
+        self.in_target = if is_in { bytes.len() } else { 0 };
     }
 
     /// Nothing has been looked at.

@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::body::BodyBuilder;
 use crate::decoder::{Options, Output, SkipReason, Skipped, View};
+use crate::expansion::Expansion;
 use crate::http1::chunked::{Chunked, Progress};
 use crate::http1::framing::Framing;
 use crate::http1::head::{Head, Length, Transfer};
@@ -95,19 +96,27 @@ impl Events {
 
 impl Open {
     /// `bytes` are those of the whole head, the first of which came at `start_ns`.
-    pub(super) fn new(head: &mut Head, bytes: Bytes, start_ns: u64, limits: &Limits) -> Self {
+    pub(super) fn new(
+        head: &mut Head,
+        bytes: Bytes,
+        start_ns: u64,
+        limits: &Limits,
+        expansion: &mut Expansion,
+    ) -> Self {
         let expected = match (&head.transfer, head.length) {
             (Transfer::Absent, Length::Is(length)) => Some(length),
             _ => None,
         };
         let content_type = head.content_type.take();
+        let mut body = BodyBuilder::new(head.codings().as_deref(), content_type, expected, limits);
+        body.share_expansion(expansion, limits);
         Self {
             kind: head.kind,
             head: bytes,
             trailers: Bytes::new(),
             anomalies: std::mem::take(&mut head.anomalies),
             start_ns,
-            body: BodyBuilder::new(head.codings().as_deref(), content_type, expected, limits),
+            body,
             reading: Reading::Nothing,
             begun: false,
             events: None,

@@ -34,20 +34,100 @@ const METHODS: &[&[u8]] = &[
     b"PURGE",
 ];
 
+/// How often a byte before an empty line is parsed at most, as part of the heads that may end there.
+const PARSES: usize = 16;
+
+/// What the input begins with after a search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// A whole, valid head.
+    Head,
+    /// A start line whose head has not ended.
+    OpenHead,
+    /// What may be the beginning of a start line, or no bytes.
+    Nothing,
+}
+
 /// Removes from `input` what comes before the next whole, valid head; all of it but the
-/// possible beginning of one, when there is none. Returns what was removed, and whether
-/// `input` begins with a head now.
-pub(super) fn next_head(input: &mut Bytes, side: Side, limits: &Limits) -> (Bytes, bool) {
+/// possible beginning of one, when there is none. Returns what was removed, and what `input`
+/// begins with now.
+///
+/// Linear in the input: each empty line is looked for once, and ends all the heads that may have
+/// begun since the one before; of those no more are parsed than [`PARSES`] times their bytes, and
+/// then the last one, which is the likeliest.
+pub(super) fn next_head(input: &mut Bytes, side: Side, limits: &Limits) -> (Bytes, Next) {
+    let limit = limits.http1_head_bytes;
     let mut from = 0;
+    let mut ends = Ends::default();
     while let Some(start) = candidate(input, from, side) {
-        match check(&input.slice(start..), side, limits) {
-            Detection::Yes => return (input.split_to(start), true),
-            Detection::NeedMore => return (input.split_to(start), false),
-            Detection::No => from = start + 1,
+        from = start + 1;
+        match probe(&input[start..], side, limits) {
+            Detection::Yes => {}
+            Detection::NeedMore => return (input.split_to(start), Next::Nothing),
+            Detection::No => continue,
+        }
+        match ends.after(input, start) {
+            None if input.len() - start <= limit => return (input.split_to(start), Next::OpenHead),
+            // What begins as far from the end is too long as well.
+            None => from = from.max(input.len() - limit),
+            Some(end) if end - start > limit => from = from.max(end - limit),
+            Some(end) => {
+                if head::parse(&input.slice(start..end), side, limits).is_some() {
+                    return (input.split_to(start), Next::Head);
+                }
+                if !ends.may_parse_on(end - start) {
+                    from = from.max(last_line(&input[..end]));
+                }
+            }
         }
     }
     let kept = input.len() - from - tail(&input[from..], side).min(input.len() - from);
-    (input.split_to(from + kept), false)
+    (input.split_to(from + kept), Next::Nothing)
+}
+
+/// The empty line that ends the heads under consideration.
+#[derive(Default)]
+struct Ends {
+    /// Where the head ends that the first candidate begins.
+    end: usize,
+    /// No empty line follows.
+    none: bool,
+    /// Bytes that may still be parsed before `end`.
+    left: usize,
+}
+
+impl Ends {
+    /// Where a head ends that begins at `start`, which never becomes less.
+    fn after(&mut self, input: &[u8], start: usize) -> Option<usize> {
+        if self.none {
+            return None;
+        }
+        if self.end <= start {
+            match HeadScan::default().end(&input[start..]) {
+                None => {
+                    self.none = true;
+                    return None;
+                }
+                Some(length) => {
+                    self.end = start + length;
+                    self.left = PARSES * length;
+                }
+            }
+        }
+        Some(self.end)
+    }
+
+    /// `bytes` before the end were parsed in vain. False when nothing but the last line is left to try.
+    fn may_parse_on(&mut self, bytes: usize) -> bool {
+        self.left = self.left.saturating_sub(bytes);
+        self.left > 0
+    }
+}
+
+/// Where the last line begins that names a version.
+fn last_line(input: &[u8]) -> usize {
+    let version = memmem::rfind(input, VERSION).unwrap_or(0);
+    memchr::memrchr(b'\n', &input[..version]).map_or(0, |newline| newline + 1)
 }
 
 /// Where the first text at or after `from` stands that looks like a start line.
@@ -86,25 +166,10 @@ fn line_start(input: &[u8], version: usize) -> Option<usize> {
     len.map(|len| method_end - len)
 }
 
-fn check(input: &Bytes, side: Side, limits: &Limits) -> Detection {
-    let probed = match side {
+fn probe(input: &[u8], side: Side, limits: &Limits) -> Detection {
+    match side {
         Side::Requests => probe::request(input, limits),
         Side::Responses => probe::response(input, limits),
-    };
-    if probed != Detection::Yes {
-        return probed;
-    }
-    match HeadScan::default().end(input) {
-        Some(end) if end <= limits.http1_head_bytes => {
-            let head = head::parse(&input.slice(..end), side, limits);
-            if head.is_some() {
-                Detection::Yes
-            } else {
-                Detection::No
-            }
-        }
-        None if input.len() <= limits.http1_head_bytes => Detection::NeedMore,
-        _ => Detection::No,
     }
 }
 
@@ -127,13 +192,15 @@ fn tail(input: &[u8], side: Side) -> usize {
     }
 }
 
-/// Removes the empty lines that may stand before a start line (RFC 9112 §2.2).
-pub(super) fn skip_empty_lines(input: &mut Bytes) {
+/// Removes the empty lines that may stand before a start line (RFC 9112 §2.2). Returns how many bytes
+/// they were.
+pub(super) fn skip_empty_lines(input: &mut Bytes) -> usize {
+    let before = input.len();
     loop {
         match input[..] {
             [b'\r', b'\n', ..] => input.advance(2),
             [b'\n', ..] => input.advance(1),
-            _ => return,
+            _ => return before - input.len(),
         }
     }
 }
@@ -144,8 +211,8 @@ mod tests {
 
     fn search(text: &'static str, side: Side) -> (usize, bool, usize) {
         let mut input = Bytes::from_static(text.as_bytes());
-        let (removed, found) = next_head(&mut input, side, &Limits::default());
-        (removed.len(), found, input.len())
+        let (removed, next) = next_head(&mut input, side, &Limits::default());
+        (removed.len(), next == Next::Head, input.len())
     }
 
     #[test]
@@ -176,5 +243,20 @@ mod tests {
         assert_eq!(search("abc", Side::Responses), (3, false, 0));
         let (_, found, kept) = search("a b c d e GET /xyz", Side::Requests);
         assert!(!found && kept >= "GET /xyz".len());
+    }
+
+    /// 4,000 start lines without an empty line, and before one that ends a head of too many fields.
+    #[test]
+    fn what_ends_many_heads_is_parsed_a_few_times() {
+        let lines = "HTTP/1.1 200\n".repeat(4000);
+        let mut input = Bytes::from(lines.clone());
+        assert_eq!(
+            next_head(&mut input, Side::Responses, &Limits::default()).1,
+            Next::OpenHead
+        );
+        let fields = "a:b\n".repeat(1100);
+        let mut input = Bytes::from(format!("{lines}{fields}\nHTTP/1.1 204 No Content\r\n\r\n"));
+        let (_, next) = next_head(&mut input, Side::Responses, &Limits::default());
+        assert_eq!((next, input.len()), (Next::Head, 27));
     }
 }

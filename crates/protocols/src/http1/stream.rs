@@ -126,7 +126,7 @@ impl Http1Decoder {
                 let complete = closed && open.ends_with_connection();
                 self.finish_body(complete, output);
             }
-            State::Searching { lost } => self.pass_over(pending, *lost, output),
+            State::Searching { lost, .. } => self.pass_over(pending, *lost, output),
             // The beginning of a head.
             State::Start => self.pass_over(pending, false, output),
             State::Awaiting(_) | State::Over(_) => {}

@@ -34,6 +34,11 @@ impl Events {
         }
     }
 
+    /// Bytes held of an event that is not complete.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.decoder.buffered_bytes()
+    }
+
     /// Bytes of the body were lost.
     pub(super) fn lose(&mut self) {
         self.decoder.lose();

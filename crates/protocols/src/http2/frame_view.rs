@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::body::BodyBuilder;
 use crate::decoder::{Options, Output, SkipReason, Skipped};
+use crate::expansion::Expansion;
 use crate::http2::carried::{Carried, Span, Tunnels, joined};
 use crate::http2::events::is_event_stream;
 use crate::http2::frame::{FrameHead, kind};
@@ -22,6 +23,7 @@ pub(super) struct FrameView {
     streams: Streams<Followed>,
     plain: PlainData,
     tunnels: Tunnels,
+    expansion: Expansion,
 }
 
 /// A stream whose DATA is shown decoded.
@@ -60,6 +62,7 @@ impl FrameView {
             streams: Streams::new(&options.limits),
             plain: PlainData::default(),
             tunnels: Tunnels::default(),
+            expansion: Expansion::default(),
         }
     }
 
@@ -75,16 +78,19 @@ impl FrameView {
         let followed = match Carried::announced(section, kind, self.options, &mut self.tunnels, output) {
             Some(carried) => Followed::Carried(carried),
             None => match joined(section, b"content-encoding") {
-                Some(coding) if !coding.eq_ignore_ascii_case(b"identity") => Followed::Coded {
-                    body: Box::new(BodyBuilder::new(
-                        Some(&coding),
-                        joined(section, b"content-type"),
-                        None,
-                        &self.options.limits,
-                    )),
-                    coding,
-                    live: is_event_stream(section),
-                },
+                Some(coding) if !coding.eq_ignore_ascii_case(b"identity") => {
+                    let limits = &self.options.limits;
+                    let content_type = section.value(b"content-type").cloned();
+                    let mut body = BodyBuilder::new(Some(&coding), content_type, None, limits);
+                    body.share_expansion(&mut self.expansion, limits);
+                    Followed::Coded {
+                        body: Box::new(body),
+                        coding: Bytes::copy_from_slice(
+                            &coding[..coding.len().min(limits.shown_coding_bytes)],
+                        ),
+                        live: is_event_stream(section),
+                    }
+                }
                 _ => return,
             },
         };

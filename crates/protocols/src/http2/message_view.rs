@@ -4,10 +4,12 @@ use bytes::Bytes;
 
 use crate::body::BodyBuilder;
 use crate::decoder::{Options, Output};
+use crate::expansion::Expansion;
 use crate::http2::carried::{Carried, Span, Tunnels, joined};
 use crate::http2::events::Events;
 use crate::http2::frame::{FrameHead, kind};
 use crate::http2::frame_view::{count_skipped, emit};
+use crate::http2::hpack::BlockError;
 use crate::http2::presenter::{Presenter, kind_of};
 use crate::http2::section::Section;
 use crate::http2::splitter::DataPiece;
@@ -28,6 +30,7 @@ pub(super) struct MessageView {
     /// Which side this direction is, once a pseudo-header field has told.
     side: Option<Http2Kind>,
     tunnels: Tunnels,
+    expansion: Expansion,
 }
 
 /// One stream's half of an exchange.
@@ -38,6 +41,9 @@ struct Exchange {
     headed: bool,
     fields: Vec<Field>,
     trailers: Vec<Field>,
+    /// What both sections take in memory, and as SETTINGS_MAX_HEADER_LIST_SIZE counts the trailers.
+    fields_bytes: usize,
+    trailers_listed: usize,
     content: ExchangeContent,
     /// The content is an event stream, whose events are emitted as they come.
     events: Option<Box<Events>>,
@@ -56,10 +62,12 @@ enum ExchangeContent {
 
 impl Held for Exchange {
     fn held_bytes(&self) -> usize {
-        match &self.content {
+        let content = match &self.content {
             ExchangeContent::Body(body) => body.held_bytes(),
             ExchangeContent::Carried { carried, .. } => carried.held_bytes(),
-        }
+        };
+        let events = self.events.as_ref().map_or(0, |events| events.held_bytes());
+        content + events + self.fields_bytes
     }
 }
 
@@ -71,6 +79,7 @@ impl MessageView {
             streams: Streams::new(&options.limits),
             side: None,
             tunnels: Tunnels::default(),
+            expansion: Expansion::default(),
         }
     }
 
@@ -116,7 +125,9 @@ impl MessageView {
                 finish(id, earlier, End::Lost, span, output);
             }
         }
-        self.streams.with(id, |exchange| exchange.add(section, opens));
+        let limit = self.options.limits.hpack_list_bytes;
+        self.streams
+            .with(id, |exchange| exchange.add(section, opens, limit));
         self.evict(span, output);
     }
 
@@ -135,12 +146,9 @@ impl MessageView {
             let encoding = joined(section, b"content-encoding");
             let content_type = section.value(b"content-type").cloned();
             let expected = content_length(section).filter(|_| !section.head.ends_stream());
-            ExchangeContent::Body(BodyBuilder::new(
-                encoding.as_deref(),
-                content_type,
-                expected,
-                limits,
-            ))
+            let mut body = BodyBuilder::new(encoding.as_deref(), content_type, expected, limits);
+            body.share_expansion(&mut self.expansion, limits);
+            ExchangeContent::Body(body)
         };
         Exchange {
             kind,
@@ -149,6 +157,8 @@ impl MessageView {
             headed: false,
             fields: Vec::new(),
             trailers: Vec::new(),
+            fields_bytes: 0,
+            trailers_listed: 0,
             content,
             events: Events::announced(section, &self.options.limits).map(Box::new),
             error: None,
@@ -166,6 +176,8 @@ impl MessageView {
             headed: false,
             fields: Vec::new(),
             trailers: Vec::new(),
+            fields_bytes: 0,
+            trailers_listed: 0,
             content: ExchangeContent::Body(body),
             events: None,
             error: None,
@@ -262,14 +274,24 @@ impl Presenter for MessageView {
 }
 
 impl Exchange {
-    fn add(&mut self, section: Section, opens: bool) {
+    /// A message has one trailer section (RFC 9113 §8.1); a peer that sends more of them adds to it up
+    /// to the limit of one.
+    fn add(&mut self, section: Section, opens: bool, list_limit: usize) {
         self.error = self.error.or(section.error);
         if opens {
             self.headed = true;
+            self.fields_bytes = memory_of(&section.fields);
             self.fields = section.fields;
-        } else {
-            self.trailers.extend(section.fields);
+            return;
         }
+        let listed: usize = section.fields.iter().map(Field::listed_bytes).sum();
+        if self.trailers_listed + listed > list_limit {
+            self.error = self.error.or(Some(BlockError::ListLimit.as_str()));
+            return;
+        }
+        self.trailers_listed += listed;
+        self.fields_bytes += memory_of(&section.fields);
+        self.trailers.extend(section.fields);
     }
 
     /// What came before stays unshown: it was not known to be anything but a body.
@@ -372,6 +394,14 @@ impl ExchangeContent {
             }
         }
     }
+}
+
+/// Memory of a field section: its text, at most, and a struct for each field.
+fn memory_of(fields: &[Field]) -> usize {
+    fields
+        .iter()
+        .map(|field| field.listed_bytes() + size_of::<Field>())
+        .sum()
 }
 
 fn is_informational(section: &Section) -> bool {

@@ -60,6 +60,12 @@ struct OpenSection {
     skipped: u64,
 }
 
+impl OpenSection {
+    fn memory_bytes(&self) -> usize {
+        self.block.len() + self.continuations.capacity() * size_of::<FrameHead>()
+    }
+}
+
 impl Sections {
     pub(super) fn new(limits: &Limits, start_seen: bool, copies: bool) -> Self {
         Self {
@@ -81,7 +87,7 @@ impl Sections {
     }
 
     pub(super) fn held_bytes(&self) -> usize {
-        self.hpack.table_bytes() + self.open.as_ref().map_or(0, |open| open.block.len())
+        self.hpack.memory_bytes() + self.open.as_ref().map_or(0, OpenSection::memory_bytes)
     }
 
     /// Takes a HEADERS, PUSH_PROMISE or CONTINUATION frame.

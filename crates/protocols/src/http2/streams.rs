@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+/// What a place in each of the two tables takes, with the room that tree nodes leave free.
+const TABLES_BYTES: usize = 96;
+
 /// What is kept per stream.
 pub(super) trait Held {
-    /// Content bytes held back.
+    /// Bytes held back beyond the struct itself.
     fn held_bytes(&self) -> usize;
 }
 
@@ -13,6 +16,9 @@ pub(super) trait Held {
 #[derive(Debug)]
 pub(super) struct Streams<T> {
     by_id: BTreeMap<u32, Slot<T>>,
+    /// The same streams, the one that has been quiet longest first: who makes room is found
+    /// without a look at all of them.
+    by_use: BTreeMap<u64, u32>,
     /// Counts uses, to tell which stream was used last.
     clock: u64,
     held: usize,
@@ -30,6 +36,7 @@ impl<T: Held> Streams<T> {
     pub(super) fn new(limits: &crate::Limits) -> Self {
         Self {
             by_id: BTreeMap::new(),
+            by_use: BTreeMap::new(),
             clock: 0,
             held: 0,
             count_limit: limits.http2_streams,
@@ -48,18 +55,25 @@ impl<T: Held> Streams<T> {
     /// Follows a stream. A stream already there is replaced and given back.
     pub(super) fn insert(&mut self, id: u32, stream: T) -> Option<T> {
         self.clock += 1;
-        self.held += stream.held_bytes();
+        self.held += Self::cost(&stream);
         let used = self.clock;
-        let replaced = self.by_id.insert(id, Slot { used, stream })?.stream;
-        self.held -= replaced.held_bytes();
-        Some(replaced)
+        self.by_use.insert(used, id);
+        let replaced = self.by_id.insert(id, Slot { used, stream })?;
+        self.by_use.remove(&replaced.used);
+        self.held -= Self::cost(&replaced.stream);
+        Some(replaced.stream)
     }
 
     /// Uses a stream, when it is followed.
     pub(super) fn with<R>(&mut self, id: u32, use_it: impl FnOnce(&mut T) -> R) -> Option<R> {
         let slot = self.by_id.get_mut(&id)?;
-        self.clock += 1;
-        slot.used = self.clock;
+        // The stream that was used last is mostly the one that is used next.
+        if slot.used != self.clock {
+            self.clock += 1;
+            self.by_use.remove(&slot.used);
+            self.by_use.insert(self.clock, id);
+            slot.used = self.clock;
+        }
         let before = slot.stream.held_bytes();
         let result = use_it(&mut slot.stream);
         self.held = self.held - before + slot.stream.held_bytes();
@@ -67,8 +81,9 @@ impl<T: Held> Streams<T> {
     }
 
     pub(super) fn remove(&mut self, id: u32) -> Option<T> {
-        let stream = self.by_id.remove(&id)?.stream;
-        self.held -= stream.held_bytes();
+        let Slot { used, stream } = self.by_id.remove(&id)?;
+        self.by_use.remove(&used);
+        self.held -= Self::cost(&stream);
         Some(stream)
     }
 
@@ -77,8 +92,13 @@ impl<T: Held> Streams<T> {
         if self.by_id.len() <= self.count_limit && self.held <= self.held_limit {
             return None;
         }
-        let (&id, _) = self.by_id.iter().min_by_key(|(_, slot)| slot.used)?;
+        let (_, &id) = self.by_use.first_key_value()?;
         Some((id, self.remove(id)?))
+    }
+
+    /// What following a stream costs: what it holds, its struct and its places in the two tables.
+    fn cost(stream: &T) -> usize {
+        stream.held_bytes() + size_of::<T>() + TABLES_BYTES
     }
 
     pub(super) fn ids(&self) -> Vec<u32> {

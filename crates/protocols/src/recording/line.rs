@@ -287,7 +287,7 @@ impl<'a> Line<'a> {
                 uid: self.uid,
                 comm: self.comm.map(comm_of).unwrap_or_default(),
             },
-            container_id: self.container.map(Arc::from),
+            container_id: self.container.map(container).transpose()?,
             direction: match self.dir.ok_or(LineError::Missing("dir"))? {
                 LineDirection::Read => Direction::Read,
                 LineDirection::Write => Direction::Write,
@@ -357,6 +357,19 @@ fn comm_of(comm: LineComm<'_>) -> Comm {
         LineComm::Text(text) => Comm::from(text.as_ref()),
         LineComm::Raw(raw) => Comm::new(raw),
     }
+}
+
+/// A container's id; each message of each stream is printed with it.
+fn container(id: Cow<'_, str>) -> Result<Arc<str>, LineError> {
+    const LONGEST: usize = 128;
+    if id.len() > LONGEST {
+        return Err(LineError::Range {
+            field: "container",
+            expected: "at most 128 bytes",
+            observed: format!("{} bytes", id.len()),
+        });
+    }
+    Ok(Arc::from(id))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::assembly::{Assembly, Payload, Window};
 use super::frame::{CONTINUATION, FrameHeader, LONGEST_HEADER, unmask};
 use super::resync::{Found, Search};
 use crate::decoder::{Options, Output, PeerNotice, SkipReason, Skipped, StreamDecoder, View};
+use crate::expansion::Expansion;
 use crate::message::{Content, Gap, Message, WebSocketMessage};
 
 /// Decodes the frames of one direction into messages and control frames.
@@ -31,6 +32,7 @@ pub struct WebSocketDecoder {
     phase: Phase,
     data: Option<Assembly>,
     window: Window,
+    expansion: Expansion,
 }
 
 enum Phase {
@@ -66,6 +68,7 @@ impl WebSocketDecoder {
             phase: Phase::Header(PartialHeader::EMPTY),
             data: None,
             window: Window::default(),
+            expansion: Expansion::default(),
         }
     }
 
@@ -212,7 +215,7 @@ impl WebSocketDecoder {
             timestamp_ns,
         };
         frame.done += taken as u64;
-        let limit = self.options.limits.websocket_message_bytes;
+        let limits = &self.options.limits;
         match frame
             .own
             .as_mut()
@@ -220,7 +223,14 @@ impl WebSocketDecoder {
             .filter(|_| !frame.discard)
         {
             Some(message) => {
+                let before = message.held();
+                let expansion = self.expansion.share(limits);
+                let allowed = expansion.allow(taken);
+                let limit = limits
+                    .websocket_message_bytes
+                    .min(before.saturating_add(allowed.max(taken)));
                 let dropped = message.add_payload(payload, &mut self.window, limit);
+                expansion.spend(message.held() - before);
                 let reason = if message.is_lost() {
                     SkipReason::Resync
                 } else {

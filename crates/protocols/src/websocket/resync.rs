@@ -1,5 +1,7 @@
 //! Finds the frames again after a gap or a late attach.
 
+use std::borrow::Cow;
+
 use super::frame::{self, FrameHeader, unmask};
 use crate::decoder::Detection;
 use crate::limits::Limits;
@@ -10,15 +12,26 @@ pub(super) const FRAMES_AT_EVENT_START: u32 = 2;
 const FRAMES_ANYWHERE: u32 = 3;
 /// Event starts watched at once.
 const WATCHED: usize = 32;
+/// Bytes of payload that one scan looks at for each byte it scans. What it does not come to then is
+/// passed over.
+const CHECKED_PER_BYTE: usize = 32;
 
 /// Bytes in which no frame was found yet.
 #[derive(Debug, Default)]
 pub(super) struct Search {
     buffer: Vec<u8>,
-    /// Event starts that may still turn out to start a frame, and their times.
-    starts: Vec<(usize, u64)>,
+    /// Event starts that may still turn out to start a frame.
+    starts: Vec<Start>,
     /// Time of the newest byte.
     last_ns: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Start {
+    offset: usize,
+    timestamp_ns: u64,
+    /// How long the buffer must be before a look at it tells more than the last one.
+    needs: usize,
 }
 
 /// Where frames start again.
@@ -45,21 +58,34 @@ impl Search {
         skipped: &mut u64,
     ) -> Option<Found> {
         if is_event_start && self.starts.len() < WATCHED {
-            self.starts.push((self.buffer.len(), timestamp_ns));
+            self.starts.push(Start {
+                offset: self.buffer.len(),
+                timestamp_ns,
+                needs: 0,
+            });
         }
         self.buffer.extend_from_slice(event);
         self.last_ns = timestamp_ns;
         let mut found = None;
         let buffer = &self.buffer;
-        self.starts.retain(|&(start, timestamp_ns)| {
+        self.starts.retain_mut(|start| {
             if found.is_some() {
                 return false;
             }
-            let verdict = verdict(&buffer[start..], FRAMES_AT_EVENT_START, masked, limits);
-            if verdict == Detection::Yes {
-                found = Some((start, timestamp_ns));
+            if buffer.len() < start.needs {
+                return true;
             }
-            verdict == Detection::NeedMore
+            let mut unlimited = usize::MAX;
+            let bytes = &buffer[start.offset..];
+            match examine(bytes, FRAMES_AT_EVENT_START, masked, limits, &mut unlimited) {
+                Verdict::Yes => found = Some((start.offset, start.timestamp_ns)),
+                Verdict::No => {}
+                Verdict::Needs(length) => {
+                    start.needs = start.offset + length;
+                    return true;
+                }
+            }
+            false
         });
         if found.is_none() && self.buffer.len() >= limits.detect_bytes {
             found = self.scan(masked, limits).map(|start| (start, timestamp_ns));
@@ -82,8 +108,10 @@ impl Search {
     }
 
     fn scan(&self, masked: Option<bool>, limits: &Limits) -> Option<usize> {
+        let mut left = self.buffer.len().saturating_mul(CHECKED_PER_BYTE);
         let anywhere = |&start: &usize| {
-            verdict(&self.buffer[start..], FRAMES_ANYWHERE, masked, limits) == Detection::Yes
+            let bytes = &self.buffer[start..];
+            examine(bytes, FRAMES_ANYWHERE, masked, limits, &mut left) == Verdict::Yes
         };
         (0..self.buffer.len()).find(anywhere)
     }
@@ -101,9 +129,10 @@ impl Search {
     fn forget(&mut self, limits: &Limits, skipped: &mut u64) {
         let dropped = self.buffer.len() - limits.detect_bytes / 2;
         self.buffer.drain(..dropped);
-        self.starts.retain(|&(start, _)| start >= dropped);
-        for (start, _) in &mut self.starts {
-            *start -= dropped;
+        self.starts.retain(|start| start.offset >= dropped);
+        for start in &mut self.starts {
+            start.offset -= dropped;
+            start.needs = start.needs.saturating_sub(dropped);
         }
         *skipped += dropped as u64;
     }
@@ -111,33 +140,51 @@ impl Search {
 
 /// Do `frames` believable frames, or fewer that end with the bytes, stand at the start of `bytes`?
 pub(super) fn verdict(bytes: &[u8], frames: u32, masked: Option<bool>, limits: &Limits) -> Detection {
+    match examine(bytes, frames, masked, limits, &mut { usize::MAX }) {
+        Verdict::Yes => Detection::Yes,
+        Verdict::No => Detection::No,
+        Verdict::Needs(_) => Detection::NeedMore,
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Yes,
+    No,
+    /// Nothing is known before there are at least so many bytes.
+    Needs(usize),
+}
+
+/// As [`verdict`]. `left`: bytes of payload that may still be looked at; less afterwards.
+fn examine(bytes: &[u8], frames: u32, masked: Option<bool>, limits: &Limits, left: &mut usize) -> Verdict {
     let mut rest = bytes;
     for seen in 0..frames {
         if seen > 0 && seen + 1 >= frames && rest.is_empty() {
-            return Detection::Yes;
+            return Verdict::Yes;
         }
         if rest.first().is_some_and(|&first| !may_start(first)) {
-            return Detection::No;
+            return Verdict::No;
         }
         let Some(header) = FrameHeader::parse(rest) else {
-            return Detection::NeedMore;
+            return Verdict::Needs(bytes.len() + 1);
         };
         if !header.is_plausible(masked.or(mask_of(bytes)), limits) {
-            return Detection::No;
+            return Verdict::No;
         }
         // Eight length octets, of which at least five are zero, are enough to believe in.
         let Ok(length) = u16::try_from(header.length) else {
-            return Detection::Yes;
+            return Verdict::Yes;
         };
         let Some((payload, after)) = rest[header.size..].split_at_checked(length.into()) else {
-            return Detection::NeedMore;
+            let missing = usize::from(length) - (rest.len() - header.size);
+            return Verdict::Needs(bytes.len() + missing);
         };
-        if !is_payload_plausible(&header, payload) {
-            return Detection::No;
+        if !is_payload_plausible(&header, payload, left) {
+            return Verdict::No;
         }
         rest = after;
     }
-    Detection::Yes
+    Verdict::Yes
 }
 
 fn may_start(first: u8) -> bool {
@@ -148,16 +195,24 @@ fn mask_of(bytes: &[u8]) -> Option<bool> {
     bytes.get(1).map(|second| second & 0x80 != 0)
 }
 
-fn is_payload_plausible(header: &FrameHeader, payload: &[u8]) -> bool {
+fn is_payload_plausible(header: &FrameHeader, payload: &[u8], left: &mut usize) -> bool {
     let is_text = header.opcode == frame::TEXT && !header.compressed;
     if !is_text && header.opcode != frame::CLOSE {
         return true;
     }
-    let mut payload = payload.to_vec();
-    if let Some(key) = header.mask {
-        unmask(&mut payload, key, 0);
-    }
-    let text = match payload.as_slice() {
+    let Some(then_left) = left.checked_sub(payload.len()) else {
+        return false;
+    };
+    *left = then_left;
+    let payload = match header.mask {
+        None => Cow::Borrowed(payload),
+        Some(key) => {
+            let mut payload = payload.to_vec();
+            unmask(&mut payload, key, 0);
+            Cow::Owned(payload)
+        }
+    };
+    let text = match payload.as_ref() {
         [high, low, reason @ ..] if header.opcode == frame::CLOSE => {
             if !(1000..5000).contains(&u16::from_be_bytes([*high, *low])) {
                 return false;

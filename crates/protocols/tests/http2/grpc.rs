@@ -146,18 +146,16 @@ fn long_and_cut_off_messages_are_marked() {
     };
     let mut decoder = limited(limits);
     let mut output = Output::default();
+    decoder.feed(&Bytes::from(response("identity")), 0, &mut output);
+    let before = decoder.buffered_bytes();
     let bytes = [
         prefixed(false, &[1; 1000]),
         prefixed(false, &[]),
         prefixed(false, &[2; 50])[..30].to_vec(),
     ]
     .concat();
-    decoder.feed(
-        &Bytes::from([response("identity"), data(1, 0, &bytes)].concat()),
-        0,
-        &mut output,
-    );
-    assert!(decoder.buffered_bytes() <= 200);
+    decoder.feed(&Bytes::from(data(1, 0, &bytes)), 0, &mut output);
+    assert!(decoder.buffered_bytes() - before <= 200);
     decoder.close(&mut output);
     let skipped: u64 = output.skipped.iter().map(|skipped| skipped.bytes).sum();
     let contents = contents(output.messages);

@@ -1,9 +1,12 @@
 //! Writes JSON straight into the output.
 
+use std::io::Write;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::write::{mark_escaped, push_number, unmarked_length};
+use crate::text::is_steering;
+use crate::write::{mark_steering, push_number, unmarked_length};
 
 /// An open JSON object; closed when dropped.
 pub(super) struct Object<'a> {
@@ -161,15 +164,36 @@ fn push_quoted(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
     let mut rest = text;
     loop {
-        let (plain, after) = rest.split_at(unmarked_length(rest, mark_escaped));
+        let (plain, after) = rest.split_at(unmarked_length(rest, mark_steering));
         out.extend_from_slice(plain);
-        let Some((&special, after)) = after.split_first() else {
-            break;
+        rest = match after {
+            [] => break,
+            [special, after @ ..] if special.is_ascii() => {
+                push_escape(*special, out);
+                after
+            }
+            _ => push_character(after, out),
         };
-        push_escape(special, out);
-        rest = after;
     }
     out.push(b'"');
+}
+
+/// Appends the first character of `text`, which begins with two or three bytes beyond ASCII, and returns
+/// what follows it.
+fn push_character<'a>(text: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
+    let width = if text[0] < 0xE0 { 2 } else { 3 };
+    let (character, after) = text.split_at(width.min(text.len()));
+    let decoded = str::from_utf8(character)
+        .ok()
+        .and_then(|text| text.chars().next());
+    match decoded.filter(|&character| is_steering(character)) {
+        Some(character) => {
+            // Writing to a vector cannot fail.
+            let _ = write!(out, "\\u{:04x}", u32::from(character));
+        }
+        None => out.extend_from_slice(character),
+    }
+    after
 }
 
 fn push_escape(byte: u8, out: &mut Vec<u8>) {
@@ -217,6 +241,16 @@ mod tests {
         for value in ["", "plain", "\"", "\u{0}\u{1f}\u{7f}", &every_ascii, &long] {
             assert_eq!(serde_json::from_str::<String>(&string(value)).unwrap(), value);
         }
+    }
+
+    #[test]
+    fn what_steers_a_terminal_is_escaped() {
+        let value = "\u{7f}\u{9b}31m \u{202e}\u{2066}\u{61c} \u{ab}\u{2014}\u{645}\u{621}";
+        assert_eq!(
+            string(value),
+            "\"\\u007f\\u009b31m \\u202e\\u2066\\u061c \u{ab}\u{2014}\u{645}\u{621}\""
+        );
+        assert_eq!(serde_json::from_str::<String>(&string(value)).unwrap(), value);
     }
 
     #[test]

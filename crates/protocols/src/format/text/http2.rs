@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::format::text::body;
 use crate::format::text::page::Page;
 use crate::message::{Body, Field, Http2Detail, Http2Frame, Http2Kind, Http2Message, Part};
+use crate::text::printable;
 use crate::write::{mark_unprintable, unmarked_length};
 
 /// Frame types by octet (RFC 9113 §6).
@@ -86,6 +87,7 @@ fn write_detail(frame: &Http2Frame, detail: &Http2Detail, page: &mut Page<'_>) {
         Http2Detail::DataPart { data, .. } => write_part(frame, data, false, page),
         Http2Detail::CodedData { coding } => {
             let coding = String::from_utf8_lossy(coding);
+            let coding = printable(&coding);
             page.text(format_args!("Partial entity body with {coding} encoding ... \n"));
         }
         Http2Detail::Error {

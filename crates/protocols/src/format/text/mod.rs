@@ -13,6 +13,7 @@ mod http2;
 mod page;
 mod raw;
 mod sse;
+mod terminal;
 mod websocket;
 
 use crate::event::{Identity, JoinedLate};
@@ -30,6 +31,9 @@ pub struct Text {
     pub color: bool,
     /// `--tsize`: cut each message after this many bytes.
     pub truncate: Option<usize>,
+    /// It is read on a terminal: what was captured can neither steer it nor look like the header line
+    /// or a mark (see [`terminal`]).
+    pub terminal: bool,
 }
 
 impl Format for Text {
@@ -71,7 +75,7 @@ impl Text {
     fn write_record(&self, messages: &[Message], out: &mut Vec<u8>) {
         if !self.hex {
             for message in messages {
-                self.write_page(message, &mut Page::new(out, false));
+                self.write_page(message, Page::new(out, false));
             }
             return;
         }
@@ -86,8 +90,12 @@ impl Text {
         out.extend_from_slice(&marks);
     }
 
-    fn write_page(&self, message: &Message, page: &mut Page<'_>) {
-        self.write_unit(message, page);
+    fn write_page(&self, message: &Message, mut page: Page<'_>) {
+        self.write_unit(message, &mut page);
+        if self.terminal {
+            page.make_harmless();
+        }
+        page.color_marks(self.color);
         page.close();
     }
 
@@ -132,6 +140,9 @@ fn write_gap(gap: Gap, page: &mut Page<'_>) {
         )),
         (GapReason::JoinedLate(JoinedLate::BeforeProbes), _) => page.mark(format_args!(
             "its beginning may be missing: the connection was opened before the probes stood"
+        )),
+        (GapReason::Quarantined, _) => page.mark(format_args!(
+            "shown as captured from here: decoding this connection took too long"
         )),
         (_, Some(bytes)) => page.mark(format_args!("{bytes} bytes lost ({reason})")),
         (_, None) => page.mark(format_args!("bytes lost ({reason})")),

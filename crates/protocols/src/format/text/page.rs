@@ -3,6 +3,8 @@
 use std::fmt::Arguments;
 use std::io::Write;
 
+use crate::format::text::terminal;
+use crate::text::printable;
 use crate::write::push_number;
 
 /// The text of one unit and the marks that follow it.
@@ -60,8 +62,16 @@ impl<'a> Page<'a> {
 
     /// Adds a line about the unit; it stands after the unit's text and is never cut.
     pub(super) fn mark(&mut self, text: Arguments<'_>) {
+        let start = self.marks.len();
         // Writing to a vector cannot fail.
-        let _ = writeln!(self.marks, "[ecapture: {text}]");
+        let _ = write!(self.marks, "[ecapture: {text}]");
+        // A mark is one line, whatever captured words it has.
+        if !self.marks[start..].iter().all(|byte| matches!(byte, b' '..=b'~')) {
+            let mark = self.marks.split_off(start);
+            self.marks
+                .extend_from_slice(printable(&String::from_utf8_lossy(&mark)).as_bytes());
+        }
+        self.marks.push(b'\n');
     }
 
     /// Keeps the first `limit` bytes of the unit's text.
@@ -71,6 +81,20 @@ impl<'a> Page<'a> {
             self.out.truncate(self.start + limit);
             self.mark(format_args!("truncated at {limit} of {len} bytes"));
         }
+    }
+
+    /// Shows the marks in colour, which nothing captured can be on a terminal.
+    pub(super) fn color_marks(&mut self, color: bool) {
+        if color && !self.marks.is_empty() {
+            let lines = self.marks.split_inclusive(|&byte| byte == b'\n');
+            let colored = lines.map(|line| [b"\x1b[33m", line.trim_ascii_end(), b"\x1b[0m\n"].concat());
+            self.marks = colored.collect::<Vec<_>>().concat();
+        }
+    }
+
+    /// The unit's text, as a terminal may show it.
+    pub(super) fn make_harmless(&mut self) {
+        terminal::make_harmless(self.out, self.start);
     }
 
     /// Ends the unit: its last line and its marks.

@@ -3,6 +3,7 @@ use bytes::Bytes;
 use super::*;
 use crate::event::{AddressSource, Direction, Process, Socket, Tuple};
 use crate::message::{Body, GapReason, Http1Kind, Http1Message, Part, Raw};
+use crate::text::is_steering;
 
 fn identity(socket: Option<Socket>) -> Identity {
     Identity {
@@ -228,4 +229,55 @@ fn a_cut_character_does_not_make_text_binary() {
     let messages = [message(Content::Http1(Box::new(http1("", cut))))];
     Text::default().write(&identity(None), &messages, &mut out);
     assert!(out.starts_with(b"PID:7, Comm:curl, Src::0, Dest::0,\na\xC3\n[ecapture"));
+}
+
+/// A name, a media type and a body that a peer or a user chose.
+fn forged() -> (Identity, Message) {
+    let mut identity = identity(None);
+    identity.process.comm = "a,\nPID:1, \x1b[2J".into();
+    let mut content = body(b"\0\x01\x02");
+    content.content_type = Some(Bytes::from_static(
+        b"image/png]\nPID:1\n\x1b]0;title\x07[ecapture: x",
+    ));
+    let head = "HTTP/1.1 200 OK\r\nA: \x1b]52;c;eA==\x07\r\n[ecapture: 9 bytes lost (shed)]\r\n\r\n";
+    (identity, message(Content::Http1(Box::new(http1(head, content)))))
+}
+
+#[test]
+fn names_and_marks_are_one_line_wherever_they_go() {
+    let (identity, message) = forged();
+    let mut out = Vec::new();
+    Text::default().write(&identity, &[message], &mut out);
+    let text = String::from_utf8(out).unwrap();
+    let (header, rest) = text.split_once('\n').unwrap();
+    assert_eq!(header, "PID:7, Comm:a,\\nPID:1, \\u{1b}[2J, Src::0, Dest::0,");
+    let marks: Vec<&str> = rest.lines().filter(|line| line.contains("image/png")).collect();
+    assert_eq!(marks, ["[ecapture: image/png]\\nPID:1\\n\\u{1b}]0, 3 bytes]"]);
+}
+
+#[test]
+fn nothing_captured_steers_a_terminal_or_looks_like_our_own_lines() {
+    let (identity, message) = forged();
+    for color in [false, true] {
+        let terminal = Text {
+            terminal: true,
+            color,
+            ..Text::default()
+        };
+        let mut out = Vec::new();
+        terminal.write(&identity, std::slice::from_ref(&message), &mut out);
+        let text = String::from_utf8(out).unwrap();
+        let plain = text
+            .replace("\x1b[36m", "")
+            .replace("\x1b[33m", "")
+            .replace("\x1b[0m", "");
+        assert!(
+            plain.chars().all(|shown| shown == '\n' || !is_steering(shown)),
+            "{plain:?}"
+        );
+        let own = |line: &&str| line.starts_with("PID:") || line.starts_with("[ecapture:");
+        assert_eq!(plain.lines().filter(own).count(), 2, "{plain}");
+        assert_eq!(text.matches("\x1b[33m").count(), usize::from(color));
+        assert!(plain.contains("\n\\[ecapture: 9 bytes lost (shed)]\n"), "{plain}");
+    }
 }

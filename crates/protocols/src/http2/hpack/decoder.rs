@@ -20,7 +20,13 @@ pub struct Decoder {
     table: DynamicTable,
     table_cap: usize,
     list_limit: usize,
+    /// What all lists together may still exceed [`LIST_RATIO`] times their blocks by.
+    lists_left: usize,
 }
+
+/// Bytes of a list for each byte of its block, on average over a connection. A long cookie that is
+/// repeated by a reference of one byte makes some hundred.
+const LIST_RATIO: usize = 1024;
 
 /// Why the fields of a block are not all there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +67,7 @@ impl Decoder {
             }),
             table_cap: cap,
             list_limit: limits.hpack_list_bytes,
+            lists_left: limits.hpack_list_bytes,
         }
     }
 
@@ -75,21 +82,32 @@ impl Decoder {
         self.table.size()
     }
 
+    /// Memory held, which for short entries is some times what the RFC counts.
+    pub fn memory_bytes(&self) -> usize {
+        self.table.memory_bytes()
+    }
+
     /// Appends the fields of one complete block to `fields`, in wire order. Plain literals are slices
     /// of `block`. On an error the fields appended so far are right.
     pub fn decode(&mut self, block: &Bytes, fields: &mut Vec<Field>) -> Result<(), BlockError> {
+        let allowed = self
+            .lists_left
+            .saturating_add(block.len().saturating_mul(LIST_RATIO));
+        let list_limit = self.list_limit.min(allowed);
         let mut pass = Pass {
             table: &mut self.table,
             table_cap: self.table_cap,
             cursor: Cursor { block, position: 0 },
             block,
             arena: BytesMut::new(),
-            list_left: self.list_limit,
+            list_left: list_limit,
             error: None,
             fields,
         };
         let whole = pass.run();
         let error = pass.error;
+        let listed = list_limit - pass.list_left;
+        self.lists_left = (allowed - listed).min(self.list_limit);
         if whole.is_none() {
             self.forget();
             return Err(BlockError::Damaged);

@@ -68,6 +68,11 @@ impl DynamicTable {
         self.size
     }
 
+    /// Memory of the table: the text and a place for each entry.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.size + self.entries.capacity() * size_of::<Entry>()
+    }
+
     fn evict_to(&mut self, limit: usize) {
         while self.size > limit {
             match self.entries.pop_back() {

@@ -1,0 +1,89 @@
+//! How far the content of a connection may expand.
+//!
+//! Deflate turns a byte into at most 1,032, brotli and Zstandard into millions, and a peer may send
+//! hundreds of such bodies in one TLS record. So besides the limit of each body there is one for
+//! each direction of a connection: what its codings write, beyond a fixed amount, is at most a
+//! multiple of what came. One event therefore never becomes more than
+//! `expansion_bytes + expansion_ratio × its length`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+
+use crate::limits::Limits;
+
+/// The allowance of one direction of a connection, shared by all its bodies. Made when the first one
+/// asks for it, so that a connection without codings holds none.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Expansion(Option<Arc<Allowance>>);
+
+#[derive(Debug)]
+struct Allowance {
+    /// Negative: more was used than allowed, which later bytes pay for first.
+    left: AtomicI64,
+    fixed: i64,
+    ratio: i64,
+}
+
+impl Expansion {
+    /// The same allowance for one more body.
+    pub(crate) fn share(&mut self, limits: &Limits) -> Self {
+        let allowance = self.0.get_or_insert_with(|| {
+            let fixed = signed(limits.expansion_bytes);
+            Arc::new(Allowance {
+                left: AtomicI64::new(fixed),
+                fixed,
+                ratio: signed(limits.expansion_ratio),
+            })
+        });
+        Self(Some(Arc::clone(allowance)))
+    }
+
+    /// What `wire` bytes that came may expand to. What earlier bytes did not use is kept, but never more
+    /// than the fixed amount: a long plain download does not pay for a bomb behind it.
+    pub(crate) fn allow(&self, wire: usize) -> usize {
+        // One decoder, so one thread, uses it at a time.
+        let Some(allowance) = &self.0 else { return 0 };
+        let left = allowance.left.load(Relaxed).min(allowance.fixed);
+        let allowed = left.saturating_add(signed(wire).saturating_mul(allowance.ratio));
+        allowance.left.store(allowed, Relaxed);
+        usize::try_from(allowed).unwrap_or(0)
+    }
+
+    /// `bytes` of what was allowed, or more, were used.
+    pub(crate) fn spend(&self, bytes: usize) {
+        if let Some(allowance) = &self.0 {
+            allowance.left.fetch_sub(signed(bytes), Relaxed);
+        }
+    }
+}
+
+fn signed(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_of_a_connection_share_what_is_left() {
+        let limits = Limits {
+            expansion_bytes: 1000,
+            expansion_ratio: 10,
+            ..Limits::default()
+        };
+        let mut connection = Expansion::default();
+        let (one, other) = (connection.share(&limits), connection.share(&limits));
+        assert_eq!(one.allow(5), 1050);
+        one.spend(1050);
+        assert_eq!(other.allow(5), 50);
+        assert_eq!(one.allow(1_000_000), 10_000_050);
+        assert_eq!(one.allow(1), 1010, "no more is kept than the fixed amount");
+        one.spend(1050);
+        assert_eq!(
+            (one.allow(3), one.allow(2)),
+            (0, 10),
+            "what was used too much is paid first"
+        );
+    }
+}

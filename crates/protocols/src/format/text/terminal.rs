@@ -1,0 +1,109 @@
+//! What was captured, as a terminal may show it.
+//!
+//! A peer decides what a body holds, so on a terminal
+//! - what steers it is shown as an escape: controls but LF and TAB, DEL, C1, changes of the direction of
+//!   writing, and bytes that are no UTF-8. A CR before an LF is left out;
+//! - a captured line that begins like the header line or a mark is shown with a backslash before it. So a
+//!   line that begins with `PID:` or `[ecapture: ` is our own. Where colours are on, these lines are
+//!   coloured, and as no escape sequence passes, nothing captured is.
+//!
+//! Output that goes elsewhere stays as it was captured.
+
+use std::io::Write;
+
+use crate::text::is_steering;
+
+/// How our own lines begin.
+const OWN_LINES: [&str; 2] = ["PID:", "[ecapture:"];
+
+/// Changes the text in `out` from `start` on.
+pub(super) fn make_harmless(out: &mut Vec<u8>, start: usize) {
+    let text = &out[start..];
+    let is_plain = |byte: &u8| matches!(byte, b'\t' | b'\n' | b' '..=b'~');
+    if text.iter().all(is_plain) && !has_own_line(text) {
+        return;
+    }
+    let text = out.split_off(start);
+    for line in text.split_inclusive(|&byte| byte == b'\n') {
+        push_line(line, out);
+    }
+}
+
+fn has_own_line(text: &[u8]) -> bool {
+    text.split(|&byte| byte == b'\n').any(is_own_line)
+}
+
+/// Whether it looks like one: what has no width does not count.
+fn is_own_line(line: &[u8]) -> bool {
+    let first = &line[..line.len().min(64)];
+    let shown = String::from_utf8_lossy(first);
+    let shown = shown.trim_start_matches(|character| is_steering(character) || is_invisible(character));
+    OWN_LINES.iter().any(|own| shown.starts_with(own))
+}
+
+/// Characters without a width that do not steer either.
+const fn is_invisible(character: char) -> bool {
+    matches!(character, '\u{ad}' | '\u{34f}' | '\u{180e}' | '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{2064}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
+}
+
+fn push_line(line: &[u8], out: &mut Vec<u8>) {
+    if is_own_line(line) {
+        out.push(b'\\');
+    }
+    let (line, end) = match line {
+        [line @ .., b'\r', b'\n'] | [line @ .., b'\n'] => (line, &b"\n"[..]),
+        _ => (line, &b""[..]),
+    };
+    for chunk in line.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            push_character(character, out);
+        }
+        for byte in chunk.invalid() {
+            // Writing to a vector cannot fail.
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+    out.extend_from_slice(end);
+}
+
+fn push_character(character: char, out: &mut Vec<u8>) {
+    // Writing to a vector cannot fail.
+    let _ = match character {
+        '\t' => write!(out, "\t"),
+        '\0'..='\u{9f}' if is_steering(character) => write!(out, "\\x{:02x}", u32::from(character)),
+        _ if is_steering(character) => write!(out, "\\u{{{:x}}}", u32::from(character)),
+        _ => write!(out, "{character}"),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &[u8]) -> String {
+        let mut out = b"before\n".to_vec();
+        out.extend_from_slice(text);
+        make_harmless(&mut out, 7);
+        String::from_utf8(out).unwrap().split_off(7)
+    }
+
+    #[test]
+    fn nothing_steers_the_terminal() {
+        assert_eq!(
+            shown(b"A: \x1b]52;c;eA==\x07\r\n\r\nb\x9b2J \xc2\x9b2J\x7f\x08 \re"),
+            "A: \\x1b]52;c;eA==\\x07\n\nb\\x9b2J \\x9b2J\\x7f\\x08 \\x0de"
+        );
+        assert_eq!(shown("\u{202e}abc \u{2066}".as_bytes()), "\\u{202e}abc \\u{2066}");
+        assert_eq!(shown("caf\u{e9}\t\u{4f60}\n".as_bytes()), "caf\u{e9}\t\u{4f60}\n");
+    }
+
+    #[test]
+    fn no_captured_line_begins_like_our_own() {
+        let forged = "PID:1, Comm:sshd,\n[ecapture: 3 bytes lost]\nsee [ecapture: x]\n\u{200b}PID:2\n";
+        assert_eq!(
+            shown(forged.as_bytes()),
+            "\\PID:1, Comm:sshd,\n\\[ecapture: 3 bytes lost]\nsee [ecapture: x]\n\\\u{200b}PID:2\n"
+        );
+        assert_eq!(shown(b"PID 1\n"), "PID 1\n");
+    }
+}
