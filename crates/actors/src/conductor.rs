@@ -14,11 +14,14 @@ use crate::ledger::{KernelCounterSource, Ledger, Tally};
 use crate::loss::Loss;
 use crate::messages::{Finish, Incident, SourceEnded, StopReading};
 use crate::summary::{Outcome, PipelineError, Statistics, Summary};
+use crate::worker::Desk;
 
 /// An Arbiter and whose it is.
 pub(crate) struct NamedArbiter {
     pub(crate) name: &'static str,
     pub(crate) arbiter: Arbiter,
+    /// Where its Workers say what they work on, if it has any.
+    pub(crate) desk: Option<Arc<Desk>>,
 }
 
 /// See the module's documentation.
@@ -171,8 +174,9 @@ impl Conductor {
             };
             let Tally { events, bytes } = self.ledger.in_flight();
             self.ledger.lose(loss, events, bytes);
+            self.ledger.lose_delivered(loss, self.ledger.held_captured());
             let Tally { events, bytes } = self.ledger.unwritten();
-            self.ledger.lose_output(Loss::SinkDeadline, events, bytes);
+            self.ledger.lose_unsent(Loss::SinkDeadline, events, bytes);
         }
         let statistics = Statistics::of(&self.ledger, self.kernel_counters.as_deref());
         for named in &self.arbiters {
@@ -192,9 +196,15 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
+struct Watched {
+    name: &'static str,
+    handle: actix_rt::ArbiterHandle,
+    desk: Option<Arc<Desk>>,
+}
+
 /// Asks every Arbiter in turn to run something, and expects it to happen.
 struct Watchdog {
-    arbiters: Vec<(&'static str, actix_rt::ArbiterHandle)>,
+    arbiters: Vec<Watched>,
     interval: tokio::time::Interval,
     patience: Duration,
 }
@@ -211,7 +221,11 @@ impl Watchdog {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             arbiters: watched
-                .map(|named| (named.name, named.arbiter.handle()))
+                .map(|named| Watched {
+                    name: named.name,
+                    handle: named.arbiter.handle(),
+                    desk: named.desk.clone(),
+                })
                 .collect(),
             interval: ticks,
             patience: interval,
@@ -225,10 +239,15 @@ impl Watchdog {
         }
         loop {
             self.interval.tick().await;
-            for (arbiter, handle) in &self.arbiters {
+            for Watched { name, handle, desk } in &self.arbiters {
                 let silence = self.patience * Self::MISSES;
                 if !answers(handle, silence).await {
-                    return PipelineError::Stuck { arbiter, silence };
+                    let connection = desk.as_ref().and_then(|desk| desk.connection());
+                    return PipelineError::Stuck {
+                        arbiter: name,
+                        silence,
+                        connection: connection.unwrap_or_else(|| "no connection".into()),
+                    };
                 }
             }
         }

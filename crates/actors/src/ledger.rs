@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use crate::PipelineLimits;
 use crate::by_connection::ByConnection;
 use crate::loss::{Loss, LossRow};
+use crate::talkers::Talkers;
 
 /// Gives the kernel side's counters of what never reached user space.
 pub trait KernelCounterSource: Send + Sync {
@@ -72,9 +73,12 @@ pub struct Ledger {
     losses: [Count; Loss::ALL.len()],
     /// The same losses again, as far as it is known whose they are.
     pub(crate) by_connection: ByConnection,
+    pub(crate) talkers: Talkers,
     in_flight: Count,
     unwritten: Count,
     held: AtomicU64,
+    held_captured: AtomicU64,
+    at_sink: AtomicU64,
     pub(crate) gauges: Gauges,
     reader_waits: AtomicBool,
     room: Notify,
@@ -162,14 +166,41 @@ impl Ledger {
     pub(crate) fn write(&self, messages: u64, bytes: u64) {
         self.written.add(messages, bytes);
         self.unwritten.sub(messages, bytes);
+        self.at_sink.fetch_sub(bytes, Relaxed);
         self.wake_reader();
     }
 
-    /// Counts output that its target never got.
+    /// Counts output that was sent to the Sink and that its target never got.
     pub(crate) fn lose_output(&self, loss: Loss, messages: u64, bytes: u64) {
+        self.at_sink.fetch_sub(bytes, Relaxed);
+        self.lose_unsent(loss, messages, bytes);
+    }
+
+    /// Counts output that the Sink never got.
+    pub(crate) fn lose_unsent(&self, loss: Loss, messages: u64, bytes: u64) {
         self.losses[loss.index()].add(messages, bytes);
         self.unwritten.sub(messages, bytes);
         self.wake_reader();
+    }
+
+    /// Counts output that is about to be sent to the Sink.
+    pub(crate) fn send_to_sink(&self, bytes: u64) {
+        self.at_sink.fetch_add(bytes, Relaxed);
+    }
+
+    /// The Sink refused what was about to be sent.
+    pub(crate) fn take_from_sink(&self, bytes: u64) {
+        self.at_sink.fetch_sub(bytes, Relaxed);
+    }
+
+    /// True while the Sink has less than the output's share of the memory.
+    pub(crate) fn sink_has_room(&self) -> bool {
+        self.at_sink.load(Relaxed) < self.room_below.output_bytes.load(Relaxed)
+    }
+
+    /// True while less is formatted and not yet written than the output's share of the memory.
+    pub(crate) fn output_has_room(&self) -> bool {
+        self.unwritten.bytes.load(Relaxed) < self.room_below.output_bytes.load(Relaxed)
     }
 
     /// Replaces what one decoder holds in the sum of all.
@@ -179,6 +210,20 @@ impl Ledger {
         } else {
             self.held.fetch_sub((before - now) as u64, Relaxed);
         }
+    }
+
+    /// Replaces how many captured bytes one decoder holds back in the sum of all.
+    pub(crate) fn hold_captured(&self, before: u64, now: u64) {
+        if now >= before {
+            self.held_captured.fetch_add(now - before, Relaxed);
+        } else {
+            self.held_captured.fetch_sub(before - now, Relaxed);
+        }
+    }
+
+    /// Captured bytes that count as delivered and that decoders hold back.
+    pub(crate) fn held_captured(&self) -> u64 {
+        self.held_captured.load(Relaxed)
     }
 
     /// Bytes that all decoders hold.
@@ -257,7 +302,7 @@ impl Ledger {
         let in_flight = self.in_flight.get();
         in_flight.events < self.room_below.events.load(Relaxed)
             && in_flight.bytes < self.room_below.bytes.load(Relaxed)
-            && self.unwritten.bytes.load(Relaxed) < self.room_below.output_bytes.load(Relaxed)
+            && self.output_has_room()
     }
 
     /// Returns once more may be read. One waiter at a time: the `RingReader`.

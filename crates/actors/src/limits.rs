@@ -70,8 +70,39 @@ impl PipelineLimits {
     /// 200 bytes.
     pub const CONNECTIONS_WITH_LOSSES: usize = 1000;
 
+    /// As `Limits::expansion_bytes` and `Limits::expansion_ratio` of the decoders say unless they are set
+    /// otherwise.
+    const EXPANSION_BYTES: usize = 2 * 1024 * 1024;
+    const EXPANSION_RATIO: usize = 128;
+
     /// Enough for a connection or two even if hardly any memory is allowed.
     const FEWEST_WORKERS: usize = 16;
+
+    /// Bytes that a Worker decodes, and about as many that it formats, before the others on its
+    /// Arbiter run and what it formatted is sent.
+    pub const fn turn_bytes(&self) -> usize {
+        self.write_chunk
+    }
+
+    /// Captured bytes read and not yet decoded that belong to one stream. The rest of what may be in
+    /// flight is for the others.
+    pub const fn stream_bytes(&self) -> usize {
+        self.in_flight_bytes() / 2
+    }
+
+    /// Payload of one round of a replay, whose output is kept until its end: as much as fills the output's
+    /// share if each byte becomes as many as content codings are allowed to make of it.
+    pub const fn round_bytes(&self) -> usize {
+        let bytes = self.output_bytes() / Self::EXPANSION_RATIO;
+        if bytes == 0 { 1 } else { bytes }
+    }
+
+    /// Streams that begin in one round of a replay. What content codings may make of a few bytes, they may
+    /// make of the first bytes of each.
+    pub const fn round_streams(&self) -> usize {
+        let streams = self.output_bytes() / Self::EXPANSION_BYTES;
+        if streams == 0 { 1 } else { streams }
+    }
 
     /// Captured bytes read and not yet decoded.
     pub const fn in_flight_bytes(&self) -> usize {
@@ -114,6 +145,11 @@ pub struct Timings {
     pub drain_deadline: Duration,
     /// How long one Worker may refuse events before they are dropped.
     pub worker_stall: Duration,
+    /// How long one turn of a Worker goes on before it ends with the event under way.
+    pub turn_time: Duration,
+    /// How long one turn of a Worker of a capture may take before its connection gets no decoder any
+    /// more. Turns take milliseconds; less than the watchdog waits.
+    pub turn_limit: Duration,
     /// Pause between two tries of a refused delivery.
     pub retry_delay: Duration,
     /// Pause before the second restart in a row; doubles from there.
@@ -136,6 +172,8 @@ impl Default for Timings {
             age_limit: Duration::from_mins(10),
             drain_deadline: Duration::from_secs(3),
             worker_stall: Duration::from_secs(1),
+            turn_time: Duration::from_millis(10),
+            turn_limit: Duration::from_secs(5),
             retry_delay: Duration::from_millis(1),
             restart_delay: Duration::from_millis(50),
             failure_window: Duration::from_secs(10),

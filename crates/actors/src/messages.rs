@@ -132,6 +132,8 @@ pub(crate) struct WorkerReport {
     pub(crate) idle_after: Option<u64>,
     /// It was told to end and waits for the last notices of the other direction.
     pub(crate) holds_on: bool,
+    /// Replay: the message has been worked off, not only a part of it.
+    pub(crate) answers: bool,
     /// The next moment at which something expires.
     pub(crate) deadline_ns: Option<u64>,
 }

@@ -15,7 +15,7 @@ use crate::processor::{Processor, ProcessorPorts, Shard};
 use crate::ring_reader::{ReaderPorts, RingReader};
 use crate::sink::{Sink, SinkPorts};
 use crate::summary::{Outcome, PipelineError, Statistics, Summary};
-use crate::worker::{Outbox, OutboxPorts, WorkerPorts};
+use crate::worker::{Desk, Outbox, OutboxPorts, WorkerPorts};
 use crate::{Clock, DecoderFactory, PipelineLimits, SinkPolicy, SinkWriter, Timings};
 
 /// Where the actors run.
@@ -191,14 +191,15 @@ impl Arbiters {
         }
     }
 
-    /// An Arbiter for `name`, or `None` for the caller's own.
-    fn start(&mut self, name: &'static str) -> Option<actix_rt::ArbiterHandle> {
+    /// An Arbiter for `name`, or `None` for the caller's own. `desk`: of the Workers that run there.
+    fn start(&mut self, name: &'static str, desk: Option<&Arc<Desk>>) -> Option<actix_rt::ArbiterHandle> {
         match self.placement {
             Placement::Inline => None,
             Placement::Threads { .. } => {
                 let arbiter = Arbiter::new();
                 let handle = arbiter.handle();
-                self.named.push(NamedArbiter { name, arbiter });
+                let desk = desk.cloned();
+                self.named.push(NamedArbiter { name, arbiter, desk });
                 Some(handle)
             }
         }
@@ -225,7 +226,7 @@ fn start_sink(
     writer: Box<dyn SinkWriter>,
     incidents: &Incidents,
 ) -> Addr<Sink> {
-    let arbiter = arbiters.start("Sink");
+    let arbiter = arbiters.start("Sink", None);
     let ports = SinkPorts {
         clock: config.clock,
         limits: config.limits,
@@ -248,10 +249,14 @@ fn start_processor(
     sink: &Addr<Sink>,
     incidents: &Incidents,
 ) -> Addr<Processor> {
-    let arbiter = arbiters.start("Processor");
+    let desk = Arc::new(Desk::default());
+    let arbiter = arbiters.start("Processor", Some(&desk));
     let extra = config.placement.shards() - 1;
-    let mut shard_arbiters = vec![None];
-    shard_arbiters.extend((0..extra).map(|_| arbiters.start("Workers")));
+    let mut shard_arbiters = vec![(None, desk)];
+    shard_arbiters.extend((0..extra).map(|_| {
+        let desk = Arc::new(Desk::default());
+        (arbiters.start("Workers", Some(&desk)), desk)
+    }));
     let config = config.clone();
     let sink = sink.clone();
     let incidents = incidents.clone();
@@ -259,7 +264,7 @@ fn start_processor(
         ctx.set_mailbox_capacity(config.limits.processor_mailbox);
         let started_at = Instant::now();
         let itself = ctx.address().downgrade();
-        let shards = shard_arbiters.into_iter().map(|arbiter| Shard {
+        let shards = shard_arbiters.into_iter().map(|(arbiter, desk)| Shard {
             arbiter,
             ports: Arc::new(WorkerPorts {
                 clock: config.clock,
@@ -269,6 +274,7 @@ fn start_processor(
                 decoders: Arc::clone(&config.decoders),
                 format: Arc::clone(&config.format),
                 ledger: Arc::clone(&config.ledger),
+                desk,
                 outbox: Arc::new(Outbox::new(OutboxPorts {
                     clock: config.clock,
                     records: sink.clone().recipient(),
@@ -300,7 +306,7 @@ where
     S: Stream<Item = Vec<CapturedEvent>> + Unpin + 'static,
     F: FnOnce() -> S + Send + 'static,
 {
-    let arbiter = arbiters.start("RingReader");
+    let arbiter = arbiters.start("RingReader", None);
     let ports = ReaderPorts {
         clock: config.clock,
         limits: config.limits,
@@ -432,6 +438,7 @@ mod tests {
             notices: Vec::new(),
             idle_after: Some(1),
             holds_on: false,
+            answers: false,
             deadline_ns: None,
         };
         processor

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::by_connection::ConnectionLosses;
 use crate::ledger::{KernelCounterSource, Ledger, Tally};
 use crate::loss::{LossRow, Stage};
+use crate::talkers::Talker;
 
 /// A snapshot of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -32,6 +33,10 @@ pub struct Statistics {
     /// The losses of connections beyond
     /// [`PipelineLimits::CONNECTIONS_WITH_LOSSES`](crate::PipelineLimits::CONNECTIONS_WITH_LOSSES).
     pub other_connections: Tally,
+    /// The processes whose events took most of the source, those with the largest share first.
+    pub talkers: Vec<Talker>,
+    /// The sum of all shares.
+    pub talkers_total: u64,
     /// Bytes held by decoders.
     pub held_bytes: u64,
     /// Close events.
@@ -67,6 +72,7 @@ impl Statistics {
         losses.retain(|row| row.events > 0 || row.bytes > 0);
         losses.extend(ledger.loss_rows());
         let (by_connection, other_connections) = ledger.by_connection.snapshot();
+        let (talkers, talkers_total) = ledger.talkers.snapshot();
         Self {
             seen: ledger.seen(),
             delivered: ledger.delivered(),
@@ -77,6 +83,8 @@ impl Statistics {
             losses,
             by_connection,
             other_connections,
+            talkers,
+            talkers_total,
             held_bytes: ledger.held_bytes(),
             closes: gauges.closes.load(Relaxed),
             live_workers: gauges.live_workers.load(Relaxed),
@@ -158,12 +166,14 @@ pub enum PipelineError {
         source: Arc<io::Error>,
     },
     /// An Arbiter did not answer the watchdog.
-    #[error("the arbiter of the {arbiter} has not answered for {silence:?}")]
+    #[error("the arbiter of the {arbiter} has not answered for {silence:?}, at work on {connection}")]
     Stuck {
         /// Whose.
         arbiter: &'static str,
         /// How long.
         silence: Duration,
+        /// The stream that its Worker was, or last, at work on.
+        connection: String,
     },
 }
 

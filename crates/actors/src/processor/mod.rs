@@ -3,8 +3,8 @@
 //! * receives: `EventBatch`, `SourceEnded` from the `RingReader`; `WorkerNews` from Workers
 //! * sends: `WorkerBatch`, `Notices`, `Advance`, `Retire` to Workers; `RoundEnded`,
 //!   `Finish` to the Sink
-//! * bound: `processor_mailbox` batches and the limits on events in flight; while a Worker
-//!   refuses a batch nothing else is taken
+//! * bound: `processor_mailbox` batches and the limits on events in flight, of which one stream may
+//!   have a half; what a Worker refuses for too long is dropped
 //! * lost on restart: it is not restarted; the run ends and the Workers show what they hold
 //!
 //! It never looks into a payload. It alone decides who serves a stream, so there is one Worker
@@ -48,6 +48,25 @@ pub(crate) struct ProcessorPorts {
     pub(crate) rounds: Recipient<RoundEnded>,
     pub(crate) finish: Recipient<Finish>,
     pub(crate) incidents: Incidents,
+}
+
+/// A stream with something in its outbox.
+#[derive(Debug, Clone, Copy)]
+struct Touched {
+    id: ConnectionId,
+    direction: Direction,
+    /// Since when its Worker has refused that.
+    refused_since_ns: Option<u64>,
+}
+
+impl Touched {
+    fn new(id: ConnectionId, direction: Direction) -> Self {
+        Self {
+            id,
+            direction,
+            refused_since_ns: None,
+        }
+    }
 }
 
 /// A stream's Worker and what is on its way to it.
@@ -165,8 +184,8 @@ pub(crate) struct Processor {
     now_ns: u64,
     last_sequence: u64,
     /// Streams with something in their outbox, in order of first arrival.
-    touched: VecDeque<(ConnectionId, Direction)>,
-    refused_since_ns: Option<u64>,
+    touched: VecDeque<Touched>,
+    retry_planned: bool,
     rounds: Rounds,
     failures: FailureWindow,
     next_sweep_ns: u64,
@@ -191,7 +210,7 @@ impl Processor {
             now_ns: 0,
             last_sequence: 0,
             touched: VecDeque::new(),
-            refused_since_ns: None,
+            retry_planned: false,
             rounds: Rounds::default(),
             failures: FailureWindow::default(),
             next_sweep_ns: 0,

@@ -26,7 +26,11 @@ use crate::messages::{
 
 /// What the `RingReader` sent and is not yet worked off; bounded by the events in flight.
 enum Input {
-    Batch(EventBatch),
+    Batch {
+        first_sequence: u64,
+        advance_ns: Option<u64>,
+        events: VecDeque<CapturedEvent>,
+    },
     End,
 }
 
@@ -38,7 +42,7 @@ enum Stage {
     /// Workers act on the time; these events come next.
     Expiring {
         first_sequence: u64,
-        events: Vec<CapturedEvent>,
+        events: VecDeque<CapturedEvent>,
     },
     /// Workers are fed.
     Feeding,
@@ -46,9 +50,38 @@ enum Stage {
     Draining,
 }
 
+/// How much of its usual payload a round gets, by what the last ones made of theirs. The Workers are
+/// at rest when it learns, so it depends on the events alone.
+#[derive(Debug, Default)]
+struct RoundSize {
+    /// Halvings of the usual size.
+    halved: u32,
+    /// Bytes formatted up to the end of the last round.
+    produced: u64,
+}
+
+impl RoundSize {
+    fn bytes(&self, usual: usize) -> usize {
+        usual.checked_shr(self.halved).unwrap_or(0).max(1)
+    }
+
+    /// A round ends with `produced` bytes formatted since the start of the run. One that made more than
+    /// a quarter of `most` makes the next smaller, one that made less than an eighth larger.
+    fn learn(&mut self, produced: u64, most: u64) {
+        let made = produced - std::mem::replace(&mut self.produced, produced);
+        if made > most / 4 {
+            self.halved = (self.halved + 1).min(usize::BITS);
+        } else if made < most / 8 {
+            self.halved = self.halved.saturating_sub(1);
+        }
+    }
+}
+
 /// The state of the lockstep.
 #[derive(Default)]
 pub(super) struct Rounds {
+    size: RoundSize,
+    waits_for_output: bool,
     queue: VecDeque<Input>,
     stage: Stage,
     /// Messages that Workers have not answered.
@@ -60,7 +93,11 @@ pub(super) struct Rounds {
 
 impl Rounds {
     pub(super) fn queue_batch(&mut self, batch: EventBatch) {
-        self.queue.push_back(Input::Batch(batch));
+        self.queue.push_back(Input::Batch {
+            first_sequence: batch.first_sequence,
+            advance_ns: batch.advance_ns,
+            events: batch.events.into(),
+        });
     }
 
     pub(super) fn queue_end(&mut self) {
@@ -75,9 +112,13 @@ impl Processor {
             stream,
             notices,
             deadline_ns,
+            answers,
             ..
         } = report;
-        let Some(current) = self.stream_mut(stream) else {
+        if !notices.is_empty() {
+            self.rounds.notices.push((stream, notices));
+        }
+        let Some(current) = self.stream_mut(stream).filter(|_| answers) else {
             return;
         };
         current.unanswered = current.unanswered.wrapping_sub(1);
@@ -89,9 +130,6 @@ impl Processor {
             self.rounds.deadlines.push(Reverse((deadline_ns, stream)));
         }
         self.rounds.outstanding -= 1;
-        if !notices.is_empty() {
-            self.rounds.notices.push((stream, notices));
-        }
     }
 
     /// A Worker has ended; it will not answer what it has not answered.
@@ -121,7 +159,7 @@ impl Processor {
                     events,
                 } => {
                     self.keep_limits();
-                    self.take_batch(first_sequence, events);
+                    self.take_round(first_sequence, events);
                     self.dispatch(ctx);
                     self.rounds.stage = Stage::Feeding;
                 }
@@ -158,13 +196,17 @@ impl Processor {
 
     /// Starts the next round. False when there is none.
     fn begin_round(&mut self, ctx: &mut Context<Self>) -> bool {
+        if !self.rounds.queue.is_empty() && !self.shared().ledger.output_has_room() {
+            self.wait_for_output(ctx);
+            return false;
+        }
         match self.rounds.queue.pop_front() {
             None => false,
-            Some(Input::Batch(EventBatch {
+            Some(Input::Batch {
                 first_sequence,
                 advance_ns,
                 events,
-            })) => {
+            }) => {
                 if let Some(now_ns) = advance_ns {
                     self.now_ns = self.now_ns.max(now_ns);
                     self.expire();
@@ -214,11 +256,50 @@ impl Processor {
         }
     }
 
+    /// Looks again for room in the output after a moment.
+    fn wait_for_output(&mut self, ctx: &mut Context<Self>) {
+        if !std::mem::replace(&mut self.rounds.waits_for_output, true) {
+            ctx.run_later(self.shared().timings.retry_delay, |processor, ctx| {
+                processor.rounds.waits_for_output = false;
+                processor.advance_rounds(ctx);
+            });
+        }
+    }
+
+    /// Routes as many of the events as one round may have; the rest is the next round. How many
+    /// depends on the events alone.
+    fn take_round(&mut self, mut first_sequence: u64, mut events: VecDeque<CapturedEvent>) {
+        let limits = self.shared().limits;
+        let most_bytes = self.rounds.size.bytes(limits.round_bytes());
+        let last_stream = self.next_worker + limits.round_streams() as u64;
+        let mut bytes = 0;
+        while bytes < most_bytes && self.next_worker < last_stream {
+            let Some(event) = events.pop_front() else {
+                return;
+            };
+            if let CapturedEvent::Data(data) = &event {
+                bytes += data.payload.len();
+            }
+            self.take_event(first_sequence, event);
+            first_sequence += 1;
+        }
+        if !events.is_empty() {
+            self.rounds.queue.push_front(Input::Batch {
+                first_sequence,
+                advance_ns: None,
+                events,
+            });
+        }
+    }
+
     #[expect(
         clippy::disallowed_methods,
         reason = "one per round, and rounds wait for their events"
     )]
     fn end_round(&mut self) {
+        let produced = self.shared().ledger.produced().bytes;
+        let most = self.shared().limits.output_bytes() as u64;
+        self.rounds.size.learn(produced, most);
         self.rounds_port.do_send(RoundEnded);
     }
 }

@@ -7,7 +7,7 @@ use actix::prelude::*;
 use ecapture_protocols::message::{Gap, GapReason};
 use ecapture_protocols::{AddressSource, CapturedEvent, DataEvent, Direction, Identity, Socket};
 
-use super::{Processor, Stream, Waiting};
+use super::{Processor, Stream, Touched, Waiting};
 use crate::Clock;
 use crate::loss::Loss;
 use crate::messages::{ConnectionId, End, Position, StreamEvent, StreamRef, WorkerBatch, WorkerId};
@@ -21,12 +21,16 @@ impl Processor {
     /// Routes the events of one batch into the outboxes of their streams.
     pub(super) fn take_batch(&mut self, first_sequence: u64, events: Vec<CapturedEvent>) {
         for (sequence, event) in (first_sequence..).zip(events) {
-            if self.clock == Clock::Stream {
-                self.now_ns = self.now_ns.max(event.timestamp_ns());
-            }
-            self.last_sequence = sequence;
-            self.route(sequence, event);
+            self.take_event(sequence, event);
         }
+    }
+
+    pub(super) fn take_event(&mut self, sequence: u64, event: CapturedEvent) {
+        if self.clock == Clock::Stream {
+            self.now_ns = self.now_ns.max(event.timestamp_ns());
+        }
+        self.last_sequence = sequence;
+        self.route(sequence, event);
     }
 
     pub(super) fn route(&mut self, sequence: u64, event: CapturedEvent) {
@@ -95,7 +99,7 @@ impl Processor {
             stream.learn_lateness(data.joined_late);
         }
         if stream.outbox.is_empty() {
-            self.touched.push_back((id, direction));
+            self.touched.push_back(Touched::new(id, direction));
         }
         stream.outbox.push(StreamEvent {
             sequence,
@@ -170,21 +174,21 @@ impl Processor {
         self.serving += 1;
     }
 
-    /// Sends every outbox; when a Worker refuses, waits and goes on later.
+    /// Sends every outbox. What a Worker refuses is tried again later; the others do not wait for it.
     pub(super) fn dispatch(&mut self, ctx: &mut Context<Self>) {
-        while let Some(&(id, direction)) = self.touched.front() {
-            if self.send_outbox(id, direction).is_ok() || self.give_up_on(id, direction) {
-                self.touched.pop_front();
-                self.refused_since_ns = None;
-                continue;
+        for touched in std::mem::take(&mut self.touched) {
+            let Touched { id, direction, .. } = touched;
+            if self.send_outbox(id, direction).is_err()
+                && let Some(touched) = self.keep_waiting(touched)
+            {
+                self.touched.push_back(touched);
             }
-            let pause = tokio::time::sleep(self.shared().timings.retry_delay);
-            ctx.wait(
-                pause
-                    .into_actor(self)
-                    .map(|(), processor, ctx| processor.dispatch(ctx)),
-            );
-            return;
+        }
+        if !self.touched.is_empty() && !std::mem::replace(&mut self.retry_planned, true) {
+            ctx.run_later(self.shared().timings.retry_delay, |processor, ctx| {
+                processor.retry_planned = false;
+                processor.dispatch(ctx);
+            });
         }
     }
 
@@ -208,6 +212,13 @@ impl Processor {
         let Some(addr) = &stream.addr else { return Ok(()) };
         if stream.outbox.is_empty() && notices.is_empty() && stream.gap.is_none() {
             return Ok(());
+        }
+        let limits = &self.shards[0].ports.limits;
+        if self.clock == Clock::Live
+            && stream.sent_bytes - stream.gauge.fed_bytes() >= limits.stream_bytes() as u64
+        {
+            connection.keep_notices(direction, epoch, notices, limits.notice_backlog);
+            return Err(());
         }
         let events = std::mem::take(&mut stream.outbox);
         let (count, bytes) = measure(&events);
@@ -245,29 +256,36 @@ impl Processor {
         if is_full { Err(()) } else { Ok(()) }
     }
 
-    /// True when the Worker has refused for so long that its events are dropped.
-    fn give_up_on(&mut self, id: ConnectionId, direction: Direction) -> bool {
+    /// What a Worker refuses waits for a while and is dropped then: `None`. As long as the output takes
+    /// nothing, that is the user's wish, and all wait.
+    fn keep_waiting(&mut self, touched: Touched) -> Option<Touched> {
         let now_ns = self.live_now_ns();
-        let since_ns = *self.refused_since_ns.get_or_insert(now_ns);
-        let patience_ns = nanoseconds(self.shared().timings.worker_stall);
-        let Some(connection) = self.registry.get_mut(id) else {
-            return true;
-        };
-        let Some(stream) = connection.stream_mut(direction) else {
-            return true;
-        };
+        let ports = Arc::clone(&self.shards[0].ports);
+        if !ports.ledger.sink_has_room() {
+            return Some(Touched {
+                refused_since_ns: None,
+                ..touched
+            });
+        }
+        let since_ns = touched.refused_since_ns.unwrap_or(now_ns);
+        let patience_ns = nanoseconds(ports.timings.worker_stall);
+        let Touched { id, direction, .. } = touched;
+        let stream = self.registry.get_mut(id)?.stream_mut(direction).as_mut()?;
         // One that has just been given up on gets no second period.
         if stream.gap.is_none() && now_ns.saturating_sub(since_ns) < patience_ns {
-            return false;
+            return Some(Touched {
+                refused_since_ns: Some(since_ns),
+                ..touched
+            });
         }
         let (count, bytes) = measure(&std::mem::take(&mut stream.outbox));
         stream.gap = Some(add_gap(stream.gap, bytes, GapReason::Shed));
-        let ledger = &self.shards[0].ports.ledger;
+        let ledger = &ports.ledger;
         ledger.lose(Loss::WorkerFull, count, bytes);
         ledger
             .by_connection
             .add(&stream.identity.uuid, Loss::WorkerFull, count, bytes);
-        true
+        None
     }
 }
 

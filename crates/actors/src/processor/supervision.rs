@@ -9,7 +9,7 @@ use ecapture_protocols::Direction;
 use ecapture_protocols::message::GapReason;
 
 use super::routing::{add_gap, measure};
-use super::{Ending, Processor, Stream, Successor};
+use super::{Ending, Processor, Stream, Successor, Touched};
 use crate::loss::Loss;
 use crate::messages::{ConnectionId, End, Incident, StreamRef, WorkerExited};
 use crate::supervision::{Verdict, judge, nanoseconds};
@@ -64,8 +64,8 @@ impl Processor {
 
     /// The source has ended: nobody else will end what has just been started.
     fn end_newcomers(&mut self) {
-        for (id, _) in self.touched.clone() {
-            self.end_connection(id, End::Drained, self.last_sequence);
+        for touched in self.touched.clone() {
+            self.end_connection(touched.id, End::Drained, self.last_sequence);
         }
     }
 
@@ -201,7 +201,7 @@ impl Processor {
             stream.gap = Some(successor.gap);
             stream.outbox = successor.events;
         }
-        self.touched.push_back((id, direction));
+        self.touched.push_back(Touched::new(id, direction));
         if let Some(end) = ending.end {
             self.retire(id, direction, end, ending.sequence);
         }

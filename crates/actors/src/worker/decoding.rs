@@ -2,15 +2,17 @@
 //! it puts out, and keeps what it holds within bounds.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use ecapture_protocols::message::{Content, Gap, GapReason, Message as Decoded};
-use ecapture_protocols::{Output, StreamDecoder};
+use ecapture_protocols::{Output, StreamDecoder, printable};
+use tokio::time::Instant;
 
 use super::timing::Expiry;
 use super::unparsed::Unparsed;
 use super::{Phase, Worker};
 use crate::loss::Loss;
-use crate::messages::{Cause, End, RecordKey, SequencedNotice, StreamEvent};
+use crate::messages::{Cause, End, Position, RecordKey, SequencedNotice, StreamEvent};
 use crate::registry::Lifecycle;
 
 impl Worker {
@@ -48,7 +50,8 @@ impl Worker {
         }
     }
 
-    pub(super) fn take_events(&mut self, output: &mut Output) {
+    /// Takes events in a turn that `began` at that time, until there are none or it has done enough.
+    pub(super) fn take_events(&mut self, began: Instant, output: &mut Output) {
         while let Some(event) = self.guard.begin() {
             self.check_continuity(&event, output);
             if !event.payload.is_empty() {
@@ -59,6 +62,9 @@ impl Worker {
             self.guard.commit(&event, held);
             if held > self.ports().limits.buffered_per_connection {
                 self.relieve(output);
+            }
+            if began.elapsed() >= self.ports().timings.turn_time {
+                self.guard.spend_turn();
             }
         }
     }
@@ -112,6 +118,34 @@ impl Worker {
         let notices = output.notices.drain(..);
         let told = notices.map(|notice| SequencedNotice { sequence, notice });
         self.guard.turn().notices.extend(told);
+    }
+
+    /// Decoding this direction takes the time of all others: what is held is shown, and what follows as
+    /// it was captured.
+    pub(super) fn quarantine(&mut self, output: &mut Output) {
+        if self.quarantined {
+            return;
+        }
+        self.quarantined = true;
+        tracing::warn!(
+            "decoding {} takes too long: it is shown as captured from here on",
+            printable(&self.identity.uuid)
+        );
+        let gauges = &self.guard.ports.ledger.gauges;
+        gauges.quarantined.fetch_add(1, Relaxed);
+        self.decoder().close(output);
+        self.decoder = None;
+        let gap = Gap {
+            bytes: None,
+            reason: GapReason::Quarantined,
+        };
+        let Position {
+            sequence,
+            timestamp_ns,
+            ..
+        } = self.guard.position;
+        self.decoder().gap(gap, timestamp_ns, output);
+        self.emit(Cause::Event, sequence, 0, output);
     }
 
     pub(super) fn awaits_notice(&self) -> bool {

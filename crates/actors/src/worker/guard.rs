@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use ecapture_protocols::Output;
 
@@ -13,13 +13,24 @@ use crate::messages::{
     WorkerReport,
 };
 
-/// Bytes a Worker's decoder holds. The Worker alone changes it; the Processor reads it.
+/// What of a Worker the Processor wants to know at any time. The Worker alone changes it.
 #[derive(Debug, Default)]
-pub(crate) struct Gauge(AtomicUsize);
+pub(crate) struct Gauge {
+    held: AtomicUsize,
+    fed_bytes: AtomicU64,
+    /// Captured bytes in what it holds, as the ledger has them.
+    held_captured: AtomicU64,
+}
 
 impl Gauge {
+    /// What the decoder holds.
     pub(crate) fn bytes(&self) -> usize {
-        self.0.load(Relaxed)
+        self.held.load(Relaxed)
+    }
+
+    /// Bytes of the events that the decoder has taken.
+    pub(crate) fn fed_bytes(&self) -> u64 {
+        self.fed_bytes.load(Relaxed)
     }
 }
 
@@ -37,6 +48,8 @@ pub(super) struct Turn {
     finished: usize,
     /// Bytes of the event being fed.
     feeding: Option<u64>,
+    /// It has done enough.
+    is_spent: bool,
     fed: u64,
     fed_bytes: u64,
     messages: u64,
@@ -61,11 +74,16 @@ pub(crate) struct ExitGuard {
     pub(super) closed: bool,
     gauge: Arc<Gauge>,
     fed: u64,
-    fed_bytes: u64,
     /// Captured bytes that may be in what is held: never more than was fed.
     held_captured: u64,
     last_key: RecordKey,
     turn: Option<Box<Turn>>,
+    /// Events that the last turn has not come to.
+    #[expect(
+        clippy::box_collection,
+        reason = "a silent Worker has none: 8 bytes instead of 32"
+    )]
+    rest: Option<Box<VecDeque<StreamEvent>>>,
 }
 
 impl ExitGuard {
@@ -83,7 +101,6 @@ impl ExitGuard {
             closed: false,
             gauge,
             fed: 0,
-            fed_bytes: 0,
             held_captured: 0,
             last_key: RecordKey {
                 sequence: position.sequence,
@@ -91,13 +108,15 @@ impl ExitGuard {
                 ..RecordKey::default()
             },
             turn: None,
+            rest: None,
         }
     }
 
     /// Takes the Arbiter's turn, and its output vectors.
-    pub(super) fn begin_turn(&mut self, inbox: Vec<StreamEvent>) -> Output {
+    pub(super) fn begin_turn(&mut self, inbox: VecDeque<StreamEvent>) -> Output {
         let (mut turn, output) = self.ports.outbox.lend();
-        turn.inbox = inbox.into();
+        turn.inbox = inbox;
+        turn.is_spent = false;
         turn.finished = turn.records.bytes.len();
         self.turn = Some(turn);
         output
@@ -112,7 +131,8 @@ impl ExitGuard {
     pub(super) fn end_turn(&mut self, output: Output, report: Option<WorkerReport>) -> bool {
         let mut turn = self.turn.take().unwrap_or_default();
         self.count(&mut turn);
-        turn.inbox = VecDeque::new();
+        let rest = std::mem::take(&mut turn.inbox);
+        self.rest = (!rest.is_empty()).then(|| Box::new(rest));
         self.ports.outbox.take_back(turn, output, report)
     }
 
@@ -121,9 +141,35 @@ impl ExitGuard {
         self.turn.get_or_insert_default()
     }
 
-    /// The next event to feed; it counts as failed until [`Self::commit`].
+    /// The turn has done enough: the others on the Arbiter are to run.
+    pub(super) fn is_spent(&mut self) -> bool {
+        self.turn().is_spent
+    }
+
+    /// The current event is the last of this turn.
+    pub(super) fn spend_turn(&mut self) {
+        self.turn().is_spent = true;
+    }
+
+    /// Events of the current batch are left for the next turn.
+    pub(super) fn has_rest(&self) -> bool {
+        match &self.turn {
+            Some(turn) => !turn.inbox.is_empty(),
+            None => self.rest.is_some(),
+        }
+    }
+
+    /// What the last turn left.
+    pub(super) fn take_rest(&mut self) -> VecDeque<StreamEvent> {
+        self.rest.take().map_or_else(VecDeque::new, |rest| *rest)
+    }
+
+    /// The next event to feed in this turn; it counts as failed until [`Self::commit`].
     pub(super) fn begin(&mut self) -> Option<StreamEvent> {
         let turn = self.turn();
+        if turn.is_spent {
+            return None;
+        }
         let event = turn.inbox.pop_front()?;
         turn.feeding = Some(event.payload.len() as u64);
         self.position.sequence = event.sequence;
@@ -134,10 +180,12 @@ impl ExitGuard {
     /// The event was fed, and the decoder now holds `held` bytes.
     pub(super) fn commit(&mut self, event: &StreamEvent, held: usize) {
         let bytes = event.payload.len() as u64;
+        let most = self.ports.limits.turn_bytes() as u64;
         let turn = self.turn();
         turn.feeding = None;
         turn.fed += 1;
         turn.fed_bytes += bytes;
+        turn.is_spent = turn.fed_bytes >= most || turn.message_bytes >= most;
         self.held_captured = (self.held_captured + bytes).min(held as u64);
         if let Some(offset) = event.stream_offset {
             self.position.offset = Some(offset.saturating_add(bytes));
@@ -165,9 +213,17 @@ impl ExitGuard {
         let before = self.held();
         if held != before {
             self.ports.ledger.hold(before, held);
-            self.gauge.0.store(held, Relaxed);
+            self.gauge.held.store(held, Relaxed);
         }
         self.held_captured = self.held_captured.min(held as u64);
+    }
+
+    /// Brings the ledger up to date with the captured bytes that are held.
+    fn count_held(&self, held: u64) {
+        let before = self.gauge.held_captured.swap(held, Relaxed);
+        if before != held {
+            self.ports.ledger.hold_captured(before, held);
+        }
     }
 
     /// Counts what the decoder held as lost; returns how many captured bytes that were.
@@ -205,7 +261,6 @@ impl ExitGuard {
         let ledger = &self.ports.ledger;
         let (fed, fed_bytes) = (std::mem::take(&mut turn.fed), std::mem::take(&mut turn.fed_bytes));
         self.fed += fed;
-        self.fed_bytes += fed_bytes;
         if turn.messages > 0 {
             ledger.produce(
                 std::mem::take(&mut turn.messages),
@@ -214,7 +269,9 @@ impl ExitGuard {
         }
         if fed > 0 {
             ledger.deliver(fed, fed_bytes);
+            self.gauge.fed_bytes.fetch_add(fed_bytes, Relaxed);
         }
+        self.count_held(self.held_captured);
     }
 }
 
@@ -242,7 +299,9 @@ impl Drop for ExitGuard {
             exited.notices = std::mem::take(&mut turn.notices);
             self.ports.outbox.give_back(turn, Output::default());
         }
-        (exited.fed, exited.fed_bytes) = (self.fed, self.fed_bytes);
+        exited.leftover.extend(self.take_rest());
+        self.count_held(0);
+        (exited.fed, exited.fed_bytes) = (self.fed, self.gauge.fed_bytes());
         self.ports.ledger.hold(self.held(), 0);
         self.ports.ledger.worker_ended();
         self.ports.outbox.tell_exit(exited);

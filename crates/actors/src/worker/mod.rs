@@ -16,11 +16,13 @@
 //! `ExitGuard`, whose drop hands it on.
 
 mod decoding;
+mod desk;
 mod guard;
 mod outbox;
 mod timing;
 mod unparsed;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use actix::dev::channel::channel;
@@ -29,6 +31,7 @@ use actix_rt::ArbiterHandle;
 use ecapture_protocols::{Format, Identity, Output, StreamDecoder};
 use tokio::time::Instant;
 
+pub(crate) use desk::Desk;
 pub(crate) use guard::{ExitGuard, Gauge};
 pub(crate) use outbox::{Outbox, OutboxPorts};
 use timing::Timing;
@@ -49,6 +52,7 @@ pub(crate) struct WorkerPorts {
     pub(crate) format: Arc<dyn Format>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) outbox: Arc<Outbox>,
+    pub(crate) desk: Arc<Desk>,
 }
 
 impl WorkerPorts {
@@ -132,10 +136,13 @@ impl Worker {
         &self.guard.ports
     }
 
-    /// Handles one message: `work` with the Arbiter's turn, then the report on it.
+    /// Handles one message, or a part of one: `work` with the Arbiter's turn, then the report on it.
+    ///
+    /// A turn that has taken or put out enough ends between two events; the rest is for the next one,
+    /// when the other Workers have run and the records of this one are on their way.
     fn take_turn(
         &mut self,
-        inbox: Vec<StreamEvent>,
+        inbox: VecDeque<StreamEvent>,
         ctx: &mut Context<Self>,
         work: impl FnOnce(&mut Self, &mut Output),
     ) {
@@ -144,6 +151,7 @@ impl Worker {
         let held = self.buffered_bytes();
         self.guard.hold(held);
         let report = self.report();
+        let is_spent = self.guard.is_spent();
         let has_room = self.guard.end_turn(output, report);
         if self.phase == Phase::Done {
             ctx.stop();
@@ -154,10 +162,37 @@ impl Worker {
             self.wait_for_room(ctx);
             return;
         }
+        if is_spent {
+            let others = tokio::task::yield_now().into_actor(self);
+            ctx.wait(others.map(|(), worker, ctx| worker.go_on(ctx)));
+            return;
+        }
         self.handled = self.handled.wrapping_add(1);
         if self.handled.is_multiple_of(self.ports().limits.budget) {
             // Lets the others run.
             ctx.wait(tokio::task::yield_now().into_actor(self));
+        }
+    }
+
+    /// Takes the events that the last turn left.
+    fn go_on(&mut self, ctx: &mut Context<Self>) {
+        let rest = self.guard.take_rest();
+        if !rest.is_empty() {
+            self.take_turn(rest, ctx, Self::work_off);
+        }
+    }
+
+    /// Takes events until there are none or the turn has done enough.
+    fn work_off(&mut self, output: &mut Output) {
+        self.guard.ports.desk.take_up(&self.identity);
+        let began = Instant::now();
+        self.take_events(began, output);
+        if self.ports().clock == Clock::Live && began.elapsed() >= self.ports().timings.turn_limit {
+            self.quarantine(output);
+        }
+        if !self.guard.has_rest() {
+            let now_ns = self.now_ns();
+            self.settle(now_ns, output);
         }
     }
 
@@ -174,12 +209,14 @@ impl Worker {
         let idle_after = std::mem::take(&mut self.asks_to_end).then(|| self.guard.fed());
         let holds_on = std::mem::take(&mut self.holds_on);
         let has_something = holds_on || idle_after.is_some() || !notices.is_empty();
-        let answers = self.ports().clock == Clock::Stream && self.phase != Phase::Done;
+        let has_rest = self.guard.has_rest();
+        let answers = self.ports().clock == Clock::Stream && self.phase != Phase::Done && !has_rest;
         (has_something || answers).then(|| WorkerReport {
             stream: self.guard.stream,
             notices,
             idle_after,
             holds_on,
+            answers,
             deadline_ns: self.next_expiry().map(|(deadline_ns, _)| deadline_ns),
         })
     }
@@ -188,7 +225,9 @@ impl Worker {
     fn wait_for_room(&mut self, ctx: &mut Context<Self>) {
         let pause = tokio::time::sleep(self.ports().timings.retry_delay);
         let waits = pause.into_actor(self).map(|(), worker: &mut Self, ctx: &mut _| {
-            if !worker.ports().outbox.has_room() {
+            if worker.ports().outbox.has_room() {
+                worker.go_on(ctx);
+            } else {
                 worker.wait_for_room(ctx);
             }
         });
@@ -211,7 +250,7 @@ impl Worker {
             }
             let now_ns = worker.ports().now_ns();
             let sequence = worker.guard.position.sequence;
-            worker.take_turn(Vec::new(), ctx, |worker, output| {
+            worker.take_turn(VecDeque::new(), ctx, |worker, output| {
                 worker.expire(now_ns, sequence, output);
             });
         });
@@ -224,7 +263,7 @@ impl Actor for Worker {
     /// Reached without `Retire` only when the Processor is gone: what is held is still shown.
     fn stopping(&mut self, _ctx: &mut Self::Context) -> Running {
         if self.phase != Phase::Done && !std::thread::panicking() {
-            let mut output = self.guard.begin_turn(Vec::new());
+            let mut output = self.guard.begin_turn(VecDeque::new());
             self.close(End::Drained, self.guard.position.sequence, &mut output);
             self.guard.end_turn(output, None);
         }
@@ -247,14 +286,12 @@ impl Handler<WorkerBatch> for Worker {
             self.identity = identity;
         }
         self.has_sibling = has_sibling;
-        self.take_turn(events, ctx, |worker, output| {
+        self.take_turn(events.into(), ctx, |worker, output| {
             if let Some(gap) = gap {
                 worker.take_gap(gap, output);
             }
             worker.take_notices(notices, output);
-            worker.take_events(output);
-            let now_ns = worker.now_ns();
-            worker.settle(now_ns, output);
+            worker.work_off(output);
         });
     }
 }
@@ -263,7 +300,7 @@ impl Handler<Notices> for Worker {
     type Result = ();
 
     fn handle(&mut self, Notices(notices): Notices, ctx: &mut Self::Context) {
-        self.take_turn(Vec::new(), ctx, |worker, output| {
+        self.take_turn(VecDeque::new(), ctx, |worker, output| {
             worker.take_notices(notices, output);
             let awaits = worker.awaits_notice();
             worker.timing.awaits(awaits);
@@ -275,7 +312,7 @@ impl Handler<Advance> for Worker {
     type Result = ();
 
     fn handle(&mut self, Advance { now_ns, sequence }: Advance, ctx: &mut Self::Context) {
-        self.take_turn(Vec::new(), ctx, |worker, output| {
+        self.take_turn(VecDeque::new(), ctx, |worker, output| {
             worker.expire(now_ns, sequence, output);
         });
     }
@@ -285,7 +322,7 @@ impl Handler<Retire> for Worker {
     type Result = ();
 
     fn handle(&mut self, Retire { end, sequence, last }: Retire, ctx: &mut Self::Context) {
-        self.take_turn(Vec::new(), ctx, |worker, output| {
+        self.take_turn(VecDeque::new(), ctx, |worker, output| {
             if !last && worker.awaits_notice() {
                 worker.holds_on = true;
             } else {

@@ -174,6 +174,12 @@ impl Outbox {
     /// Sends the records. False when the Sink refuses.
     fn send_records(&self, state: &mut State) -> bool {
         if state.records.messages > 0 {
+            // A replay's rounds wait for room before they begin.
+            if self.ports.clock == Clock::Live && !self.ports.ledger.sink_has_room() {
+                return false;
+            }
+            let bytes = state.records.bytes.len() as u64;
+            self.ports.ledger.send_to_sink(bytes);
             let next = self.room_for_next(&state.records);
             match self
                 .ports
@@ -182,6 +188,7 @@ impl Outbox {
             {
                 Ok(()) => {}
                 Err(SendError::Full(records)) => {
+                    self.ports.ledger.take_from_sink(bytes);
                     state.records = records;
                     return false;
                 }
@@ -210,6 +217,7 @@ impl Outbox {
     pub(crate) fn flush_at_once(&self) {
         let records = std::mem::take(&mut self.state().records);
         if records.messages > 0 {
+            self.ports.ledger.send_to_sink(records.bytes.len() as u64);
             if self.ports.records.connected() {
                 self.ports.records.do_send(records);
             } else {

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ecapture_actors::{Clock, Outcome, PipelineError, Placement, spawn};
-use ecapture_protocols::message::Gap;
+use ecapture_actors::{Clock, Outcome, PipelineError, Placement, SinkWriter, spawn};
+use ecapture_protocols::message::{Content, Gap, Message, Raw};
 use ecapture_protocols::{CapturedEvent, Direction, Output, PeerNotice, StreamDecoder};
+use futures_util::{StreamExt as _, stream};
 
 use crate::support::{Live, Page, check, config, on_socket, plain, replay, texts};
 
@@ -121,11 +122,7 @@ async fn what_is_still_in_the_source_when_time_runs_out_is_counted() {
         vec![data(1, "line\n")]
     });
     let page = Page::default();
-    let handle = spawn(
-        config,
-        futures_util::stream::iter(endless),
-        Box::new(page.clone()),
-    );
+    let handle = spawn(config, stream::iter(endless), Box::new(page.clone()));
     while handle.statistics().written.events == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -180,12 +177,14 @@ async fn a_decoder_that_does_not_let_go_is_replaced_and_counted() {
 /// Does not return from its second event before it is let go.
 struct Stuck {
     fed: u32,
+    held: usize,
     released: Arc<Mutex<Receiver<()>>>,
 }
 
 impl StreamDecoder for Stuck {
-    fn feed(&mut self, _payload: &Bytes, _timestamp_ns: u64, _output: &mut Output) {
+    fn feed(&mut self, payload: &Bytes, _timestamp_ns: u64, _output: &mut Output) {
         self.fed += 1;
+        self.held += payload.len();
         if self.fed == 2 {
             // It is let go when the other end of the channel is gone.
             let _ = self.released.lock().unwrap().recv();
@@ -196,7 +195,7 @@ impl StreamDecoder for Stuck {
     fn idle(&mut self, _output: &mut Output) {}
     fn close(&mut self, _output: &mut Output) {}
     fn buffered_bytes(&self) -> usize {
-        0
+        self.held
     }
 }
 
@@ -211,31 +210,127 @@ async fn a_stuck_arbiter_is_noticed_and_named() {
     config.decoders = Arc::new(move |_| {
         Box::new(Stuck {
             fed: 0,
+            held: 0,
             released: Arc::clone(&released),
         })
     });
-    let events = (0..3)
-        .map(|_| CapturedEvent::Data(plain(4, Direction::Read, 0, "x")))
-        .collect();
-    let handle = spawn(
-        config,
-        futures_util::stream::iter([events]),
-        Box::new(Page::default()),
-    );
+    let event = |fd| CapturedEvent::Data(plain(fd, Direction::Read, 0, "x"));
+    // What another connection's decoder holds is lost with the run.
+    let batches = [vec![event(3)], vec![event(4), event(4), event(4)]];
+    let source = stream::iter(batches).chain(stream::pending());
+    let handle = spawn(config, source, Box::new(Page::default()));
     let summary = handle.finished().await;
     drop(release);
     let Outcome::Failed(PipelineError::Stuck {
-        arbiter: "Processor", ..
+        arbiter: "Processor",
+        ref connection,
+        ..
     }) = summary.outcome
     else {
         panic!("{:?}", summary.outcome);
     };
+    assert!(connection.contains("_4_"), "{connection}");
     assert!(summary.balanced(), "{summary:#?}");
-    assert!(
-        summary
-            .statistics
-            .losses
-            .iter()
-            .any(|row| row.reason == "unfinished")
+    let unfinished = summary
+        .statistics
+        .losses
+        .iter()
+        .find(|row| row.reason == "unfinished");
+    let unfinished = unfinished.unwrap();
+    assert_eq!((unfinished.events, unfinished.bytes), (3, 4), "{summary:#?}");
+}
+
+/// Makes a thousand bytes of each.
+struct Loud;
+
+impl StreamDecoder for Loud {
+    fn feed(&mut self, payload: &Bytes, timestamp_ns: u64, output: &mut Output) {
+        let data = Bytes::from(payload.repeat(1000));
+        output.messages.push(Message {
+            first_ns: timestamp_ns,
+            last_ns: timestamp_ns,
+            content: Content::Raw(Raw { data }),
+        });
+    }
+    fn gap(&mut self, _gap: Gap, _timestamp_ns: u64, _output: &mut Output) {}
+    fn notice(&mut self, _notice: &PeerNotice, _output: &mut Output) {}
+    fn idle(&mut self, _output: &mut Output) {}
+    fn close(&mut self, _output: &mut Output) {}
+    fn buffered_bytes(&self) -> usize {
+        0
+    }
+}
+
+#[actix::test]
+async fn one_connection_with_much_to_say_does_not_keep_the_others_waiting() {
+    tokio::time::pause();
+    let mut config = config(Clock::Live);
+    config.limits.write_chunk = 1000;
+    config.decoders = Arc::new(|_| Box::new(Loud));
+    let mut events: Vec<CapturedEvent> = (0..100).map(|_| data(1, "a")).collect();
+    events.push(data(2, "b"));
+    let (text, summary) = replay(config, events, 101).await;
+    assert_eq!(summary.statistics.losses, []);
+    let second = text.find("bbb").unwrap();
+    let after = text[second..].matches(&"a".repeat(1000)).count();
+    assert!(after > 80, "{after} of 100 after the other connection's");
+}
+
+#[actix::test]
+async fn a_connection_that_takes_too_long_is_shown_as_captured() {
+    tokio::time::pause();
+    let mut config = config(Clock::Live);
+    // Every turn takes as long as that.
+    config.timings.turn_limit = Duration::ZERO;
+    let (text, summary) = replay(config, vec![data(1, "a\nb"), data(1, "c\nd\n")], 1).await;
+    assert_eq!(
+        texts(&text, ":1-"),
+        ["a", "b (end)", "[gap quarantined ?]", "c", "d"]
     );
+    assert_eq!(summary.statistics.quarantined, 1);
+    assert_eq!(summary.statistics.losses, []);
+}
+
+/// Takes nothing before it is let go.
+struct Blocked(Receiver<()>);
+
+impl SinkWriter for Blocked {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        // It is let go when the other end of the channel is gone.
+        let _ = self.0.recv();
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Real threads and real time: the writer blocks its thread.
+#[actix::test]
+async fn output_that_takes_nothing_is_bounded_in_bytes() {
+    let mut config = config(Clock::Live);
+    config.placement = Placement::Threads { worker_arbiters: 1 };
+    config.limits.max_memory = 400_000;
+    config.timings.worker_stall = Duration::from_mins(10);
+    config.limits.write_chunk = 10_000;
+    config.decoders = Arc::new(|_| Box::new(Loud));
+    let limits = config.limits;
+    // 40 of them are read at once, 4 MB of output.
+    let events = |_| (0..100).map(|_| data(1, &"x".repeat(10))).collect();
+    let batches: Vec<Vec<CapturedEvent>> = (0..100).map(events).collect();
+    let (release, released) = channel();
+    let handle = spawn(config, stream::iter(batches), Box::new(Blocked(released)));
+    let most = limits.output_bytes() + 8 * limits.write_chunk + 10_000;
+    while handle.statistics().stalls == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    for _ in 0..100 {
+        let unwritten = handle.statistics().unwritten.bytes;
+        assert!(unwritten <= most as u64, "{unwritten} of {most}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    drop(release);
+    let summary = handle.finished().await;
+    check(&summary);
+    assert_eq!(summary.statistics.written.events, 10_000, "{summary:#?}");
 }
