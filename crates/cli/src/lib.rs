@@ -6,6 +6,7 @@ mod commands;
 mod exit;
 mod held;
 mod injection;
+mod one_line;
 mod output;
 mod private_file;
 pub mod recording;

@@ -5,12 +5,13 @@ pub(crate) mod late;
 use std::path::Path;
 
 use ecapture_actors::{
-    ConnectionLosses, KernelCounterSource, Loss, LossRow, Outcome, Stage, Statistics, Summary, Tally,
+    ConnectionLosses, KernelCounterSource, Loss, LossRow, Outcome, Stage, Statistics, Summary, Talker, Tally,
 };
 use ecapture_probe::survey::Silent;
 use ecapture_probe::{AttachReport, CaptureHandle, Discovered, KernelCounters, Refused};
+use ecapture_protocols::printable;
 
-use crate::commands::{Recorded, doctor};
+use crate::commands::Recorded;
 
 /// Most processes that are named as silent.
 const SILENT_LINES: usize = 20;
@@ -155,6 +156,24 @@ fn final_rows(capture: &CaptureHandle, counters: &KernelCounters) -> [LossRow; 2
     ]
 }
 
+/// Names the processes that filled the ring: each with at least a twentieth of what was read of it.
+fn filled_by(talkers: &[Talker], total: u64) {
+    let named = talkers.iter().filter(|talker| talker.bytes > total / 20);
+    let named = named.map(|Talker { process, bytes }| {
+        let share = bytes.saturating_mul(100) / total.max(1);
+        format!("{} ({}) {share} %", process.comm, process.pid)
+    });
+    let named: Vec<String> = named.take(WORST).collect();
+    if named.is_empty() {
+        tracing::warn!("the ring was full; no process sent more than a twentieth of what was read from it");
+    } else {
+        tracing::warn!(
+            "the ring was full; what was read from it came from {}",
+            named.join(", ")
+        );
+    }
+}
+
 /// Connections and programs, not events: what they sent is not known.
 fn late_rows(capture: &CaptureHandle) -> [LossRow; 3] {
     let row = |reason, events, intended| LossRow {
@@ -177,7 +196,11 @@ pub(crate) fn summary(summary: &Summary) {
     if let Outcome::Failed(error) = &summary.outcome {
         tracing::error!("{error}");
     }
-    statistics(&summary.statistics);
+    figures(&summary.statistics);
+    match &summary.outcome {
+        Outcome::Failed(_) => {}
+        Outcome::Complete | Outcome::SinkClosed => nothing_lost(&summary.statistics),
+    }
     if !summary.balanced() {
         tracing::error!(
             "the figures do not add up, which is a fault of this program: {:?}",
@@ -186,8 +209,20 @@ pub(crate) fn summary(summary: &Summary) {
     }
 }
 
-/// Tells the figures.
+/// Tells the figures of a run that goes on.
 pub(crate) fn statistics(statistics: &Statistics) {
+    figures(statistics);
+    nothing_lost(statistics);
+}
+
+/// Of a run that failed nobody knows it.
+fn nothing_lost(statistics: &Statistics) {
+    if !statistics.has_unintended_loss() {
+        tracing::info!("nothing was lost");
+    }
+}
+
+fn figures(statistics: &Statistics) {
     tracing::info!(
         "seen {} events with {} bytes; written {} records with {} bytes; streams {} now, {} at most",
         statistics.seen.events,
@@ -224,8 +259,8 @@ pub(crate) fn statistics(statistics: &Statistics) {
         );
     }
     losses(&statistics.losses);
-    if !statistics.has_unintended_loss() {
-        tracing::info!("nothing was lost");
+    if statistics.losses.iter().any(|row| row.reason == "ring_full") {
+        filled_by(&statistics.talkers, statistics.talkers_total);
     }
     losses_by_connection(&statistics.by_connection, statistics.other_connections);
 }
@@ -303,7 +338,7 @@ pub(crate) fn ring_users(capture: &CaptureHandle) {
     }
     let total: u64 = users.iter().map(|user| user.filled_bytes).sum();
     let named = users.iter().take(NAMED).map(|user| {
-        let name = doctor::printable(&user.comm.to_string());
+        let name = printable(&user.comm.to_string());
         let percent = user.filled_bytes * 100 / total.max(1);
         format!("{name} ({}) with {percent} %", user.pid)
     });
@@ -338,7 +373,7 @@ pub(crate) fn silent(processes: &[Silent]) {
             Some(obstacle) => format!("{obstacle}; {}", obstacle.advice()),
             None => "no TLS that is known was found in it".to_owned(),
         };
-        let name = doctor::printable(&process.command);
+        let name = printable(&process.command);
         let pid = process.pid;
         tracing::warn!("nothing was captured of {name} ({pid}), connected from {local} to {remote}: {why}");
     }

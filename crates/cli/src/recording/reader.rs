@@ -2,19 +2,23 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use ecapture_protocols::CapturedEvent;
 use ecapture_protocols::recording::line::{self, Header};
 use ecapture_protocols::recording::{LineError, original::OriginalLine};
+use nix::libc;
 
 /// Events per batch: what one read of the kernel's ring delivers under load.
 const BATCH_EVENTS: usize = 256;
 /// Longest line accepted; a line holds one event of at most 16 KiB.
 const LINE_BYTES: u64 = 1024 * 1024;
-/// Largest payload file of the original's format.
-const PAYLOAD_BYTES: u64 = 64 * 1024 * 1024;
+/// Payload bytes after which a batch ends, so that batches that are read ahead are bounded in bytes.
+const BATCH_BYTES: usize = 1024 * 1024;
+/// Largest payload file of the original's format, whose events have at most 16 KiB.
+const PAYLOAD_BYTES: u64 = 1024 * 1024;
 
 /// Why a recording could not be read. Each message names the file and the line.
 #[derive(Debug, thiserror::Error)]
@@ -179,10 +183,12 @@ impl Recording {
             path: path.clone(),
             source,
         };
-        let file = File::open(&path).map_err(io)?;
+        let file = open_payload(&path).map_err(io)?;
         let mut payload = Vec::new();
-        file.take(PAYLOAD_BYTES).read_to_end(&mut payload).map_err(io)?;
         let expected = line.payload_len();
+        file.take(PAYLOAD_BYTES.min(expected))
+            .read_to_end(&mut payload)
+            .map_err(io)?;
         if expected > payload.len() as u64 {
             // The original's own test data has such files.
             tracing::warn!(
@@ -191,7 +197,6 @@ impl Recording {
                 payload.len()
             );
         }
-        payload.truncate(usize::try_from(expected).unwrap_or(usize::MAX));
         Ok(Bytes::from(payload))
     }
 
@@ -201,6 +206,20 @@ impl Recording {
             line: self.line,
             source,
         }
+    }
+}
+
+/// Opens a payload file. Whoever made the recording chose what stands there: a link may lead to any file of
+/// the reader, a FIFO would never end.
+fn open_payload(path: &Path) -> std::io::Result<File> {
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(std::io::Error::other("expected a regular file"))
     }
 }
 
@@ -214,9 +233,15 @@ impl Iterator for Recording {
             return Some(Err(error));
         }
         let mut batch = Vec::with_capacity(BATCH_EVENTS);
-        while batch.len() < BATCH_EVENTS && !self.ended && self.failed.is_none() {
+        let mut bytes = 0;
+        while batch.len() < BATCH_EVENTS && bytes < BATCH_BYTES && !self.ended && self.failed.is_none() {
             match self.next_event() {
-                Ok(Some(event)) => batch.push(event),
+                Ok(Some(event)) => {
+                    if let CapturedEvent::Data(data) = &event {
+                        bytes += data.payload.len();
+                    }
+                    batch.push(event);
+                }
                 Ok(None) => self.ended = true,
                 Err(error) => self.failed = Some(error),
             }
@@ -254,6 +279,30 @@ mod tests {
         fs::write(folder.path().join("20.bin"), "abcd").unwrap();
         let events = read(&path).unwrap();
         assert!(matches!(&events[..], [CapturedEvent::Data(event)] if event.payload == "abc"));
+    }
+
+    /// A file of zeros that takes no room on the disk; a link to a file of the reader; a FIFO.
+    #[test]
+    fn payload_files_are_regular_and_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.jsonl");
+        let payload = folder.path().join("20.bin");
+        let line = ORIGINAL.replace("\"DataLen\":3", "\"DataLen\":2000000000");
+        fs::write(&path, format!("{line}\n").repeat(1000)).unwrap();
+        File::create(&payload).unwrap().set_len(1 << 40).unwrap();
+        let batch = Recording::open(&path).unwrap().next().unwrap().unwrap();
+        let lengths = batch.iter().map(|event| match event {
+            CapturedEvent::Data(event) => event.payload.len(),
+            CapturedEvent::Close { .. } => 0,
+        });
+        assert!(lengths.sum::<usize>() <= 2 << 20);
+        fs::remove_file(&payload).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", &payload).unwrap();
+        assert!(matches!(read(&path), Err(RecordingError::Io { .. })));
+        fs::remove_file(&payload).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&payload).status();
+        assert!(made.unwrap().success());
+        assert!(matches!(read(&path), Err(RecordingError::Io { .. })));
     }
 
     #[test]

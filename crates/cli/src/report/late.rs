@@ -1,13 +1,13 @@
 //! Tells which connections and programs were met too late.
 
 use ecapture_probe::{CaptureHandle, Executor, LateProgram};
+use ecapture_protocols::printable;
 
 use super::WORST;
-use crate::commands::doctor;
 
 /// Tells that a process had a `file` with TLS before the probes stood in it.
 pub(super) fn process(process: &Executor, file: &str, ended: bool, connected: bool) {
-    let name = format!("{} ({})", doctor::printable(&process.command), process.pid);
+    let name = format!("{} ({})", printable(&process.command), process.pid);
     match (ended, connected) {
         (true, true) => tracing::warn!(
             "{name} had connected and ended before the probes stood in its {file}: what it sent over TLS may be missing"
@@ -83,7 +83,8 @@ fn named(programs: &[LateProgram], of: impl Fn(&LateProgram) -> u64, total: u64,
     let mut names: Vec<_> = concerned
         .iter()
         .map(|program| {
-            let name = doctor::printable(&program.comm.to_string());
+            let comm = program.comm.to_string();
+            let name = printable(&comm);
             format!("{name} ({}) {}", program.pid, of(program))
         })
         .collect();

@@ -14,6 +14,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::one_line::OneLine;
 use crate::private_file;
 use crate::settings::Target;
 use queue::LogQueue;
@@ -38,7 +39,7 @@ pub(crate) fn start(debug: bool, log_target: Option<&Target>) -> Result<()> {
         format!("WARN {}\n", left_out(lines))
     })?);
     let console = tracing_subscriber::fmt::layer()
-        .with_writer(move || queue.clone())
+        .with_writer(OneLine::new(move || queue.clone(), color))
         .with_ansi(color)
         .with_target(debug)
         .with_filter(filter.clone());
