@@ -342,7 +342,7 @@ fn the_switch_is_off_after_a_capture_that_is_ended_while_it_attaches() {
         running.signal(signal);
         let finished = running.finish();
         assert!(
-            !finished.status.success() == (signal == libc::SIGQUIT),
+            finished.status.success() != (signal == libc::SIGQUIT),
             "{}",
             finished.stderr
         );

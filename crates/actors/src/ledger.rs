@@ -19,7 +19,6 @@ use tokio::sync::Notify;
 use crate::PipelineLimits;
 use crate::by_connection::ByConnection;
 use crate::loss::{Loss, LossRow};
-use crate::talkers::Talkers;
 
 /// Gives the kernel side's counters of what never reached user space.
 pub trait KernelCounterSource: Send + Sync {
@@ -73,7 +72,6 @@ pub struct Ledger {
     losses: [Count; Loss::ALL.len()],
     /// The same losses again, as far as it is known whose they are.
     pub(crate) by_connection: ByConnection,
-    pub(crate) talkers: Talkers,
     in_flight: Count,
     unwritten: Count,
     held: AtomicU64,

@@ -38,7 +38,6 @@ mod ring_reader;
 mod sink;
 mod summary;
 mod supervision;
-mod talkers;
 mod worker;
 
 use std::sync::Arc;
@@ -53,7 +52,6 @@ pub use loss::{Loss, LossRow, Stage};
 pub use pipeline::{PipelineConfig, PipelineHandle, Placement, spawn, spawn_with};
 pub use sink::{Resumption, SinkPolicy, SinkWriter};
 pub use summary::{Outcome, PipelineError, Statistics, Summary};
-pub use talkers::Talker;
 
 /// Makes the decoder of a new stream, or of a stream whose Worker failed.
 pub type DecoderFactory = Arc<dyn Fn(&Identity) -> Box<dyn StreamDecoder> + Send + Sync>;

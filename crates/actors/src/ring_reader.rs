@@ -116,7 +116,6 @@ impl RingReader {
     fn take(&mut self, events: Vec<CapturedEvent>) {
         let (count, bytes) = count(&events);
         self.ports.ledger.see(count, bytes);
-        self.ports.ledger.talkers.add(&events);
         self.ports
             .ledger
             .gauges

@@ -8,7 +8,6 @@ use std::time::Duration;
 use crate::by_connection::ConnectionLosses;
 use crate::ledger::{KernelCounterSource, Ledger, Tally};
 use crate::loss::{LossRow, Stage};
-use crate::talkers::Talker;
 
 /// A snapshot of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -33,10 +32,6 @@ pub struct Statistics {
     /// The losses of connections beyond
     /// [`PipelineLimits::CONNECTIONS_WITH_LOSSES`](crate::PipelineLimits::CONNECTIONS_WITH_LOSSES).
     pub other_connections: Tally,
-    /// The processes whose events took most of the source, those with the largest share first.
-    pub talkers: Vec<Talker>,
-    /// The sum of all shares.
-    pub talkers_total: u64,
     /// Bytes held by decoders.
     pub held_bytes: u64,
     /// Close events.
@@ -72,7 +67,6 @@ impl Statistics {
         losses.retain(|row| row.events > 0 || row.bytes > 0);
         losses.extend(ledger.loss_rows());
         let (by_connection, other_connections) = ledger.by_connection.snapshot();
-        let (talkers, talkers_total) = ledger.talkers.snapshot();
         Self {
             seen: ledger.seen(),
             delivered: ledger.delivered(),
@@ -83,8 +77,6 @@ impl Statistics {
             losses,
             by_connection,
             other_connections,
-            talkers,
-            talkers_total,
             held_bytes: ledger.held_bytes(),
             closes: gauges.closes.load(Relaxed),
             live_workers: gauges.live_workers.load(Relaxed),

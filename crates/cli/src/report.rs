@@ -5,7 +5,7 @@ pub(crate) mod late;
 use std::path::Path;
 
 use ecapture_actors::{
-    ConnectionLosses, KernelCounterSource, Loss, LossRow, Outcome, Stage, Statistics, Summary, Talker, Tally,
+    ConnectionLosses, KernelCounterSource, Loss, LossRow, Outcome, Stage, Statistics, Summary, Tally,
 };
 use ecapture_probe::survey::Silent;
 use ecapture_probe::{AttachReport, CaptureHandle, Discovered, KernelCounters, Refused};
@@ -156,24 +156,6 @@ fn final_rows(capture: &CaptureHandle, counters: &KernelCounters) -> [LossRow; 2
     ]
 }
 
-/// Names the processes that filled the ring: each with at least a twentieth of what was read of it.
-fn filled_by(talkers: &[Talker], total: u64) {
-    let named = talkers.iter().filter(|talker| talker.bytes > total / 20);
-    let named = named.map(|Talker { process, bytes }| {
-        let share = bytes.saturating_mul(100) / total.max(1);
-        format!("{} ({}) {share} %", process.comm, process.pid)
-    });
-    let named: Vec<String> = named.take(WORST).collect();
-    if named.is_empty() {
-        tracing::warn!("the ring was full; no process sent more than a twentieth of what was read from it");
-    } else {
-        tracing::warn!(
-            "the ring was full; what was read from it came from {}",
-            named.join(", ")
-        );
-    }
-}
-
 /// Connections and programs, not events: what they sent is not known.
 fn late_rows(capture: &CaptureHandle) -> [LossRow; 3] {
     let row = |reason, events, intended| LossRow {
@@ -259,9 +241,6 @@ fn figures(statistics: &Statistics) {
         );
     }
     losses(&statistics.losses);
-    if statistics.losses.iter().any(|row| row.reason == "ring_full") {
-        filled_by(&statistics.talkers, statistics.talkers_total);
-    }
     losses_by_connection(&statistics.by_connection, statistics.other_connections);
 }
 
@@ -338,7 +317,8 @@ pub(crate) fn ring_users(capture: &CaptureHandle) {
     }
     let total: u64 = users.iter().map(|user| user.filled_bytes).sum();
     let named = users.iter().take(NAMED).map(|user| {
-        let name = printable(&user.comm.to_string());
+        let comm = user.comm.to_string();
+        let name = printable(&comm);
         let percent = user.filled_bytes * 100 / total.max(1);
         format!("{name} ({}) with {percent} %", user.pid)
     });

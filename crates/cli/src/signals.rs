@@ -103,15 +103,26 @@ fn wait(signals: &SigSet) {
         }
         if times == 2 {
             // Without the thread, it takes a SIGQUIT.
-            let _ = thread::Builder::new().spawn(move || {
-                thread::sleep(LAST_RESORT);
-                end(signal)
-            });
+            let _ = thread::Builder::new().spawn(move || end_at_last(signal));
         }
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a thread of its own, for when the runtime does not answer any more"
+)]
+fn end_at_last(signal: Signal) -> ! {
+    thread::sleep(LAST_RESORT);
+    end(signal)
+}
+
 /// Ends the program by that signal, after what must not stay as it is.
+#[expect(
+    clippy::exit,
+    clippy::disallowed_methods,
+    reason = "it is the end that was asked for twice, or that nobody else hears of"
+)]
 fn end(signal: Signal) -> ! {
     ecapture_probe::restore_grace_periods();
     telemetry::flush(Some(LAST_WORDS));

@@ -87,12 +87,12 @@ impl CaptureHandle {
         let control = take_map(ebpf, "CONTROL", Array::try_from)?;
         let pids = take_map(ebpf, "PIDS", HashMap::try_from)?;
         let counters = take_map(ebpf, "COUNTERS", PerCpuArray::try_from)?;
-        let shares = take_map(ebpf, "SHARES", HashMap::try_from)?;
+        let ring_shares = take_map(ebpf, "SHARES", HashMap::try_from)?;
         let shared = Shared {
             control: Mutex::new(control),
             pids: Mutex::new(pids),
             counters,
-            shares,
+            shares: ring_shares,
             end: AtomicU32::new(0),
             undecodable: AtomicU64::new(0),
             read: Default::default(),

@@ -6,10 +6,11 @@ use std::fmt;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use memchr::memmem;
 
+use crate::clock::monotonic_ns;
 use crate::elf::Image;
 use crate::library::{Inode, Library, Located, inode};
 use crate::maps::Maps;
@@ -190,9 +191,9 @@ impl Seen {
         if located.is_trusted() {
             self.look_into(located, path, found);
         } else if self.strangers < limits::STRANGERS_AT_START && self.time < limits::STRANGERS_TIME {
-            let started = Instant::now();
+            let started = monotonic_ns();
             self.look_into(located, path, found);
-            self.time += started.elapsed();
+            self.time += Duration::from_nanos(monotonic_ns().saturating_sub(started));
             self.strangers += 1;
         } else {
             self.left_out += 1;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Bytes of lines that may wait.
 const WAITING_BYTES: usize = 1024 * 1024;
@@ -53,19 +53,12 @@ impl LogQueue {
 
     /// Waits until all lines are written, at most so long if there is a limit.
     pub(super) fn flush(&self, limit: Option<Duration>) {
-        let until = limit.map(|limit| Instant::now() + limit);
-        let mut state = self.state();
-        while state.writing || !state.lines.is_empty() || state.dropped > 0 {
-            let Some(until) = until else {
-                state = self.wait(state);
-                continue;
-            };
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            let waited = self.shared.changed.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let is_busy = |state: &mut State| state.writing || !state.lines.is_empty() || state.dropped > 0;
+        let (state, changed) = (self.state(), &self.shared.changed);
+        // A poisoned lock has nothing to wait for.
+        match limit {
+            Some(limit) => drop(changed.wait_timeout_while(state, limit, is_busy)),
+            None => drop(changed.wait_while(state, is_busy)),
         }
     }
 

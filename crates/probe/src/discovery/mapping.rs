@@ -45,7 +45,7 @@ pub(super) struct Sighting {
 
 /// What is known of a record's file.
 pub(super) enum Sought {
-    Found(Sighting),
+    Found(Box<Sighting>),
     /// The process does not execute it, not yet or not any more.
     Absent,
     /// The process has mapped so much that it takes long to find.
@@ -58,7 +58,8 @@ impl Sighting {
     pub(super) fn of(record: &FileRecord, most: u64) -> Sought {
         let process = executor(record);
         if record.event == EVENT_EXECUTED {
-            return Self::program(process).map_or(Sought::Absent, Sought::Found);
+            return Self::program(process)
+                .map_or(Sought::Absent, |sighting| Sought::Found(Box::new(sighting)));
         }
         let Ok(maps) = Maps::read(record.pid, most) else {
             return Sought::Absent;
@@ -76,7 +77,7 @@ impl Sighting {
             }
         });
         match found.map(|mapping| Self::mapped(&mapping, process)) {
-            Some(Ok(sighting)) => Sought::Found(sighting),
+            Some(Ok(sighting)) => Sought::Found(Box::new(sighting)),
             None if maps.cut => Sought::Long,
             None | Some(Err(_)) => Sought::Absent,
         }

@@ -29,7 +29,7 @@ pub(super) fn deepest_chain(instructions: &[bpf_insn], frames: &[u64]) -> Option
     let calls: Vec<(usize, usize)> = instructions
         .iter()
         .enumerate()
-        .filter_map(|(position, instruction)| Some((position, target(position, instruction)?)))
+        .filter_map(|(position, &instruction)| Some((position, target(position, instruction)?)))
         .collect();
     let starts: BTreeSet<usize> = calls.iter().map(|&(_, target)| target).chain([0]).collect();
     let starts: Vec<usize> = starts.into_iter().collect();
@@ -60,7 +60,7 @@ pub(super) fn deepest_chain(instructions: &[bpf_insn], frames: &[u64]) -> Option
     deepest.first().copied()
 }
 
-fn target(position: usize, instruction: &bpf_insn) -> Option<usize> {
+fn target(position: usize, instruction: bpf_insn) -> Option<usize> {
     let is_call = matches!(
         (instruction.code, instruction.src_reg()),
         (CALL, OF_FUNCTION) | (LOAD_ADDRESS, FUNCTION_ADDRESS)
