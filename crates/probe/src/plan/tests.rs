@@ -1,3 +1,6 @@
+//! Libraries and programs of x86-64 code; for that of arm64 there are tests of its rules alone.
+#![cfg(target_arch = "x86_64")]
+
 use std::io::Write;
 
 use super::*;

@@ -2,15 +2,7 @@
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
-use crate::elf::{Function, Image};
-
-/// The function that a plain function (`SSL_read`) leaves its work to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Callee {
-    pub(super) address: u64,
-    /// Which parameter, from 0, says where the callee stores the length: 3 or 4.
-    pub(super) length_parameter: usize,
-}
+use super::{Callee, Code};
 
 /// Where parameters are passed (System V ABI), by their full registers.
 const PARAMETERS: [Register; 5] = [
@@ -32,12 +24,9 @@ enum Value {
     Unknown,
 }
 
-/// The address of an instruction that the kernel emulates (`push` of a register) and that every
-/// call passes before anything has changed: the first one, or the one behind the `endbr64` that
-/// marks targets of indirect calls.
-pub(super) fn emulated_start(image: &Image, address: u64) -> Option<u64> {
-    let code = image.code(address, 16)?;
-    let mut decoder = Decoder::with_ip(64, &code, address, DecoderOptions::NONE);
+/// See [`super::emulated_start`]. The kernel emulates `push` of a register; `endbr64` is the marker.
+pub(super) fn emulated_start(code: &Code) -> Option<u64> {
+    let mut decoder = code.decoder();
     let first = decoder.decode();
     let start = if first.mnemonic() == Mnemonic::Endbr64 {
         decoder.decode()
@@ -48,18 +37,16 @@ pub(super) fn emulated_start(image: &Image, address: u64) -> Option<u64> {
     is_emulated.then_some(start.ip())
 }
 
-/// The one function of this library that `function` calls or jumps to, wherever in its body.
-/// Calls of other libraries do not count; an indirect call makes the answer unknown.
-pub(super) fn only_callee(image: &Image, function: Function) -> Result<u64, String> {
-    let body = Body::decode(image, function)?;
-    body.only_call(image).map(|call| call.near_branch_target())
+/// See [`super::only_callee`].
+pub(super) fn only_callee(code: &Code, is_stub: impl Fn(u64) -> bool) -> Result<u64, String> {
+    let body = Body::decode(code)?;
+    body.only_call(is_stub).map(|call| call.near_branch_target())
 }
 
-/// As [`only_callee`], and the callee's parameters are those of the plain function, with the
-/// address of a stack variable for the length, which the plain function returns afterwards.
-pub(super) fn callee_of_plain(image: &Image, function: Function) -> Result<Callee, String> {
-    let body = Body::decode(image, function)?;
-    let call = body.only_call(image)?;
+/// See [`super::callee_of_plain`].
+pub(super) fn callee_of_plain(code: &Code, is_stub: impl Fn(u64) -> bool) -> Result<Callee, String> {
+    let body = Body::decode(code)?;
+    let call = body.only_call(is_stub)?;
     let registers = body.registers_at(&call)?;
     let value = |parameter: usize| registers.value(PARAMETERS[parameter]);
     if (0..3).any(|parameter| value(parameter) != Value::Parameter(parameter)) {
@@ -79,14 +66,10 @@ pub(super) fn callee_of_plain(image: &Image, function: Function) -> Result<Calle
     })
 }
 
-/// Addresses of all `ret` instructions of a Go function, which begins with Go's check of its
-/// stack: `cmp 0x10(%r14),%rsp`, or of a lower address when its frame is large.
-pub(super) fn go_returns(image: &Image, function: Function) -> Result<Vec<u64>, String> {
-    let code = image
-        .code(function.address, function.size)
-        .ok_or("its code cannot be read")?;
-    let mut decoder = Decoder::with_ip(64, &code, function.address, DecoderOptions::NONE);
-    let begins_with_check = decoder.iter().take(2).any(|each| {
+/// See [`super::go_returns`]. The check is `cmp 0x10(%r14),%rsp`, or of a lower address when the
+/// frame is large.
+pub(super) fn go_returns(code: &Code) -> Result<Vec<u64>, String> {
+    let begins_with_check = code.decoder().iter().take(2).any(|each| {
         each.mnemonic() == Mnemonic::Cmp
             && each.memory_base() == Register::R14
             && each.memory_displacement64() == 0x10
@@ -94,9 +77,8 @@ pub(super) fn go_returns(image: &Image, function: Function) -> Result<Vec<u64>, 
     if !begins_with_check {
         return Err("it does not begin as Go functions do".to_owned());
     }
-    let decoder = Decoder::with_ip(64, &code, function.address, DecoderOptions::NONE);
     let mut returns = Vec::new();
-    for each in decoder {
+    for each in code.decoder() {
         if each.is_invalid() {
             return Err("its code cannot be decoded".to_owned());
         }
@@ -111,9 +93,9 @@ pub(super) fn go_returns(image: &Image, function: Function) -> Result<Vec<u64>, 
     }
 }
 
-/// Addresses of all `ret` instructions of a function that is left in no other way.
-pub(super) fn returns(image: &Image, function: Function) -> Result<Vec<u64>, String> {
-    let body = Body::decode(image, function)?;
+/// See [`super::returns`].
+pub(super) fn returns(code: &Code) -> Result<Vec<u64>, String> {
+    let body = Body::decode(code)?;
     let mut returns = Vec::new();
     for each in &body.instructions {
         match each.flow_control() {
@@ -134,9 +116,9 @@ pub(super) fn returns(image: &Image, function: Function) -> Result<Vec<u64>, Str
     }
 }
 
-/// Whether a function calls or jumps to the one at `callee`.
-pub(super) fn calls(image: &Image, function: Function, callee: u64) -> Result<bool, String> {
-    let body = Body::decode(image, function)?;
+/// See [`super::calls`].
+pub(super) fn calls(code: &Code, callee: u64) -> Result<bool, String> {
+    let body = Body::decode(code)?;
     Ok(body.instructions.iter().any(|each| {
         let flow = each.flow_control();
         matches!(flow, FlowControl::Call | FlowControl::UnconditionalBranch)
@@ -144,14 +126,9 @@ pub(super) fn calls(image: &Image, function: Function, callee: u64) -> Result<bo
     }))
 }
 
-/// Whether a function, before it calls anything, loads words from where its second parameter
-/// points to, at each of `offsets`.
-pub(super) fn loads_from_second_parameter(
-    image: &Image,
-    function: Function,
-    offsets: &[u64],
-) -> Result<bool, String> {
-    let body = Body::decode(image, function)?;
+/// See [`super::loads_from_second_parameter`].
+pub(super) fn loads_from_second_parameter(code: &Code, offsets: &[u64]) -> Result<bool, String> {
+    let body = Body::decode(code)?;
     let before_calls = body.instructions.iter().take_while(|each| {
         !matches!(
             each.flow_control(),
@@ -185,6 +162,12 @@ pub(super) fn loads_from_second_parameter(
     Ok(missing.is_empty())
 }
 
+impl Code {
+    fn decoder(&self) -> Decoder<'_> {
+        Decoder::with_ip(64, &self.bytes, self.start, DecoderOptions::NONE)
+    }
+}
+
 /// All instructions of a function, in the order of their addresses.
 struct Body {
     instructions: Vec<Instruction>,
@@ -193,31 +176,25 @@ struct Body {
 }
 
 impl Body {
-    fn decode(image: &Image, function: Function) -> Result<Self, String> {
-        let Function { address: start, size } = function;
-        let code = image
-            .code(start, size)
-            .filter(|code| code.len() as u64 == size && size > 0);
-        let code = code.ok_or("its code cannot be read")?;
-        let decoder = Decoder::with_ip(64, &code, start, DecoderOptions::NONE);
-        let instructions: Vec<_> = decoder.into_iter().collect();
+    fn decode(code: &Code) -> Result<Self, String> {
+        let instructions: Vec<_> = code.decoder().into_iter().collect();
         if instructions.iter().any(Instruction::is_invalid) {
             return Err("its code cannot be decoded".to_owned());
         }
         Ok(Self {
             instructions,
-            start,
-            end: start + size,
+            start: code.start,
+            end: code.end(),
         })
     }
 
-    fn only_call(&self, image: &Image) -> Result<Instruction, String> {
+    fn only_call(&self, is_stub: impl Fn(u64) -> bool) -> Result<Instruction, String> {
         let mut calls = Vec::new();
         for instruction in &self.instructions {
             match instruction.flow_control() {
                 FlowControl::Call | FlowControl::UnconditionalBranch => {
                     let target = instruction.near_branch_target();
-                    if !(self.start..self.end).contains(&target) && !image.is_stub(target) {
+                    if !(self.start..self.end).contains(&target) && !is_stub(target) {
                         calls.push(*instruction);
                     }
                 }
