@@ -1,22 +1,23 @@
 #!/bin/bash
-# Builds the kernel object from source and writes it, with its manifest, to crates/ebpf/object/.
-# This is the only builder; an ordinary `cargo build` embeds the committed object.
+# Builds the kernel objects from source, one per architecture, and writes them to crates/ebpf/object/
+# with their manifest. This is the only builder; an ordinary `cargo build` embeds the committed objects.
+# Any machine builds them for every architecture.
 #
-#   build-object.sh           build, install the object and its manifest
-#   build-object.sh --check   build into a temporary directory and compare with the committed object
+#   build-object.sh           build, install the objects and their manifest
+#   build-object.sh --check   build into a temporary directory and compare with the committed objects
+#   … --arch ARCHITECTURE     only this one, x86_64 or aarch64; a commit needs both
 #
-# Exit codes of --check: 0 same bytes; 1 the sources do not give the committed object; 3 this
-# machine's tools are not the manifest's, so bytes cannot be compared: the fresh object's path is
-# the last line on stdout, for running the capture tests with ECAPTURE_BPF_OBJECT=path.
+# Exit codes of --check: 0 same bytes; 1 the sources do not give the committed objects; 3 this
+# machine's tools are not the manifest's, so bytes cannot be compared: the path of the fresh object for this
+# machine's own architecture is the last line on stdout, for running the capture tests with
+# ECAPTURE_BPF_OBJECT=path.
 #
 # BPF_RUSTC names another compiler; it needs its own core sources in its sysroot.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 workspace=$(cd "$here/../.." && pwd)
-architecture=$(uname -m)
-object_name=ecapture-$architecture.bpf.o
-committed=$here/object/$object_name
+architectures="aarch64 x86_64"
 manifest=$here/object/MANIFEST.toml
 bpf_linker_version=0.10.3
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
@@ -61,9 +62,12 @@ inputs() {
     )
 }
 
+object_name() { echo "ecapture-$1.bpf.o"; }
+
+# flags ARCHITECTURE
 # Paths end up in the object's debug information; remapping makes the bytes the same anywhere.
 flags() {
-    local separator=$'\x1f' all source
+    local architecture=$1 separator=$'\x1f' all source
     all="-Clinker=bpf-linker${separator}-Cdebuginfo=2${separator}-Clink-arg=--btf"
     all+="${separator}--cfg=bpf_target_arch=\"$architecture\"${separator}--check-cfg=cfg(bpf_target_arch,values(\"x86_64\",\"aarch64\"))"
     all+="${separator}--remap-path-prefix=$workspace=/ecapture"
@@ -74,69 +78,119 @@ flags() {
     printf %s "$all"
 }
 
-# build TARGET_DIRECTORY OUTPUT
+# build ARCHITECTURE TARGET_DIRECTORY OUTPUT
 build() {
+    local architecture=$1 target=$2 output=$3
+    say "building for $architecture"
     (cd "$workspace" && cargo fetch --locked >&2)
     (
         cd "$workspace"
         RUSTC=$rustc RUSTC_BOOTSTRAP=1 RUSTC_WRAPPER= \
-            CARGO_ENCODED_RUSTFLAGS=$(flags) \
+            CARGO_ENCODED_RUSTFLAGS=$(flags "$architecture") \
             CARGO_PROFILE_RELEASE_LTO=false CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1 \
             CARGO_PROFILE_RELEASE_DEBUG=2 CARGO_PROFILE_RELEASE_PANIC=abort \
-            cargo build --quiet --locked --release --target-dir "$1" \
+            cargo build --quiet --locked --release --target-dir "$target" \
             -Z build-std=core --target bpfel-unknown-none -p ecapture-ebpf --bin ecapture-ebpf >&2
     )
-    "$strip" --strip-debug -o "$2" "$1/bpfel-unknown-none/release/ecapture-ebpf"
+    "$strip" --strip-debug -o "$output" "$target/bpfel-unknown-none/release/ecapture-ebpf"
 }
 
-field() { sed -n "s/^$1 = \"\(.*\)\"/\1/p" "$manifest"; }
+# section ARCHITECTURE: its part of the manifest.
+section() { sed -n "/^\[$1\]/,/^$/p" "$manifest" 2>/dev/null; }
+
+# field ARCHITECTURE NAME
+field() { section "$1" | sed -n "s/^$2 = \"\(.*\)\"/\1/p"; }
+
+sha256() { sha256sum | cut -d' ' -f1; }
+
+# write_section ARCHITECTURE
+write_section() {
+    echo "[$1]"
+    echo "object_sha256 = \"$(sha256 <"$here/object/$(object_name "$1")")\""
+    echo "inputs_sha256 = \"$(inputs | sha256)\""
+    echo "rustc = \"$rustc_version\""
+    echo "bpf_linker = \"$linker_version\""
+    echo "llvm_strip = \"$strip_version\""
+    echo
+}
 
 write_manifest() {
-    cat >"$manifest" <<EOF
-# Written by build-object.sh; checked by every test run.
-object = "$object_name"
-object_sha256 = "$(sha256sum <"$committed" | cut -d' ' -f1)"
-inputs_sha256 = "$(inputs | sha256sum | cut -d' ' -f1)"
-rustc = "$rustc_version"
-bpf_linker = "$linker_version"
-llvm_strip = "$strip_version"
-EOF
+    local architecture
+    {
+        echo "# Written by build-object.sh; checked by every test run."
+        echo
+        for architecture in aarch64 x86_64; do
+            if [[ " $architectures " = *" $architecture "* ]]; then
+                write_section "$architecture"
+            else
+                section "$architecture"
+            fi
+        done
+    } >"$manifest.new"
+    mv "$manifest.new" "$manifest"
+}
+
+write_objects() {
+    local architecture output
+    mkdir -p "$here/object"
+    for architecture in $architectures; do
+        output=$here/object/$(object_name "$architecture")
+        build "$architecture" "$workspace/target/bpf/$architecture" "$output"
+        say "wrote $output ($(stat -c %s "$output") bytes)"
+    done
+    write_manifest
+}
+
+# Whether the committed object was built by this machine's tools.
+same_tools() {
+    [ "$rustc_version|$linker_version|$strip_version" = "$(field "$1" rustc)|$(field "$1" bpf_linker)|$(field "$1" llvm_strip)" ]
 }
 
 check() {
-    local fresh=$1
-    if cmp -s "$fresh" "$committed"; then
-        say "the sources give the committed object, byte for byte"
+    local architecture fresh directory different=
+    directory=$(mktemp -d)
+    for architecture in $architectures; do
+        fresh=$directory/$(object_name "$architecture")
+        build "$architecture" "$directory/target" "$fresh"
+        rm -rf "$directory/target"
+        cmp -s "$fresh" "$here/object/$(object_name "$architecture")" || different+=" $architecture"
+    done
+    if [ -z "$different" ]; then
+        say "the sources give the committed objects ($architectures), byte for byte"
+        rm -rf "$directory"
         exit 0
     fi
-    if [ "$rustc_version|$linker_version|$strip_version" = "$(field rustc)|$(field bpf_linker)|$(field llvm_strip)" ]; then
-        say "FAILED: the sources do not give the committed object; run build-object.sh and commit"
-        exit 1
-    fi
-    say "NOT COMPARED: other tools than the manifest's, so other bytes"
-    say "  here:     $rustc_version | $linker_version | $strip_version"
-    say "  manifest: $(field rustc) | $(field bpf_linker) | $(field llvm_strip)"
+    for architecture in $different; do
+        if same_tools "$architecture"; then
+            say "FAILED: the sources do not give the committed object for $architecture; run build-object.sh and commit"
+            exit 1
+        fi
+        say "NOT COMPARED for $architecture: other tools than the manifest's, so other bytes"
+        say "  here:     $rustc_version | $linker_version | $strip_version"
+        say "  manifest: $(field "$architecture" rustc) | $(field "$architecture" bpf_linker) | $(field "$architecture" llvm_strip)"
+    done
+    fresh=$directory/$(object_name "$(uname -m)")
+    [ -e "$fresh" ] || exit 3
     say "run the capture tests with ECAPTURE_BPF_OBJECT=$fresh"
     echo "$fresh"
     exit 3
 }
 
+action=write_objects
+while [ $# -gt 0 ]; do
+    case $1 in
+    --check) action=check ;;
+    --arch)
+        shift
+        architectures=${1:-}
+        case $architectures in
+        aarch64 | x86_64) ;;
+        *) say "--arch takes aarch64 or x86_64" && exit 2 ;;
+        esac
+        ;;
+    *) say "unknown argument: $1" && exit 2 ;;
+    esac
+    shift
+done
 find_tools
-case "${1:-}" in
-"")
-    mkdir -p "$here/object"
-    build "$workspace/target/bpf" "$committed"
-    write_manifest
-    say "wrote $committed ($(stat -c %s "$committed") bytes)"
-    ;;
---check)
-    directory=$(mktemp -d)
-    build "$directory/target" "$directory/$object_name"
-    rm -rf "$directory/target"
-    check "$directory/$object_name"
-    ;;
-*)
-    say "unknown argument: $1"
-    exit 2
-    ;;
-esac
+"$action"

@@ -1,4 +1,4 @@
-//! The committed kernel object is what its sources and manifest say, and has what the loader
+//! The committed kernel objects are what their sources and manifest say, and have what the loader
 //! uses. Needs no compiler for BPF and no privileges.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -28,15 +28,24 @@ fn sha256(bytes: &[u8]) -> String {
         })
 }
 
-fn manifest(key: &str) -> String {
+/// A field of the manifest's section about one object.
+fn manifest(architecture: &str, key: &str) -> String {
     let text = fs::read_to_string(workspace().join("crates/ebpf/object/MANIFEST.toml")).unwrap();
+    let heading = format!("[{architecture}]");
+    let section = text.lines().skip_while(|line| *line != heading);
     let prefix = format!("{key} = \"");
-    let value = text.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap();
-    value.trim_end_matches('"').to_owned()
+    let value = section
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .find_map(|line| line.strip_prefix(&prefix));
+    value.unwrap().trim_end_matches('"').to_owned()
 }
 
-fn object_bytes() -> Vec<u8> {
-    fs::read(workspace().join("crates/ebpf/object").join(manifest("object"))).unwrap()
+const ARCHITECTURES: [&str; 2] = ["aarch64", "x86_64"];
+
+fn object_bytes(architecture: &str) -> Vec<u8> {
+    let name = format!("ecapture-{architecture}.bpf.o");
+    fs::read(workspace().join("crates/ebpf/object").join(name)).unwrap()
 }
 
 /// All files below `directory`, as paths from the workspace.
@@ -82,39 +91,63 @@ fn inputs() -> String {
 }
 
 #[test]
-fn the_object_is_the_manifests() {
-    assert_eq!(sha256(&object_bytes()), manifest("object_sha256"), "{REBUILD}");
+fn the_objects_are_the_manifests() {
+    for architecture in ARCHITECTURES {
+        let hash = sha256(&object_bytes(architecture));
+        assert_eq!(
+            hash,
+            manifest(architecture, "object_sha256"),
+            "{architecture}; {REBUILD}"
+        );
+    }
 }
 
 #[test]
-fn the_object_was_built_from_these_sources() {
-    assert_eq!(
-        sha256(inputs().as_bytes()),
-        manifest("inputs_sha256"),
-        "{REBUILD}"
-    );
+fn the_objects_were_built_from_these_sources() {
+    let hash = sha256(inputs().as_bytes());
+    for architecture in ARCHITECTURES {
+        assert_eq!(
+            hash,
+            manifest(architecture, "inputs_sha256"),
+            "{architecture}; {REBUILD}"
+        );
+    }
 }
 
 #[test]
 fn every_program_and_map_that_the_loader_uses_exists() {
-    let bytes = object_bytes();
-    let elf = object::File::parse(&*bytes).unwrap();
-    let names: BTreeSet<_> = elf
-        .symbols()
-        .filter(|symbol| symbol.kind() != SymbolKind::Section)
-        .filter_map(|symbol| symbol.name().ok())
-        .collect();
-    for (kind, used) in ecapture_probe::object_names() {
-        for name in used {
-            assert!(names.contains(name), "no {kind} {name} in the object; {REBUILD}");
+    for architecture in ARCHITECTURES {
+        let bytes = object_bytes(architecture);
+        let elf = object::File::parse(&*bytes).unwrap();
+        let names: BTreeSet<_> = elf
+            .symbols()
+            .filter(|symbol| symbol.kind() != SymbolKind::Section)
+            .filter_map(|symbol| symbol.name().ok())
+            .collect();
+        for (kind, used) in ecapture_probe::object_names() {
+            for name in used {
+                assert!(
+                    names.contains(name),
+                    "no {kind} {name} in the object for {architecture}; {REBUILD}"
+                );
+            }
         }
     }
 }
 
 #[test]
-fn the_object_declares_its_licence() {
-    let bytes = object_bytes();
-    let elf = object::File::parse(&*bytes).unwrap();
-    let section = elf.section_by_name("license").unwrap();
-    assert_eq!(section.data().unwrap(), b"Dual MIT/GPL\0");
+fn the_objects_declare_their_licence() {
+    for architecture in ARCHITECTURES {
+        let bytes = object_bytes(architecture);
+        let elf = object::File::parse(&*bytes).unwrap();
+        let section = elf.section_by_name("license").unwrap();
+        assert_eq!(section.data().unwrap(), b"Dual MIT/GPL\0");
+    }
+}
+
+/// Registers lie elsewhere: one in the place of the other would be loaded, and capture nothing.
+#[test]
+fn the_objects_differ() {
+    let [first, second] = ARCHITECTURES.map(object_bytes);
+    assert_ne!(first, second);
 }

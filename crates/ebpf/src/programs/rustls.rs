@@ -47,7 +47,12 @@ const PARTS_UNROLLED: u64 = 4;
 const QUEUE_SPAN: u64 = 512;
 /// Words of a queue: the only address among them is that of its memory.
 const QUEUE_WORDS: usize = 7;
-const ADDRESSES: core::ops::Range<u64> = 1 << 20..1 << 47;
+const ADDRESSES: core::ops::Range<u64> = 1 << 20..1 << ADDRESS_BITS;
+/// Width of an address in a process, unless it asks for more.
+#[cfg(bpf_target_arch = "x86_64")]
+const ADDRESS_BITS: u32 = 47;
+#[cfg(bpf_target_arch = "aarch64")]
+const ADDRESS_BITS: u32 = 48;
 /// The word that tells a borrowed payload from the capacity of an owned one: a capacity that no
 /// allocation has.
 const BORROWED: u64 = 1 << 63;

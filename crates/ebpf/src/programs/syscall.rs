@@ -219,7 +219,8 @@ fn argument<const INDEX: usize>(registers: *const pt_regs) -> u64 {
     // SAFETY: the kernel passes valid registers and lets programs read them.
     unsafe {
         if INDEX == 0 {
-            (*registers).orig_x0
+            // `orig_x0`: what the kernel keeps behind these registers, because x0 takes the result.
+            registers.add(1).cast::<u64>().read()
         } else {
             (*registers).regs[INDEX]
         }
