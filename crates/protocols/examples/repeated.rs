@@ -7,6 +7,7 @@
 )]
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -42,7 +43,8 @@ fn main() {
             let unit = input.repeat(LEAST.div_ceil(input.len()));
             for size in [EVENT, 1] {
                 for times in [1, 2, 4, 8] {
-                    println!("{} {size} {times}", path.display());
+                    let told = writeln!(std::io::stdout(), "{} {size} {times}", path.display());
+                    told.expect("standard output is read");
                     measured(target, &Bytes::from(unit.repeat(times)), size);
                 }
             }

@@ -285,7 +285,7 @@ async fn a_connection_that_takes_too_long_is_shown_as_captured() {
     let (text, summary) = replay(config, vec![data(1, "a\nb"), data(1, "c\nd\n")], 1).await;
     assert_eq!(
         texts(&text, ":1-"),
-        ["a", "b (end)", "[gap quarantined ?]", "c", "d"]
+        ["a", "b (end)", "[gap quarantined ?]", "c", "d", ""]
     );
     assert_eq!(summary.statistics.quarantined, 1);
     assert_eq!(summary.statistics.losses, []);
