@@ -1,0 +1,449 @@
+"""The rows of the table, each with what it takes to be `ok`."""
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import kernel
+import messages
+from messages import expect_exchange, with_port
+from peers import CHECKOUT, CURL, PYTHON, Client, curl, gnutls_client, private_openssl, run
+from product import ATTACHED, LOSS, expect, wait_until, wait_until_detached
+from recording import Recording, payload_of
+from same import normalised
+
+MEBIBYTE = 1 << 20
+JSON = ["tls", "--format", "jsonl"]
+# An identity without any rights.
+NOBODY = 65534
+
+
+def doctor(scene):
+    """It says that this host can be captured, and which programs the kernel took."""
+    with scene.rows.row("doctor"):
+        finished = scene.product.run("doctor", "--format", "jsonl")
+        finished.expect_code(0)
+        lines = finished.lines()
+        programs = [line for line in lines if line["kind"] == "program"]
+        scene.save("programs.json", programs)
+        expect(lines[-1].get("can_capture"), "it says that nothing can be captured")
+        problems = [f"{line['check']}: {line['problem']}" for line in lines if line["kind"] == "host" and not line["ok"]]
+        refused = [f"{line['name']}: {line['reason']}" for line in programs if not line["ok"]]
+        expect(not problems + refused, "; ".join(problems + refused))
+
+
+def demo(scene):
+    with scene.rows.row("demo"):
+        finished = scene.product.run("demo")
+        finished.expect_code(0)
+        for part in ["GET /hello.json", "this went through TLS", "password=visible", "Comm:curl"]:
+            expect(part in finished.stdout, f"it does not show {part!r}: {finished.last_words()}")
+        expect("replay" not in finished.stderr, "it shows a recording")
+
+
+def commands(scene):
+    """What `-- COMMAND` does is captured, of it and its children alone, and its exit code is kept."""
+    with scene.rows.group("tls -- curl", "-- COMMAND with children"):
+        server = scene.peers.python()
+        with scene.rows.row("tls -- curl"):
+            finished = scene.product.run(*JSON, "--fail-on-loss", "--", *CURL, server.url("/hello.json"))
+            finished.expect_code(0)
+            finished.expect_nothing_lost()
+            expect(len(finished.lines()) == 2, f"{len(finished.lines())} lines instead of curl's 2")
+            expect_exchange(finished.lines(), "http1", "curl", "client")
+        with scene.rows.row("-- COMMAND with children"):
+            script = f"(({' '.join(CURL)} {server.url('/hello.json')}; exit 0); exit 7)"
+            finished = scene.product.run(*JSON, "--", "sh", "-c", script)
+            finished.expect_code(7)
+            expect_exchange(finished.lines(), "http1", "curl", "client")
+
+
+def exchanges(scene):
+    """One capture of the whole host, with every kind of program."""
+    Exchanges(scene).check()
+
+
+class Exchanges:
+    ROWS = [
+        "nginx, HTTP/1.1",
+        "nginx, 200 requests on a connection",
+        "nginx, HTTP/2",
+        "python (SSL_read_ex, SSL_write_ex)",
+        "GnuTLS (gnutls-cli, gnutls-serv, wget)",
+        "NSS (tstclnt)",
+        "Go (crypto/tls)",
+        "rustls, threads",
+        "rustls, tokio",
+        "a library first mapped during the capture",
+        "connection opened before the capture: marked",
+        "the same lines as on other kernels",
+    ]
+
+    def __init__(self, scene):
+        self.scene, self.row = scene, scene.rows.row
+        self.peers, self.product = scene.peers, scene.product
+
+    def check(self):
+        with self.scene.rows.group(*self.ROWS):
+            self.start_servers()
+            old = Client(self.python.port)
+            old.tell("open")
+            old.tell("get /hello.json?1")
+            running = self.product.capture(*JSON)
+            problems = self.run_clients(running, old)
+            finished = running.interrupt()
+            self.scene.save_text("exchanges.log", finished.stderr)
+            self.lines = finished.lines()
+            self.check_all(problems)
+
+    def start_servers(self):
+        self.nginx = self.peers.nginx()
+        self.python = self.peers.python()
+        self.gnutls = self.peers.gnutls()
+        self.programs = {}
+        for name in ["go-exchange", "rustls-blocking", "rustls-tokio"]:
+            if (self.peers.prepared / name).exists():
+                self.programs[name] = self.peers.exchanging(self.peers.prepared / name)
+
+    def run_clients(self, running, old):
+        """Runs each client once. Gives what went wrong, by the name of what it is about."""
+        loads = {
+            "nginx": self.ask_nginx,
+            "python": lambda: curl(self.python.url("/hello.json")),
+            "gnutls": lambda: gnutls_client(self.gnutls.port, "a line through GnuTLS\n"),
+            "nss": self.ask_with_nss,
+            "late library": lambda: self.ask_with_late_library(running),
+            "old": lambda: (old.tell("get /hello.json?2"), old.end()),
+        }
+        for name in ["go-exchange", "rustls-blocking", "rustls-tokio"]:
+            loads[name] = lambda name=name: self.ask_program(name)
+        problems = {}
+        for name, load in loads.items():
+            try:
+                load()
+            except Exception as problem:
+                problems[name] = problem
+        return problems
+
+    def ask_nginx(self):
+        curl("--http1.1", self.nginx.url("/hello.json"))
+        curl("--http1.1", self.nginx.url("/page.txt?[1-200]"))
+        curl("--http2", "--compressed", self.nginx.url("/page.txt"), "-o", "/dev/null", self.nginx.url("/hello.json"))
+        run("wget", "-qO/dev/null", "--no-check-certificate", "--no-proxy", self.nginx.url("/hello.json"))
+
+    def ask_with_nss(self):
+        request = self.scene.folder / "request"
+        request.write_text("GET /hello.json HTTP/1.0\r\n\r\n")
+        # -o accepts any certificate, -D needs no database of them, -A sends a file.
+        run("tstclnt", "-h", "127.0.0.1", "-p", self.python.port, "-o", "-D", "-A", request)
+
+    def ask_program(self, name):
+        expect(name in self.programs, f"{self.peers.prepared / name} was not built")
+        run(self.peers.prepared / name, "get", self.programs[name].port, "/hello.json")
+
+    def ask_with_late_library(self, running):
+        """The first request of a program that waits for nobody is a race; the second one is not."""
+        environment = {**os.environ, **private_openssl(self.scene.folder / "late")}
+        curl(self.python.url("/hello.json?late1"), env=environment)
+        running.wait_for(ATTACHED)
+        curl(self.python.url("/hello.json?late2"), env=environment)
+
+    def check_all(self, problems):
+        def fine(name):
+            if name in problems:
+                raise problems[name]
+
+        nginx = with_port(self.lines, self.nginx.port)
+        python = with_port(self.lines, self.python.port)
+        with self.row("nginx, HTTP/1.1"):
+            fine("nginx")
+            expect_exchange(nginx, "http1", "curl", "client")
+            # Asked by curl and by wget.
+            expect_exchange(nginx, "http1", "nginx", "server", count=2)
+        with self.row("nginx, 200 requests on a connection"):
+            fine("nginx")
+            for comm, side in [("curl", "client"), ("nginx", "server")]:
+                expect_exchange(nginx, "http1", comm, side, "/page.txt", "page\n" * 1000, 200)
+        with self.row("nginx, HTTP/2"):
+            fine("nginx")
+            for comm, side in [("curl", "client"), ("nginx", "server")]:
+                expect_exchange(nginx, "http2", comm, side)
+                expect_exchange(nginx, "http2", comm, side, "/page.txt", "page\n" * 1000)
+        with self.row("python (SSL_read_ex, SSL_write_ex)"):
+            fine("python")
+            plain = [line for line in python if "?" not in line.get("path", "")]
+            expect(messages.of(plain, "http1.request", "python3", "read"), "no request that python received")
+            expect(messages.of(plain, "http1.response", "python3", "write"), "no response that python sent")
+        with self.row("GnuTLS (gnutls-cli, gnutls-serv, wget)"):
+            fine("gnutls")
+            self.check_gnutls(nginx)
+        with self.row("NSS (tstclnt)"):
+            fine("nss")
+            expect_exchange(python, "http1", "tstclnt", "client")
+        with self.row("Go (crypto/tls)"):
+            fine("go-exchange")
+            self.check_program("go-exchange", "go-exchange")
+        with self.row("rustls, threads"):
+            fine("rustls-blocking")
+            self.check_program("rustls-blocking", "rustls-blocking", addresses="heuristic")
+        with self.row("rustls, tokio"):
+            fine("rustls-tokio")
+            self.check_program("rustls-tokio", "tokio-rt-worker", addresses="heuristic")
+        with self.row("a library first mapped during the capture"):
+            fine("late library")
+            paths = [line["path"] for line in messages.of(python, "http1.request", "curl", "write")]
+            expect("/hello.json?late2" in paths, f"not among {paths}")
+        with self.row("connection opened before the capture: marked"):
+            fine("old")
+            self.check_old(python)
+        with self.row("the same lines as on other kernels"):
+            self.save_lines()
+
+    def check_gnutls(self, nginx):
+        expect_exchange(nginx, "http1", "wget", "client")
+        echo = with_port(self.lines, self.gnutls.port)
+        for comm in ["gnutls-cli", "gnutls-serv"]:
+            for direction in ["write", "read"]:
+                text = messages.text_of(echo, comm, direction)
+                expect(text == "a line through GnuTLS\n", f"{comm} {direction}: {text!r}")
+
+    def check_program(self, name, comm, addresses="exact"):
+        lines = with_port(self.lines, self.programs[name].port)
+        for side in ["client", "server"]:
+            expect_exchange(lines, "http1", comm, side, addresses=addresses)
+
+    def check_old(self, python):
+        requests = messages.of(python, "http1.request", "python3", "write")
+        marks = {request["path"]: request.get("joined_late") for request in requests}
+        expect(marks == {"/hello.json?2": "open_before_capture"}, f"marks are {marks}")
+
+    def save_lines(self):
+        servers = {str(self.nginx.port): "nginx", str(self.gnutls.port): "gnutls-serv"}
+        if "go-exchange" in self.programs:
+            servers[str(self.programs["go-exchange"].port)] = "go"
+        self.scene.save_text("same", normalised(self.lines, servers))
+
+
+def filters(scene):
+    """Each filter lets its own through and nothing else."""
+    rows = ["pid filter", "uid filter", "cgroup filter"]
+    with scene.rows.group(*rows):
+        server = scene.peers.python()
+        with scene.rows.row("pid filter"):
+            running = scene.product.capture(*JSON, "--pid", server.pid)
+            curl(server.url("/hello.json"))
+            lines = running.interrupt().lines()
+            expect_exchange(lines, "http1", "python3", "server")
+            expect(len(lines) == 2, f"{len(lines)} lines instead of 2")
+        with scene.rows.row("uid filter"):
+            running = scene.product.capture(*JSON, "--uid", NOBODY)
+            curl(server.url("/hello.json?root"))
+            curl(server.url("/hello.json?nobody"), user=NOBODY)
+            expect_paths(running.interrupt().lines(), ["/hello.json?nobody"])
+        with scene.rows.row("cgroup filter"):
+            cgroup(scene, server)
+
+
+def cgroup(scene, server):
+    with open("/proc/self/mounts") as mounts:
+        found = [line.split()[1] for line in mounts if line.split()[2] == "cgroup2"]
+    expect(found, "cgroup2 is not mounted")
+    group = Path(found[0]) / f"ecapture-kernels-{os.getpid()}"
+    below = group / "below"
+    below.mkdir(parents=True)
+    try:
+        running = scene.product.capture(*JSON, "--cgroup_path", group)
+        for name, place in [("in", group), ("below", below), ("outside", None)]:
+            enter = f"echo $$ >{place}/cgroup.procs; " if place else ""
+            url = server.url(f"/hello.json?{name}")
+            run("sh", "-c", f"{enter}exec {' '.join(CURL)} '{url}'")
+        expect_paths(running.interrupt().lines(), ["/hello.json?in", "/hello.json?below"])
+    finally:
+        below.rmdir()
+        group.rmdir()
+
+
+def expect_paths(lines, paths):
+    """curl's requests for these paths, their responses, and nothing else."""
+    seen = [line["path"] for line in messages.of(lines, "http1.request", "curl", "write")]
+    expect(seen == paths, f"seen were {seen} instead of {paths}")
+    expect(len(lines) == 2 * len(paths), f"{len(lines)} lines instead of {2 * len(paths)}")
+
+
+def late(scene):
+    """A connection that was opened during the capture, before the probes were in its library."""
+    with scene.rows.row("connection opened before its probes: marked"):
+        server = scene.peers.python()
+        openssl = private_openssl(scene.folder / "held")
+        hold = scene.folder / "hold"
+        os.mkfifo(hold)
+        client = Client(server.port, openssl)
+        running = scene.product.capture(
+            *JSON, "--fail-on-loss", "--pid", client.pid, "--inject", f"discovery-hold:{hold}"
+        )
+        client.tell("open")
+        client.tell("get /hello.json?1")
+        release(hold)
+        running.wait_for(ATTACHED)
+        for what in ["get /hello.json?2", "open", "get /hello.json?3"]:
+            client.tell(what)
+        client.end()
+        finished = running.interrupt()
+        requests = messages.of(finished.lines(), "http1.request", "python3", "write")
+        marks = {request["path"]: request.get("joined_late") for request in requests}
+        expected = {"/hello.json?2": "before_probes", "/hello.json?3": None}
+        expect(marks == expected, f"marks are {marks}")
+        finished.expect_code(LOSS)
+
+
+def release(hold):
+    """Waits until the capture has found something and waits at the FIFO; from here on nothing is held up."""
+
+    def opened():
+        try:
+            return os.open(hold, os.O_WRONLY | os.O_NONBLOCK) + 1
+        except OSError:
+            return 0
+
+    descriptor = wait_until(opened, "the capture found nothing new") - 1
+    hold.unlink()
+    os.close(descriptor)
+
+
+def bulk(scene):
+    """Every byte of many, and of calls that are large."""
+    rows = ["16 threads, SHA-256 of every byte", "a call above 1 MiB", "closes of sockets and sessions"]
+    with scene.rows.group(*rows):
+        size = 3_000_000 if scene.is_long else 150_000
+        with scene.rows.row(rows[0]):
+            recording = transfer(scene, 16, size, 0)
+        with scene.rows.row(rows[1]):
+            transfer(scene, 1, 3 * MEBIBYTE // 2, 3 * MEBIBYTE // 2)
+        with scene.rows.row(rows[2]):
+            sockets = {event["sock"] for event in recording.data}
+            closed = {event["sock"] for event in recording.closes if event["close"] == "socket"}
+            expect(sockets <= closed, f"{len(sockets - closed)} of {len(sockets)} sockets are not closed")
+            sessions = {(event["pid"], event["session"]) for event in recording.data}
+            closed = {(event["pid"], event["session"]) for event in recording.closes if event["close"] == "session"}
+            expect(sessions <= closed, f"{len(sessions - closed)} of {len(sessions)} sessions are not closed")
+
+
+def transfer(scene, connections, size, write):
+    """What the clients wrote and the server read is what was captured of both. Gives the recording."""
+    server = scene.peers.script("bulk_server.py", connections)
+    file = scene.folder / f"bulk-{connections}.jsonl"
+    running = scene.product.capture("record", file, "--mapsize", 8192)
+    script = CHECKOUT / "crates/probe/tests/peers/bulk_client.py"
+    command = [PYTHON, script, server.port, connections, size, write]
+    client = subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, text=True)
+    sent = sorted(client.communicate()[0].split())
+    received = sorted(server.child.stdout.read().decode().split())
+    finished = running.interrupt()
+    expect(client.returncode == 0 and sent == received, "client and server differ")
+    expect(len(sent) == connections, f"{len(sent)} connections instead of {connections}")
+    finished.expect_nothing_lost()
+    recording = Recording(file)
+    recording.data = [event for event in recording.data if event["pid"] in (client.pid, server.pid)]
+    for name, pid, direction in [("client", client.pid, "write"), ("server", server.pid, "read")]:
+        expect(recording.digests(pid, direction) == sent, f"what the {name} had is not what was captured")
+    return recording
+
+
+def full_ring(scene):
+    """A ring that is too small loses exactly what it says."""
+    with scene.rows.row("a full ring is counted, byte by byte"):
+        total = MEBIBYTE
+        server = scene.peers.script("bulk_server.py", 1)
+        file = scene.folder / "full.jsonl"
+        running = scene.product.capture("record", file, "--mapsize", 1, "--pid", server.pid)
+        # Nobody reads the ring until all has been sent.
+        running.child.send_signal(signal.SIGSTOP)
+        run(PYTHON, CHECKOUT / "crates/probe/tests/peers/bulk_client.py", server.port, 1, total, 10_000)
+        server.child.wait()
+        running.child.send_signal(signal.SIGCONT)
+        finished = running.interrupt()
+        events, size = messages.lost(finished, "ring_full")
+        expect(events > 0 and size > 0, f"nothing was lost: {finished.last_words()}")
+        data = Recording(file).of(server.pid, "read")
+        received = sum(len(payload_of(event)) for event in data)
+        expect(received + size == total, f"{received} received and {size} lost of {total} bytes")
+
+
+def rounds(scene):
+    """Captures one after the other, without waiting for the last one's end; at the end nothing is left."""
+    count = 100 if scene.is_long else 5
+    names = ["rounds of attaching and detaching", "nothing is left after the last capture"]
+    with scene.rows.group(*names):
+        server = scene.peers.python()
+        wait_until_detached()
+        before = kernel.loaded_programs()
+        with scene.rows.row(names[0]):
+            for number in range(1, count + 1):
+                url = server.url(f"/hello.json?{number}")
+                finished = scene.product.run(*JSON, "--fail-on-loss", "--", *CURL, url)
+                expect(finished.code == 0, f"round {number}: exit code {finished.code}: {finished.last_words()}")
+                expect_paths(finished.lines(), [f"/hello.json?{number}"])
+        with scene.rows.row(names[1]):
+            wait_until_detached()
+            wait_until(lambda: kernel.loaded_programs() <= before, "programs are still loaded")
+
+
+def refused(scene):
+    """With a program that the kernel refuses, the rest is captured and `doctor` names the one."""
+    rows = ["a refused program costs only what needs it", "a refused program that all need ends the run"]
+    with scene.rows.group(*rows):
+        server = scene.peers.python()
+        with scene.rows.row(rows[0]):
+            environment = scene.spoiled("gnutls_send")
+            finished = scene.product.run(*JSON, "--", *CURL, server.url("/hello.json"), environment=environment)
+            finished.expect_code(0)
+            expect_exchange(finished.lines(), "http1", "curl", "client")
+            expect("gnutls_send" in finished.stderr, "the log does not name it")
+            diagnosis = scene.product.run("doctor", "--format", "jsonl", environment=environment)
+            lines = [line for line in diagnosis.lines() if line["kind"] == "program" and not line["ok"]]
+            names = [line["name"] for line in lines]
+            expect("gnutls_send" in names, f"doctor names {names}")
+            expect(all(line["reason"] for line in lines), "doctor gives no reason")
+            diagnosis.expect_code(0)
+        with scene.rows.row(rows[1]):
+            environment = scene.spoiled("call_return")
+            finished = scene.product.run(*JSON, "--", "true", environment=environment)
+            finished.expect_code(1)
+            expect("call_return" in finished.stderr, f"it does not name it: {finished.last_words()}")
+            scene.product.run("doctor", environment=environment).expect_code(1)
+
+
+GROUPS = {
+    "doctor": doctor,
+    "demo": demo,
+    "commands": commands,
+    "exchanges": exchanges,
+    "filters": filters,
+    "late": late,
+    "bulk": bulk,
+    "full-ring": full_ring,
+    "rounds": rounds,
+    "refused": refused,
+}
+
+
+class Scene:
+    """What a group of checks works with: the product, a folder, servers, and where results go."""
+
+    def __init__(self, product, rows, peers, results, is_long):
+        self.product, self.rows, self.peers = product, rows, peers
+        self.folder, self.results, self.is_long = peers.folder, Path(results), is_long
+
+    def save(self, name, value):
+        self.save_text(name, json.dumps(value))
+
+    def save_text(self, name, text):
+        (self.results / name).write_text(text)
+
+    def spoiled(self, program):
+        """The environment that makes it use a kernel object in which one program is invalid."""
+        file = self.peers.prepared / f"spoiled-{program}.o"
+        expect(file.exists(), f"{file} was not made")
+        return {"ECAPTURE_BPF_OBJECT": str(file)}

@@ -1,0 +1,41 @@
+"""Makes the lines of one capture comparable with those of another: whoever they are of and whenever it was.
+
+Process and thread ids, ports and times become names. What several connections print is in no order, nor what the
+two directions of one do; so the lines stand by connection and direction, and these are sorted.
+"""
+
+import json
+import re
+
+# Times of the capture, and what is made of the ids that follow.
+LEFT_OUT = ["ts_ns", "end_ns", "time", "pid", "tid", "uuid"]
+
+
+def normalised(lines, servers):
+    """The text to compare, of connections with `servers`: a port and a name of each."""
+    streams = {}
+    for line in lines:
+        if server := server_of(line, servers):
+            side = "client" if (line["direction"] == "write") == line["dst"].endswith(f":{server}") else "server"
+            client = line["src"] if line["dst"].endswith(f":{server}") else line["dst"]
+            key = (servers[server], side, line["comm"], line["direction"], client)
+            streams.setdefault(key, []).append(without_ids(line, server, servers[server], client))
+    # A client's port tells streams apart, and is no part of what is compared.
+    texts = ["\n".join([" ".join(key[:4]), *streams[key]]) for key in streams]
+    return "\n\n".join(sorted(texts)) + "\n"
+
+
+def server_of(line, servers):
+    for side in ("src", "dst"):
+        port = line.get(side, "").rpartition(":")[2]
+        if port in servers:
+            return port
+    return None
+
+
+def without_ids(line, server, name, client):
+    kept = {key: value for key, value in line.items() if key not in LEFT_OUT}
+    text = json.dumps(kept)
+    text = text.replace(f"127.0.0.1:{server}", name).replace(client, "CLIENT")
+    # The time at which a server answered.
+    return re.sub(r'\["([Dd]ate)", "[^"]*"\]', r'["\1", "TIME"]', text)

@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+"""Compares what each kernel did with what it should, and writes the table.
+
+Usage: table.py RESULTS [--write FILE] KERNEL…
+
+RESULTS has a folder of run.py's results for each KERNEL. Exits with 1 when a row is not what is expected of it.
+"""
+
+import argparse
+import difflib
+import json
+import sys
+from pathlib import Path
+
+OK = "ok"
+SAME = "the same lines as on other kernels"
+
+# Rows that a kernel series cannot have, and what it lacks. Everything else must be ok; so must these not be, lest the
+# table goes out of date.
+CANNOT = {
+    ("5.10", "connection opened before its probes: marked"): "no cookies of probes before Linux 5.15 (bpf_get_attach_cookie)",
+}
+
+
+class Kernel:
+    """The results of one kernel."""
+
+    def __init__(self, name, folder):
+        self.name = name
+        self.release, _, self.machine = read(folder / "kernel").strip().partition(" ")
+        rows = [json.loads(line) for line in read(folder / "rows.jsonl").splitlines()]
+        self.rows = {row["row"]: row["result"] for row in rows}
+        self.programs = {program["name"]: program for program in json.loads(read(folder / "programs.json") or "[]")}
+        self.same = read(folder / "same")
+        self.ended = (folder / "ended").exists()
+
+
+def read(file):
+    return file.read_text() if file.exists() else ""
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("results", type=Path)
+    parser.add_argument("kernels", nargs="+")
+    parser.add_argument("--write", type=Path)
+    arguments = parser.parse_args()
+    kernels = [Kernel(name, arguments.results / name) for name in arguments.kernels]
+    compare_lines(kernels)
+    names = list(dict.fromkeys(name for kernel in kernels for name in kernel.rows))
+    problems = [problem for kernel in kernels for problem in problems_of(kernel, names)]
+    text = table(kernels, names)
+    print(text)
+    if arguments.write:
+        arguments.write.write_text(text)
+    for problem in problems:
+        print(problem)
+    sys.exit(1 if problems else 0)
+
+
+def compare_lines(kernels):
+    """All kernels must have printed the same; each is compared with the first that printed anything."""
+    first = next((kernel for kernel in kernels if kernel.same), None)
+    for kernel in kernels:
+        if kernel.rows.get(SAME) == OK and kernel.same != first.same:
+            lines = difflib.unified_diff(first.same.splitlines(), kernel.same.splitlines(), lineterm="", n=0)
+            changed = [line for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+            print(f"== {kernel.name} differs from {first.name} in {len(changed)} lines", *changed[:6], sep="\n")
+            kernel.rows[SAME] = f"no: {len(changed)} lines differ from {first.name}'s"
+
+
+def problems_of(kernel, names):
+    if not kernel.ended:
+        yield f"{kernel.name}: the checks did not reach their end"
+    for name in names:
+        result = kernel.rows.get(name, "no: not run")
+        lacks = CANNOT.get((kernel.name, name))
+        if lacks and result == OK:
+            yield f"{kernel.name}: {name}: ok, though it is said to have {lacks}"
+        if not lacks and result != OK:
+            yield f"{kernel.name}: {name}: {result}"
+
+
+def table(kernels, names):
+    head = "| | " + " | ".join(kernel.release for kernel in kernels) + " |"
+    line = "|---|" + "---|" * len(kernels)
+    parts = [
+        "# What each kernel can do\n",
+        "Written by `tests/kernels long`; every cell was run. `-` is what the kernel lacks, as said below the table.\n",
+        head,
+        line,
+        *(f"| {name} | " + " | ".join(cell(kernel, name) for kernel in kernels) + " |" for name in names),
+        "",
+        *lacking(kernels),
+        *program_table(kernels, head, line),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def cell(kernel, name):
+    return "-" if (kernel.name, name) in CANNOT else kernel.rows.get(name, "no: not run").replace("|", "/")
+
+
+def lacking(kernels):
+    shown = {kernel.name: kernel.release for kernel in kernels}
+    for (kernel, name), lacks in CANNOT.items():
+        if kernel in shown:
+            yield f"- {shown[kernel]}: {name}: {lacks}."
+
+
+def program_table(kernels, head, line):
+    names = sorted({name for kernel in kernels for name in kernel.programs})
+    if not names:
+        return
+    yield "\n## What the verifier makes of each program\n"
+    yield "Instructions it processed; a kernel refuses a program at 1,000,000. `refused` costs what needs that program.\n"
+    yield head
+    yield line
+    for name in names:
+        yield f"| `{name}` | " + " | ".join(verified(kernel.programs.get(name)) for kernel in kernels) + " |"
+
+
+def verified(program):
+    if program is None:
+        return "-"
+    if not program["ok"]:
+        return "refused"
+    count = program.get("instructions")
+    return "loaded" if count is None else f"{count:,}"
+
+
+main()
