@@ -1,5 +1,6 @@
 //! Tests of the product as a whole, in one binary. What belongs where:
 //!
+//! - `refused`: kernel programs that the kernel does not take.
 //! - `policy`: rules about the workspace itself, such as who may depend on whom.
 //! - `cli`: the command line as a process, without privileges.
 //! - `replay`: recordings through the real actors and decoders, in process and as a command.
@@ -31,6 +32,7 @@ mod late;
 mod libraries;
 mod outputs;
 mod policy;
+mod refused;
 mod replay;
 mod resilience;
 mod rustls;

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Makes one program of a copy of the kernel object invalid, so that every kernel's verifier refuses it.
+"""Makes programs of a copy of the kernel object invalid, so that every kernel's verifier refuses them.
 
-Usage: spoil.py OBJECT PROGRAM COPY
+Usage: spoil.py OBJECT COPY [PROGRAM…]   Without PROGRAM it is all of them.
 
-The program's first instruction that is not relocated becomes `r0 = *(u64 *)(r10 + 8)`, which reads outside of the
+A program's first instruction that is not relocated becomes `r0 = *(u64 *)(r10 + 8)`, which reads outside of the
 stack ("invalid read from stack"). ELF: the System V ABI, "Object Files"; instructions: the kernel's
 Documentation/bpf/standardization/instruction-set.rst.
 """
@@ -12,6 +12,8 @@ import struct
 import sys
 
 SYMBOL_TABLE, RELOCATIONS = 2, 9
+# STB_GLOBAL, STT_FUNC; STV_DEFAULT.
+GLOBAL_FUNCTION, DEFAULT_VISIBILITY = 0x12, 0
 INSTRUCTION = 8
 # BPF_LDX | BPF_MEM | BPF_DW, destination r0, source r10, offset 8.
 INVALID = struct.pack("<BBhi", 0x79, 0xA0, 8, 0)
@@ -20,19 +22,27 @@ LOAD_64 = 0x18
 
 
 def main():
-    source, name, copy = sys.argv[1:]
+    source, copy, *names = sys.argv[1:]
     with open(source, "rb") as file:
         image = bytearray(file.read())
     sections = read_sections(image)
-    section, start, length = find_function(image, sections, name)
+    programs = read_programs(image, sections)
+    unknown = set(names) - set(programs)
+    if unknown:
+        sys.exit(f"{source} has no program {', '.join(unknown)}")
+    for name in names or programs:
+        spoil(image, sections, *programs[name])
+    with open(copy, "wb") as file:
+        file.write(image)
+
+
+def spoil(image, sections, section, start, length):
     relocated = relocated_offsets(image, sections, section)
     base = sections[section]["offset"]
     for offset in range(start, start + length, INSTRUCTION):
         if offset not in relocated and image[base + offset] != LOAD_64:
             image[base + offset : base + offset + INSTRUCTION] = INVALID
-            break
-    with open(copy, "wb") as file:
-        file.write(image)
+            return
 
 
 def read_sections(image):
@@ -41,16 +51,17 @@ def read_sections(image):
     return [dict(zip(keys, struct.unpack_from("<IIQQQQIIQQ", image, table + size * index))) for index in range(count)]
 
 
-def find_function(image, sections, name):
-    """Section, offset in it and length of a function."""
+def read_programs(image, sections):
+    """Section, offset in it and length of each program, by name: the functions that are visible to other objects."""
     symbols = next(section for section in sections if section["type"] == SYMBOL_TABLE)
     strings = sections[symbols["link"]]["offset"]
+    programs = {}
     for at in range(symbols["offset"], symbols["offset"] + symbols["size"], symbols["entry"]):
-        text, _, _, section, value, size = struct.unpack_from("<IBBHQQ", image, at)
-        begin = strings + text
-        if image[begin : image.index(0, begin)] == name.encode():
-            return section, value, size
-    sys.exit(f"{sys.argv[1]} has no program {name}")
+        text, info, other, section, value, size = struct.unpack_from("<IBBHQQ", image, at)
+        if (info, other) == (GLOBAL_FUNCTION, DEFAULT_VISIBILITY):
+            begin = strings + text
+            programs[image[begin : image.index(0, begin)].decode()] = (section, value, size)
+    return programs
 
 
 def relocated_offsets(image, sections, section):

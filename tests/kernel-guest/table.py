@@ -113,7 +113,8 @@ def program_table(kernels, head, line):
     if not names:
         return
     yield "\n## What the verifier makes of each program\n"
-    yield "Instructions it processed; a kernel refuses a program at 1,000,000. `refused` costs what needs that program.\n"
+    yield "Instructions it processed (a kernel refuses a program at 1,000,000), and where the kernel says so, bytes of stack"
+    yield "(at 512). `refused` costs what needs that program; `-` is not used on that kernel.\n"
     yield head
     yield line
     for name in names:
@@ -126,7 +127,10 @@ def verified(program):
     if not program["ok"]:
         return "refused"
     count = program.get("instructions")
-    return "loaded" if count is None else f"{count:,}"
+    if count is None:
+        return "loaded"
+    stack = program.get("stack")
+    return f"{count:,}" + (f" / {stack}" if stack is not None else "")
 
 
 main()
