@@ -14,6 +14,7 @@ mod attachment;
 mod bpf;
 mod constants;
 mod loops;
+mod private_stack;
 mod stack;
 
 use std::borrow::Cow;
@@ -280,12 +281,18 @@ impl<'a> Loader<'a> {
         let Some(function) = self.object.functions.get(&program.function_key()) else {
             return Err(missing);
         };
-        let (functions, lines) = (
-            function.func_info.func_info_bytes(),
-            function.line_info.line_info_bytes(),
-        );
+        let is_uprobe = !matches!(program.section, ProgramSection::BtfTracePoint);
+        let mut functions = function.func_info.func_info_bytes();
+        let mut lines = function.line_info.line_info_bytes();
+        let mut instructions = Cow::Borrowed(function.instructions.as_slice());
+        // Older kernels have no private stacks, and some refuse tail calls beside other calls.
+        if is_uprobe && self.plan.multi {
+            instructions = Cow::Owned(private_stack::prefixed(&function.instructions));
+            functions = private_stack::moved(&functions, function.func_info_rec_size);
+            lines = private_stack::moved(&lines, function.line_info_rec_size);
+        }
         let mut code = Code {
-            instructions: &function.instructions,
+            instructions: &instructions,
             license: &self.object.license,
             program_type: bpf_prog_type::BPF_PROG_TYPE_KPROBE,
             attach_type: self.plan.multi.then_some(bpf_attach_type::BPF_TRACE_UPROBE_MULTI),
@@ -295,7 +302,7 @@ impl<'a> Loader<'a> {
                 .as_ref()
                 .map(|types| function_info(function, types, &functions, &lines)),
         };
-        if matches!(program.section, ProgramSection::BtfTracePoint) {
+        if !is_uprobe {
             code.program_type = bpf_prog_type::BPF_PROG_TYPE_TRACING;
             code.attach_type = Some(bpf_attach_type::BPF_TRACE_RAW_TP);
             let argument = format!("btf_trace_{name}");
