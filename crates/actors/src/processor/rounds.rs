@@ -52,12 +52,23 @@ enum Stage {
 
 /// How much of its usual payload a round gets, by what the last ones made of theirs. The Workers are
 /// at rest when it learns, so it depends on the events alone.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct RoundSize {
     /// Halvings of the usual size.
     halved: u32,
     /// Bytes formatted up to the end of the last round.
     produced: u64,
+}
+
+impl Default for RoundSize {
+    /// The first rounds are small: HPACK may make eight times as much of a byte as content codings, and
+    /// nothing is known of the recording.
+    fn default() -> Self {
+        Self {
+            halved: 3,
+            produced: 0,
+        }
+    }
 }
 
 impl RoundSize {
