@@ -7,7 +7,6 @@
 )]
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -43,8 +42,7 @@ fn main() {
             let unit = input.repeat(LEAST.div_ceil(input.len()));
             for size in [EVENT, 1] {
                 for times in [1, 2, 4, 8] {
-                    let told = writeln!(std::io::stdout(), "{} {size} {times}", path.display());
-                    told.expect("standard output is read");
+                    println!("{} {size} {times}", path.display());
                     measured(target, &Bytes::from(unit.repeat(times)), size);
                 }
             }
