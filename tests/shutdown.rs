@@ -4,7 +4,6 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
@@ -215,26 +214,22 @@ fn a_hang_up_that_is_to_be_ignored_is_ignored() {
         .write(true)
         .open(&fifo)
         .expect("a pipe");
-    let mut child = Command::new("sh")
-        .args([
-            "-c",
-            "trap '' HUP; exec \"$@\"",
-            "sh",
-            env!("CARGO_BIN_EXE_ecapture"),
-            "replay",
-        ])
-        .arg(&fifo)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("sh starts");
     let mut writer = &kept;
     let text = format!("{{\"ecapture_recording\":1}}\n{EVENT}\n");
     std::io::Write::write_all(&mut writer, text.as_bytes()).expect("room");
-    signal(&child, libc::SIGHUP);
-    signal(&child, libc::SIGINT);
-    let status = ends_within(&mut child, PATIENCE);
-    assert_ne!(status.signal(), Some(libc::SIGHUP));
+    let script = "trap '' HUP; exec \"$@\"";
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", script, "sh", env!("CARGO_BIN_EXE_ecapture"), "replay", "-d"])
+        .arg(&fifo);
+    let mut running = Running::spawn(command);
+    running.wait_for("replaying");
+    running.signal(libc::SIGHUP);
+    running.signal(libc::SIGUSR1);
+    // The figures are of a run that goes on.
+    running.wait_for("seen ");
+    let finished = running.interrupt();
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
 }
 
 /// A program that waits to be captured does not wait for ever when nobody is left to let it go on.
