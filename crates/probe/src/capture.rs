@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -221,6 +222,7 @@ impl Capture {
             entries_only: config.entries_only,
             hold: config.hold_discovery,
             handle: self.handle.clone(),
+            left_out: AtomicU64::new(0),
             state: Mutex::new(State {
                 known,
                 connected,

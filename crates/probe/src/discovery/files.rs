@@ -6,6 +6,7 @@ use std::io;
 use std::num::NonZeroU32;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 
 use aya::maps::{HashMap as KernelMap, MapData};
@@ -48,6 +49,8 @@ pub(crate) struct Files {
     /// Is told of programs that were too short.
     pub(crate) handle: CaptureHandle,
     pub(crate) state: Mutex<State>,
+    /// New files that found no room among those that wait.
+    pub(crate) left_out: AtomicU64,
 }
 
 /// What is known.
@@ -194,6 +197,16 @@ impl Files {
         if state.skipped == limits::NAMED_SKIPS {
             tracing::warn!("more files that are given up are counted, and named with --debug only");
         }
+    }
+
+    /// A new file found no room among those that wait. The kernel tells of it again when it is executed again.
+    pub(super) fn leave_out(&self) {
+        self.left_out.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many found none.
+    pub(super) fn left_out(&self) -> u64 {
+        self.left_out.load(Ordering::Relaxed)
     }
 
     /// How many files were given up.

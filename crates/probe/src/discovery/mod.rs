@@ -152,9 +152,17 @@ impl Discoverer {
 impl Drop for Discoverer {
     fn drop(&mut self) {
         self.stop = None;
-        self.queues.close();
+        let waiting = self.queues.close();
         if self.ended.recv_timeout(ENDING) == Err(RecvTimeoutError::Timeout) {
             tracing::debug!("a file is still being read, for nobody");
+        }
+        let left_out = self.files.left_out();
+        // A few wait at any moment on a busy host: programs that have just begun.
+        if left_out > 0 {
+            tracing::warn!(
+                "files of programs were not looked into, because too many came at once: {left_out} times there was no \
+                 room for a new one, {waiting} still waited at the end; those with TLS were not captured"
+            );
         }
         let skipped = self.files.skipped();
         if skipped > 0 {

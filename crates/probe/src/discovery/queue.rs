@@ -78,10 +78,12 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Nothing is handed out any more, also of what waits.
-    pub(super) fn close(&self) {
-        self.state().closed = true;
+    /// Nothing is handed out any more, also of what waits. Gives how many that is.
+    pub(super) fn close(&self) -> usize {
+        let mut state = self.state();
+        state.closed = true;
         self.changed.notify_all();
+        state.length
     }
 
     fn state(&self) -> MutexGuard<'_, State<T>> {

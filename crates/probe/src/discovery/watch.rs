@@ -49,10 +49,10 @@ pub(super) struct Queues {
 }
 
 impl Queues {
-    pub(super) fn close(&self) {
-        for queue in [&self.libraries, &self.programs, &self.others] {
-            queue.close();
-        }
+    /// Ends the threads. Gives how many files still waited.
+    pub(super) fn close(&self) -> u64 {
+        let queues = [&self.libraries, &self.programs, &self.others];
+        queues.map(|queue| queue.close() as u64).iter().sum()
     }
 }
 
@@ -92,13 +92,16 @@ impl Watch {
             };
             drop(bytes);
             let user = user_of(record.pid);
-            let _told_again = if record.event == EVENT_EXECUTED {
+            let has_room = if record.event == EVENT_EXECUTED {
                 self.queues.programs.push(user, Job::file(record)).is_ok()
             } else if target::is_library_name(name(&record)) {
                 first.push(user, record).is_ok()
             } else {
                 self.queues.others.push(user, Job::file(record)).is_ok()
             };
+            if !has_room {
+                self.files.leave_out();
+            }
         }
     }
 
@@ -107,6 +110,7 @@ impl Watch {
             let user = user_of(record.pid);
             let waits = self.queues.libraries.push(user, Job::file(*record));
             if waits.is_err() {
+                self.files.leave_out();
                 self.files.missed(record);
             }
         }
