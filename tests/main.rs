@@ -5,6 +5,7 @@
 //! - `cli`: the command line as a process, without privileges.
 //! - `replay`: recordings through the real actors and decoders, in process and as a command.
 //! - `doctor`: what it says about real programs, as root and as a plain user.
+//! - `field`: recordings made after reports from the field, each with its right answer.
 //! - `outputs`: outputs that fail, and what is in them afterwards.
 //! - `resilience`: failures on purpose, collectors that go away, readers that stall, processes that are killed.
 //! - `short_connections`: a thousand and more a second, each with the right addresses.
@@ -27,6 +28,7 @@ mod coverage;
 mod discovery;
 mod doctor;
 mod endings;
+mod field;
 mod git;
 mod late;
 mod libraries;

@@ -70,6 +70,9 @@ impl PipelineLimits {
     /// 200 bytes.
     pub const CONNECTIONS_WITH_LOSSES: usize = 1000;
 
+    /// Processes remembered of which sessions were ended that may go on. Each takes some 20 bytes.
+    pub const ENDED_SESSIONS: usize = 4096;
+
     /// As `Limits::expansion_bytes` and `Limits::expansion_ratio` of the decoders say unless they are set
     /// otherwise.
     const EXPANSION_BYTES: usize = 2 * 1024 * 1024;

@@ -149,6 +149,14 @@ pub(crate) struct GlobalArgs {
     /// How messages are printed.
     #[arg(long, global = true, value_enum, default_value_t = FormatName::Text)]
     pub(crate) format: FormatName,
+    /// HTTP/2 as all its frames, as the original prints it, or as messages. The default is `all` for text
+    /// and `messages` for JSON, where `all` adds the frames that belong to no message.
+    #[arg(long, global = true, value_enum, value_name = "WHAT")]
+    pub(crate) frames: Option<Frames>,
+    /// Print a message when it is complete. Otherwise one that takes longer than a tenth of a second comes
+    /// in parts, the head with the first.
+    #[arg(long, global = true)]
+    pub(crate) whole: bool,
     /// When to colour the text format.
     #[arg(long, global = true, value_enum, default_value_t = When::Auto, value_name = "WHEN")]
     pub(crate) color: When,
@@ -172,6 +180,8 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, value_name = "SECONDS")]
     pub(crate) stats: Option<u32>,
     /// Exit with code 3 when anything was lost, a connection's beginning included that may have been missed.
+    /// What limits leave out of bodies (`body_limit`) is left out and not lost; it is marked in its
+    /// message and summed up at the end.
     #[arg(long, global = true)]
     pub(crate) fail_on_loss: bool,
     /// Flags of the original that are not built yet.
@@ -315,6 +325,15 @@ pub(crate) enum FormatName {
     Text,
     /// One JSON object per message and line.
     Jsonl,
+}
+
+/// How HTTP/2 is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Frames {
+    /// Every frame.
+    All,
+    /// One message per stream and direction.
+    Messages,
 }
 
 /// What to do when the events cannot be written.

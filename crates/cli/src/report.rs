@@ -9,6 +9,7 @@ use ecapture_actors::{
 };
 use ecapture_probe::survey::Silent;
 use ecapture_probe::{AttachReport, CaptureHandle, Discovered, KernelCounters, Refused};
+use ecapture_protocols::decoder::SkipReason;
 use ecapture_protocols::printable;
 
 use crate::commands::Recorded;
@@ -197,13 +198,6 @@ pub(crate) fn statistics(statistics: &Statistics) {
     nothing_lost(statistics);
 }
 
-/// Of a run that failed nobody knows it.
-fn nothing_lost(statistics: &Statistics) {
-    if !statistics.has_unintended_loss() {
-        tracing::info!("nothing was lost");
-    }
-}
-
 fn figures(statistics: &Statistics) {
     tracing::info!(
         "seen {} events with {} bytes; written {} records with {} bytes; streams {} now, {} at most",
@@ -242,6 +236,40 @@ fn figures(statistics: &Statistics) {
     }
     losses(&statistics.losses);
     losses_by_connection(&statistics.by_connection, statistics.other_connections);
+}
+
+/// What a limit left out of a body, and what never came from the kernel, is said in the same line. Of a
+/// run that failed nobody knows it.
+fn nothing_lost(statistics: &Statistics) {
+    if statistics.has_unintended_loss() {
+        return;
+    }
+    let by_limit = |row: &&LossRow| row.intended && row.reason == SkipReason::BodyLimit.as_str();
+    let left_out: u64 = statistics
+        .losses
+        .iter()
+        .filter(by_limit)
+        .map(|row| row.bytes)
+        .sum();
+    let rows = || {
+        statistics
+            .by_connection
+            .iter()
+            .flat_map(|connection| &connection.losses)
+    };
+    let missing: u64 = rows()
+        .filter(|row| row.stage == Stage::Kernel)
+        .map(|row| row.bytes)
+        .sum();
+    match (left_out, missing) {
+        (0, 0) => tracing::info!("nothing was lost"),
+        (left_out, 0) => tracing::info!(
+            "nothing was lost; {left_out} bytes of bodies were left out by limits, each marked in its message"
+        ),
+        (_, missing) => tracing::warn!(
+            "{missing} bytes are missing from connections, each a gap in its place; nothing else was lost"
+        ),
+    }
 }
 
 /// Connections or programs that are named without `--debug`.

@@ -12,7 +12,7 @@ use ecapture_protocols::format::{JsonLines, Text};
 use ecapture_protocols::{Format, Options, View};
 
 use crate::args::{
-    CaptureArgs, FormatName, GlobalArgs, GnutlsArgs, GotlsArgs, NsprArgs, OnSinkError, TlsArgs, When,
+    CaptureArgs, FormatName, Frames, GlobalArgs, GnutlsArgs, GotlsArgs, NsprArgs, OnSinkError, TlsArgs, When,
 };
 use crate::held::CommandOutput;
 use crate::injection::CaptureInjections;
@@ -97,6 +97,10 @@ pub(crate) struct OutputSettings {
     pub(crate) target: Target,
     /// Text or JSON Lines.
     pub(crate) format: FormatName,
+    /// `None`: what the format shows unless asked.
+    pub(crate) frames: Option<Frames>,
+    /// No message in parts.
+    pub(crate) whole: bool,
     /// `--hex`.
     pub(crate) hex: bool,
     /// `--tsize`, `None` when off.
@@ -139,6 +143,8 @@ impl OutputSettings {
         Ok(Self {
             target,
             format: global.format,
+            frames: global.frames,
+            whole: global.whole,
             hex: global.hex,
             truncate,
             color,
@@ -186,10 +192,14 @@ impl OutputSettings {
     pub(crate) fn decoder_options(&self) -> Options {
         let view = match self.format {
             FormatName::Text => View::Text,
-            FormatName::Jsonl => View::Structured { frames: false },
+            FormatName::Jsonl => View::Structured {
+                frames: self.frames == Some(Frames::All),
+            },
         };
         Options {
             view,
+            parts: !self.whole,
+            http2_messages: self.frames == Some(Frames::Messages),
             ..Options::default()
         }
     }

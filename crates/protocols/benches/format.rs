@@ -96,6 +96,7 @@ fn http2() -> Content {
         ("cookie", "session=5f2a77c1d0e94b0c8f0e6a1b; theme=dark"),
     ];
     Content::Http2(Box::new(Http2Message {
+        part: Part::Whole,
         kind: Http2Kind::Request,
         stream: 13,
         pushed: false,

@@ -31,6 +31,16 @@ pub trait StreamDecoder: Send {
     /// No notice will come in time: decide by what the bytes alone allow.
     fn notice_overdue(&mut self, _output: &mut Output) {}
 
+    /// True while there is something of a message that goes on that [`emit_parts`](Self::emit_parts)
+    /// would emit.
+    fn has_parts(&self) -> bool {
+        false
+    }
+
+    /// Emits what has come of the messages that go on, the head with the first part. Asked for one run
+    /// interval after [`has_parts`](Self::has_parts) became true.
+    fn emit_parts(&mut self, _output: &mut Output) {}
+
     /// The stream has been quiet for the idle time. Emits what is held and incomplete, marked
     /// as such, and stays usable.
     fn idle(&mut self, output: &mut Output);
@@ -137,6 +147,10 @@ pub struct Options {
     pub limits: crate::Limits,
     /// What the output format wants to see.
     pub view: View,
+    /// Messages may be emitted in parts as they come ([`StreamDecoder::emit_parts`]).
+    pub parts: bool,
+    /// HTTP/2 as whole messages also in [`View::Text`].
+    pub http2_messages: bool,
 }
 
 /// The unit an output format shows where a protocol has more than one.

@@ -1,5 +1,7 @@
 //! What decoders emit.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 use crate::event::JoinedLate;
@@ -103,13 +105,82 @@ pub struct Body {
     pub error: Option<BodyError>,
 }
 
+/// The name of a coding as announced, up to a length that no registered one has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CodingName {
+    bytes: [u8; Self::LONGEST],
+    len: u8,
+}
+
+impl CodingName {
+    const LONGEST: usize = 23;
+
+    /// The first bytes of `name`; all of it where it is as short as a coding's name.
+    pub fn new(name: &[u8]) -> Self {
+        let len = name.len().min(Self::LONGEST);
+        let mut bytes = [0; Self::LONGEST];
+        bytes[..len].copy_from_slice(&name[..len]);
+        Self {
+            bytes,
+            len: u8::try_from(len).unwrap_or(0),
+        }
+    }
+}
+
+impl fmt::Display for CodingName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{}",
+            self.bytes[..usize::from(self.len)].escape_ascii()
+        )
+    }
+}
+
+/// Bytes in the largest unit that has no fraction.
+struct Size(u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            bytes if bytes > 0 && bytes.is_multiple_of(1 << 20) => write!(formatter, "{} MiB", bytes >> 20),
+            bytes if bytes > 0 && bytes.is_multiple_of(1 << 10) => write!(formatter, "{} KiB", bytes >> 10),
+            bytes => write!(formatter, "{bytes} bytes"),
+        }
+    }
+}
+
 /// Why a body could not be decoded to its end. What was decoded so far is in the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
     /// A chunk size line is not RFC 9112 §7.1.
     #[error("bad chunk size")]
     BadChunk,
-    /// The coded stream is damaged.
+    /// The content does not begin as the coding says; it is shown as it came.
+    #[error("not {coding} data")]
+    NotCoded {
+        /// The coding that was announced.
+        coding: &'static str,
+    },
+    /// The coded stream needs more memory than the limit; it is shown as it came.
+    #[error("{coding} window of {} exceeds the limit of {}", Size(*.window), Size(*.limit))]
+    WindowTooLarge {
+        /// The coding.
+        coding: &'static str,
+        /// Bytes that the stream asks for.
+        window: u64,
+        /// Bytes that are allowed.
+        limit: u64,
+    },
+    /// The coded stream has ended before the body does; what follows it is not shown.
+    #[error("{bytes} bytes after the end of the {coding} data")]
+    Trailing {
+        /// The coding.
+        coding: &'static str,
+        /// How many.
+        bytes: u64,
+    },
+    /// The coded stream is damaged; it is shown as it came.
     #[error("corrupt {coding} data")]
     Corrupt {
         /// The coding that failed.
@@ -133,9 +204,18 @@ pub enum BodyError {
     /// The stream ended before the announced length came.
     #[error("ends before its announced length")]
     Incomplete,
+    /// A WebSocket frame breaks a rule of RFC 6455 §5 and is shown nevertheless.
+    #[error("{fault}")]
+    IllegalFrame {
+        /// The rule.
+        fault: &'static str,
+    },
     /// A coding that is not known; the body is shown as it came.
-    #[error("unknown content coding")]
-    UnknownCoding,
+    #[error("unknown content coding {name}")]
+    UnknownCoding {
+        /// As announced.
+        name: CodingName,
+    },
     /// More codings than the limit.
     #[error("too many content codings")]
     TooManyCodings,
@@ -209,6 +289,15 @@ pub enum Anomaly {
     /// A header line without a colon, with an invalid name or with control characters.
     #[error("invalid header line")]
     BadFieldLine,
+    /// A request target with white space, control characters or bytes beyond ASCII.
+    #[error("invalid request target")]
+    BadTarget,
+    /// A head or trailer section beyond its limit: the rest of it is not shown.
+    #[error("header section exceeds the limit and is cut")]
+    HeadTooLong,
+    /// The request was not seen, and what follows the head tells that it has no body.
+    #[error("read as an answer to HEAD, the request was not seen")]
+    GuessedHead,
     /// A chunk size or chunk extension that recipients read differently.
     #[error("bad chunk framing")]
     BadChunk,
@@ -248,6 +337,8 @@ pub struct Http2Message {
     pub trailers: Vec<Field>,
     /// The content.
     pub body: Body,
+    /// Whole, or which part.
+    pub part: Part,
     /// Error code of the RST_STREAM that ended it.
     pub reset: Option<u32>,
     /// Why a field section is incomplete, if one is.
@@ -312,6 +403,13 @@ pub enum Http2Detail {
     },
     /// Not a frame of its own: the decoded content of a stream that used a content coding.
     Merged(Body),
+    /// A frame that breaks a rule of RFC 9113 or RFC 7541, and what of its payload is in no message.
+    Malformed {
+        /// As it came.
+        payload: Bytes,
+        /// The rule.
+        error: &'static str,
+    },
     /// RST_STREAM or GOAWAY.
     Error {
         /// Error code (RFC 9113 §7).

@@ -31,6 +31,18 @@ pub(crate) const fn is_steering(character: char) -> bool {
     )
 }
 
+/// `text` without the SP and HTAB around it: the optional white space of RFC 9110 §5.6.3, to which CR
+/// and FF do not belong.
+pub(crate) fn trim_white_space(text: &[u8]) -> &[u8] {
+    let is_white = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let end = text
+        .iter()
+        .rposition(|byte| !is_white(byte))
+        .map_or(0, |last| last + 1);
+    let start = text[..end].iter().position(|byte| !is_white(byte)).unwrap_or(end);
+    &text[start..end]
+}
+
 /// How many bytes at the end are the beginning of a UTF-8 character.
 pub(crate) fn cut_character(bytes: &[u8]) -> usize {
     let tail = &bytes[bytes.len().saturating_sub(3)..];

@@ -270,7 +270,7 @@ fn a_blown_up_list_is_cut_and_the_table_kept() {
 
 #[test]
 fn size_updates_are_honoured_up_to_the_limit() {
-    let mut decoder = Decoder::new(&Limits::default(), true);
+    let mut decoder = Decoder::new(&Limits::default(), false);
     assert_eq!(decode(&mut decoder, "40 01 78 01 79").unwrap(), ["x: y"]);
     assert_eq!(
         decode(&mut decoder, "20 be").unwrap(),
@@ -282,4 +282,18 @@ fn size_updates_are_honoured_up_to_the_limit() {
         decode(&mut decoder, "3f e1 ff 3f 40 01 78 01 7a be").unwrap(),
         ["x: z", "x: z"]
     );
+}
+
+/// RFC 7541 §2.3.3, §4.2: what is an error only where nothing is missing.
+#[test]
+fn a_complete_connection_cannot_have_unknown_indices_or_late_size_updates() {
+    for (block, error) in [("c6", BlockError::Index), ("82 20", BlockError::SizeUpdate)] {
+        for start_seen in [true, false] {
+            let mut fields = Vec::new();
+            let result = Decoder::new(&Limits::default(), start_seen).decode(&unhex(block), &mut fields);
+            let is_marked = start_seen || error == BlockError::SizeUpdate;
+            assert_eq!(result.err(), is_marked.then_some(error), "{block}");
+            assert_eq!(fields.len(), 1);
+        }
+    }
 }

@@ -90,6 +90,7 @@ fn field(name: Option<&'static str>, value: Option<&'static str>) -> Field {
 
 fn http2(kind: Http2Kind, fields: Vec<Field>) -> Http2Message {
     Http2Message {
+        part: Part::Whole,
         kind,
         stream: 3,
         pushed: false,

@@ -26,6 +26,7 @@ fn structured() -> Options {
             ..Limits::default()
         },
         view: View::Structured { frames: false },
+        ..Options::default()
     }
 }
 
@@ -86,10 +87,18 @@ fn decode<'a>(mut decoder: impl StreamDecoder, pieces: impl IntoIterator<Item = 
 fn assert_accounted(output: &Output, fed: usize) {
     let emitted: u64 = messages(output).iter().map(|message| message.wire_len).sum();
     assert_eq!(
-        emitted + skipped(output, SkipReason::Resync),
+        emitted + raw(output).len() as u64 + skipped(output, SkipReason::Resync),
         fed as u64,
         "bytes in, bytes out"
     );
+}
+
+fn raw(output: &Output) -> Vec<u8> {
+    let data = output.messages.iter().map(|message| match &message.content {
+        Content::Raw(raw) => &raw.data[..],
+        _ => &[],
+    });
+    data.collect::<Vec<_>>().concat()
 }
 
 fn skipped(output: &Output, reason: SkipReason) -> u64 {
@@ -558,13 +567,89 @@ fn the_end_shows_what_is_unfinished() {
 }
 
 #[test]
-fn nonsense_is_counted_and_left_behind() {
+fn what_is_no_frame_ends_the_protocol_and_is_raw() {
     let nonsense = [0x89, 0x7f, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3];
     let events = [nonsense.to_vec(), frame(0x81, b"found again", None)];
     let output = decode(
         WebSocketDecoder::new(structured()),
         events.iter().map(Vec::as_slice),
     );
-    assert_eq!(messages(&output)[0].data, &b"found again"[..]);
-    assert_eq!(skipped(&output, SkipReason::Resync), nonsense.len() as u64);
+    assert_eq!(raw(&output), events.concat());
+    assert_eq!((messages(&output).len(), output.skipped.len()), (0, 0));
+}
+
+/// RFC 6455 §5.2 and §5.5: one broken rule, and a length that says where the next frame is.
+#[test]
+fn a_frame_that_breaks_one_rule_is_shown_and_marked() {
+    let after = frame(0x81, b"after", None);
+    for (wire, data, error) in [
+        (&b"\x09\x04ping"[..], &b"ping"[..], "fragmented control frame"),
+        (
+            &[b"\x89\x7e\x00\x7e", &[b'x'; 126][..]].concat(),
+            &[b'x'; 126],
+            "control frame of more than 125 bytes",
+        ),
+        (b"\xa1\x02hi", b"hi", "reserved bits set in the frame header"),
+        (b"\x91\x02hi", b"hi", "reserved bits set in the frame header"),
+        (
+            b"\xc9\x02hi",
+            b"hi",
+            "RSV1 set on a frame that is not the first of a message",
+        ),
+        (b"\x83\x02hi", b"hi", "reserved opcode"),
+        (
+            b"\x82\x7e\x00\x02hi",
+            b"hi",
+            "frame length not in its shortest form",
+        ),
+        (
+            &frame(0x82, b"hi", Some([1, 2, 3, 4])),
+            b"hi",
+            "frame of the server is masked",
+        ),
+    ] {
+        let bytes = [wire, &after].concat();
+        for size in [1, 2, 3, bytes.len()] {
+            let decoder = WebSocketDecoder::new(structured()).from_client(false);
+            let output = decode(decoder, bytes.chunks(size));
+            let seen = messages(&output);
+            let errors: Vec<_> = seen
+                .iter()
+                .map(|message| message.error.map(|error| error.to_string()))
+                .collect();
+            assert_eq!(errors, [Some(error.to_owned()), None], "{wire:?} by {size}");
+            assert_eq!((&seen[0].data[..], &seen[1].data[..]), (data, &b"after"[..]));
+            assert_accounted(&output, bytes.len());
+        }
+    }
+}
+
+#[test]
+fn bytes_behind_the_handshake_that_are_no_frames_are_raw() {
+    for text in [
+        "Hot diggity dogg",
+        "hello, this is text\n",
+        "GET / HTTP/1.1\r\n\r\n",
+    ] {
+        for size in [1, 5, text.len()] {
+            let output = decode(WebSocketDecoder::new(structured()), text.as_bytes().chunks(size));
+            assert_eq!(raw(&output), text.as_bytes(), "by {size}");
+        }
+    }
+}
+
+#[test]
+fn a_damaged_compressed_message_is_shown_as_it_came() {
+    let payload = b"\x06\xff\xff\xff no deflate, and enough of it to be seen whole";
+    let output = decode(
+        WebSocketDecoder::new(structured()),
+        [&frame(0xc1, payload, None)[..]],
+    );
+    let seen = messages(&output);
+    assert_eq!(seen[0].data, &payload[..]);
+    assert_eq!(
+        seen[0].error.unwrap().to_string(),
+        "corrupt permessage-deflate data"
+    );
+    assert!(output.skipped.is_empty());
 }

@@ -97,6 +97,7 @@ impl Processor {
     pub(super) fn end_connection(&mut self, id: ConnectionId, end: End, sequence: u64) {
         if let Some(connection) = self.registry.get_mut(id) {
             connection.begin_epoch();
+            self.ended_sessions.add(connection.pid);
         }
         for direction in BOTH {
             self.end_stream(id, direction, end, sequence);
@@ -178,6 +179,7 @@ impl Processor {
         self.rounds.outstanding += 1;
         self.serving -= 1;
         self.shedding += usize::from(end == End::Shed);
+        self.has_shed |= end == End::Shed;
     }
 
     #[expect(clippy::disallowed_methods, reason = "the last batch before a retirement")]

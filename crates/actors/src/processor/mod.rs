@@ -11,6 +11,7 @@
 //! per stream at any moment: while one ends, events that come for its stream wait for its
 //! `WorkerExited`.
 
+mod ended;
 mod ending;
 mod rounds;
 mod routing;
@@ -34,6 +35,7 @@ use crate::messages::{
 use crate::registry::Registry;
 use crate::supervision::{FailureWindow, nanoseconds};
 use crate::worker::{Gauge, Worker, WorkerPorts};
+use ended::EndedSessions;
 
 /// Where Workers of one share of the connections run.
 pub(crate) struct Shard {
@@ -181,6 +183,9 @@ pub(crate) struct Processor {
     serving: usize,
     /// Workers told to end for the limits' sake and still there.
     shedding: usize,
+    /// A connection that may go on was let go at some time.
+    has_shed: bool,
+    ended_sessions: EndedSessions,
     now_ns: u64,
     last_sequence: u64,
     /// Streams with something in their outbox, in order of first arrival.
@@ -207,6 +212,8 @@ impl Processor {
             next_worker: 0,
             serving: 0,
             shedding: 0,
+            has_shed: false,
+            ended_sessions: EndedSessions::default(),
             now_ns: 0,
             last_sequence: 0,
             touched: VecDeque::new(),

@@ -64,6 +64,8 @@ impl Processor {
     /// Puts an event into its stream's outbox, or lets it wait for the stream's place.
     pub(super) fn place(&mut self, id: ConnectionId, epoch: u32, sequence: u64, data: DataEvent) {
         let direction = data.direction;
+        let has_shed = self.has_shed;
+        let goes_on = self.ended_sessions.contains(data.process.pid);
         let vacant = self
             .registry
             .get(id)
@@ -94,7 +96,14 @@ impl Processor {
             return;
         }
         if vacant {
-            stream.gap = missing_beginning(&data);
+            stream.gap = missing_beginning(&data, goes_on, has_shed);
+            if let Some(Gap {
+                bytes: Some(bytes), ..
+            }) = stream.gap
+            {
+                let ledger = &self.shards[0].ports.ledger;
+                ledger.by_connection.add_missing(&stream.identity.uuid, bytes);
+            }
         } else {
             stream.learn_lateness(data.joined_late);
         }
@@ -289,8 +298,28 @@ impl Processor {
     }
 }
 
-/// What may be missing before a stream's first event, when the capture came after its beginning.
-fn missing_beginning(data: &DataEvent) -> Option<Gap> {
+/// What is missing before a stream's first event: bytes that the kernel counted and could not hand over,
+/// or unknown ones where the capture came after its beginning. `goes_on`: it may be a session that
+/// was ended here, of which nothing is missing. `has_shed`: the bytes before may as well have been those of a Worker that was
+/// let go.
+fn missing_beginning(data: &DataEvent, goes_on: bool, has_shed: bool) -> Option<Gap> {
+    if goes_on {
+        return None;
+    }
+    let offset = data.stream_offset.filter(|_| data.session.is_some());
+    if let Some(bytes) = offset.filter(|&bytes| bytes > 0) {
+        return Some(if has_shed {
+            Gap {
+                bytes: None,
+                reason: GapReason::Shed,
+            }
+        } else {
+            Gap {
+                bytes: Some(bytes),
+                reason: GapReason::KernelLoss,
+            }
+        });
+    }
     let late = data.joined_late.filter(|_| data.stream_offset == Some(0))?;
     Some(Gap {
         bytes: None,

@@ -229,6 +229,7 @@ impl Processor {
                 .iter()
                 .filter(|(_, found)| found.last_active_ns < limit_ns);
             for id in aged.map(|(id, _)| id).collect::<Vec<_>>() {
+                self.has_shed = true;
                 self.end_connection(id, End::Closed, self.last_sequence);
             }
         }

@@ -173,6 +173,13 @@ impl Worker {
         }
         let awaits = self.awaits_notice();
         self.timing.touch(now_ns, awaits);
+        self.time_parts();
+    }
+
+    /// Sets when what has come of messages that go on is shown.
+    pub(super) fn time_parts(&mut self) {
+        let has_parts = self.decoder.as_ref().is_some_and(|decoder| decoder.has_parts());
+        self.timing.has_parts(has_parts);
     }
 
     /// The decoder holds more than it may: what it holds is shown as incomplete, and if that
@@ -205,7 +212,11 @@ impl Worker {
             }
             self.timing.handled(expiry);
             match (expiry, self.lifecycle) {
-                (Expiry::NoticeOverdue, _) => self.decoder().notice_overdue(output),
+                (Expiry::NoticeOverdue, _) => {
+                    self.decoder().notice_overdue(output);
+                    self.time_parts();
+                }
+                (Expiry::Parts, _) => self.decoder().emit_parts(output),
                 (Expiry::Idle, Lifecycle::Connection) => self.decoder().idle(output),
                 (Expiry::Idle, Lifecycle::Plain) => self.asks_to_end = true,
             }

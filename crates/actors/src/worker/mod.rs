@@ -304,6 +304,7 @@ impl Handler<Notices> for Worker {
             worker.take_notices(notices, output);
             let awaits = worker.awaits_notice();
             worker.timing.awaits(awaits);
+            worker.time_parts();
         });
     }
 }

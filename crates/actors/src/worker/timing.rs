@@ -1,5 +1,7 @@
 //! When a Worker has something to do without being told. Pure: the caller brings the time.
 
+use std::time::Duration;
+
 use crate::Timings;
 use crate::supervision::nanoseconds;
 
@@ -8,16 +10,51 @@ use crate::supervision::nanoseconds;
 pub(super) enum Expiry {
     /// The decoder has waited long enough for the other direction.
     NoticeOverdue,
+    /// What has come of a message that goes on is to be shown.
+    Parts,
     /// Nothing has come for the idle time.
     Idle,
 }
 
 /// The state of a Worker's deadlines.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Timing {
     last_event_ns: u64,
-    awaiting_since_ns: Option<u64>,
+    awaiting_since: Since,
+    parts_since: Since,
     idle_handled: bool,
+}
+
+/// A time in nanoseconds, or none; half the size of an `Option`, as there are many Workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Since(u64);
+
+impl Since {
+    const NEVER: Self = Self(u64::MAX);
+
+    /// `now_ns` if something is so that was not, never if it is not.
+    fn update(self, is_so: bool, now_ns: u64) -> Self {
+        match (is_so, self) {
+            (false, _) => Self::NEVER,
+            (true, Self::NEVER) => Self(now_ns),
+            (true, since) => since,
+        }
+    }
+
+    fn after(self, period: Duration) -> Option<u64> {
+        (self != Self::NEVER).then(|| self.0.saturating_add(nanoseconds(period)))
+    }
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            last_event_ns: 0,
+            awaiting_since: Since::NEVER,
+            parts_since: Since::NEVER,
+            idle_handled: false,
+        }
+    }
 }
 
 impl Timing {
@@ -30,18 +67,20 @@ impl Timing {
 
     /// Whether the decoder waits for a notice; the wait counts from the last events.
     pub(super) fn awaits(&mut self, awaits: bool) {
-        self.awaiting_since_ns = match (awaits, self.awaiting_since_ns) {
-            (false, _) => None,
-            (true, None) => Some(self.last_event_ns),
-            (true, since) => since,
-        };
+        self.awaiting_since = self.awaiting_since.update(awaits, self.last_event_ns);
+    }
+
+    /// Whether something of a message that goes on is not shown; the wait counts from the last events.
+    pub(super) fn has_parts(&mut self, has_parts: bool) {
+        self.parts_since = self.parts_since.update(has_parts, self.last_event_ns);
     }
 
     /// `expiry` has been acted on; it comes again only after new events.
     pub(super) fn handled(&mut self, expiry: Expiry) {
         match expiry {
             Expiry::Idle => self.idle_handled = true,
-            Expiry::NoticeOverdue => self.awaiting_since_ns = None,
+            Expiry::NoticeOverdue => self.awaiting_since = Since::NEVER,
+            Expiry::Parts => self.parts_since = Since::NEVER,
         }
     }
 
@@ -52,16 +91,14 @@ impl Timing {
 
     /// What expires next, and when.
     pub(super) fn next(&self, timings: &Timings, waits_for_idle: bool) -> Option<(u64, Expiry)> {
-        let overdue = self.awaiting_since_ns.map(|since| {
-            (
-                since.saturating_add(nanoseconds(timings.run_interval)),
-                Expiry::NoticeOverdue,
-            )
-        });
+        let expires = |since: Since, expiry| Some((since.after(timings.run_interval)?, expiry));
+        let overdue = expires(self.awaiting_since, Expiry::NoticeOverdue);
+        let parts = expires(self.parts_since, Expiry::Parts);
         let idle =
             (waits_for_idle && !self.idle_handled).then(|| (self.idle_deadline_ns(timings), Expiry::Idle));
         overdue
             .into_iter()
+            .chain(parts)
             .chain(idle)
             .min_by_key(|&(deadline_ns, _)| deadline_ns)
     }

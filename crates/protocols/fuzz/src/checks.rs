@@ -1,11 +1,14 @@
 //! What is checked of a decoder's output.
 
-use ecapture_protocols::decoder::SkipReason;
+use ecapture_protocols::decoder::{SkipReason, Skipped};
 use ecapture_protocols::format::{JsonLines, Text};
+use ecapture_protocols::message::{Body, Http2Detail, Part};
 use ecapture_protocols::{Comm, Content, Direction, Format, Identity, Message, Output, Process, View};
 
 /// How every HTTP/2 client begins.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+/// Length of all of it.
+const PREFACE_BYTES: u64 = 24;
 
 /// No byte is in two places, and all are somewhere where every message says how long it was on the
 /// wire: raw bytes and WebSocket. Frame headers and chunk sizes of the others are in no message, nor
@@ -49,6 +52,89 @@ pub(crate) fn check_accounting(output: &Output, bytes: &[u8], view: View) {
         !is_exact || accounted == fed,
         "only {accounted} bytes accounted of {fed}"
     );
+}
+
+/// What was captured whole is in messages: nothing is only counted but what is beyond a limit, and where
+/// every message tells its length and no limit was met, the lengths make up all that was fed.
+pub(crate) fn check_whole(output: &Output, bytes: &[u8], view: View) {
+    let is_only_counted = |skipped: &&Skipped| skipped.reason == SkipReason::Resync;
+    let counted: Vec<_> = output.skipped.iter().filter(is_only_counted).collect();
+    assert!(counted.is_empty(), "only counted: {counted:?}");
+    for body in output.messages.iter().filter_map(whole_body) {
+        assert_eq!(
+            body.data.len() as u64,
+            body.wire_len,
+            "a body with a hole: {body:?}"
+        );
+    }
+    if !output.skipped.is_empty() || has_untold_framing(output, bytes, view) {
+        return;
+    }
+    let preface = if bytes.starts_with(PREFACE) {
+        PREFACE_BYTES
+    } else {
+        0
+    };
+    let told: u64 = preface + output.messages.iter().map(told).sum::<u64>();
+    assert!(told >= bytes.len() as u64, "{told} bytes told of {}", bytes.len());
+}
+
+/// A body that is shown as it came and has to be all there.
+fn whole_body(message: &Message) -> Option<&Body> {
+    let body = match &message.content {
+        Content::Http1(message) if message.part == Part::Whole => &message.body,
+        _ => return None,
+    };
+    let content_type = body.content_type.as_deref().unwrap_or_default();
+    let is_events = content_type
+        .to_ascii_lowercase()
+        .starts_with(b"text/event-stream");
+    let is_as_received = body.encoding.is_empty() && body.truncated_at.is_none();
+    (is_as_received && !is_events).then_some(body)
+}
+
+/// Chunk sizes are in no message, and frames of a connection are not wanted in each view.
+fn has_untold_framing(output: &Output, bytes: &[u8], view: View) -> bool {
+    let is_chunked = bytes
+        .windows(b"chunked".len())
+        .any(|word| word.eq_ignore_ascii_case(b"chunked"));
+    let is_http2 = |message: &Message| {
+        matches!(
+            message.content,
+            Content::Http2(_) | Content::Http2Frame(_) | Content::Grpc(_)
+        )
+    };
+    is_chunked
+        || view != View::Text && (bytes.starts_with(PREFACE) || output.messages.iter().any(is_http2))
+        || bytes
+            .windows(PREFACE.len())
+            .skip(1)
+            .any(|window| window == PREFACE)
+        || view != View::Text && bytes.len() >= 9 && bytes[3] == 4
+}
+
+/// How many bytes of the stream a message says that it stands for.
+fn told(message: &Message) -> u64 {
+    match &message.content {
+        Content::Raw(raw) => raw.data.len() as u64,
+        // Its frames' lengths are those of the DATA frames that carry it.
+        Content::WebSocket(message) if message.stream.is_some() => 0,
+        Content::WebSocket(message) => message.wire_len,
+        Content::Http1(message) => {
+            let is_last = !matches!(message.part, Part::First | Part::Continued { final_part: false });
+            let body = if is_last { message.body.wire_len } else { 0 };
+            (message.head.len() + message.trailers.len()) as u64 + body
+        }
+        Content::Http2Frame(frame) => match &frame.detail {
+            Http2Detail::Merged(_)
+            | Http2Detail::DataPart {
+                part: Part::Continued { .. },
+                ..
+            } => 0,
+            _ => 9 + u64::from(frame.length),
+        },
+        Content::Gap(_) | Content::Grpc(_) | Content::Http2(_) | Content::ServerSentEvent(_) => 0,
+    }
 }
 
 /// Both formats take every message, and every line of JSON is one.

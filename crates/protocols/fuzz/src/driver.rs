@@ -5,7 +5,7 @@ use ecapture_protocols::decoder::MethodClass;
 use ecapture_protocols::message::{Gap, GapReason};
 use ecapture_protocols::{Limits, Options, Output, PeerNotice, StreamDecoder, View};
 
-use super::checks::check_accounting;
+use super::checks::{check_accounting, check_whole};
 
 /// How many bytes at the start of an input steer.
 const SIZE: usize = 4;
@@ -44,6 +44,8 @@ impl Steering {
         Options {
             limits: limits(),
             view,
+            parts: self.flags & 16 != 0,
+            http2_messages: self.flags & 32 != 0,
         }
     }
 
@@ -122,13 +124,19 @@ fn memory_bound(limits: &Limits, longest_event: usize, bytes: &[u8]) -> usize {
 }
 
 /// Feeds everything and checks memory and accounting.
-pub(crate) fn drive(mut decoder: Box<dyn StreamDecoder>, bytes: &[u8], mut steering: Steering) -> Output {
+/// `is_whole`: the decoder takes the first byte for the stream's first.
+pub(crate) fn drive(
+    mut decoder: Box<dyn StreamDecoder>,
+    bytes: &[u8],
+    mut steering: Steering,
+    mut is_whole: bool,
+) -> Output {
     let piece = steering.piece(bytes.len());
     let bound = memory_bound(&limits(), piece, bytes);
     let mut output = Output::default();
     for (index, piece) in bytes.chunks(piece).enumerate() {
         if steering.disturbs() {
-            disturb(&mut *decoder, &mut steering, &mut output);
+            is_whole &= !disturb(&mut *decoder, &mut steering, &mut output);
         }
         decoder.feed(&Bytes::copy_from_slice(piece), index as u64, &mut output);
         let held = decoder.buffered_bytes();
@@ -139,13 +147,17 @@ pub(crate) fn drive(mut decoder: Box<dyn StreamDecoder>, bytes: &[u8], mut steer
     }
     decoder.close(&mut output);
     check_accounting(&output, bytes, steering.options().view);
+    if is_whole {
+        check_whole(&output, bytes, steering.options().view);
+    }
     output
 }
 
-/// Something that comes between events, or nothing.
-fn disturb(decoder: &mut dyn StreamDecoder, steering: &mut Steering, output: &mut Output) {
+/// Something that comes between events, or nothing. True for a gap.
+fn disturb(decoder: &mut dyn StreamDecoder, steering: &mut Steering, output: &mut Output) -> bool {
     let reason = GapReason::KernelLoss;
-    match steering.step() % 32 {
+    let step = steering.step() % 32;
+    match step {
         0 => {
             let bytes = Some(u64::from(steering.step() % 300));
             decoder.gap(Gap { bytes, reason }, 0, output);
@@ -166,6 +178,11 @@ fn disturb(decoder: &mut dyn StreamDecoder, steering: &mut Steering, output: &mu
             );
         }
         10 => decoder.notice_overdue(output),
+        11..=14 if decoder.has_parts() => {
+            decoder.emit_parts(output);
+            assert!(!decoder.has_parts(), "parts were emitted");
+        }
         _ => {}
     }
+    step < 2
 }

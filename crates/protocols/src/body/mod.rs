@@ -3,8 +3,9 @@
 //!
 //! One builder serves one message of any protocol. Bytes of an uncoded body that came in one
 //! piece are shared with the captured event, not copied. Memory: at most
-//! [`Limits::body_bytes`] held, plus the windows of the codings in use; nothing is allocated
-//! before the first byte.
+//! [`Limits::body_bytes`] held, of a coded body as much again of what came in case that it turns out
+//! to be something else, plus the windows of the codings in use; nothing is allocated before the
+//! first byte.
 
 use bytes::{Bytes, BytesMut};
 
@@ -12,9 +13,6 @@ use crate::content_coding::{Chain, Plan, Sink};
 use crate::expansion::Expansion;
 use crate::limits::Limits;
 use crate::message::{Body, BodyError};
-
-/// Most undecoded bytes kept in case that decoding fails before it gave anything.
-const FALLBACK_BYTES: usize = 4 * 1024;
 
 /// What part of the windows of a coding that stopped counts as written. Filling one takes less time than
 /// putting out as much.
@@ -47,8 +45,12 @@ struct Coded {
     names: Vec<&'static str>,
     /// Absent once decoding has stopped.
     chain: Option<Chain>,
-    /// Wire bytes that came before the first decoded byte, at most [`FALLBACK_BYTES`].
-    undecoded: BytesMut,
+    /// What came since the last part was taken, at most the limit's bytes: shown when it cannot be
+    /// decoded.
+    received: Held,
+    /// Bytes that came since then, and decoded ones up to then.
+    received_len: u64,
+    decoded_before: u64,
     expansion: Expansion,
 }
 
@@ -127,8 +129,8 @@ impl BodyBuilder {
 
     /// Memory held now: [`len`](Self::len) and what the codings need to go on.
     pub fn held_bytes(&self) -> usize {
-        let chain = self.coded.as_ref().and_then(|coded| coded.chain.as_ref());
-        self.len() + chain.map_or(0, Chain::held_bytes)
+        let coded = self.coded.as_ref().map_or(0, |coded| coded.held_bytes());
+        self.len() + coded
     }
 
     /// The decoded bytes held now.
@@ -156,6 +158,9 @@ impl BodyBuilder {
         let content_type = self.content_type.clone();
         let part = self.part(content_type, false);
         self.truncated = false;
+        if !part.data.is_empty() {
+            self.forget_received();
+        }
         part
     }
 
@@ -166,6 +171,7 @@ impl BodyBuilder {
         if self.len() > half {
             self.held.truncate(half);
             self.truncated = true;
+            self.forget_received();
         }
         self.len()
     }
@@ -180,8 +186,19 @@ impl BodyBuilder {
             self.error = Some(error);
             self.stop_decoding();
         }
+        let chain = self.coded.as_ref().and_then(|coded| coded.chain.as_ref());
+        self.error = self.error.or(chain.and_then(Chain::trailing));
         let content_type = self.content_type.take();
         self.part(content_type, complete)
+    }
+
+    /// What came so far is told, so it need not be shown again.
+    fn forget_received(&mut self) {
+        if let Some(coded) = &mut self.coded {
+            coded.received = Held::default();
+            coded.received_len = 0;
+            coded.decoded_before = self.len;
+        }
     }
 
     fn part(&mut self, content_type: Option<Bytes>, complete: bool) -> Body {
@@ -216,6 +233,9 @@ impl BodyBuilder {
     fn decode(&mut self, wire: &Bytes) {
         let Some(coded) = &mut self.coded else { return };
         let Some(chain) = &mut coded.chain else { return };
+        let room = self.limit.saturating_sub(coded.received.len());
+        coded.received.append(wire.slice(..wire.len().min(room)));
+        coded.received_len += wire.len() as u64;
         let decoded = self.held.as_buffer();
         let before = decoded.len();
         let room = self.limit.saturating_sub(before);
@@ -239,16 +259,18 @@ impl BodyBuilder {
             coded.expansion.spend(chain.held_bytes() / WINDOW_SHARE);
         }
         self.len += came as u64;
-        if self.len == 0 {
-            let room = FALLBACK_BYTES.saturating_sub(coded.undecoded.len());
-            coded.undecoded.extend_from_slice(&wire[..wire.len().min(room)]);
-        } else if !coded.undecoded.is_empty() {
-            coded.undecoded = BytesMut::new();
-        }
-        if let Err(error) = result {
-            self.truncated |= matches!(error, BodyError::ExpansionLimit | BodyError::OutputLimit);
-            self.error.get_or_insert(error);
-            self.stop_decoding();
+        match result {
+            Ok(()) => {}
+            Err(error @ (BodyError::ExpansionLimit | BodyError::OutputLimit)) => {
+                self.truncated = true;
+                self.error.get_or_insert(error);
+                self.stop_decoding();
+            }
+            Err(error) => {
+                let error = coded.what_it_is(error);
+                self.error.get_or_insert(error);
+                self.show_received();
+            }
         }
     }
 
@@ -256,15 +278,22 @@ impl BodyBuilder {
     fn stop_decoding(&mut self) {
         let Some(coded) = &mut self.coded else { return };
         coded.chain = None;
-        if self.len > 0 {
-            return;
+        if self.len == 0 {
+            self.show_received();
+        } else {
+            coded.received = Held::default();
         }
-        let undecoded = std::mem::take(&mut coded.undecoded).freeze();
-        let lost = self.wire_len - undecoded.len() as u64;
-        self.coded = None;
-        self.keep(&undecoded);
-        self.skipped += lost;
-        self.truncated |= lost > 0;
+    }
+
+    /// The body is not what it was announced to be: what came since the last part stands for what
+    /// decoding made of it, and what comes is shown as it comes.
+    fn show_received(&mut self) {
+        let Some(coded) = self.coded.take() else { return };
+        self.held = coded.received;
+        self.len = coded.decoded_before + coded.received_len;
+        let left_out = coded.received_len - self.held.len() as u64;
+        self.skipped += left_out;
+        self.truncated |= left_out > 0;
     }
 }
 
@@ -276,9 +305,36 @@ impl Coded {
         Some(Self {
             names: plan.codings.iter().map(|coding| coding.name()).collect(),
             chain: Some(Chain::new(&plan.codings, limits)),
-            undecoded: BytesMut::new(),
+            received: Held::default(),
+            received_len: 0,
+            decoded_before: 0,
             expansion: Expansion::default().share(limits),
         })
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.received.len() + self.chain.as_ref().map_or(0, Chain::held_bytes)
+    }
+
+    /// A stream that fails and does not have the outermost coding's first bytes is not damaged but
+    /// something else.
+    fn what_it_is(&self, error: BodyError) -> BodyError {
+        let BodyError::Corrupt { coding } = error else {
+            return error;
+        };
+        let magic: &[u8] = match coding {
+            "gzip" => b"\x1F\x8B",
+            "zstd" => b"\x28\xB5\x2F\xFD",
+            _ => return error,
+        };
+        let is_outermost = self.names.last() == Some(&coding) && self.decoded_before == 0;
+        let first = self.received.first(magic.len());
+        let skippable = coding == "zstd" && first.get(1..) == Some(&[0x2A, 0x4D, 0x18]);
+        if is_outermost && first != magic && !skippable {
+            BodyError::NotCoded { coding }
+        } else {
+            error
+        }
     }
 
     fn unfinished(&self) -> Option<BodyError> {
@@ -292,6 +348,15 @@ impl Coded {
 impl Held {
     fn len(&self) -> usize {
         self.slice.len() + self.buffer.len()
+    }
+
+    fn first(&self, count: usize) -> &[u8] {
+        let bytes: &[u8] = if self.buffer.is_empty() {
+            &self.slice
+        } else {
+            &self.buffer
+        };
+        &bytes[..count.min(bytes.len())]
     }
 
     fn append(&mut self, bytes: Bytes) {

@@ -4,6 +4,7 @@ use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 
 use super::*;
+use crate::message::CodingName;
 
 /// `hello brotli hello brotli hello brotli`, compressed.
 const BROTLI: &[u8] = include_bytes!("hello.br");
@@ -195,7 +196,10 @@ fn what_was_never_coded_is_shown_as_it_came() {
             let body = decode(encoding, wire, piece, &Limits::default(), true);
             assert_eq!(body.data, &wire[..], "{encoding} {piece}");
             assert!(
-                matches!(body.error, Some(BodyError::Corrupt { .. })),
+                matches!(
+                    body.error,
+                    Some(BodyError::Corrupt { coding } | BodyError::NotCoded { coding }) if coding == encoding
+                ),
                 "{encoding}"
             );
             assert!(body.encoding.is_empty());
@@ -208,8 +212,14 @@ fn unknown_coding_is_shown_as_it_came() {
     let body = decode("compress", b"\x1f\x9d12", 2, &Limits::default(), true);
     assert_eq!(
         (&body.data[..], body.error),
-        (&b"\x1f\x9d12"[..], Some(BodyError::UnknownCoding))
+        (
+            &b"\x1f\x9d12"[..],
+            Some(BodyError::UnknownCoding {
+                name: CodingName::new(b"compress")
+            })
+        )
     );
+    assert_eq!(body.error.unwrap().to_string(), "unknown content coding compress");
 }
 
 #[test]
@@ -245,4 +255,74 @@ fn a_gap_marks_the_body_and_ends_decoding() {
     assert!(!body.data.is_empty() && text.starts_with(&body.data));
     assert_eq!(body.wire_len, wire.len() as u64);
     assert_eq!(builder.take_skipped(), (wire.len() - wire.len() / 2 - 10) as u64);
+}
+
+/// Content of the test, and what another party made of it before.
+#[test]
+fn what_is_not_as_labelled_is_shown_whole() {
+    let plain: Vec<u8> = (0..4000)
+        .flat_map(|number| format!("{number},").into_bytes())
+        .collect();
+    let mut damaged = gzip(&text());
+    let half = damaged.len() / 2;
+    damaged[half..half + 40].fill(0xFF);
+    let cut_and_plain = [&gzip(b"short")[..10], &plain].concat();
+    for encoding in ["gzip", "deflate", "br", "zstd", "gzip, br", "br, gzip"] {
+        for wire in [&plain, &damaged, &cut_and_plain] {
+            for piece in [1, 1000, wire.len()] {
+                let body = decode(encoding, wire, piece, &Limits::default(), true);
+                if wire == &damaged && encoding == "br, gzip" || body.error.is_none() {
+                    continue;
+                }
+                assert_eq!(body.data, &wire[..], "{encoding} by {piece}");
+                assert_eq!((body.len, body.truncated_at), (wire.len() as u64, None));
+                assert!(body.complete && body.encoding.is_empty());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_error_names_what_it_is_not() {
+    let error = |encoding, wire: &[u8]| {
+        let body = decode(encoding, wire, 3, &Limits::default(), true);
+        body.error.map(|error| error.to_string()).unwrap_or_default()
+    };
+    assert_eq!(error("gzip", b"{\"a\": 1}"), "not gzip data");
+    assert_eq!(error("zstd", b"{\"a\": 1}"), "not zstd data");
+    assert_eq!(error("deflate", b"{\"a\": 1}"), "corrupt deflate data");
+    assert_eq!(error("gzip", b"\x1f\x8bthis is none"), "corrupt gzip data");
+    let trailing = [gzip(b"a"), b"junk".to_vec()].concat();
+    assert_eq!(error("gzip", &trailing), "4 bytes after the end of the gzip data");
+    // A frame header with a window of 128 MiB (RFC 8878 §3.1.1.1.2), and a raw block.
+    let large = b"\x28\xb5\x2f\xfd\x00\x88\x09\0\0a";
+    assert_eq!(
+        error("zstd", large),
+        "zstd window of 128 MiB exceeds the limit of 8 MiB"
+    );
+    assert_eq!(
+        decode("zstd", large, 4, &Limits::default(), true).data,
+        &large[..]
+    );
+}
+
+#[test]
+fn a_body_beyond_the_limit_is_cut_where_it_says() {
+    let limits = Limits {
+        body_bytes: 1000,
+        ..Limits::default()
+    };
+    let wire: Vec<u8> = (0..1000)
+        .flat_map(|number| format!("{number},").into_bytes())
+        .collect();
+    for piece in [1, 700, wire.len()] {
+        let mut builder = BodyBuilder::new(Some(b"gzip"), None, None, &limits);
+        for piece in wire.chunks(piece) {
+            builder.push(&Bytes::copy_from_slice(piece));
+        }
+        let body = builder.finish(true);
+        assert_eq!(body.data, &wire[..1000]);
+        assert_eq!(body.truncated_at, Some(1000));
+        assert_eq!(builder.take_skipped(), wire.len() as u64 - 1000);
+    }
 }

@@ -12,7 +12,7 @@ mod zstandard;
 use bytes::BytesMut;
 
 use crate::limits::Limits;
-use crate::message::BodyError;
+use crate::message::{BodyError, CodingName};
 
 /// Size of the buffer between two stages.
 const STAGE_BUFFER: usize = 8 * 1024;
@@ -47,6 +47,8 @@ enum Outcome {
     Ended,
     /// More input, or more room for output.
     Running,
+    /// The input asks for a window of this many bytes, which is too large.
+    WindowTooLarge(u64),
 }
 
 /// Where decoded bytes go: at most `room` more of them.
@@ -63,6 +65,10 @@ pub(crate) struct Chain {
     stages: Vec<(Coding, Box<dyn Stage>)>,
     /// What stages that feed other stages may still write; bounds the work of nested bombs.
     inner_room: usize,
+    /// Largest zstd window.
+    window_limit: u64,
+    /// Bytes that followed the end of a coded stream, and its coding.
+    trailing: Option<(Coding, u64)>,
 }
 
 /// Codings to undo and what stands in the way.
@@ -129,7 +135,9 @@ impl Plan {
                 continue;
             }
             let Some(coding) = Coding::from_token(token) else {
-                error = Some(BodyError::UnknownCoding);
+                error = Some(BodyError::UnknownCoding {
+                    name: CodingName::new(token),
+                });
                 break;
             };
             if codings.len() == limits.content_codings {
@@ -154,6 +162,8 @@ impl Chain {
         Self {
             stages,
             inner_room: limits.body_bytes.saturating_mul(INNER_FACTOR),
+            window_limit: 1 << limits.zstd_window_log,
+            trailing: None,
         }
     }
 
@@ -168,9 +178,21 @@ impl Chain {
     ) -> (usize, Result<(), BodyError>) {
         let room = self.inner_room.min(allowed.saturating_mul(INNER_FACTOR));
         let mut left = room;
-        let result = run(&mut self.stages, &mut left, input, sink);
+        let mut common = Common {
+            inner_room: &mut left,
+            window_limit: self.window_limit,
+            trailing: &mut self.trailing,
+        };
+        let result = run(&mut self.stages, &mut common, input, sink);
         self.inner_room -= room - left;
         ((room - left) / INNER_FACTOR, result)
+    }
+
+    /// Bytes that followed the end of a coded stream.
+    pub(crate) fn trailing(&self) -> Option<BodyError> {
+        let (coding, bytes) = self.trailing?;
+        let coding = coding.name();
+        Some(BodyError::Trailing { coding, bytes })
     }
 
     /// Memory that the stages hold, most of it their windows.
@@ -187,9 +209,16 @@ impl Chain {
     }
 }
 
+/// What all stages of a chain share.
+struct Common<'a> {
+    inner_room: &'a mut usize,
+    window_limit: u64,
+    trailing: &'a mut Option<(Coding, u64)>,
+}
+
 fn run(
     stages: &mut [(Coding, Box<dyn Stage>)],
-    inner_room: &mut usize,
+    common: &mut Common<'_>,
     mut input: &[u8],
     sink: &mut Sink<'_>,
 ) -> Result<(), BodyError> {
@@ -198,6 +227,7 @@ fn run(
     };
     let mut buffer = [0; STAGE_BUFFER];
     loop {
+        let had_ended = stage.has_ended();
         let Step {
             consumed,
             written,
@@ -205,10 +235,11 @@ fn run(
         } = stage.step(input, &mut buffer);
         input = &input[consumed..];
         if !following.is_empty() {
-            *inner_room = inner_room.checked_sub(written).ok_or(BodyError::OutputLimit)?;
+            let left = common.inner_room.checked_sub(written);
+            *common.inner_room = left.ok_or(BodyError::OutputLimit)?;
         }
         if written > 0 {
-            run(following, inner_room, &buffer[..written], sink)?;
+            run(following, common, &buffer[..written], sink)?;
         }
         match outcome {
             Outcome::Corrupt => {
@@ -216,7 +247,21 @@ fn run(
                     coding: coding.name(),
                 });
             }
-            Outcome::Ended => return Ok(()),
+            Outcome::WindowTooLarge(window) => {
+                return Err(BodyError::WindowTooLarge {
+                    coding: coding.name(),
+                    window,
+                    limit: common.window_limit,
+                });
+            }
+            Outcome::Ended => {
+                let bytes = input.len() + if had_ended { consumed } else { 0 };
+                if bytes > 0 {
+                    let (_, sum) = common.trailing.get_or_insert((*coding, 0));
+                    *sum += bytes as u64;
+                }
+                return Ok(());
+            }
             Outcome::Running => {}
         }
         let stalled = consumed == 0 && written == 0;
@@ -243,6 +288,11 @@ impl Sink<'_> {
 mod tests {
     use super::*;
 
+    fn unknown(name: &str) -> Option<BodyError> {
+        let name = CodingName::new(name.as_bytes());
+        Some(BodyError::UnknownCoding { name })
+    }
+
     fn names(value: &str) -> (Vec<&'static str>, Option<BodyError>) {
         let plan = Plan::from_field(value.as_bytes(), &Limits::default());
         (plan.codings.into_iter().map(Coding::name).collect(), plan.error)
@@ -257,11 +307,8 @@ mod tests {
 
     #[test]
     fn only_codings_outside_an_unknown_one_are_undone() {
-        assert_eq!(
-            names("compress, gzip"),
-            (vec!["gzip"], Some(BodyError::UnknownCoding))
-        );
-        assert_eq!(names("gzip, compress"), (vec![], Some(BodyError::UnknownCoding)));
+        assert_eq!(names("compress, gzip"), (vec!["gzip"], unknown("compress")));
+        assert_eq!(names("gzip, compress"), (vec![], unknown("compress")));
     }
 
     #[test]

@@ -12,7 +12,8 @@
 //!
 //! Probing looks at the bytes from the start of an event on, so a capture that begins in the
 //! middle of a message finds the first later message that begins an event. The order of
-//! [`PROTOCOLS`] decides: the first protocol that does not answer *no* is waited for.
+//! [`PROTOCOLS`] decides: the first protocol that does not answer *no* is waited for. What each of
+//! them must see is in the table there.
 
 mod table;
 
@@ -36,13 +37,24 @@ const OPEN_BEFORE: GapReason = GapReason::JoinedLate(JoinedLate::OpenBeforeCaptu
 pub(crate) struct Protocol {
     /// Whether these bytes begin a stream of it. Where the answer is not *yes* or *no* for
     /// [`Limits::detect_bytes`] bytes, the stream is raw.
-    pub(crate) probe: fn(&[u8], &Limits) -> Detection,
+    pub(crate) probe: fn(&[u8], &Limits, Place) -> Detection,
     /// Whether to believe these bytes of which the probe wants more, when no more come.
-    pub(crate) probe_quiet: fn(&[u8]) -> bool,
+    pub(crate) probe_quiet: fn(&[u8], Place) -> bool,
     /// A decoder for a stream that begins with these bytes.
     pub(crate) start: fn(&Arc<Options>, &[u8]) -> Box<dyn ProtocolDecoder>,
     /// Its decoder tells the other direction of every request ([`PeerNotice::RequestHead`]).
     pub(crate) tells_requests: bool,
+}
+
+/// What is known of the bytes before the ones that are probed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Some are missing: the stream was joined late or has a gap. What begins here may be the middle
+    /// of any protocol, and its bytes alone are the evidence. Otherwise all were seen, if there were
+    /// any; so a protocol that begins with a handshake and did not have it cannot begin here.
+    pub(crate) after_loss: bool,
+    /// They are raw and do not end a line, so that the first word here may be the end of a longer one.
+    pub(crate) mid_line: bool,
 }
 
 /// A protocol's decoder. One that may give way to another protocol says so in `hand_over`.
@@ -88,6 +100,7 @@ struct Probing {
     next_look: usize,
     /// The stream may begin in the middle of something: to be told when it does.
     middle: Option<(Gap, u64)>,
+    place: Place,
 }
 
 enum Verdict {
@@ -141,7 +154,7 @@ impl Detecting {
         let State::Probing(probing) = &mut self.state else {
             return;
         };
-        match verdict(payload, &self.options.limits) {
+        match verdict(payload, &self.options.limits, probing.place) {
             Verdict::Is(protocol) => {
                 self.start(protocol, payload, backlog, output);
                 backlog.push_front((payload.clone(), timestamp_ns));
@@ -163,8 +176,9 @@ impl Detecting {
             let Some(&(len, timestamp_ns)) = probing.events.front() else {
                 return;
             };
-            let verdict = match verdict(&probing.held, &self.options.limits) {
-                Verdict::NeedMore if settle => quiet_verdict(&probing.held),
+            let place = probing.place;
+            let verdict = match verdict(&probing.held, &self.options.limits, place) {
+                Verdict::NeedMore if settle => quiet_verdict(&probing.held, place),
                 verdict => verdict,
             };
             match verdict {
@@ -200,6 +214,10 @@ impl Detecting {
         let mut decoder = (protocol.start)(&self.options, first);
         if let State::Probing(probing) = &mut self.state {
             probing.raw.flush(output);
+            // Where the capture's beginning is not a message's, requests may have been lost.
+            if protocol.tells_requests && probing.place.after_loss && probing.middle.is_none() {
+                output.notices.push(PeerNotice::RequestsLost);
+            }
             for notice in &probing.notices {
                 decoder.notice(notice, output);
             }
@@ -284,6 +302,12 @@ impl StreamDecoder for Detecting {
                 output.messages.push(gap_message(gap, timestamp_ns));
             }
         }
+        if let State::Probing(probing) = &mut self.state {
+            probing.place = Place {
+                after_loss: true,
+                mid_line: false,
+            };
+        }
     }
 
     fn notice(&mut self, notice: &PeerNotice, output: &mut Output) {
@@ -306,6 +330,16 @@ impl StreamDecoder for Detecting {
     fn notice_overdue(&mut self, output: &mut Output) {
         if let State::Decoding(_) = &self.state {
             self.settle(output, |decoder, output| decoder.notice_overdue(output));
+        }
+    }
+
+    fn has_parts(&self) -> bool {
+        matches!(&self.state, State::Decoding(decoder) if decoder.has_parts())
+    }
+
+    fn emit_parts(&mut self, output: &mut Output) {
+        if let State::Decoding(decoder) = &mut self.state {
+            decoder.emit_parts(output);
         }
     }
 
@@ -347,6 +381,7 @@ impl Probing {
         if let Some((gap, timestamp_ns)) = self.middle.take() {
             output.messages.push(gap_message(gap, timestamp_ns));
         }
+        self.place.mid_line = data.last().is_some_and(|&last| last != b'\n');
         self.raw.write(data, timestamp_ns, output);
     }
 }
@@ -358,9 +393,9 @@ fn next_look(held: usize) -> usize {
     held + if held < SHORT { 1 } else { held / 16 }
 }
 
-fn verdict(bytes: &[u8], limits: &Limits) -> Verdict {
+fn verdict(bytes: &[u8], limits: &Limits, place: Place) -> Verdict {
     for protocol in PROTOCOLS {
-        match (protocol.probe)(bytes, limits) {
+        match (protocol.probe)(bytes, limits, place) {
             Detection::No => {}
             Detection::NeedMore => return Verdict::NeedMore,
             Detection::Yes => return Verdict::Is(protocol),
@@ -369,8 +404,10 @@ fn verdict(bytes: &[u8], limits: &Limits) -> Verdict {
     Verdict::Unknown
 }
 
-fn quiet_verdict(bytes: &[u8]) -> Verdict {
-    let believed = PROTOCOLS.iter().find(|protocol| (protocol.probe_quiet)(bytes));
+fn quiet_verdict(bytes: &[u8], place: Place) -> Verdict {
+    let believed = PROTOCOLS
+        .iter()
+        .find(|protocol| (protocol.probe_quiet)(bytes, place));
     believed.map_or(Verdict::Unknown, |protocol| Verdict::Is(protocol))
 }
 
@@ -378,6 +415,15 @@ fn prepend(events: Vec<(Bytes, u64)>, backlog: &mut Backlog) {
     for event in events.into_iter().rev() {
         backlog.push_front(event);
     }
+}
+
+/// What a decoder took for a header stands before the rest of its event: one event again.
+pub(crate) fn joined(rest: Vec<(Bytes, u64)>) -> Vec<(Bytes, u64)> {
+    let [(_, first_ns), ..] = rest[..] else {
+        return rest;
+    };
+    let bytes: Vec<u8> = rest.iter().flat_map(|(bytes, _)| bytes.iter().copied()).collect();
+    vec![(bytes.into(), first_ns)]
 }
 
 /// The message that stands for `gap` at its place in the stream.

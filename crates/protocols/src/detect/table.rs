@@ -1,33 +1,47 @@
 //! The protocols that a stream may begin with. Adding one is adding its line here.
 
 use crate::decoder::Detection;
-use crate::detect::{Protocol, ProtocolDecoder};
+use crate::detect::Protocol;
 use crate::http1::{self, Upgrade};
 use crate::http2::{self, Http2Decoder};
 use crate::websocket::{self, WebSocketDecoder};
 
 /// In the order in which they are asked: what begins with an unmistakable text first, what is
 /// told from the shape of binary frames last.
-pub(super) static PROTOCOLS: &[&Protocol] = &[
-    &http1::RESPONSES,
-    &http1::REQUESTS,
-    &HTTP2,
-    &WEBSOCKET_CLIENT,
-    &WEBSOCKET_SERVER,
-];
+///
+/// | protocol | evidence at the start of any event | where bytes are missing before it |
+/// |---|---|---|
+/// | HTTP/1 response | `HTTP/1.`, a digit, a space, three digits and what ends them; an empty line may precede | the same |
+/// | HTTP/1 request | a whole request line: a token, a target, `HTTP/1.0` or `HTTP/1.1` and the line's end; an empty line may precede. Behind raw bytes that end no line, a well-known method | the same |
+/// | HTTP/2 | the client's preface; a SETTINGS frame with plausible parameters; an empty one and a frame header after it, or nothing; three plausible frames in a row, or whole ones, not DATA alone, that end with the bytes when no more come | the same |
+/// | WebSocket | none: it begins after its handshake only | whole frames that end with the bytes and have [`websocket::detect`]'s evidence |
+///
+/// An event that has none of it is raw, byte for byte. A decoder that loses the framing of a
+/// protocol hands the rest back to be probed like this.
+pub(super) static PROTOCOLS: &[&Protocol] = &[&http1::RESPONSES, &http1::REQUESTS, &HTTP2, &WEBSOCKET];
 
 /// What a connection goes on with after an HTTP/1 upgrade; `None`: to be detected.
-pub(crate) fn upgraded(upgrade: Upgrade) -> Option<&'static Protocol> {
+/// `client`: in the direction of the requests.
+pub(crate) fn upgraded(upgrade: Upgrade, client: bool) -> Option<&'static Protocol> {
     match upgrade {
         Upgrade::Http2 => Some(&HTTP2_UPGRADED),
         Upgrade::Other => None,
-        Upgrade::WebSocket => Some(&WEBSOCKET_UPGRADED),
+        Upgrade::WebSocket if client => Some(&WEBSOCKET_CLIENT),
+        Upgrade::WebSocket => Some(&WEBSOCKET_SERVER),
     }
 }
 
 static HTTP2: Protocol = Protocol {
-    probe: |bytes, _| http2::detect(bytes),
-    probe_quiet: http2::detect_quiet,
+    probe: |bytes, _, place| {
+        if !place.after_loss && http2::detect_start(bytes) == Detection::Yes {
+            Detection::Yes
+        } else {
+            http2::detect(bytes)
+        }
+    },
+    probe_quiet: |bytes, place| {
+        !place.after_loss && http2::is_empty_settings(bytes) || http2::detect_quiet(bytes)
+    },
     start: |options, first| Box::new(Http2Decoder::new(**options, http2::starts_connection(first))),
     tells_requests: false,
 };
@@ -37,33 +51,28 @@ static HTTP2_UPGRADED: Protocol = Protocol {
     ..HTTP2
 };
 
-/// Picked up in the middle: masked frames.
-static WEBSOCKET_CLIENT: Protocol = Protocol {
-    probe: |bytes, _| last_fragment(bytes, true),
-    probe_quiet: |_| false,
+/// Picked up in the middle.
+static WEBSOCKET: Protocol = Protocol {
+    probe: |bytes, _, place| {
+        if place.after_loss {
+            websocket::detect(bytes)
+        } else {
+            Detection::No
+        }
+    },
+    probe_quiet: |_, _| false,
     start: |options, _| Box::new(WebSocketDecoder::attached(**options)),
     tells_requests: false,
 };
 
-/// Picked up in the middle: frames that are not masked.
+/// The client's frames after the handshake, from the first on.
+static WEBSOCKET_CLIENT: Protocol = Protocol {
+    start: |options, _| Box::new(WebSocketDecoder::new(**options).from_client(true)),
+    ..WEBSOCKET
+};
+
+/// The server's frames after the handshake, from the first on.
 static WEBSOCKET_SERVER: Protocol = Protocol {
-    probe: |bytes, _| last_fragment(bytes, false),
-    ..WEBSOCKET_CLIENT
+    start: |options, _| Box::new(WebSocketDecoder::new(**options).from_client(false)),
+    ..WEBSOCKET
 };
-
-/// After the handshake, from the first frame on.
-static WEBSOCKET_UPGRADED: Protocol = Protocol {
-    start: |options, _| Box::new(WebSocketDecoder::new(**options)),
-    ..WEBSOCKET_CLIENT
-};
-
-/// A frame without FIN could as well be text; one with it cannot be ASCII.
-fn last_fragment(bytes: &[u8], client: bool) -> Detection {
-    match bytes.first() {
-        Some(first) if *first < 0x80 => Detection::No,
-        _ => websocket::detect(bytes, client),
-    }
-}
-
-impl ProtocolDecoder for Http2Decoder {}
-impl ProtocolDecoder for WebSocketDecoder {}

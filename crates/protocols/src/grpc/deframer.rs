@@ -6,7 +6,7 @@ use crate::body::BodyBuilder;
 use crate::decoder::{Output, SkipReason, Skipped};
 use crate::grpc::protobuf;
 use crate::limits::Limits;
-use crate::message::{BodyError, GrpcMessage, Http2Kind};
+use crate::message::{BodyError, CodingName, GrpcMessage, Http2Kind};
 
 /// Compressed flag and message length.
 const PREFIX_BYTES: usize = 5;
@@ -204,7 +204,8 @@ impl Deframer {
             return (data, None);
         }
         let Some(encoding) = &self.encoding else {
-            return (data, Some(BodyError::UnknownCoding));
+            let name = CodingName::new(b"(none announced)");
+            return (data, Some(BodyError::UnknownCoding { name }));
         };
         let limits = Limits {
             body_bytes: self.limits.grpc_message_bytes,

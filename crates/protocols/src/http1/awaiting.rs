@@ -4,10 +4,12 @@ use bytes::Bytes;
 
 use crate::decoder::{Detection, MethodClass, Output};
 use crate::http1::decoder::{Http1Decoder, State};
-use crate::http1::head::Head;
+use crate::http1::framing::{self, Framing};
+use crate::http1::head::{Head, Side};
 use crate::http1::open::Open;
 use crate::http1::peer::Answered;
 use crate::http1::probe;
+use crate::message::Anomaly;
 
 /// A head behind which it is not known yet whether a body comes.
 pub(super) struct Awaiting {
@@ -54,13 +56,10 @@ impl Http1Decoder {
             Answered::Wait if !closing => return false,
             Answered::Unknown | Answered::Wait => {
                 awaiting.overdue = true;
-                match self.guess_method() {
-                    None if !closing => return false,
-                    guess => {
-                        self.requests.owe(start_ns, self.options.limits.pending_requests);
-                        guess.unwrap_or(MethodClass::Other)
-                    }
-                }
+                let Some(method) = self.guess(start_ns, closing) else {
+                    return false;
+                };
+                method
             }
         };
         if let State::Awaiting(awaiting) = std::mem::replace(&mut self.state, State::Start) {
@@ -68,6 +67,31 @@ impl Http1Decoder {
             self.frame(open, &head, method, &mut Bytes::new(), output);
         }
         true
+    }
+
+    /// What the bytes alone say of the request that the response from `start_ns` answers. `None`: more of
+    /// them are needed.
+    fn guess(&mut self, start_ns: u64, closing: bool) -> Option<MethodClass> {
+        let may_be_head = self.requests.may_answer_head(start_ns);
+        let State::Awaiting(awaiting) = &self.state else {
+            return None;
+        };
+        let is_bodiless = framing::of(&awaiting.head, Side::Responses, MethodClass::Other) == Framing::None;
+        let method = match self.guess_method() {
+            Some(method) => method,
+            None if is_bodiless => MethodClass::Other,
+            None if !closing => return None,
+            None if may_be_head => MethodClass::Head,
+            None => MethodClass::Other,
+        };
+        self.requests.guessed(method, start_ns);
+        self.requests.owe(start_ns, self.options.limits.pending_requests);
+        if let (MethodClass::Head, State::Awaiting(awaiting)) = (method, &mut self.state)
+            && !is_bodiless
+        {
+            awaiting.open.mark(Anomaly::GuessedHead);
+        }
+        Some(method)
     }
 
     /// A body that begins like a response's head is none: the method was HEAD. `None`: too

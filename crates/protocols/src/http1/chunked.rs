@@ -15,14 +15,21 @@ use memchr::memchr;
 use crate::body::BodyBuilder;
 use crate::http1::head::HeadScan;
 use crate::limits::Limits;
+use crate::text::trim_white_space;
 
 /// Where a chunked body is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Chunked {
     Size,
-    Data { left: u64 },
+    Data {
+        left: u64,
+    },
     DataEnd,
     Trailers,
+    /// The rest of a trailer section beyond its limit; `empty`: the line under way has nothing in it.
+    LongTrailers {
+        empty: bool,
+    },
 }
 
 /// How far the input took it.
@@ -32,6 +39,12 @@ pub(super) enum Progress {
     Bad,
     /// The end, with the trailer section without its empty line.
     End(Bytes),
+    /// The beginning of a trailer section beyond its limit; the rest of it is passed over.
+    Cut(Bytes),
+    /// The end of that, behind so many more bytes.
+    CutEnd(usize),
+    /// So many bytes of it, and more to come.
+    CutMore(usize),
     /// The input that is left is the beginning of a line or of the trailer section.
     More,
 }
@@ -75,7 +88,16 @@ impl Chunked {
                     Line::Size(0) => *self = Self::Trailers,
                     Line::Size(left) => *self = Self::Data { left },
                 },
-                Self::Trailers => return read_trailers(input, limits, odd),
+                Self::Trailers => {
+                    let progress = read_trailers(input, limits, odd);
+                    if let Progress::Cut(kept) = &progress {
+                        let last = memchr::memrchr(b'\n', kept).map_or(0, |last| last + 1);
+                        let empty = matches!(kept[last..], [] | [b'\r']);
+                        *self = Self::LongTrailers { empty };
+                    }
+                    return progress;
+                }
+                Self::LongTrailers { empty } => return pass_trailers(input, empty),
             }
         }
     }
@@ -99,11 +121,16 @@ fn read_size_line(input: &mut Bytes, limits: &Limits, odd: &mut bool) -> Line {
     let Some(size) = hexadecimal(&text[..digits]) else {
         return Line::Bad;
     };
+    // Only SP and HTAB may stand before an extension (RFC 9112 §7.1.1), and nothing without one; many
+    // recipients take more than that for white space.
     let rest = text[digits..].trim_ascii_start();
     if !rest.is_empty() && rest[0] != b';' {
         return Line::Bad;
     }
-    *odd |= text.len() == line.len() || rest.contains(&b'\r');
+    let between = &text[digits..text.len() - rest.len()];
+    let is_sound = between.is_empty() || !rest.is_empty() && trim_white_space(between).is_empty();
+    let has_control = rest.iter().any(|&byte| byte != b'\t' && byte.is_ascii_control());
+    *odd |= text.len() == line.len() || has_control || !is_sound;
     input.advance(end + 1);
     Line::Size(size)
 }
@@ -135,6 +162,19 @@ fn read_trailers(input: &mut Bytes, limits: &Limits, odd: &mut bool) -> Progress
             Progress::End(section.slice(..text.map_or(end, <[u8]>::len)))
         }
         None if input.len() < limits.http1_chunk_line_bytes => Progress::More,
-        _ => Progress::Bad,
+        _ => Progress::Cut(input.split_to(limits.http1_chunk_line_bytes.min(input.len()))),
     }
+}
+
+fn pass_trailers(input: &mut Bytes, empty: &mut bool) -> Progress {
+    let before = input.len();
+    while !input.is_empty() {
+        match input.get_u8() {
+            b'\n' if *empty => return Progress::CutEnd(before - input.len()),
+            b'\n' => *empty = true,
+            b'\r' => {}
+            _ => *empty = false,
+        }
+    }
+    Progress::CutMore(before)
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
+use memchr::memchr_iter;
 
 use crate::decoder::{Detection, MethodClass, Options, Output, PeerNotice, SkipReason, Skipped};
 use crate::detect::{self, HandOver};
@@ -11,6 +12,7 @@ use crate::http1::awaiting::Awaiting;
 use crate::http1::framing::{self, Framing};
 use crate::http1::head::{self, Head, HeadScan, Side, Upgrade};
 use crate::http1::held::Held;
+use crate::http1::long_head::{self, Ended, LongHead};
 use crate::http1::open::{self, Open, Reached};
 use crate::http1::peer::{Answered, Requests};
 use crate::http1::search::Next;
@@ -25,6 +27,8 @@ pub(super) struct Http1Decoder {
     pub(super) state: State,
     /// The beginning of a head or of a line.
     pub(super) pending: BytesMut,
+    /// Empty lines before it, which go with it.
+    empty_lines: Bytes,
     scan: HeadScan,
     /// Time of the event that brought the first byte of the message to come.
     start_ns: u64,
@@ -42,6 +46,7 @@ pub(super) enum State {
     /// The method that the response answers is not known.
     Awaiting(Box<Awaiting>),
     Body(Box<Open>),
+    LongHead(Box<LongHead>),
     Over(Box<HandOver>),
     /// `lost`: bytes were lost, so that what is passed over is counted and not shown.
     /// `open`: what is pending begins with a start line whose head has not ended.
@@ -73,6 +78,7 @@ impl Http1Decoder {
             side,
             state: State::Start,
             pending: BytesMut::new(),
+            empty_lines: Bytes::new(),
             scan: HeadScan::default(),
             start_ns: 0,
             last_ns: 0,
@@ -100,6 +106,7 @@ impl Http1Decoder {
             let flow = match &mut self.state {
                 State::Start => self.read_head(&mut input, output),
                 State::Body(_) => self.read_body(&mut input, output),
+                State::LongHead(_) => self.read_long_head(&mut input, output),
                 State::Searching { lost, .. } => {
                     let lost = *lost;
                     self.search(&mut input, lost, output)
@@ -133,7 +140,7 @@ impl Http1Decoder {
         let may_begin = match self.state {
             State::Start => self.asked.is_none() && (self.scan.is_known(&self.pending) || self.begins_head()),
             State::Searching { open, .. } => open,
-            State::Awaiting(_) | State::Body(_) | State::Over(_) => false,
+            State::Awaiting(_) | State::Body(_) | State::LongHead(_) | State::Over(_) => false,
         };
         may_begin
             && self.pending.len() <= self.options.limits.http1_head_bytes
@@ -148,16 +155,14 @@ impl Http1Decoder {
 
     fn read_head(&mut self, input: &mut Bytes, output: &mut Output) -> Flow {
         if matches!(input[..], [b'\r' | b'\n', ..]) {
-            let skipped = search::skip_empty_lines(input);
-            skip(SkipReason::EmptyLine, skipped, output);
-            self.scan = HeadScan::default();
+            self.take_empty_lines(input, output);
         }
         // A lone CR begins one more empty line.
         if matches!(input[..], [] | [b'\r']) {
             return Flow::NeedMore;
         }
         if let Some(asked) = self.asked {
-            match self.still_http1(asked, input) {
+            match Self::still_http1(asked, input) {
                 Detection::Yes => {}
                 Detection::NeedMore => return Flow::NeedMore,
                 Detection::No => return self.hand_over_asked(asked),
@@ -176,7 +181,12 @@ impl Http1Decoder {
                 self.scan = HeadScan::default();
                 let bytes = input.slice(..end);
                 let Some(mut head) = head::parse(&bytes, self.side, &self.options.limits) else {
-                    return self.begin_search(false);
+                    let most = self.options.limits.http1_header_fields;
+                    return if memchr_iter(b'\n', &bytes).count() > most {
+                        self.begin_long_head()
+                    } else {
+                        self.begin_search(false, output)
+                    };
                 };
                 input.advance(end);
                 if bare_lf {
@@ -184,24 +194,79 @@ impl Http1Decoder {
                 }
                 self.begin_message(head, bytes, input, output)
             }
-            None if self.probe(input) == Detection::No => self.begin_search(false),
+            None if self.probe(input) == Detection::No => self.begin_search(false, output),
             None if input.len() <= limit => Flow::NeedMore,
-            found => {
-                let too_long = input.split_to(found.unwrap_or(input.len()));
-                skip(SkipReason::HeaderLimit, too_long.len(), output);
-                self.lose_pairing(output);
-                self.begin_search(true)
-            }
+            _ => self.begin_long_head(),
         }
+    }
+
+    /// Empty lines may stand before a start line (RFC 9112 §2.2).
+    fn take_empty_lines(&mut self, input: &mut Bytes, output: &mut Output) {
+        self.scan = HeadScan::default();
+        let lines = long_head::take_empty_lines(input);
+        self.empty_lines = if self.empty_lines.is_empty() {
+            lines
+        } else {
+            Bytes::from([&self.empty_lines[..], &lines].concat())
+        };
+        if self.empty_lines.len() > self.options.limits.http1_chunk_line_bytes {
+            raw::emit(
+                std::mem::take(&mut self.empty_lines),
+                self.start_ns,
+                self.last_ns,
+                output,
+            );
+        }
+    }
+
+    fn begin_long_head(&mut self) -> Flow {
+        self.scan = HeadScan::default();
+        self.state = State::LongHead(Box::new(LongHead::new(self.start_ns)));
+        Flow::Continue
+    }
+
+    fn read_long_head(&mut self, input: &mut Bytes, output: &mut Output) -> Flow {
+        let State::LongHead(long) = &mut self.state else {
+            return Flow::Continue;
+        };
+        if !long.read(input, &self.options.limits) {
+            return Flow::NeedMore;
+        }
+        self.start_ns = long.start_ns;
+        match self.end_long_head(output) {
+            Some((head, bytes)) => self.begin_message(head, bytes, input, output),
+            None => self.begin_search(false, output),
+        }
+    }
+
+    /// What was kept of a long head, when it is one; otherwise it is raw.
+    pub(super) fn end_long_head(&mut self, output: &mut Output) -> Option<(Head, Bytes)> {
+        let State::LongHead(long) = std::mem::replace(&mut self.state, State::Start) else {
+            return None;
+        };
+        let start_ns = long.start_ns;
+        let Ended { kept, cut, head } = long.end(self.side, &self.options.limits);
+        skip(SkipReason::HeaderLimit, cut, output);
+        let Some(mut head) = head else {
+            raw::emit(kept, start_ns, self.last_ns, output);
+            return None;
+        };
+        if cut > 0 {
+            head.anomalies.push(Anomaly::HeadTooLong);
+        }
+        Some((head, kept))
     }
 
     fn begin_message(
         &mut self,
         mut head: Head,
-        bytes: Bytes,
+        mut bytes: Bytes,
         input: &mut Bytes,
         output: &mut Output,
     ) -> Flow {
+        if !self.empty_lines.is_empty() {
+            bytes = Bytes::from([&std::mem::take(&mut self.empty_lines)[..], &bytes].concat());
+        }
         head.anomalies.extend(framing::anomalies(&head));
         let method = match self.method_of(&head, output) {
             Answered::Known(method) => method,
@@ -238,7 +303,7 @@ impl Http1Decoder {
             } => Answered::Known(MethodClass::Other),
             Http1Kind::Response { .. } => {
                 let answered = self.requests.take(self.start_ns);
-                if framing::of(head, self.side, MethodClass::Other).depends_on_method() {
+                if framing::depends_on_method(head) {
                     return answered;
                 }
                 if answered == Answered::Wait {
@@ -309,12 +374,12 @@ impl Http1Decoder {
                 let next = head
                     .upgrade
                     .filter(|_| method != MethodClass::Connect)
-                    .and_then(detect::upgraded);
+                    .and_then(|upgrade| detect::upgraded(upgrade, self.side == Side::Requests));
                 self.hand_over_to(next);
             }
             Framing::Unframed => {
                 open.finish(false, self.last_ns, output);
-                return self.begin_search(false);
+                return self.begin_search(false, output);
             }
             Framing::Chunked | Framing::Sized(_) | Framing::UntilClose => {
                 if head.is_event_stream {
@@ -345,7 +410,7 @@ impl Http1Decoder {
             }
             Reached::Lost => {
                 self.finish_body(false, output);
-                self.begin_search(false)
+                self.begin_search(false, output)
             }
         }
     }
@@ -381,7 +446,11 @@ impl Http1Decoder {
         }
     }
 
-    pub(super) fn begin_search(&mut self, lost: bool) -> Flow {
+    /// What comes next cannot be framed, so it is not known either which message answers which.
+    pub(super) fn begin_search(&mut self, lost: bool, output: &mut Output) -> Flow {
+        let empty_lines = std::mem::take(&mut self.empty_lines);
+        self.pass_over(empty_lines, lost, output);
+        self.lose_pairing(output);
         self.state = State::Searching { lost, open: false };
         self.scan = HeadScan::default();
         Flow::Continue
@@ -390,11 +459,21 @@ impl Http1Decoder {
     /// The beginning of a head or of a line, which nothing will complete.
     pub(super) fn take_pending(&mut self) -> Bytes {
         self.scan = HeadScan::default();
-        std::mem::take(&mut self.pending).freeze()
+        let pending = std::mem::take(&mut self.pending).freeze();
+        let empty_lines = std::mem::take(&mut self.empty_lines);
+        if empty_lines.is_empty() {
+            pending
+        } else {
+            Bytes::from([&empty_lines[..], &pending].concat())
+        }
+    }
+
+    pub(super) fn empty_line_bytes(&self) -> usize {
+        self.empty_lines.len()
     }
 
     /// After lost bytes the order of messages no longer says which response answers what.
-    pub(super) fn lose_pairing(&mut self, output: &mut Output) {
+    fn lose_pairing(&mut self, output: &mut Output) {
         self.asked = None;
         match self.side {
             Side::Requests => output.notices.push(PeerNotice::RequestsLost),
@@ -403,36 +482,38 @@ impl Http1Decoder {
     }
 
     fn probe(&self, input: &[u8]) -> Detection {
-        let limits = &self.options.limits;
         match self.side {
-            Side::Requests => probe::request(input, limits),
-            Side::Responses => probe::response(input, limits),
+            Side::Requests => probe::request(input),
+            Side::Responses => probe::response(input),
         }
     }
 
     /// Whether the bytes behind a request that asked for another protocol are a further
     /// request: only the other direction knows what was answered.
-    fn still_http1(&self, asked: Asked, input: &[u8]) -> Detection {
+    fn still_http1(asked: Asked, input: &[u8]) -> Detection {
         match (asked, input) {
             // A masked frame's second byte; no method has one like it.
             (Asked::Upgrade(Upgrade::WebSocket), [_, second, ..]) if *second >= 0x80 => Detection::No,
-            _ => probe::request(input, &self.options.limits),
+            _ => probe::request(input),
         }
     }
 
     fn hand_over_asked(&mut self, asked: Asked) -> Flow {
         self.hand_over_to(match asked {
             Asked::Tunnel => None,
-            Asked::Upgrade(upgrade) => detect::upgraded(upgrade),
+            Asked::Upgrade(upgrade) => detect::upgraded(upgrade, self.side == Side::Requests),
         });
         Flow::Continue
     }
 
     fn hand_over_to(&mut self, next: Option<&'static detect::Protocol>) {
-        self.state = State::Over(Box::new(HandOver {
-            next,
-            rest: Vec::new(),
-        }));
+        let empty_lines = std::mem::take(&mut self.empty_lines);
+        let rest = if empty_lines.is_empty() {
+            Vec::new()
+        } else {
+            vec![(empty_lines, self.start_ns)]
+        };
+        self.state = State::Over(Box::new(HandOver { next, rest }));
     }
 }
 

@@ -18,14 +18,16 @@ pub(super) enum Framing {
     UntilClose,
 }
 
-impl Framing {
-    /// A response to HEAD or CONNECT with the same fields is framed otherwise.
-    pub(super) fn depends_on_method(self) -> bool {
-        match self {
-            Self::Chunked | Self::Sized(_) | Self::Unframed | Self::UntilClose => true,
-            Self::None | Self::Tunnel => false,
-        }
-    }
+/// Whether a response to HEAD or CONNECT with the same fields is framed otherwise than one to `GET`.
+pub(super) fn depends_on_method(head: &Head) -> bool {
+    let Http1Kind::Response { status } = head.kind else {
+        return false;
+    };
+    let has_body = !matches!(
+        of(head, Side::Responses, MethodClass::Other),
+        Framing::None | Framing::Tunnel
+    );
+    has_body || matches!(status, 200..=299)
 }
 
 /// The framing of a request, or of a response to a request of class `method`.
@@ -33,8 +35,8 @@ pub(super) fn of(head: &Head, side: Side, method: MethodClass) -> Framing {
     if let Http1Kind::Response { status } = head.kind {
         match status {
             101 => return Framing::Tunnel,
-            100..=199 | 204 | 304 => return Framing::None,
             200..=299 if method == MethodClass::Connect => return Framing::Tunnel,
+            100..=199 | 204 | 304 => return Framing::None,
             _ if method == MethodClass::Head => return Framing::None,
             _ => {}
         }
@@ -54,14 +56,16 @@ pub(super) fn of(head: &Head, side: Side, method: MethodClass) -> Framing {
 
 /// What is odd about the fields that frame the body.
 pub(super) fn anomalies(head: &Head) -> impl Iterator<Item = Anomaly> + use<> {
-    let transfer = head.transfer != Transfer::Absent;
     let bad_transfer = match head.transfer {
         Transfer::Absent => false,
         Transfer::Chunked(_) => head.minor_version == 0,
         Transfer::Bad | Transfer::Unchunked(_) => true,
     };
     let found = [
-        (transfer && head.length != Length::Absent, Anomaly::BothLengths),
+        (
+            head.has_transfer && head.length != Length::Absent,
+            Anomaly::BothLengths,
+        ),
         (head.length == Length::Bad, Anomaly::BadContentLength),
         (bad_transfer, Anomaly::BadTransferEncoding),
     ];

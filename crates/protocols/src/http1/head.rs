@@ -9,6 +9,7 @@ use memchr::{memchr, memchr_iter};
 use crate::decoder::MethodClass;
 use crate::limits::Limits;
 use crate::message::{Anomaly, Http1Kind};
+use crate::text::trim_white_space;
 
 /// Header fields that are parsed without an allocation.
 const USUAL_FIELDS: usize = 64;
@@ -29,6 +30,8 @@ pub(super) struct Head {
     pub(super) minor_version: u8,
     pub(super) length: Length,
     pub(super) transfer: Transfer,
+    /// There is a `Transfer-Encoding` field, even if it names no coding.
+    pub(super) has_transfer: bool,
     pub(super) upgrade: Option<Upgrade>,
     pub(super) content_encoding: Option<Bytes>,
     pub(super) content_type: Option<Bytes>,
@@ -168,7 +171,7 @@ fn parse_tolerant(head: &Bytes, side: Side, limits: &Limits) -> Option<Head> {
     config
         .ignore_invalid_headers_in_requests(true)
         .ignore_invalid_headers_in_responses(true);
-    let (plain, mut anomalies) = super::normal::normalise(head);
+    let (plain, mut anomalies) = super::normal::normalise(head, side);
     let parsed = parse_with(&config, &plain.into(), side, limits.http1_header_fields).ok()?;
     let mut head = parsed.head;
     anomalies.append(&mut head.anomalies);
@@ -237,6 +240,7 @@ impl Head {
             minor_version: version.unwrap_or(1),
             length: Length::Absent,
             transfer: Transfer::Absent,
+            has_transfer: false,
             upgrade: None,
             content_encoding: None,
             content_type: None,
@@ -266,7 +270,7 @@ impl Head {
 
     fn read_field(&mut self, head: &Bytes, field: &Header<'_>) {
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
-        let value = field.value.trim_ascii();
+        let value = trim_white_space(field.value);
         // The length tells nearly all other fields apart at the cost of one comparison.
         match field.name.len() {
             7 if is("upgrade") => self.upgrade = Some(self.upgrade.unwrap_or_else(|| upgrade(value))),
@@ -283,6 +287,7 @@ impl Head {
                 self.content_encoding = Some(joined.unwrap_or_else(|| head.slice_ref(value)));
             }
             17 if is("transfer-encoding") => {
+                self.has_transfer = true;
                 let transfer = std::mem::replace(&mut self.transfer, Transfer::Absent);
                 self.transfer = transfer.and(value);
             }
@@ -307,7 +312,7 @@ impl Head {
 impl Length {
     /// Further values, which must all be the same number (RFC 9112 §6.3).
     fn and(mut self, values: &[u8]) -> Self {
-        for value in values.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+        for value in values.split(|&byte| byte == b',').map(trim_white_space) {
             self = match (self, number(value)) {
                 (Self::Absent, Some(number)) => Self::Is(number),
                 (Self::Is(first), Some(number)) if first == number => self,
@@ -321,7 +326,7 @@ impl Length {
 impl Transfer {
     /// Further codings, applied after the ones before. Chunked is the last one, and once.
     fn and(mut self, values: &[u8]) -> Self {
-        let tokens = values.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+        let tokens = values.split(|&byte| byte == b',').map(trim_white_space);
         for token in tokens.filter(|token| !token.is_empty()) {
             let is = |name: &str| token.eq_ignore_ascii_case(name.as_bytes());
             self = match self {
@@ -360,7 +365,7 @@ fn number(digits: &[u8]) -> Option<u64> {
 }
 
 fn upgrade(value: &[u8]) -> Upgrade {
-    let mut protocols = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+    let mut protocols = value.split(|&byte| byte == b',').map(trim_white_space);
     let first = protocols.next().unwrap_or_default();
     if first.eq_ignore_ascii_case(b"websocket") {
         Upgrade::WebSocket

@@ -14,6 +14,7 @@
 //!                  │ ▼                                           │
 //!                 Searching ◄────────────────────────────────────┘
 //!
+//!   Start ── head over its limit ──► LongHead ── its end ──► as behind any head
 //!   Start ── 101, 2xx to CONNECT, bytes of what a request asked to upgrade to ──► Over
 //! ```
 //!
@@ -28,6 +29,7 @@ mod decoder;
 mod framing;
 mod head;
 mod held;
+mod long_head;
 mod normal;
 mod open;
 mod peer;
@@ -35,6 +37,7 @@ mod probe;
 mod search;
 mod stream;
 
+use crate::decoder::Detection;
 use crate::detect::Protocol;
 use decoder::Http1Decoder;
 use head::Side;
@@ -42,16 +45,22 @@ pub(crate) use head::Upgrade;
 
 /// A direction that begins with a request.
 pub(crate) static REQUESTS: Protocol = Protocol {
-    probe: probe::request,
-    probe_quiet: |_| false,
+    probe: |bytes, _, place| {
+        if place.mid_line && !search::may_be_known_method(bytes) {
+            Detection::No
+        } else {
+            probe::request(bytes)
+        }
+    },
+    probe_quiet: |_, _| false,
     start: |options, _| Box::new(Http1Decoder::new(options, Side::Requests)),
     tells_requests: true,
 };
 
 /// A direction that begins with a response.
 pub(crate) static RESPONSES: Protocol = Protocol {
-    probe: probe::response,
-    probe_quiet: |_| false,
+    probe: |bytes, _, _| probe::response(bytes),
+    probe_quiet: |_, _| false,
     start: |options, _| Box::new(Http1Decoder::new(options, Side::Responses)),
     tells_requests: false,
 };

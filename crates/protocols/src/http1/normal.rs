@@ -3,15 +3,21 @@
 
 use memchr::memchr;
 
+use crate::http1::head::Side;
+use crate::http1::probe;
 use crate::message::Anomaly;
 
-/// `head` with folded lines joined (RFC 9112 §5.2), spaces before colons moved behind them
-/// (§5.1) and control characters in values replaced, and what had to be done.
-pub(super) fn normalise(head: &[u8]) -> (Vec<u8>, Vec<Anomaly>) {
+/// `head` with folded lines joined (RFC 9112 §5.2), spaces before colons moved behind them (§5.1),
+/// control characters in field lines and what may not stand in a target replaced, and what had to be
+/// done.
+pub(super) fn normalise(head: &[u8], side: Side) -> (Vec<u8>, Vec<Anomaly>) {
     let mut plain = head.to_vec();
     let mut anomalies = Vec::new();
     let fields_start = memchr(b'\n', &plain).map_or(plain.len(), |end| end + 1);
-    let fields = &mut plain[fields_start..];
+    let (start_line, fields) = plain.split_at_mut(fields_start);
+    if side == Side::Requests && replace_in_target(start_line) {
+        anomalies.push(Anomaly::BadTarget);
+    }
     if unfold(fields) {
         anomalies.push(Anomaly::ObsFold);
     }
@@ -20,11 +26,12 @@ pub(super) fn normalise(head: &[u8]) -> (Vec<u8>, Vec<Anomaly>) {
     for line in fields.split_mut(|&byte| byte == b'\n') {
         let content = line.strip_suffix(b"\r").map_or(line.len(), <[u8]>::len);
         let line = &mut line[..content];
+        bad_line |= replace_controls(line);
         match memchr(b':', line) {
             None => bad_line |= !line.is_empty(),
             Some(colon) => {
                 spaced |= move_colon(&mut line[..=colon]);
-                bad_line |= !is_token(line) || replace_controls(line);
+                bad_line |= !is_token(line);
             }
         }
     }
@@ -35,6 +42,20 @@ pub(super) fn normalise(head: &[u8]) -> (Vec<u8>, Vec<Anomaly>) {
         anomalies.push(Anomaly::BadFieldLine);
     }
     (plain, anomalies)
+}
+
+/// What stands between the method and the version is the target (RFC 9112 §3), whatever it is.
+fn replace_in_target(start_line: &mut [u8]) -> bool {
+    let Some(first) = memchr(b' ', start_line) else {
+        return false;
+    };
+    let Some(last) = memchr::memrchr(b' ', start_line).filter(|&last| last > first) else {
+        return false;
+    };
+    let odd = start_line[first + 1..last]
+        .iter_mut()
+        .filter(|byte| !byte.is_ascii_graphic());
+    odd.map(|byte| *byte = b'?').count() > 0
 }
 
 /// Turns the line end before a line that begins with white space into spaces.
@@ -55,15 +76,17 @@ fn unfold(fields: &mut [u8]) -> bool {
 /// `name  :` becomes `name:  `.
 fn move_colon(name: &mut [u8]) -> bool {
     let colon = name.len() - 1;
-    let end = name[..colon].trim_ascii_end().len();
+    let end = name[..colon]
+        .iter()
+        .rposition(|byte| !matches!(byte, b' ' | b'\t'))
+        .map_or(0, |last| last + 1);
     name.swap(end, colon);
     end < colon
 }
 
 fn is_token(line: &[u8]) -> bool {
     let name = memchr(b':', line).map_or(line, |colon| &line[..colon]);
-    let is_token_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    !name.is_empty() && name.iter().all(is_token_byte)
+    !name.is_empty() && name.iter().all(|&byte| probe::is_token_byte(byte))
 }
 
 fn replace_controls(line: &mut [u8]) -> bool {

@@ -21,6 +21,8 @@ pub(super) struct Open {
     /// Time of the event that brought the first byte.
     start_ns: u64,
     body: BodyBuilder,
+    /// Bytes of the trailer section that are not kept.
+    passed: u64,
     reading: Reading,
     /// A part has been emitted.
     begun: bool,
@@ -117,6 +119,7 @@ impl Open {
             anomalies: std::mem::take(&mut head.anomalies),
             start_ns,
             body,
+            passed: 0,
             reading: Reading::Nothing,
             begun: false,
             events: None,
@@ -162,11 +165,24 @@ impl Open {
             }
             Reading::Chunked(chunked) => {
                 let mut odd = false;
-                let progress = chunked.read(input, &mut self.body, limits, &mut odd);
+                let mut progress = chunked.read(input, &mut self.body, limits, &mut odd);
+                if let Progress::Cut(kept) = progress {
+                    self.trailers = kept;
+                    progress = chunked.read(input, &mut self.body, limits, &mut odd);
+                }
                 if odd || progress == Progress::Bad {
                     self.mark(Anomaly::BadChunk);
                 }
                 match progress {
+                    Progress::CutEnd(passed) => {
+                        self.passed += passed as u64;
+                        self.mark(Anomaly::HeadTooLong);
+                        Reached::End
+                    }
+                    Progress::CutMore(passed) => {
+                        self.passed += passed as u64;
+                        Reached::More
+                    }
                     Progress::Bad => {
                         self.body.fail(BodyError::BadChunk);
                         Reached::Lost
@@ -175,7 +191,7 @@ impl Open {
                         self.trailers = trailers;
                         Reached::End
                     }
-                    Progress::More => Reached::More,
+                    Progress::Cut(_) | Progress::More => Reached::More,
                 }
             }
         }
@@ -211,12 +227,12 @@ impl Open {
     /// Emits events and counts what went over the limits since the last call.
     pub(super) fn settle(&mut self, view: View, last_ns: u64, output: &mut Output) {
         self.emit_events(view, last_ns, output);
-        let bytes = self.body.take_skipped();
-        if bytes > 0 {
-            output.skipped.push(Skipped {
-                reason: SkipReason::BodyLimit,
-                bytes,
-            });
+        let body = (SkipReason::BodyLimit, self.body.take_skipped());
+        let trailers = (SkipReason::HeaderLimit, std::mem::take(&mut self.passed));
+        for (reason, bytes) in [body, trailers] {
+            if bytes > 0 {
+                output.skipped.push(Skipped { reason, bytes });
+            }
         }
     }
 
@@ -233,6 +249,30 @@ impl Open {
         self.begun = true;
         let body = self.body.take_so_far();
         self.emit(part, body, last_ns, output);
+    }
+
+    /// Whether [`emit_come`](Self::emit_come) has something to emit. The events of an event stream are
+    /// emitted anyway, so of that only the head is.
+    pub(super) fn has_part(&self, view: View) -> bool {
+        !self.begun || !self.body.is_empty() && !self.keeps_body(view)
+    }
+
+    /// Emits the head, if it was not, and what has come of the body.
+    pub(super) fn emit_come(&mut self, view: View, last_ns: u64, output: &mut Output) {
+        if !self.keeps_body(view) {
+            return self.emit_part(last_ns, output);
+        }
+        self.begun = true;
+        let body = Body {
+            wire_len: self.body.wire_len(),
+            ..Body::default()
+        };
+        self.emit(Part::First, body, last_ns, output);
+    }
+
+    /// An event stream's body is whole in its last part.
+    fn keeps_body(&self, view: View) -> bool {
+        self.events.is_some() && view != View::Text
     }
 
     /// Emits the rest. `complete`: the framing says that this is the end.
@@ -271,7 +311,7 @@ impl Open {
         self.head.len() + self.body.held_bytes() + tail
     }
 
-    fn mark(&mut self, anomaly: Anomaly) {
+    pub(super) fn mark(&mut self, anomaly: Anomaly) {
         if !self.anomalies.contains(&anomaly) {
             self.anomalies.push(anomaly);
         }

@@ -86,20 +86,47 @@ impl Requests {
         self.owed.push_back(timestamp_ns);
     }
 
-    /// After a loss any older request may be the one; they decide only when they agree.
+    /// After a loss any older request may be the one, or one that was lost. They decide only when they
+    /// agree, and never on HEAD or CONNECT, whose answers are framed as no other's.
     fn take_all(&mut self, timestamp_ns: u64) -> Answered {
         let older = self
             .waiting
             .iter()
             .take_while(|request| request.1 <= timestamp_ns)
             .count();
-        let mut methods = self.waiting.drain(..older).map(|(method, _)| method);
-        let first = methods.next();
-        let agree = methods.all(|method| Some(method) == first);
+        let agree = self
+            .waiting
+            .iter()
+            .take(older)
+            .all(|&(method, _)| method == MethodClass::Other);
+        if !agree {
+            return Answered::Unknown;
+        }
+        self.waiting.drain(..older);
         self.uncertain = false;
-        match first {
-            Some(method) if agree => Answered::Known(method),
-            _ => Answered::Unknown,
+        Answered::Known(MethodClass::Other)
+    }
+
+    /// After a loss: the oldest request that a response from `timestamp_ns` may answer asks for a head
+    /// without a body.
+    pub(super) fn may_answer_head(&self, timestamp_ns: u64) -> bool {
+        let first = self.waiting.front();
+        first.is_some_and(|&(method, asked_ns)| method == MethodClass::Head && asked_ns <= timestamp_ns)
+    }
+
+    /// The bytes told that the response from `timestamp_ns` answers a request of class `method`: the
+    /// first such one that waits, if any, and those before it will have no answer.
+    pub(super) fn guessed(&mut self, method: MethodClass, timestamp_ns: u64) {
+        if !self.uncertain {
+            return;
+        }
+        let answered = self
+            .waiting
+            .iter()
+            .take_while(|request| request.1 <= timestamp_ns)
+            .position(|request| request.0 == method);
+        if let Some(answered) = answered {
+            self.waiting.drain(..=answered);
         }
     }
 }

@@ -1,16 +1,23 @@
 //! Tells the start of a request or a response from anything else.
 
 use crate::decoder::Detection;
-use crate::limits::Limits;
 
 /// Longer than any registered method.
 const LONGEST_METHOD: usize = 32;
 
+/// Longest target with white space in it that is waited for.
+const LONGEST_ODD_TARGET: usize = 8 * 1024;
+
 /// What every version of interest begins with.
 pub(super) const VERSION: &[u8] = b"HTTP/1.";
 
-/// `HTTP/1.`, a digit, a space, three digits and what may follow them (RFC 9112 §4).
-pub(super) fn response(bytes: &[u8], _limits: &Limits) -> Detection {
+/// `HTTP/1.`, a digit, a space, three digits and what may follow them (RFC 9112 §4), after at most
+/// one empty line.
+pub(super) fn response(bytes: &[u8]) -> Detection {
+    if matches!(bytes, b"\r") {
+        return Detection::NeedMore;
+    }
+    let bytes = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
     if let Some(answer) = prefix(bytes, VERSION) {
         return answer;
     }
@@ -32,14 +39,15 @@ pub(super) fn response(bytes: &[u8], _limits: &Limits) -> Detection {
     }
 }
 
-/// A whole request line: a method in upper case, a target and `HTTP/1.x` (RFC 9112 §3), after
-/// at most one empty line (§2.2).
-pub(super) fn request(bytes: &[u8], _limits: &Limits) -> Detection {
+/// A whole request line: a method, which is any token (RFC 9110 §9.1), a target and `HTTP/1.x`
+/// (RFC 9112 §3), after at most one empty line (§2.2). A target that begins as one does may have
+/// anything in it but a line's end.
+pub(super) fn request(bytes: &[u8]) -> Detection {
     if matches!(bytes, b"\r") {
         return Detection::NeedMore;
     }
     let line = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
-    let method = line.iter().take_while(|&&byte| is_method_byte(byte)).count();
+    let method = line.iter().take_while(|&&byte| is_token_byte(byte)).count();
     if method > LONGEST_METHOD {
         return Detection::No;
     }
@@ -53,11 +61,38 @@ pub(super) fn request(bytes: &[u8], _limits: &Limits) -> Detection {
     let Some(target) = rest.iter().position(|&byte| byte <= b' ' || byte == 0x7F) else {
         return Detection::NeedMore;
     };
-    if target == 0 || rest[target] != b' ' {
-        Detection::No
-    } else {
-        version(&rest[target + 1..])
+    if target > 0 && rest[target] == b' ' {
+        let plain = version(&rest[target + 1..]);
+        if plain != Detection::No {
+            return plain;
+        }
     }
+    if begins_target(&rest[..target]) {
+        odd_target(rest)
+    } else {
+        Detection::No
+    }
+}
+
+/// Origin form, absolute form or an authority with a port (RFC 9112 §3.2).
+fn begins_target(text: &[u8]) -> bool {
+    let digits_end = text.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let has_port = digits_end > 0 && text[..text.len() - digits_end].ends_with(b":");
+    text.starts_with(b"/") || memchr::memmem::find(text, b"://").is_some() || has_port
+}
+
+/// The rest of a request line whose target has white space or control characters in it.
+fn odd_target(rest: &[u8]) -> Detection {
+    let Some(end) = memchr::memchr(b'\n', &rest[..rest.len().min(LONGEST_ODD_TARGET)]) else {
+        return if rest.len() < LONGEST_ODD_TARGET {
+            Detection::NeedMore
+        } else {
+            Detection::No
+        };
+    };
+    let line = rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]);
+    let is_request = line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0");
+    if is_request { Detection::Yes } else { Detection::No }
 }
 
 /// `HTTP/1.`, a digit and the end of the line.
@@ -72,8 +107,9 @@ fn version(bytes: &[u8]) -> Detection {
     }
 }
 
-pub(super) const fn is_method_byte(byte: u8) -> bool {
-    byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_')
+/// The characters of methods and field names (RFC 9110 §5.6.2).
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// The answer as long as `bytes` are no longer than `expected` or do not begin with it.
@@ -93,14 +129,14 @@ mod tests {
     use super::*;
 
     /// The answers for every prefix: need more until `decided`, then `answer`.
-    fn check(probe: fn(&[u8], &Limits) -> Detection, bytes: &str, decided: usize, answer: Detection) {
+    fn check(probe: fn(&[u8]) -> Detection, bytes: &str, decided: usize, answer: Detection) {
         for len in 0..=bytes.len() {
             let expected = if len < decided {
                 Detection::NeedMore
             } else {
                 answer
             };
-            let observed = probe(&bytes.as_bytes()[..len], &Limits::default());
+            let observed = probe(&bytes.as_bytes()[..len]);
             assert_eq!(observed, expected, "{:?}", &bytes[..len]);
         }
     }
@@ -109,6 +145,7 @@ mod tests {
     fn responses() {
         check(response, "HTTP/1.1 200 OK\r\n", 13, Detection::Yes);
         check(response, "HTTP/1.0 404\r\n", 13, Detection::Yes);
+        check(response, "\r\nHTTP/1.0 404\r\n", 15, Detection::Yes);
         check(response, "HTTP/2 200", 6, Detection::No);
         check(response, "HTTP/1.1 20x", 12, Detection::No);
         check(response, "GET / HTTP/1.1", 1, Detection::No);
@@ -122,9 +159,11 @@ mod tests {
         check(request, "PRI * HTTP/2.0\r\n", 12, Detection::No);
         check(request, "EHLO example\r\n", 13, Detection::No);
         check(request, "MAIL FROM: <a>", 12, Detection::No);
-        check(request, "get / HTTP/1.1", 1, Detection::No);
+        check(request, "get / HTTP/1.1\r\n", 16, Detection::Yes);
+        check(request, "X2-y /a bÿ HTTP/1.1\n", 21, Detection::Yes);
+        check(request, "say /a b HTTP/2\n", 16, Detection::No);
         check(request, "GET  / HTTP/1.1", 5, Detection::No);
-        check(request, "GET / HTTP/1.1x", 15, Detection::No);
+        check(request, "GET / HTTP/1.1x\n", 16, Detection::No);
         check(request, &"A".repeat(40), 33, Detection::No);
     }
 }

@@ -1,6 +1,6 @@
 //! Finds the next message after bytes that belong to none.
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use memchr::memmem;
 
 use crate::decoder::Detection;
@@ -61,7 +61,7 @@ pub(super) fn next_head(input: &mut Bytes, side: Side, limits: &Limits) -> (Byte
     let mut ends = Ends::default();
     while let Some(start) = candidate(input, from, side) {
         from = start + 1;
-        match probe(&input[start..], side, limits) {
+        match probe(&input[start..], side) {
             Detection::Yes => {}
             Detection::NeedMore => return (input.split_to(start), Next::Nothing),
             Detection::No => continue,
@@ -130,6 +130,17 @@ fn last_line(input: &[u8]) -> usize {
     memchr::memrchr(b'\n', &input[..version]).map_or(0, |newline| newline + 1)
 }
 
+/// Whether `bytes` begin with one of the well-known methods, or may do so yet.
+pub(super) fn may_be_known_method(bytes: &[u8]) -> bool {
+    let len = bytes
+        .iter()
+        .take_while(|&&byte| probe::is_token_byte(byte))
+        .count();
+    let method = &bytes[..len];
+    let fits = |known: &&[u8]| *known == method || len == bytes.len() && known.starts_with(method);
+    bytes.first() == Some(&b'\r') || METHODS.iter().any(fits)
+}
+
 /// Where the first text at or after `from` stands that looks like a start line.
 fn candidate(input: &[u8], from: usize, side: Side) -> Option<usize> {
     match side {
@@ -152,7 +163,7 @@ fn line_start(input: &[u8], version: usize) -> Option<usize> {
     let run = before
         .iter()
         .rev()
-        .take_while(|&&byte| probe::is_method_byte(byte))
+        .take_while(|&&byte| probe::is_token_byte(byte))
         .count();
     let method = &before[method_end - run..];
     // Where a line begins any method may stand, elsewhere what precedes it may look like one.
@@ -166,10 +177,10 @@ fn line_start(input: &[u8], version: usize) -> Option<usize> {
     len.map(|len| method_end - len)
 }
 
-fn probe(input: &[u8], side: Side, limits: &Limits) -> Detection {
+fn probe(input: &[u8], side: Side) -> Detection {
     match side {
-        Side::Requests => probe::request(input, limits),
-        Side::Responses => probe::response(input, limits),
+        Side::Requests => probe::request(input),
+        Side::Responses => probe::response(input),
     }
 }
 
@@ -188,19 +199,6 @@ fn tail(input: &[u8], side: Side) -> usize {
                 .map(|(index, _)| window.len() - index - 1)
                 .nth(2)
                 .unwrap_or(window.len())
-        }
-    }
-}
-
-/// Removes the empty lines that may stand before a start line (RFC 9112 §2.2). Returns how many bytes
-/// they were.
-pub(super) fn skip_empty_lines(input: &mut Bytes) -> usize {
-    let before = input.len();
-    loop {
-        match input[..] {
-            [b'\r', b'\n', ..] => input.advance(2),
-            [b'\n', ..] => input.advance(1),
-            _ => return before - input.len(),
         }
     }
 }

@@ -49,15 +49,18 @@ impl StreamDecoder for Http1Decoder {
         let bytes = if awaited { None } else { gap.bytes };
         let reached = match &mut self.state {
             State::Body(open) => open.lose(bytes),
-            State::Awaiting(_) | State::Over(_) | State::Searching { .. } | State::Start => Reached::Lost,
+            State::Awaiting(_)
+            | State::LongHead(_)
+            | State::Over(_)
+            | State::Searching { .. }
+            | State::Start => Reached::Lost,
         };
         if reached != Reached::More {
             self.end(false, output);
         }
         output.messages.push(gap_message(gap, timestamp_ns));
         if reached == Reached::Lost {
-            self.lose_pairing(output);
-            self.begin_search(true);
+            self.begin_search(true, output);
         }
     }
 
@@ -89,6 +92,18 @@ impl StreamDecoder for Http1Decoder {
         }
     }
 
+    fn has_parts(&self) -> bool {
+        self.options.parts && matches!(&self.state, State::Body(open) if open.has_part(self.options.view))
+    }
+
+    fn emit_parts(&mut self, output: &mut Output) {
+        if let State::Body(open) = &mut self.state
+            && open.has_part(self.options.view)
+        {
+            open.emit_come(self.options.view, self.last_ns, output);
+        }
+    }
+
     fn idle(&mut self, output: &mut Output) {
         self.notice_overdue(output);
         if self.options.view != View::Text {
@@ -98,7 +113,7 @@ impl StreamDecoder for Http1Decoder {
             State::Awaiting(awaiting) => awaiting.open.emit_part(self.last_ns, output),
             State::Body(open) => open.emit_part(self.last_ns, output),
             State::Searching { .. } => self.end(false, output),
-            State::Over(_) | State::Start => {}
+            State::LongHead(_) | State::Over(_) | State::Start => {}
         }
     }
 
@@ -111,9 +126,10 @@ impl StreamDecoder for Http1Decoder {
         let open = match &self.state {
             State::Awaiting(awaiting) => awaiting.open.held_bytes(),
             State::Body(open) => open.held_bytes(),
+            State::LongHead(long) => long.held_bytes(),
             State::Over(_) | State::Searching { .. } | State::Start => 0,
         };
-        open + self.pending.len() + self.held.bytes()
+        open + self.empty_line_bytes() + self.pending.len() + self.held.bytes()
     }
 }
 
@@ -129,6 +145,11 @@ impl Http1Decoder {
             State::Searching { lost, .. } => self.pass_over(pending, *lost, output),
             // The beginning of a head.
             State::Start => self.pass_over(pending, false, output),
+            State::LongHead(_) => {
+                if let Some((_, kept)) = self.end_long_head(output) {
+                    self.pass_over(kept, false, output);
+                }
+            }
             State::Awaiting(_) | State::Over(_) => {}
         }
     }

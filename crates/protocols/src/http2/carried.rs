@@ -5,10 +5,12 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::decoder::{Options, Output, PeerNotice, StreamDecoder};
+use crate::detect::ProtocolDecoder;
 use crate::grpc::{self, Deframer};
 use crate::http2::section::Section;
 use crate::http2::splitter::DataPiece;
 use crate::message::{Content, Gap, GrpcMessage, Http2Kind, Message};
+use crate::raw;
 use crate::websocket::WebSocketDecoder;
 
 /// Kernel times of the first and the last byte of what is being emitted.
@@ -34,6 +36,8 @@ impl Span {
 pub(super) struct Tunnels {
     requested: VecDeque<u32>,
     answered: VecDeque<u32>,
+    /// Answered ones whose first DATA was shown as content.
+    passed: VecDeque<u32>,
 }
 
 impl Tunnels {
@@ -50,7 +54,9 @@ impl Tunnels {
         let succeeds = section
             .value(b":status")
             .is_some_and(|status| status.starts_with(b"2"));
-        if !succeeds || section.head.ends_stream() || section.value(b"content-type").is_some() {
+        let is_content =
+            section.value(b"content-type").is_some() || section.value(b"content-length").is_some();
+        if !succeeds || section.head.ends_stream() || is_content {
             self.requested.retain(|&requested| requested != stream);
             return false;
         }
@@ -63,14 +69,28 @@ impl Tunnels {
         requested
     }
 
-    /// For DATA of a stream that is not known to be a tunnel: whether it turned out to be one since.
-    pub(super) fn is_late(&mut self, stream: u32) -> bool {
-        let late = self.requested.contains(&stream) && self.answered.contains(&stream);
-        if late {
-            self.requested.retain(|&requested| requested != stream);
-            self.answered.retain(|&answered| answered != stream);
+    /// The response on `stream` may open a tunnel, and whether one was asked for is not known.
+    pub(super) fn is_undecided(&self, stream: u32) -> bool {
+        self.answered.contains(&stream)
+    }
+
+    /// For DATA of a stream that is not known to be a tunnel: whether it turned out to be one since,
+    /// and if so whether earlier DATA of it was shown as content.
+    pub(super) fn is_late(&mut self, stream: u32) -> Option<bool> {
+        if !self.answered.contains(&stream) {
+            return None;
         }
-        late
+        let passed = self.passed.contains(&stream);
+        if !self.requested.contains(&stream) {
+            if !passed {
+                remember(&mut self.passed, stream, Self::REMEMBERED);
+            }
+            return None;
+        }
+        for streams in [&mut self.requested, &mut self.answered, &mut self.passed] {
+            streams.retain(|&known| known != stream);
+        }
+        Some(passed)
     }
 }
 
@@ -104,7 +124,9 @@ impl Carried {
             output.notices.push(PeerNotice::WebSocketStream { stream });
         }
         if requests || tunnels.accept(section) {
-            let decoder = WebSocketDecoder::new(options).with_stream(stream);
+            let decoder = WebSocketDecoder::new(options)
+                .with_stream(stream)
+                .from_client(requests);
             return Some(Self::WebSocket(Box::new(decoder)));
         }
         let content_type = section.value(b"content-type")?;
@@ -116,9 +138,15 @@ impl Carried {
         Some(Self::Grpc(Box::new(deframer)))
     }
 
-    /// A WebSocket whose request was told of only after its first frames may have passed.
-    pub(super) fn late_websocket(stream: u32, options: Options) -> Self {
-        Self::WebSocket(Box::new(WebSocketDecoder::attached(options).with_stream(stream)))
+    /// A server's WebSocket of which it is known now that it is one. `passed`: bytes of it were shown as
+    /// something else.
+    pub(super) fn late_websocket(stream: u32, options: Options, passed: bool) -> Self {
+        let decoder = if passed {
+            WebSocketDecoder::attached(options)
+        } else {
+            WebSocketDecoder::new(options)
+        };
+        Self::WebSocket(Box::new(decoder.with_stream(stream).from_client(false)))
     }
 
     pub(super) fn held_bytes(&self) -> usize {
@@ -133,7 +161,17 @@ impl Carried {
             Self::Grpc(deframer) => deframer.push(&piece.content, piece.frame, output, |output, message| {
                 emit_grpc(message, span, output);
             }),
-            Self::WebSocket(decoder) => decoder.feed(&piece.content, span.last_ns, output),
+            Self::WebSocket(_) => self.feed(&piece.content, span, output),
+        }
+    }
+
+    /// Bytes of a WebSocket.
+    pub(super) fn feed(&mut self, bytes: &Bytes, span: Span, output: &mut Output) {
+        let Self::WebSocket(decoder) = self else { return };
+        decoder.feed(bytes, span.last_ns, output);
+        // What is no frame stays in this stream, and nothing else is to be detected there.
+        for (bytes, timestamp_ns) in decoder.hand_over().into_iter().flat_map(|over| over.rest) {
+            raw::emit(bytes, timestamp_ns, timestamp_ns, output);
         }
     }
 

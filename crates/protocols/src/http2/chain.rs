@@ -91,7 +91,47 @@ impl Chain {
     }
 }
 
-/// Whether a stream that starts with `first` is one half of an HTTP/2 connection: the client's
+/// Whether a stream whose first bytes are `first`, with none missing before them, is one half of an
+/// HTTP/2 connection: the client's preface or a server's first SETTINGS. An empty SETTINGS frame is
+/// nine bytes of which eight are zero, as other protocols' messages may be, so a frame header must
+/// follow it; of any type, as unknown ones are allowed (RFC 9113 §5.5).
+pub fn detect_start(first: &[u8]) -> Detection {
+    if first.len() < PREFACE.len() && PREFACE.starts_with(first) {
+        return Detection::NeedMore;
+    }
+    if first.starts_with(PREFACE) || opens_with_settings(first) {
+        return Detection::Yes;
+    }
+    let Some(head) = FrameHead::at(first) else {
+        return match first.get(3..) {
+            Some([kind, ..]) if *kind != kind::SETTINGS => Detection::No,
+            _ => could_be_head(first),
+        };
+    };
+    if head.kind != kind::SETTINGS || head.is_ack() || !head.is_plausible() {
+        return Detection::No;
+    }
+    if head.length > 0 {
+        let complete = first.len() >= head.wire_len();
+        return if complete {
+            Detection::No
+        } else {
+            Detection::NeedMore
+        };
+    }
+    match FrameHead::at(&first[HEAD_BYTES..]) {
+        None => could_be_any_head(&first[HEAD_BYTES..]),
+        Some(next) if next.is_valid() => Detection::Yes,
+        Some(_) => Detection::No,
+    }
+}
+
+/// `first` is an empty SETTINGS frame and nothing else.
+pub fn is_empty_settings(first: &[u8]) -> bool {
+    first.len() == HEAD_BYTES && starts_connection(first)
+}
+
+/// Whether a stream that was joined in the middle and goes on with `first` is one half of an HTTP/2 connection: the client's
 /// preface, a server's first SETTINGS, or in mid-connection [`BELIEVED`] plausible frames in a row.
 pub fn detect(first: &[u8]) -> Detection {
     if first.len() < PREFACE.len() && PREFACE.starts_with(first) {
@@ -147,6 +187,16 @@ fn could_be_head(first: &[u8]) -> Detection {
         Detection::NeedMore
     } else {
         Detection::No
+    }
+}
+
+/// [`could_be_head`] of a frame that may be of an unknown type.
+fn could_be_any_head(first: &[u8]) -> Detection {
+    let reserved = first.get(5).is_some_and(|&high| high & 0x80 != 0);
+    if reserved {
+        Detection::No
+    } else {
+        Detection::NeedMore
     }
 }
 

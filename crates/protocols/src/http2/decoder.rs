@@ -1,8 +1,11 @@
 //! Drives the parts: bytes to frames, frames to messages.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
 use crate::decoder::{Options, Output, PeerNotice, SkipReason, Skipped, StreamDecoder, View};
+use crate::detect::{HandOver, ProtocolDecoder, joined};
 use crate::http2::carried::Span;
 use crate::http2::codec;
 use crate::http2::frame::{FrameHead, PREFACE, kind};
@@ -10,13 +13,17 @@ use crate::http2::frame_view::FrameView;
 use crate::http2::message_view::MessageView;
 use crate::http2::presenter::Presenter;
 use crate::http2::resync::{Resync, Synced};
-use crate::http2::section::{Sections, Taken};
+use crate::http2::section::{Section, Sections, Taken};
 use crate::http2::splitter::{Found, Piece, Splitter};
 use crate::message::{Gap, Http2Detail};
+use crate::raw;
 
 /// Bytes searched for a frame start at a time, so that a stream that keeps falling out of step
 /// is not copied over and over.
 const SEARCHED_AT_ONCE: usize = 4096;
+
+/// The parameter by which a server allows extended CONNECT (RFC 8441 §3).
+const ENABLE_CONNECT_PROTOCOL: u16 = 8;
 
 /// Decodes one direction of one HTTP/2 connection.
 ///
@@ -38,7 +45,19 @@ pub struct Http2Decoder {
     splitter: Splitter,
     sections: Sections,
     presenter: Box<dyn Presenter>,
+    /// This side allows tunnels to other protocols (RFC 8441 §3).
+    allows_tunnels: bool,
+    /// What waits for the other direction.
+    hold: Option<Box<Hold>>,
     last_ns: u64,
+}
+
+/// Input behind a response that opens a tunnel or does not, as its request will tell.
+#[derive(Default)]
+struct Hold {
+    stream: u32,
+    events: VecDeque<(Bytes, u64)>,
+    bytes: usize,
 }
 
 /// Where in the connection the next byte belongs.
@@ -47,6 +66,8 @@ enum Phase {
     Preface(usize),
     InStep,
     Searching(Resync),
+    /// Nothing is missing and yet these bytes, with their times, and whatever follows are no frames.
+    Over(Vec<(Bytes, u64)>),
 }
 
 impl Http2Decoder {
@@ -55,10 +76,11 @@ impl Http2Decoder {
     /// takes the HPACK state as unknown.
     pub fn new(options: Options, start_seen: bool) -> Self {
         let presenter: Box<dyn Presenter> = match options.view {
-            View::Text => Box::new(FrameView::new(options)),
+            View::Text if !options.http2_messages => Box::new(FrameView::new(options)),
+            View::Text => Box::new(MessageView::new(options, false)),
             View::Structured { frames } => Box::new(MessageView::new(options, frames)),
         };
-        let copies = options.view != View::Text;
+        let copies = options.view != View::Text || options.http2_messages;
         Self {
             options,
             phase: if start_seen {
@@ -66,9 +88,11 @@ impl Http2Decoder {
             } else {
                 Phase::Searching(Resync::new(&options.limits))
             },
-            splitter: Splitter::new(&options.limits),
+            splitter: Splitter::new(&options.limits, start_seen),
             sections: Sections::new(&options.limits, start_seen, copies),
             presenter,
+            allows_tunnels: false,
+            hold: None,
             last_ns: 0,
         }
     }
@@ -77,6 +101,10 @@ impl Http2Decoder {
     fn run(&mut self, input: Bytes, output: &mut Output) {
         let mut work = vec![input];
         while let Some(mut input) = work.pop() {
+            if let Some(hold) = &mut self.hold {
+                hold.keep(input, self.last_ns);
+                continue;
+            }
             match &mut self.phase {
                 Phase::Preface(matched) => {
                     let matched = *matched;
@@ -94,9 +122,10 @@ impl Http2Decoder {
                     }
                     match resync.push(&chunk) {
                         Ok(synced) => work.push(self.synced(synced, output)),
-                        Err(lost) => skip(SkipReason::Resync, lost, output),
+                        Err(lost) => skip(SkipReason::Resync, lost.len() as u64, output),
                     }
                 }
+                Phase::Over(over) => over.push((input, self.last_ns)),
             }
         }
     }
@@ -111,8 +140,12 @@ impl Http2Decoder {
                 return None;
             }
             let _ = input.split_to(compared);
-        } else if matched > 0 {
-            input = Bytes::from([&PREFACE[..matched], &input[..]].concat());
+            self.presenter.begin(true);
+        } else {
+            if matched > 0 {
+                input = Bytes::from([&PREFACE[..matched], &input[..]].concat());
+            }
+            self.presenter.begin(false);
         }
         self.phase = Phase::InStep;
         Some(input)
@@ -129,16 +162,25 @@ impl Http2Decoder {
             if let Piece::OutOfStep { bytes } = piece {
                 self.close_section(span, output);
                 self.sections.forget();
-                self.phase = Phase::Searching(Resync::new(&self.options.limits));
+                self.phase = if self.splitter.is_in_step() {
+                    self.presenter.close(None, span, output);
+                    Phase::Over(Vec::new())
+                } else {
+                    Phase::Searching(Resync::new(&self.options.limits))
+                };
                 return Some(bytes);
             }
             self.piece(piece, span, output);
+            if let Some(hold) = &mut self.hold {
+                hold.keep(std::mem::take(input), self.last_ns);
+                return None;
+            }
         }
         None
     }
 
     fn synced(&mut self, synced: Synced, output: &mut Output) -> Bytes {
-        skip(SkipReason::Resync, synced.skipped, output);
+        skip(SkipReason::Resync, synced.skipped.len() as u64, output);
         self.phase = Phase::InStep;
         synced.rest
     }
@@ -161,6 +203,11 @@ impl Http2Decoder {
     }
 
     fn frame(&mut self, head: FrameHead, payload: Bytes, span: Span, output: &mut Output) {
+        if !head.is_valid() {
+            let error = "frame of a wrong length";
+            let detail = Http2Detail::Malformed { payload, error };
+            return self.presenter.frame(head, detail, span, output);
+        }
         let detail = match head.kind {
             kind::HEADERS | kind::PUSH_PROMISE | kind::CONTINUATION => {
                 match self.sections.take(head, payload, span.first_ns) {
@@ -170,10 +217,21 @@ impl Http2Decoder {
                             first_ns: section.first_ns,
                             ..span
                         };
-                        return self.presenter.section(section, span, output);
+                        let stream = section.head.stream;
+                        self.presenter.section(section, span, output);
+                        if self.allows_tunnels && self.presenter.is_undecided(stream) {
+                            self.hold = Some(Box::new(Hold {
+                                stream,
+                                ..Hold::default()
+                            }));
+                        }
+                        return;
                     }
                     Taken::Open => return,
-                    Taken::Stray => Http2Detail::None,
+                    Taken::Stray(payload) => {
+                        let error = "CONTINUATION without a header block before it";
+                        Http2Detail::Malformed { payload, error }
+                    }
                 }
             }
             kind::RST_STREAM => {
@@ -184,19 +242,31 @@ impl Http2Decoder {
                 })
             }
             kind::GOAWAY => codec::go_away(&payload).unwrap_or(Http2Detail::None),
-            kind::SETTINGS if !head.is_ack() => Http2Detail::Settings(codec::settings(&payload)),
+            kind::SETTINGS if !head.is_ack() => {
+                let settings = codec::settings(&payload);
+                self.allows_tunnels |= settings.contains(&(ENABLE_CONNECT_PROTOCOL, 1));
+                Http2Detail::Settings(settings)
+            }
             _ => Http2Detail::None,
         };
         self.presenter.frame(head, detail, span, output);
     }
 
     fn oversized(&mut self, head: FrameHead, span: Span, output: &mut Output) {
+        skip(SkipReason::HeaderLimit, u64::from(head.length), output);
         if head.opens_section() || head.kind == kind::CONTINUATION {
             self.close_section(span, output);
             self.sections.forget();
         }
-        skip(SkipReason::HeaderLimit, u64::from(head.length), output);
-        self.presenter.frame(head, Http2Detail::None, span, output);
+        if head.opens_section() {
+            let section = Section::oversized(head, span.first_ns);
+            return self.presenter.section(section, span, output);
+        }
+        let detail = Http2Detail::Malformed {
+            payload: Bytes::new(),
+            error: "frame exceeds the limit",
+        };
+        self.presenter.frame(head, detail, span, output);
     }
 
     /// Shows the section under way as far as it came.
@@ -211,15 +281,61 @@ impl Http2Decoder {
         }
     }
 
-    /// Gives up what is held of a frame, of the preface or of a search.
-    fn abandon(&mut self, output: &mut Output) {
-        let held = self.splitter.abandon() as u64;
+    /// Goes on with what was held; again only up to the next response that must wait.
+    fn release(&mut self, output: &mut Output) {
+        let Some(hold) = self.hold.take() else { return };
+        let newest_ns = self.last_ns;
+        let mut events = hold.events;
+        while let Some((bytes, timestamp_ns)) = events.pop_front() {
+            self.last_ns = timestamp_ns;
+            self.run(bytes, output);
+            if let Some(hold) = &mut self.hold {
+                for rest in std::mem::take(&mut hold.events).into_iter().rev() {
+                    events.push_front(rest);
+                }
+                hold.bytes = events.iter().map(|(bytes, _)| bytes.len()).sum();
+                hold.events = events;
+                break;
+            }
+        }
+        self.last_ns = newest_ns;
+    }
+
+    /// Goes on with all that was held: nobody will tell.
+    fn release_all(&mut self, output: &mut Output) {
+        while self.hold.is_some() {
+            self.release(output);
+        }
+    }
+
+    /// Gives up what is held of a frame, of the preface or of a search: raw, unless bytes beside it were
+    /// lost.
+    fn abandon(&mut self, lost: bool, output: &mut Output) {
+        self.emit_over(output);
+        let (held, passed) = self.splitter.abandon();
+        skip(SkipReason::HeaderLimit, passed as u64, output);
+        let is_counted = lost || !self.splitter.is_in_step();
         let searched = match &mut self.phase {
-            Phase::InStep => 0,
-            Phase::Preface(matched) => std::mem::take(matched) as u64,
+            Phase::InStep | Phase::Over(_) => Bytes::new(),
+            Phase::Preface(matched) => Bytes::from_static(&PREFACE[..std::mem::take(matched)]),
             Phase::Searching(resync) => resync.abandon(),
         };
-        skip(SkipReason::Resync, held + searched, output);
+        for bytes in [held, searched] {
+            if is_counted {
+                skip(SkipReason::Resync, bytes.len() as u64, output);
+            } else {
+                raw::emit(bytes, self.last_ns, self.last_ns, output);
+            }
+        }
+    }
+
+    /// Shows what is over and was not handed over.
+    fn emit_over(&mut self, output: &mut Output) {
+        if let Phase::Over(over) = &mut self.phase {
+            for (bytes, timestamp_ns) in over.drain(..) {
+                raw::emit(bytes, timestamp_ns, timestamp_ns, output);
+            }
+        }
     }
 
     fn now(&self) -> Span {
@@ -230,9 +346,27 @@ impl Http2Decoder {
     }
 }
 
+impl ProtocolDecoder for Http2Decoder {
+    fn hand_over(&mut self) -> Option<HandOver> {
+        let Phase::Over(over) = &mut self.phase else {
+            return None;
+        };
+        let rest = joined(std::mem::take(over));
+        Some(HandOver { next: None, rest })
+    }
+}
+
 impl StreamDecoder for Http2Decoder {
     fn feed(&mut self, payload: &Bytes, timestamp_ns: u64, output: &mut Output) {
         self.last_ns = timestamp_ns;
+        if let Some(hold) = &mut self.hold {
+            hold.keep(payload.clone(), timestamp_ns);
+            if hold.bytes > self.options.limits.http1_awaiting_bytes {
+                self.release_all(output);
+            }
+            return;
+        }
+        self.emit_over(output);
         if let Phase::Searching(resync) = &mut self.phase {
             resync.event_starts();
         }
@@ -240,22 +374,45 @@ impl StreamDecoder for Http2Decoder {
     }
 
     fn gap(&mut self, gap: Gap, timestamp_ns: u64, output: &mut Output) {
+        self.release_all(output);
         self.last_ns = timestamp_ns;
         let span = self.now();
         self.close_section(span, output);
         self.sections.forget();
         self.presenter.gap(gap, self.splitter.open_frame(), span, output);
-        self.abandon(output);
+        self.abandon(true, output);
+        self.splitter.lose_step();
         self.phase = Phase::Searching(Resync::new(&self.options.limits));
     }
 
-    fn notice(&mut self, notice: &PeerNotice, _output: &mut Output) {
+    fn notice(&mut self, notice: &PeerNotice, output: &mut Output) {
         if let PeerNotice::WebSocketStream { stream } = *notice {
             self.presenter.expect_websocket(stream);
+            if self.hold.as_ref().is_some_and(|hold| hold.stream == stream) {
+                self.release(output);
+            }
         }
     }
 
+    fn awaits_notice(&self) -> bool {
+        self.hold.is_some()
+    }
+
+    fn notice_overdue(&mut self, output: &mut Output) {
+        self.release_all(output);
+    }
+
+    fn has_parts(&self) -> bool {
+        self.options.parts && self.presenter.has_parts()
+    }
+
+    fn emit_parts(&mut self, output: &mut Output) {
+        self.presenter
+            .emit_parts(self.splitter.open_frame(), self.now(), output);
+    }
+
     fn idle(&mut self, output: &mut Output) {
+        self.release_all(output);
         if let Phase::Searching(resync) = &mut self.phase
             && let Some(synced) = resync.settle()
         {
@@ -271,7 +428,7 @@ impl StreamDecoder for Http2Decoder {
         let span = self.now();
         self.close_section(span, output);
         self.presenter.close(self.splitter.open_frame(), span, output);
-        self.abandon(output);
+        self.abandon(false, output);
     }
 
     fn buffered_bytes(&self) -> usize {
@@ -279,8 +436,23 @@ impl StreamDecoder for Http2Decoder {
             Phase::Searching(resync) => resync.held_bytes(),
             Phase::Preface(matched) => *matched,
             Phase::InStep => 0,
+            Phase::Over(over) => over.iter().map(|(bytes, _)| bytes.len()).sum(),
         };
-        searching + self.splitter.held_bytes() + self.sections.held_bytes() + self.presenter.held_bytes()
+        let waiting = self.hold.as_ref().map_or(0, |hold| hold.bytes);
+        waiting
+            + searching
+            + self.splitter.held_bytes()
+            + self.sections.held_bytes()
+            + self.presenter.held_bytes()
+    }
+}
+
+impl Hold {
+    fn keep(&mut self, bytes: Bytes, timestamp_ns: u64) {
+        if !bytes.is_empty() {
+            self.bytes += bytes.len();
+            self.events.push_back((bytes, timestamp_ns));
+        }
     }
 }
 

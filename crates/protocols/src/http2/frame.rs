@@ -92,6 +92,27 @@ impl FrameHead {
         HEAD_BYTES + self.length as usize
     }
 
+    /// The header as on the wire.
+    pub(super) fn to_bytes(self) -> [u8; HEAD_BYTES] {
+        let [_, l2, l1, l0] = self.length.to_be_bytes();
+        let reserved = if self.reserved { 1 << 31 } else { 0 };
+        let [s3, s2, s1, s0] = (self.stream | reserved).to_be_bytes();
+        [l2, l1, l0, self.kind, self.flags, s3, s2, s1, s0]
+    }
+
+    /// A frame of a known type in its place whose only fault is its size (RFC 9113 §4.2): where nothing
+    /// is missing the length tells nevertheless where the next frame is.
+    pub(super) fn has_wrong_length(self) -> bool {
+        let on_stream = self.stream != 0;
+        let is_in_place = match self.kind {
+            kind::PRIORITY | kind::RST_STREAM | kind::PUSH_PROMISE => on_stream,
+            kind::SETTINGS | kind::PING | kind::GOAWAY => !on_stream,
+            kind::WINDOW_UPDATE => true,
+            _ => false,
+        };
+        is_in_place && !self.reserved && !self.is_valid()
+    }
+
     /// No sound sender sends the opposite: the rules of RFC 9113 §6 on stream ids and lengths. What
     /// breaks them is not a frame header but bytes in the middle of something.
     pub(super) fn is_valid(self) -> bool {

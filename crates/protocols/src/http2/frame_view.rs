@@ -14,6 +14,9 @@ use crate::http2::splitter::DataPiece;
 use crate::http2::streams::{Held, Streams};
 use crate::message::{Content, Gap, Http2Detail, Http2Frame, Http2Kind, Part};
 
+/// Why a DATA frame is shown as it came.
+pub(super) const BAD_PADDING: &str = "bad padding";
+
 /// Emits frames. Follows only the streams whose DATA is not shown as it comes.
 ///
 /// A DATA frame longer than [`Limits::http2_frame_bytes`](crate::Limits::http2_frame_bytes) is shown in
@@ -22,6 +25,8 @@ pub(super) struct FrameView {
     options: Options,
     streams: Streams<Followed>,
     plain: PlainData,
+    /// Some stream has decoded content that is not shown.
+    has_decoded: bool,
     tunnels: Tunnels,
     expansion: Expansion,
 }
@@ -61,6 +66,7 @@ impl FrameView {
             options,
             streams: Streams::new(&options.limits),
             plain: PlainData::default(),
+            has_decoded: false,
             tunnels: Tunnels::default(),
             expansion: Expansion::default(),
         }
@@ -148,6 +154,7 @@ impl Presenter for FrameView {
         for continuation in section.continuations {
             emit(continuation, Http2Detail::None, span, output);
         }
+        emit_damaged(head, section.damaged, section.error, span, output);
         if head.ends_stream() {
             self.end(head.stream, true, span, output);
         }
@@ -155,12 +162,23 @@ impl Presenter for FrameView {
 
     fn data(&mut self, piece: DataPiece, span: Span, output: &mut Output) {
         let head = piece.head;
-        if piece.frame.is_some() && self.tunnels.is_late(head.stream) {
-            let carried = Carried::late_websocket(head.stream, self.options);
+        if piece.bad_padding {
+            let (payload, error) = (piece.content, BAD_PADDING);
+            emit(head, Http2Detail::Malformed { payload, error }, span, output);
+            if piece.last && head.ends_stream() {
+                self.end(head.stream, true, span, output);
+            }
+            return;
+        }
+        if piece.frame.is_some()
+            && let Some(passed) = self.tunnels.is_late(head.stream)
+        {
+            let carried = Carried::late_websocket(head.stream, self.options, passed);
             self.streams.insert(head.stream, Followed::Carried(carried));
         }
         let ends = piece.last && head.ends_stream();
         let first = piece.frame.is_some();
+        let mut has_decoded = false;
         let followed = self.streams.with(head.stream, |followed| match followed {
             Followed::Coded { coding, body, live } => {
                 if first {
@@ -178,6 +196,7 @@ impl Presenter for FrameView {
                 if *live && !body.is_empty() {
                     emit_live(head.stream, body, span, output);
                 }
+                has_decoded = !body.is_empty();
             }
             Followed::Carried(carried) => {
                 if first {
@@ -186,6 +205,7 @@ impl Presenter for FrameView {
                 carried.push(&piece, span, output);
             }
         });
+        self.has_decoded |= has_decoded;
         if followed.is_none() {
             self.plain_data(piece, span, output);
         }
@@ -214,13 +234,30 @@ impl Presenter for FrameView {
         }
     }
 
+    fn begin(&mut self, _client: bool) {}
+
     fn expect_websocket(&mut self, stream: u32) {
         self.tunnels.request(stream);
+    }
+
+    fn is_undecided(&self, stream: u32) -> bool {
+        self.tunnels.is_undecided(stream)
+    }
+
+    fn has_parts(&self) -> bool {
+        self.plain.len() > 0 || self.has_decoded
+    }
+
+    fn emit_parts(&mut self, open: Option<FrameHead>, span: Span, output: &mut Output) {
+        self.pause(open, span, output);
     }
 
     fn pause(&mut self, open: Option<FrameHead>, span: Span, output: &mut Output) {
         if let Some(head) = open.filter(|_| self.plain.len() > 0) {
             self.plain.emit_part(head, false, span, output);
+        }
+        if !std::mem::take(&mut self.has_decoded) {
+            return;
         }
         for id in self.streams.ids() {
             self.streams.with(id, |followed| {
@@ -333,6 +370,19 @@ fn emit_merged(stream: u32, detail: Http2Detail, span: Span, output: &mut Output
         detail,
     };
     span.emit(output, Content::Http2Frame(Box::new(frame)));
+}
+
+/// What of a header block is not in its fields.
+pub(super) fn emit_damaged(
+    head: FrameHead,
+    damaged: Option<Bytes>,
+    error: Option<&'static str>,
+    span: Span,
+    output: &mut Output,
+) {
+    if let (Some(payload), Some(error)) = (damaged, error) {
+        emit(head, Http2Detail::Malformed { payload, error }, span, output);
+    }
 }
 
 pub(super) fn emit(head: FrameHead, detail: Http2Detail, span: Span, output: &mut Output) {

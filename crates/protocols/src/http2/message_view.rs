@@ -3,18 +3,18 @@
 use bytes::Bytes;
 
 use crate::body::BodyBuilder;
-use crate::decoder::{Options, Output};
+use crate::decoder::{Options, Output, View};
 use crate::expansion::Expansion;
 use crate::http2::carried::{Carried, Span, Tunnels, joined};
 use crate::http2::events::Events;
 use crate::http2::frame::{FrameHead, kind};
-use crate::http2::frame_view::{count_skipped, emit};
+use crate::http2::frame_view::{BAD_PADDING, count_skipped, emit, emit_damaged};
 use crate::http2::hpack::BlockError;
 use crate::http2::presenter::{Presenter, kind_of};
 use crate::http2::section::Section;
 use crate::http2::splitter::DataPiece;
 use crate::http2::streams::{Held, Streams};
-use crate::message::{Body, Content, Field, Gap, Http2Detail, Http2Kind, Http2Message};
+use crate::message::{Body, Content, Field, Gap, Http2Detail, Http2Kind, Http2Message, Part};
 
 /// Emits a message when its stream ends in this direction, is reset, is evicted, or with the
 /// connection. A gap marks the streams that are open and keeps them: stream ids are never used
@@ -27,8 +27,14 @@ pub(super) struct MessageView {
     /// Also emit frames that belong to no message.
     frames: bool,
     streams: Streams<Exchange>,
-    /// Which side this direction is, once a pseudo-header field has told.
+    /// Which side this direction is, once a pseudo-header field or the preface has told.
     side: Option<Http2Kind>,
+    /// The preface was seen.
+    client: bool,
+    /// Nothing is missing, and every stream is followed from its beginning.
+    complete: bool,
+    /// Streams with something to emit.
+    coming: Vec<u32>,
     tunnels: Tunnels,
     expansion: Expansion,
 }
@@ -48,6 +54,10 @@ struct Exchange {
     /// The content is an event stream, whose events are emitted as they come.
     events: Option<Box<Events>>,
     error: Option<&'static str>,
+    /// A part has been emitted.
+    begun: bool,
+    /// It is among those that have something to emit.
+    is_listed: bool,
     first_ns: u64,
 }
 
@@ -78,6 +88,9 @@ impl MessageView {
             frames,
             streams: Streams::new(&options.limits),
             side: None,
+            client: false,
+            complete: false,
+            coming: Vec::new(),
             tunnels: Tunnels::default(),
             expansion: Expansion::default(),
         }
@@ -95,6 +108,7 @@ impl MessageView {
                 complete: true,
                 ..Body::default()
             },
+            part: Part::Whole,
             reset: None,
             error: section.error,
         };
@@ -102,7 +116,15 @@ impl MessageView {
     }
 
     fn side_of(&self, fields: &[Field]) -> Http2Kind {
+        if self.client {
+            return Http2Kind::Request;
+        }
         kind_of(fields).or(self.side).unwrap_or(Http2Kind::Response)
+    }
+
+    /// Only responses to pushed requests are on streams that the server opened (RFC 9113 §8.4).
+    fn is_pushed(&self, stream: u32) -> bool {
+        stream.is_multiple_of(2) && !self.client
     }
 
     fn headers(&mut self, section: Section, span: Span, output: &mut Output) {
@@ -112,7 +134,8 @@ impl MessageView {
             return;
         }
         let headed = self.streams.with(id, |exchange| exchange.headed);
-        let opens = kind_of(&section.fields).is_some() || headed.is_none() && !reads_as_trailers(&section);
+        let may_open = self.complete || !reads_as_trailers(&section);
+        let opens = kind_of(&section.fields).is_some() || headed.is_none() && may_open;
         if headed.is_none() || opens && headed == Some(true) {
             // Trailers alone: the rest of the message was lost.
             let exchange = if opens {
@@ -128,6 +151,7 @@ impl MessageView {
         let limit = self.options.limits.hpack_list_bytes;
         self.streams
             .with(id, |exchange| exchange.add(section, opens, limit));
+        self.list(id);
         self.evict(span, output);
     }
 
@@ -152,16 +176,20 @@ impl MessageView {
         };
         Exchange {
             kind,
-            // Only pushed responses are on streams that the server opened (RFC 9113 §8.4).
-            pushed: section.head.stream.is_multiple_of(2),
+            pushed: self.is_pushed(section.head.stream),
             headed: false,
             fields: Vec::new(),
             trailers: Vec::new(),
             fields_bytes: 0,
             trailers_listed: 0,
             content,
-            events: Events::announced(section, &self.options.limits).map(Box::new),
+            // As text the body says it all, and comes as it comes.
+            events: Events::announced(section, &self.options.limits)
+                .filter(|_| self.options.view != View::Text)
+                .map(Box::new),
             error: None,
+            begun: false,
+            is_listed: false,
             first_ns: span.first_ns,
         }
     }
@@ -169,10 +197,12 @@ impl MessageView {
     /// A stream of which only content is seen: its field section was lost.
     fn open_headless(&self, id: u32, span: Span) -> Exchange {
         let mut body = BodyBuilder::new(None, None, None, &self.options.limits);
-        body.gap(None);
+        if !self.complete {
+            body.gap(None);
+        }
         Exchange {
             kind: self.side.unwrap_or(Http2Kind::Response),
-            pushed: id.is_multiple_of(2),
+            pushed: self.is_pushed(id),
             headed: false,
             fields: Vec::new(),
             trailers: Vec::new(),
@@ -180,13 +210,31 @@ impl MessageView {
             trailers_listed: 0,
             content: ExchangeContent::Body(body),
             events: None,
-            error: None,
+            error: self.complete.then_some("content without a header section"),
+            begun: false,
+            is_listed: false,
             first_ns: span.first_ns,
+        }
+    }
+
+    /// Notes that a stream has something to emit.
+    fn list(&mut self, id: u32) {
+        let is_new = |exchange: &mut Exchange| {
+            let is_new = !exchange.is_listed && exchange.has_part();
+            exchange.is_listed |= is_new;
+            is_new
+        };
+        let shows_parts = self.options.parts || self.options.view == View::Text;
+        if shows_parts && self.streams.with(id, is_new) == Some(true) {
+            self.coming.push(id);
         }
     }
 
     fn end(&mut self, id: u32, end: End, span: Span, output: &mut Output) -> bool {
         let exchange = self.streams.remove(id);
+        if exchange.as_ref().is_some_and(|exchange| exchange.is_listed) {
+            self.coming.retain(|&coming| coming != id);
+        }
         exchange
             .map(|exchange| finish(id, exchange, end, span, output))
             .is_some()
@@ -195,20 +243,25 @@ impl MessageView {
     fn evict(&mut self, span: Span, output: &mut Output) {
         while let Some((id, exchange)) = self.streams.evict() {
             finish(id, exchange, End::Lost, span, output);
+            self.complete = false;
         }
     }
 }
 
 impl Presenter for MessageView {
-    fn section(&mut self, section: Section, span: Span, output: &mut Output) {
+    fn section(&mut self, mut section: Section, span: Span, output: &mut Output) {
         let head = section.head;
+        let (damaged, error) = (section.damaged.take(), section.error);
+        emit_damaged(head, damaged, error, span, output);
         if head.kind == kind::PUSH_PROMISE {
             self.side = Some(Http2Kind::Response);
             let promised = section.promised.unwrap_or(0);
             self.emit_bodiless(section, promised, true, span, output);
             return;
         }
-        self.side = kind_of(&section.fields).or(self.side);
+        if !self.client {
+            self.side = kind_of(&section.fields).or(self.side);
+        }
         self.headers(section, span, output);
         if head.ends_stream() {
             self.end(head.stream, End::Complete, span, output);
@@ -221,13 +274,19 @@ impl Presenter for MessageView {
             let exchange = self.open_headless(id, span);
             self.streams.insert(id, exchange);
         }
-        if piece.frame.is_some() && self.tunnels.is_late(id) {
+        if piece.frame.is_some() && self.tunnels.is_late(id).is_some() {
             let options = self.options;
-            self.streams
-                .with(id, |exchange| exchange.turn_into_websocket(id, options));
+            self.streams.with(id, |exchange| {
+                exchange.turn_into_websocket(id, options, span, output);
+            });
         }
-        self.streams
-            .with(id, |exchange| exchange.push(&piece, span, output));
+        self.streams.with(id, |exchange| {
+            if piece.bad_padding {
+                exchange.error = exchange.error.or(Some(BAD_PADDING));
+            }
+            exchange.push(&piece, span, output);
+        });
+        self.list(id);
         if piece.last && piece.head.ends_stream() {
             self.end(id, End::Complete, span, output);
         }
@@ -244,15 +303,25 @@ impl Presenter for MessageView {
             return;
         }
         // What went wrong is always told, even where no message is left to carry it.
-        if self.frames || is_reset || code != 0 {
+        let is_malformed = matches!(detail, Http2Detail::Malformed { .. });
+        if self.frames || is_reset || is_malformed || code != 0 {
             emit(head, detail, span, output);
         }
     }
 
     fn gap(&mut self, gap: Gap, _open: Option<FrameHead>, span: Span, output: &mut Output) {
+        self.complete = false;
         span.emit(output, Content::Gap(gap));
         for id in self.streams.ids() {
             self.streams.with(id, |exchange| exchange.lose(gap, span, output));
+        }
+    }
+
+    fn begin(&mut self, client: bool) {
+        self.complete = true;
+        self.client = client;
+        if client {
+            self.side = Some(Http2Kind::Request);
         }
     }
 
@@ -260,7 +329,26 @@ impl Presenter for MessageView {
         self.tunnels.request(stream);
     }
 
-    fn pause(&mut self, _open: Option<FrameHead>, _span: Span, _output: &mut Output) {}
+    fn is_undecided(&self, stream: u32) -> bool {
+        self.tunnels.is_undecided(stream)
+    }
+
+    fn has_parts(&self) -> bool {
+        !self.coming.is_empty()
+    }
+
+    fn emit_parts(&mut self, _open: Option<FrameHead>, span: Span, output: &mut Output) {
+        for id in std::mem::take(&mut self.coming) {
+            self.streams
+                .with(id, |exchange| exchange.emit_part(id, span, output));
+        }
+    }
+
+    fn pause(&mut self, open: Option<FrameHead>, span: Span, output: &mut Output) {
+        if self.options.view == View::Text {
+            self.emit_parts(open, span, output);
+        }
+    }
 
     fn close(&mut self, _open: Option<FrameHead>, span: Span, output: &mut Output) {
         for id in self.streams.ids() {
@@ -274,6 +362,57 @@ impl Presenter for MessageView {
 }
 
 impl Exchange {
+    fn has_part(&self) -> bool {
+        let has_body = match &self.content {
+            ExchangeContent::Body(body) => self.events.is_none() && !body.is_empty(),
+            ExchangeContent::Carried { .. } => false,
+        };
+        self.headed && !self.begun || has_body
+    }
+
+    /// Emits what has come. The events of an event stream and the messages that a stream carries are
+    /// emitted anyway, so of those only the head is.
+    fn emit_part(&mut self, id: u32, span: Span, output: &mut Output) {
+        self.is_listed = false;
+        if !self.has_part() {
+            return;
+        }
+        let body = match &mut self.content {
+            ExchangeContent::Body(body) if self.events.is_none() => body.take_so_far(),
+            ExchangeContent::Body(body) => Body {
+                wire_len: body.wire_len(),
+                ..Body::default()
+            },
+            ExchangeContent::Carried { wire_len, .. } => Body {
+                wire_len: *wire_len,
+                len: *wire_len,
+                ..Body::default()
+            },
+        };
+        let part = if self.begun {
+            Part::Continued { final_part: false }
+        } else {
+            Part::First
+        };
+        self.begun = true;
+        let message = Http2Message {
+            part,
+            kind: self.kind,
+            stream: id,
+            pushed: self.pushed,
+            fields: std::mem::take(&mut self.fields),
+            trailers: Vec::new(),
+            body,
+            reset: None,
+            error: self.error.take(),
+        };
+        let span = Span {
+            first_ns: self.first_ns,
+            ..span
+        };
+        span.emit(output, Content::Http2(Box::new(message)));
+    }
+
     /// A message has one trailer section (RFC 9113 §8.1); a peer that sends more of them adds to it up
     /// to the limit of one.
     fn add(&mut self, section: Section, opens: bool, list_limit: usize) {
@@ -294,14 +433,16 @@ impl Exchange {
         self.trailers.extend(section.fields);
     }
 
-    /// What came before stays unshown: it was not known to be anything but a body.
-    fn turn_into_websocket(&mut self, id: u32, options: Options) {
-        let wire_len = match &self.content {
-            ExchangeContent::Body(body) => body.wire_len(),
-            ExchangeContent::Carried { wire_len, .. } => *wire_len,
+    /// What was taken for a body so far are its first frames, unless some of it is gone.
+    fn turn_into_websocket(&mut self, id: u32, options: Options, span: Span, output: &mut Output) {
+        let (wire_len, held) = match &mut self.content {
+            ExchangeContent::Body(body) => (body.wire_len(), body.take_so_far().data),
+            ExchangeContent::Carried { .. } => return,
         };
+        let mut carried = Carried::late_websocket(id, options, held.len() as u64 != wire_len);
+        carried.feed(&held, span, output);
         self.content = ExchangeContent::Carried {
-            carried: Carried::late_websocket(id, options),
+            carried,
             content_type: None,
             wire_len,
         };
@@ -350,7 +491,13 @@ fn finish(id: u32, exchange: Exchange, end: End, span: Span, output: &mut Output
     let body = exchange
         .content
         .finish(matches!(end, End::Complete), span, output);
+    let part = if exchange.begun {
+        Part::Continued { final_part: true }
+    } else {
+        Part::Whole
+    };
     let message = Http2Message {
+        part,
         kind: exchange.kind,
         stream: id,
         pushed: exchange.pushed,

@@ -21,8 +21,22 @@ pub(super) trait Presenter: Send {
     /// Bytes were lost; `open` is the frame they were lost from.
     fn gap(&mut self, gap: Gap, open: Option<FrameHead>, span: Span, output: &mut Output);
 
+    /// The connection begins here and nothing of it is missing. `client`: the preface was seen, so this
+    /// is the client's direction (RFC 9113 §3.4).
+    fn begin(&mut self, client: bool);
+
     /// The other direction asked for a WebSocket on `stream`.
     fn expect_websocket(&mut self, stream: u32);
+
+    /// Whether `stream` carries a WebSocket or its own content only the other direction knows, and has
+    /// not told.
+    fn is_undecided(&self, stream: u32) -> bool;
+
+    /// Something of a message that goes on has not been emitted.
+    fn has_parts(&self) -> bool;
+
+    /// Emits it.
+    fn emit_parts(&mut self, open: Option<FrameHead>, span: Span, output: &mut Output);
 
     /// The connection is idle.
     fn pause(&mut self, open: Option<FrameHead>, span: Span, output: &mut Output);

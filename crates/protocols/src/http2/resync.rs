@@ -30,7 +30,7 @@ struct Candidate {
 #[derive(Debug)]
 pub(super) struct Synced {
     /// Bytes passed over.
-    pub(super) skipped: u64,
+    pub(super) skipped: Bytes,
     /// From the first frame on.
     pub(super) rest: Bytes,
 }
@@ -59,8 +59,8 @@ impl Resync {
         }
     }
 
-    /// Takes the next bytes. `Err` tells how many bytes had to be let go unseen.
-    pub(super) fn push(&mut self, bytes: &Bytes) -> Result<Synced, u64> {
+    /// Takes the next bytes. `Err` has those that had to be let go.
+    pub(super) fn push(&mut self, bytes: &Bytes) -> Result<Synced, Bytes> {
         self.held.extend_from_slice(bytes);
         self.scan();
         let found = self.believed(|chain, event_start| chain.is_believed() || event_start && chain.fills());
@@ -76,8 +76,8 @@ impl Resync {
         Some(self.leave(offset))
     }
 
-    /// Gives up, and tells how many bytes were held.
-    pub(super) fn abandon(&mut self) -> u64 {
+    /// Gives up, and gives what was held.
+    pub(super) fn abandon(&mut self) -> Bytes {
         self.leave(self.held.len()).skipped
     }
 
@@ -121,27 +121,25 @@ impl Resync {
     }
 
     fn leave(&mut self, offset: usize) -> Synced {
-        let rest = std::mem::take(&mut self.held).freeze().slice(offset..);
+        let mut rest = std::mem::take(&mut self.held).freeze();
+        let skipped = rest.split_to(offset);
         self.candidates.clear();
         self.scanned = 0;
-        Synced {
-            skipped: offset as u64,
-            rest,
-        }
+        Synced { skipped, rest }
     }
 
     /// Lets the older half go when there is too much.
-    fn shrink(&mut self) -> u64 {
+    fn shrink(&mut self) -> Bytes {
         if self.held.len() <= self.limit {
-            return 0;
+            return Bytes::new();
         }
         let gone = self.held.len() - self.limit / 2;
-        let _ = self.held.split_to(gone);
+        let passed = Bytes::copy_from_slice(&self.held.split_to(gone));
         self.candidates.retain(|candidate| candidate.offset >= gone);
         for candidate in &mut self.candidates {
             candidate.offset -= gone;
         }
         self.scanned = self.scanned.saturating_sub(gone);
-        gone as u64
+        passed
     }
 }

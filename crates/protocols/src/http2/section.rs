@@ -27,6 +27,8 @@ pub(super) struct Section {
     pub(super) first_ns: u64,
     /// Bytes of header block that were not decoded.
     pub(super) skipped: u64,
+    /// The block, or the payload with it, where that could not be decoded as it should be.
+    pub(super) damaged: Option<Bytes>,
 }
 
 /// What became of a frame with a header block fragment.
@@ -36,8 +38,8 @@ pub(super) enum Taken {
     Section(Section),
     /// More CONTINUATION frames must follow.
     Open,
-    /// A CONTINUATION of a section that was not seen to start.
-    Stray,
+    /// A CONTINUATION of a section that was not seen to start, and its payload.
+    Stray(Bytes),
 }
 
 /// Assembles and decodes the sections of one direction. Holds at most one block's limit of bytes.
@@ -100,12 +102,11 @@ impl Sections {
             prioritised: head.has_priority(),
             promises: head.kind == kind::PUSH_PROMISE,
         };
-        let payload_len = payload.len() as u64;
-        let Some(fragment) = codec::fragment(payload, shape) else {
+        let Some(fragment) = codec::fragment(payload.clone(), shape) else {
             self.hpack.forget();
             return Taken::Section(Section {
                 error: Some("bad padding"),
-                skipped: payload_len,
+                damaged: Some(payload),
                 ..Section::empty(head, None, first_ns)
             });
         };
@@ -132,7 +133,7 @@ impl Sections {
     fn proceed(&mut self, head: FrameHead, payload: &Bytes) -> Taken {
         let Some(open) = self.open.as_mut().filter(|open| open.head.stream == head.stream) else {
             self.hpack.forget();
-            return Taken::Stray;
+            return Taken::Stray(payload.clone());
         };
         let room = self.block_limit.saturating_sub(open.block.len());
         if payload.len() > room || open.continuations.len() >= CONTINUATIONS {
@@ -146,7 +147,8 @@ impl Sections {
         if !head.ends_headers() {
             return Taken::Open;
         }
-        self.close().map_or(Taken::Stray, Taken::Section)
+        self.close()
+            .map_or_else(|| Taken::Stray(payload.clone()), Taken::Section)
     }
 
     /// Ends the open section as it is: its last frame came, or something else came instead.
@@ -171,6 +173,7 @@ impl Sections {
     fn decode(&mut self, block: &Bytes, mut section: Section) -> Section {
         let decoded = self.hpack.decode(block, &mut section.fields);
         section.error = decoded.err().map(hpack::BlockError::as_str);
+        section.damaged = section.error.map(|_| block.clone());
         section
     }
 }
@@ -185,6 +188,16 @@ impl Section {
             continuations: Vec::new(),
             first_ns,
             skipped: 0,
+            damaged: None,
+        }
+    }
+
+    /// A section whose only frame was too large to be kept.
+    pub(super) fn oversized(head: FrameHead, first_ns: u64) -> Self {
+        Self {
+            error: Some("header block exceeds the limit"),
+            skipped: u64::from(head.length),
+            ..Self::empty(head, None, first_ns)
         }
     }
 

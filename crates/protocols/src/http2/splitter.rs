@@ -31,6 +31,8 @@ pub(super) struct DataPiece {
     pub(super) left: usize,
     /// The frame is complete.
     pub(super) last: bool,
+    /// The frame announces more padding than it has payload, so that none was removed.
+    pub(super) bad_padding: bool,
 }
 
 /// A piece and the time of its frame's first byte.
@@ -51,6 +53,7 @@ enum State {
         frame: Option<usize>,
         left: usize,
         padding: usize,
+        bad_padding: bool,
     },
     Collect {
         head: FrameHead,
@@ -69,16 +72,30 @@ pub(super) struct Splitter {
     first_ns: u64,
     frame_limit: usize,
     block_limit: usize,
+    /// Nothing was missed, so every header stands where the length of the frame before says.
+    in_step: bool,
 }
 
 impl Splitter {
-    pub(super) fn new(limits: &Limits) -> Self {
+    /// `start_seen`: the first byte is a frame's.
+    pub(super) fn new(limits: &Limits, start_seen: bool) -> Self {
         Self {
             state: State::Head(BytesMut::new()),
             first_ns: 0,
             frame_limit: limits.http2_frame_bytes,
             block_limit: limits.http2_header_block_bytes,
+            in_step: start_seen,
         }
+    }
+
+    /// Whether nothing was missed up to here.
+    pub(super) fn is_in_step(&self) -> bool {
+        self.in_step
+    }
+
+    /// Bytes were lost: what looks like a header may be none.
+    pub(super) fn lose_step(&mut self) {
+        self.in_step = false;
     }
 
     /// Bytes held of an incomplete frame.
@@ -100,17 +117,22 @@ impl Splitter {
         }
     }
 
-    /// Gives up the frame under way and tells how many of its bytes are now in no piece.
-    pub(super) fn abandon(&mut self) -> usize {
-        let lost = match &self.state {
-            State::Head(held) => held.len(),
-            State::Collect { held, .. } => HEAD_BYTES + held.len(),
-            State::PadLength(_) => HEAD_BYTES,
-            State::Skip { head, left } => head.wire_len() - left,
-            State::Data { .. } => 0,
-        };
-        self.state = State::Head(BytesMut::new());
-        lost
+    /// Gives up the frame under way: those of its bytes that are in no piece, and how many more were
+    /// passed over.
+    pub(super) fn abandon(&mut self) -> (Bytes, usize) {
+        match std::mem::replace(&mut self.state, State::Head(BytesMut::new())) {
+            State::Head(held) => (held.freeze(), 0),
+            State::Collect { head, held } => (Bytes::from([&head.to_bytes()[..], &held].concat()), 0),
+            State::PadLength(head)
+            | State::Data {
+                head, frame: Some(_), ..
+            } => (Bytes::copy_from_slice(&head.to_bytes()), 0),
+            State::Skip { head, left } => (
+                Bytes::copy_from_slice(&head.to_bytes()),
+                head.length as usize - left,
+            ),
+            State::Data { .. } => (Bytes::new(), 0),
+        }
     }
 
     /// Takes bytes from the front of `input` until something is complete; `None` when it is used up.
@@ -145,7 +167,8 @@ impl Splitter {
 
     fn open(&mut self, bytes: [u8; HEAD_BYTES]) -> Result<(), Piece> {
         let head = FrameHead::parse(&bytes);
-        if !head.is_valid() {
+        let is_followed = self.in_step && head.has_wrong_length() && head.length as usize <= self.frame_limit;
+        if !head.is_valid() && !is_followed {
             self.state = State::Head(BytesMut::new());
             let bytes = Bytes::copy_from_slice(&bytes);
             return Err(Piece::OutOfStep { bytes });
@@ -158,6 +181,7 @@ impl Splitter {
                 frame: Some(length),
                 left: length,
                 padding: 0,
+                bad_padding: false,
             },
             kind::HEADERS | kind::PUSH_PROMISE | kind::CONTINUATION if length <= self.block_limit => {
                 State::Collect {
@@ -186,10 +210,12 @@ impl Splitter {
                 frame,
                 left,
                 padding,
+                bad_padding,
             } => {
-                let Some(piece) = take_data(*head, frame, left, padding, input) else {
+                let Some(mut piece) = take_data(*head, frame, left, padding, input) else {
                     return Step::NeedMore;
                 };
+                piece.bad_padding = *bad_padding;
                 self.step(Piece::Data(piece))
             }
             State::Collect { head, held } => {
@@ -225,14 +251,17 @@ impl Splitter {
             return Step::NeedMore;
         }
         let rest = head.length as usize - 1;
-        // More padding than payload leaves no content (RFC 9113 §6.1 makes it an error).
-        let padding = usize::from(input.get_u8()).min(rest);
+        let padding = usize::from(input.get_u8());
+        // More padding than payload is an error (RFC 9113 §6.1).
+        let bad_padding = padding > rest;
+        let padding = if bad_padding { 0 } else { padding };
         let left = rest - padding;
         self.state = State::Data {
             head,
             frame: Some(left),
             left,
             padding,
+            bad_padding,
         };
         Step::Next
     }
@@ -261,6 +290,7 @@ fn take_data(
         frame: frame.take(),
         left: *left,
         last,
+        bad_padding: false,
     })
 }
 

@@ -19,8 +19,12 @@ pub(super) struct Assembly {
     frames: u32,
     wire_len: u64,
     data: Vec<u8>,
+    /// Payload before inflating, shown when the coding turns out to be broken.
+    received: Vec<u8>,
+    /// The coding is broken: `data` is the payload as it came.
+    as_received: bool,
     error: Option<BodyError>,
-    /// Nothing more can be kept of it: the limit was passed or the coding is broken.
+    /// Nothing more can be kept of it: the limit was passed.
     stopped: bool,
     /// Its compressed beginning was lost, so nothing of it can be shown.
     lost: bool,
@@ -81,6 +85,8 @@ impl Assembly {
             frames: 0,
             wire_len: 0,
             data: Vec::new(),
+            received: Vec::new(),
+            as_received: false,
             error: None,
             stopped: false,
             lost: false,
@@ -109,6 +115,7 @@ impl Assembly {
             return self.add_plain(payload, mask, offset, limit);
         }
         let mut scratch = [0; PIECE];
+        let mut dropped = 0;
         for (index, piece) in payload.chunks(PIECE).enumerate() {
             let piece = match mask {
                 None => piece,
@@ -119,9 +126,26 @@ impl Assembly {
                     unmasked
                 }
             };
-            if let Err(stop) = window.inflater().inflate(piece, &mut self.data, limit) {
-                self.stop(stop, window);
-                return payload.len().saturating_sub((index + 1) * PIECE);
+            dropped += self.add_compressed(piece, window, limit);
+        }
+        dropped
+    }
+
+    /// Takes unmasked payload of a compressed message; returns how many of the bytes are not kept.
+    fn add_compressed(&mut self, piece: &[u8], window: &mut Window, limit: usize) -> usize {
+        if self.stopped {
+            return piece.len();
+        }
+        if self.as_received {
+            return self.add_plain(piece, None, 0, limit);
+        }
+        let room = limit.saturating_sub(self.received.len());
+        self.received.extend_from_slice(&piece[..piece.len().min(room)]);
+        if let Err(stop) = window.inflater().inflate(piece, &mut self.data, limit) {
+            self.stop(stop, window);
+            if self.as_received && piece.len() > room {
+                self.stopped = true;
+                return piece.len() - room;
             }
         }
         0
@@ -129,13 +153,19 @@ impl Assembly {
 
     /// Bytes held.
     pub(super) fn held(&self) -> usize {
-        self.data.len()
+        self.data.len() + self.received.len()
+    }
+
+    /// A frame of it breaks a rule. The first error stays.
+    pub(super) fn mark(&mut self, fault: &'static str) {
+        self.error.get_or_insert(BodyError::IllegalFrame { fault });
     }
 
     /// The last fragment is complete.
     pub(super) fn finish(mut self, window: &mut Window, limit: usize) -> Option<Message> {
         if self.compressed
             && !self.stopped
+            && !self.as_received
             && !self.lost
             && let Err(stop) = window.inflater().finish(&mut self.data, limit)
         {
@@ -154,6 +184,8 @@ impl Assembly {
             frames: 0,
             wire_len: 0,
             data: Vec::new(),
+            received: Vec::new(),
+            as_received: self.as_received,
             error: None,
             stopped: self.stopped,
             lost: self.lost,
@@ -201,10 +233,17 @@ impl Assembly {
     }
 
     fn stop(&mut self, stop: Stop, window: &mut Window) {
-        self.stopped = true;
+        let received = std::mem::take(&mut self.received);
         self.error = Some(match stop {
-            Stop::Corrupt => BodyError::Corrupt { coding: CODING },
-            Stop::Limit => BodyError::OutputLimit,
+            Stop::Corrupt => {
+                self.as_received = true;
+                self.data = received;
+                BodyError::Corrupt { coding: CODING }
+            }
+            Stop::Limit => {
+                self.stopped = true;
+                BodyError::OutputLimit
+            }
         });
         window.lose();
     }

@@ -6,22 +6,25 @@ use super::assembly::{Assembly, Payload, Window};
 use super::frame::{CONTINUATION, FrameHeader, LONGEST_HEADER, unmask};
 use super::resync::{Found, Search};
 use crate::decoder::{Options, Output, PeerNotice, SkipReason, Skipped, StreamDecoder, View};
+use crate::detect::{HandOver, ProtocolDecoder, joined};
 use crate::expansion::Expansion;
 use crate::message::{Content, Gap, Message, WebSocketMessage};
+use crate::raw;
 
 /// Decodes the frames of one direction into messages and control frames.
 ///
-/// Takes masked and unmasked frames alike, but not both in one direction. A frame with a reserved
-/// opcode becomes a message of its own with that opcode. What cannot be a frame puts the decoder
-/// into search for one that can; the bytes passed over are counted as
+/// Takes masked and unmasked frames alike. A frame with a reserved opcode becomes a message of its
+/// own with that opcode. A frame that breaks a rule is followed and marked. What cannot be a frame
+/// ends the protocol: the rest is handed over, or raw when nobody takes it. Only where bytes are
+/// missing the decoder searches for the next frame, and counts what it passes over as
 /// [`SkipReason::Resync`].
 ///
-/// Every byte fed is in some message's [`wire_len`](WebSocketMessage::wire_len) or in
+/// Every byte fed is in some message's [`wire_len`](WebSocketMessage::wire_len), raw, or in
 /// [`SkipReason::Resync`]. Payload that is counted in `wire_len` but not kept is told as
 /// [`SkipReason::BodyLimit`] besides.
 ///
-/// Holds at most one message ([`Limits::websocket_message_bytes`](crate::Limits), twice that while
-/// the deflate window is unknown), one control frame, and
+/// Holds at most one message ([`Limits::websocket_message_bytes`](crate::Limits), twice that when it is
+/// compressed and three times while the deflate window is unknown), one control frame, and
 /// [`Limits::detect_bytes`](crate::Limits) while searching; about 48 KiB, or 96 KiB while the window
 /// is unknown, from the first compressed message on.
 pub struct WebSocketDecoder {
@@ -29,6 +32,8 @@ pub struct WebSocketDecoder {
     stream: Option<u32>,
     /// Whether this direction masks, once known.
     masked: Option<bool>,
+    /// Bytes before the next are missing, so that a header may be met in the middle of a frame.
+    after_loss: bool,
     phase: Phase,
     data: Option<Assembly>,
     window: Window,
@@ -39,6 +44,8 @@ enum Phase {
     Header(PartialHeader),
     Payload(Frame),
     Searching(Search),
+    /// These bytes, with their times, and whatever follows are no frames.
+    Over(Vec<(Bytes, u64)>),
 }
 
 /// A header of which some bytes are here.
@@ -65,6 +72,7 @@ impl WebSocketDecoder {
             options,
             stream: None,
             masked: None,
+            after_loss: false,
             phase: Phase::Header(PartialHeader::EMPTY),
             data: None,
             window: Window::default(),
@@ -78,6 +86,14 @@ impl WebSocketDecoder {
         decoder.phase = Phase::Searching(Search::default());
         decoder.window.lose();
         decoder
+    }
+
+    /// The frames come from the client, which must mask them, or from the server, which must not
+    /// (RFC 6455 §5.1).
+    #[must_use]
+    pub fn from_client(mut self, client: bool) -> Self {
+        self.masked = Some(client);
+        self
     }
 
     /// The frames are the content of this HTTP/2 stream (RFC 8441).
@@ -104,6 +120,10 @@ impl WebSocketDecoder {
                     self.search(&rest, at == 0, timestamp_ns, output);
                     return;
                 }
+                Phase::Over(over) => {
+                    over.push((rest, timestamp_ns));
+                    return;
+                }
             };
         }
     }
@@ -123,8 +143,7 @@ impl WebSocketDecoder {
         if !is_simple
             || end > rest.len()
             || length > self.options.limits.websocket_message_bytes
-            || !header.is_possible()
-            || self.masked.is_some_and(|masked| masked != header.mask.is_some())
+            || header.faults(self.masked, &self.options.limits).0 > 0
         {
             return 0;
         }
@@ -161,19 +180,25 @@ impl WebSocketDecoder {
         let taken = partial.fill(rest, timestamp_ns);
         if let Some(header) = FrameHeader::parse(&partial.bytes[..partial.length]) {
             let first_ns = partial.first_ns;
-            self.begin(header, first_ns, output);
+            let bytes = Bytes::copy_from_slice(&partial.bytes[..partial.length]);
+            self.begin(header, bytes, first_ns, output);
         }
         taken
     }
 
-    fn begin(&mut self, header: FrameHeader, first_ns: u64, output: &mut Output) {
+    /// `bytes` are those of `header`, the first of which came at `first_ns`.
+    fn begin(&mut self, header: FrameHeader, bytes: Bytes, first_ns: u64, output: &mut Output) {
         let masked = header.mask.is_some();
-        if !header.is_possible() || self.masked.is_some_and(|known| known != masked) {
-            skip(output, SkipReason::Resync, header.size as u64);
-            self.lose_framing(output);
-            return;
+        let (faults, fault) = header.faults(self.masked, &self.options.limits);
+        if self.after_loss {
+            if !header.is_possible() || self.masked.is_some_and(|known| known != masked) {
+                skip(output, SkipReason::Resync, bytes.len() as u64);
+                return self.lose_framing(Phase::Searching(Search::default()), output);
+            }
+        } else if faults > 1 {
+            return self.lose_framing(Phase::Over(vec![(bytes, first_ns)]), output);
         }
-        self.masked = Some(masked);
+        self.masked.get_or_insert(masked);
         let mut frame = Frame {
             header,
             done: 0,
@@ -181,10 +206,11 @@ impl WebSocketDecoder {
             discard: false,
         };
         if frame.stands_alone() {
-            frame
-                .own
-                .insert(Assembly::new(&header))
-                .add_header(&header, first_ns);
+            let own = frame.own.insert(Assembly::new(&header));
+            own.add_header(&header, first_ns);
+            if let Some(fault) = fault {
+                own.mark(fault);
+            }
         } else {
             if header.opcode != CONTINUATION {
                 self.emit_data_part(output);
@@ -192,6 +218,9 @@ impl WebSocketDecoder {
             }
             let data = self.data.get_or_insert_with(|| Assembly::new(&header));
             data.add_header(&header, first_ns);
+            if let Some(fault) = fault {
+                data.mark(fault);
+            }
             if data.is_lost() {
                 skip(output, SkipReason::Resync, header.size as u64);
             }
@@ -265,7 +294,7 @@ impl WebSocketDecoder {
         let Phase::Searching(search) = &mut self.phase else {
             return;
         };
-        let mut skipped = 0;
+        let mut skipped = Vec::new();
         let limits = &self.options.limits;
         let found = search.push(
             rest,
@@ -275,7 +304,7 @@ impl WebSocketDecoder {
             limits,
             &mut skipped,
         );
-        skip(output, SkipReason::Resync, skipped);
+        self.pass_over(skipped, timestamp_ns, output);
         if let Some(found) = found {
             self.resume(found, rest.len(), timestamp_ns, output);
         }
@@ -283,7 +312,7 @@ impl WebSocketDecoder {
 
     /// Decodes on from where frames were found; the last `newest` bytes came at `timestamp_ns`.
     fn resume(&mut self, found: Found, newest: usize, timestamp_ns: u64, output: &mut Output) {
-        skip(output, SkipReason::Resync, found.skipped as u64);
+        self.pass_over(found.skipped, found.timestamp_ns, output);
         self.phase = Phase::Header(PartialHeader::EMPTY);
         let older = found.bytes.len().saturating_sub(newest);
         let bytes = Bytes::from(found.bytes);
@@ -291,12 +320,30 @@ impl WebSocketDecoder {
         self.decode(&bytes.slice(older..), timestamp_ns, output);
     }
 
+    /// What was searched in vain: raw, or counted where bytes are missing before it.
+    fn pass_over(&self, bytes: Vec<u8>, timestamp_ns: u64, output: &mut Output) {
+        if self.after_loss {
+            skip(output, SkipReason::Resync, bytes.len() as u64);
+        } else {
+            raw::emit(bytes.into(), timestamp_ns, timestamp_ns, output);
+        }
+    }
+
     /// The frame boundaries are not known any more.
-    fn lose_framing(&mut self, output: &mut Output) {
+    fn lose_framing(&mut self, next: Phase, output: &mut Output) {
         self.emit_data_part(output);
         self.data = None;
         self.window.lose();
-        self.phase = Phase::Searching(Search::default());
+        self.phase = next;
+    }
+
+    /// Shows what is over and was not handed over.
+    fn emit_over(&mut self, output: &mut Output) {
+        if let Phase::Over(over) = &mut self.phase {
+            for (bytes, timestamp_ns) in over.drain(..) {
+                raw::emit(bytes, timestamp_ns, timestamp_ns, output);
+            }
+        }
     }
 
     /// A gap that ends inside the payload being read leaves the framing intact.
@@ -345,12 +392,21 @@ impl WebSocketDecoder {
 
     /// Emits the beginning of everything that is unfinished, and forgets the framing.
     fn abandon(&mut self, lost: bool, output: &mut Output) {
+        self.emit_over(output);
         let next = Phase::Searching(Search::default());
         let mut own = None;
         match std::mem::replace(&mut self.phase, next) {
-            Phase::Header(partial) => skip(output, SkipReason::Resync, partial.length as u64),
+            Phase::Header(partial) if lost => skip(output, SkipReason::Resync, partial.length as u64),
+            Phase::Header(partial) => {
+                let bytes = Bytes::copy_from_slice(&partial.bytes[..partial.length]);
+                raw::emit(bytes, partial.first_ns, partial.first_ns, output);
+            }
+            Phase::Over(_) => {}
             Phase::Payload(frame) => own = frame.own,
-            Phase::Searching(search) => skip(output, SkipReason::Resync, search.len() as u64),
+            Phase::Searching(search) => {
+                let (bytes, timestamp_ns) = search.into_parts();
+                self.pass_over(bytes, timestamp_ns, output);
+            }
         }
         for mut unfinished in [self.data.take(), own].into_iter().flatten() {
             let part = if lost {
@@ -364,14 +420,29 @@ impl WebSocketDecoder {
     }
 }
 
+impl ProtocolDecoder for WebSocketDecoder {
+    fn hand_over(&mut self) -> Option<HandOver> {
+        let Phase::Over(over) = &mut self.phase else {
+            return None;
+        };
+        let rest = std::mem::take(over);
+        Some(HandOver {
+            next: None,
+            rest: joined(rest),
+        })
+    }
+}
+
 impl StreamDecoder for WebSocketDecoder {
     fn feed(&mut self, payload: &Bytes, timestamp_ns: u64, output: &mut Output) {
+        self.emit_over(output);
         self.decode(payload, timestamp_ns, output);
     }
 
     fn gap(&mut self, gap: Gap, timestamp_ns: u64, output: &mut Output) {
         if !self.step_over(gap.bytes, output) {
             self.abandon(true, output);
+            self.after_loss = true;
         }
         output.messages.push(Message {
             first_ns: timestamp_ns,
@@ -405,6 +476,7 @@ impl StreamDecoder for WebSocketDecoder {
             Phase::Header(partial) => partial.length,
             Phase::Payload(frame) => frame.own.as_ref().map_or(0, Assembly::held),
             Phase::Searching(search) => search.len(),
+            Phase::Over(over) => over.iter().map(|(bytes, _)| bytes.len()).sum(),
         }
     }
 }

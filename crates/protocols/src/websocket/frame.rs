@@ -86,6 +86,46 @@ impl FrameHeader {
         self.length >> 63 == 0 && !(self.is_control() && (self.length > 125 || !self.fin))
     }
 
+    /// What of RFC 6455 §5 the header breaks: how many rules, and the first of them. `masked`: whether
+    /// this side must mask, or always has.
+    pub(super) fn faults(&self, masked: Option<bool>, limits: &Limits) -> (usize, Option<&'static str>) {
+        let is_known = matches!(self.opcode, CONTINUATION..=BINARY | CLOSE..=PONG);
+        let is_masked = self.mask.is_some();
+        let broken = [
+            (self.length >> 63 != 0, "frame length with its highest bit set"),
+            (self.reserved, "reserved bits set in the frame header"),
+            (!is_known, "reserved opcode"),
+            (!is_known && !self.fin, "fragment of a reserved opcode"),
+            (self.is_control() && !self.fin, "fragmented control frame"),
+            (
+                self.is_control() && self.length > 125,
+                "control frame of more than 125 bytes",
+            ),
+            (
+                self.compressed && (self.is_control() || self.opcode == CONTINUATION),
+                "RSV1 set on a frame that is not the first of a message",
+            ),
+            (!self.minimal, "frame length not in its shortest form"),
+            (
+                masked == Some(true) && !is_masked,
+                "frame of the client is not masked",
+            ),
+            (
+                masked == Some(false) && is_masked,
+                "frame of the server is masked",
+            ),
+        ];
+        let mut found = broken
+            .into_iter()
+            .filter_map(|(is_so, fault)| is_so.then_some(fault));
+        let first = found.next();
+        let is_huge = first.is_some() && self.length > limits.websocket_message_bytes as u64;
+        (
+            usize::from(first.is_some()) + usize::from(is_huge) + found.count(),
+            first,
+        )
+    }
+
     /// True when these bits are what a sender would really send. Stricter than
     /// [`is_possible`](Self::is_possible): it decides where a stream is picked up again.
     pub(super) fn is_plausible(&self, masked: Option<bool>, limits: &Limits) -> bool {

@@ -3,12 +3,17 @@
 //! ```text
 //!             first byte             last byte of the header
 //!   Header ───────────────► Header ───────────────────────────► Payload
-//!     ▲  ▲                    │                                  │  │
-//!     │  └────────────────────┼────────── last payload byte ─────┘  │
-//!     │                       │ impossible header, gap              │ gap beyond
-//!     │ believable frames     ▼                                     │ the frame
+//!     ▲  ▲                    │  │                               │  │
+//!     │  └────────────────────┼──┼─────── last payload byte ─────┘  │
+//!     │                       │  │ no frame header, nothing         │ gap beyond
+//!     │ believable frames     │  │ was lost                         │ the frame
+//!     │                gap    ▼  └──────► Over                      │
 //!     └──────────────────── Searching ◄─────────────────────────────┘
 //! ```
+//!
+//! A header that breaks one rule of RFC 6455 §5 is followed, because its length says where the next
+//! one is, and its message is marked; one that breaks several is no header. Over hands the rest back,
+//! so that it is shown raw; after a gap the frames are searched for instead.
 //!
 //! A gap that lies inside one frame's payload keeps the framing: only that message is marked.
 
@@ -19,26 +24,84 @@ mod inflate;
 mod resync;
 
 pub use decoder::WebSocketDecoder;
+use frame::FrameHeader;
 
 use crate::decoder::Detection;
 use crate::limits::Limits;
 
-/// Do these first bytes of an event start a WebSocket frame?
+/// Bits of evidence that are enough: of random events one in sixteen million has them.
+const EVIDENCE_BITS: usize = 24;
+/// First octet: FIN, no reserved bit and one of five opcodes, or a continuation of what came before.
+const FIRST_OCTET_BITS: usize = 5;
+/// Close: a code that may be sent.
+const CLOSE_BITS: usize = 4;
+
+/// Do these first bytes of an event start with WebSocket frames?
 ///
-/// For a stream that is picked up in the middle; after a 101 response nobody needs to ask. `client`
-/// says that the bytes come from the client, whose frames must be masked (RFC 6455 §5.1). The answer
-/// is [`Yes`](Detection::Yes) for two frames in a row or for one that ends with the bytes.
-pub fn detect(bytes: &[u8], client: bool) -> Detection {
-    match bytes.first() {
-        // The rest of a fragmented message is no good start.
-        Some(first) if first & 0x0f == frame::CONTINUATION => Detection::No,
-        _ => resync::verdict(
-            bytes,
-            resync::FRAMES_AT_EVENT_START,
-            Some(client),
-            &Limits::default(),
-        ),
+/// For a stream that is picked up in the middle; after a 101 response nobody needs to ask. The answer
+/// is [`Yes`](Detection::Yes) when frames follow each other up to the end of the bytes or up to one
+/// more header, and when that is no chance: a length that fits is worth its bits, text one bit per
+/// octet. A short binary frame that is not masked is worth nothing, because an MQTT SUBSCRIBE packet
+/// has the same form.
+pub fn detect(bytes: &[u8]) -> Detection {
+    let limits = Limits::default();
+    let mut rest = bytes;
+    let mut bits = 0;
+    let mut masked = None;
+    loop {
+        let is_first = rest.len() == bytes.len();
+        match rest.first() {
+            None => break,
+            Some(&first) if is_first && (first < 0x80 || first & 0x0f == frame::CONTINUATION) => {
+                return Detection::No;
+            }
+            Some(&first) if !resync::may_start(first) => return Detection::No,
+            Some(_) => {}
+        }
+        let Some(header) = FrameHeader::parse(rest) else {
+            return Detection::NeedMore;
+        };
+        if !header.is_plausible(masked, &limits) {
+            return Detection::No;
+        }
+        if bits >= EVIDENCE_BITS {
+            return Detection::Yes;
+        }
+        masked = Some(header.mask.is_some());
+        let Ok(length) = u16::try_from(header.length) else {
+            // Eight length octets, of which at least five are zero, are enough.
+            return Detection::Yes;
+        };
+        let Some((payload, after)) = rest[header.size..].split_at_checked(length.into()) else {
+            return Detection::NeedMore;
+        };
+        if !resync::is_payload_plausible(&header, payload, &mut { usize::MAX }) {
+            return Detection::No;
+        }
+        bits += evidence(&header, payload.len());
+        rest = after;
     }
+    if bits >= EVIDENCE_BITS {
+        Detection::Yes
+    } else {
+        Detection::NeedMore
+    }
+}
+
+/// How many bits of chance it would take that this is no frame.
+fn evidence(header: &FrameHeader, length: usize) -> usize {
+    let is_extended = header.length >= 126;
+    let is_text = header.opcode == frame::TEXT && !header.compressed;
+    if header.opcode == frame::BINARY && header.mask.is_none() && !is_extended {
+        return 0;
+    }
+    let length_bits = if is_extended { 7 + 16 } else { 7 };
+    let content_bits = match header.opcode {
+        _ if is_text => length,
+        frame::CLOSE if length > 0 => CLOSE_BITS,
+        _ => 0,
+    };
+    FIRST_OCTET_BITS + length_bits + content_bits
 }
 
 #[cfg(test)]
@@ -47,14 +110,16 @@ mod tests {
 
     #[test]
     fn tells_frames_from_other_protocols() {
-        assert_eq!(detect(b"\x81\x05Hello", false), Detection::Yes);
+        assert_eq!(detect(b"\x81\x0cHello, world"), Detection::Yes);
+        assert_eq!(detect(b"\x89\0\x89\0"), Detection::Yes);
         assert_eq!(
-            detect(b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58", true),
+            detect(b"\x82\x05\xff\xff\xff\xff\xff\x89\0\x88\x02\x03\xe8"),
             Detection::Yes
         );
-        assert_eq!(detect(b"\x81\x05Hello", true), Detection::No, "clients mask");
+        let long = [b"\x82\x7e\x01\x00", &[0xaa; 256][..]].concat();
+        assert_eq!(detect(&long), Detection::Yes);
         assert_eq!(
-            detect(b"\x81\x05\xff\xff\xff\xff\xff", false),
+            detect(b"\x81\x05\xff\xff\xff\xff\xff"),
             Detection::No,
             "not UTF-8"
         );
@@ -65,16 +130,27 @@ mod tests {
             b"\0\0\0\0\0\0\0\0\0\0",
             b"\0\0\x12\x04\0\0\0\0\0\0\0",
         ] {
-            assert_eq!(detect(other, false), Detection::No, "{other:?}");
-            assert_eq!(detect(other, true), Detection::No, "{other:?}");
+            assert_eq!(detect(other), Detection::No, "{other:?}");
         }
     }
 
     #[test]
-    fn waits_on_every_prefix() {
-        let frame = b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58";
-        for length in 0..frame.len() {
-            assert_eq!(detect(&frame[..length], true), Detection::NeedMore, "{length}");
+    fn subscribe_packets_are_no_evidence() {
+        let subscribe = b"\x82\x0e\0\x01\0\x09sensors/#\0";
+        assert_eq!(detect(&subscribe.repeat(20)), Detection::NeedMore);
+        assert_eq!(detect(&[&subscribe[..], b"\xc0\0"].concat()), Detection::No);
+    }
+
+    #[test]
+    fn one_short_frame_is_not_enough() {
+        for frame in [
+            &b"\x81\x05Hello"[..],
+            b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58",
+        ] {
+            for length in 0..=frame.len() {
+                assert_eq!(detect(&frame[..length]), Detection::NeedMore, "{length}");
+            }
+            assert_eq!(detect(&frame.repeat(2)), Detection::Yes);
         }
     }
 }

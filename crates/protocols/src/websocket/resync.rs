@@ -7,7 +7,7 @@ use crate::decoder::Detection;
 use crate::limits::Limits;
 
 /// Frames in a row that are believed when the first starts an event. Libraries write frames whole.
-pub(super) const FRAMES_AT_EVENT_START: u32 = 2;
+const FRAMES_AT_EVENT_START: u32 = 2;
 /// Frames in a row that are believed anywhere else.
 const FRAMES_ANYWHERE: u32 = 3;
 /// Event starts watched at once.
@@ -38,7 +38,7 @@ struct Start {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Found {
     /// Bytes to pass over.
-    pub(super) skipped: usize,
+    pub(super) skipped: Vec<u8>,
     /// What follows them.
     pub(super) bytes: Vec<u8>,
     /// Time of its first byte.
@@ -47,7 +47,7 @@ pub(super) struct Found {
 
 impl Search {
     /// Looks at the next event. Holds at most `limits.detect_bytes` afterwards; what is passed over
-    /// for good is added to `skipped`.
+    /// for good is appended to `skipped`.
     pub(super) fn push(
         &mut self,
         event: &[u8],
@@ -55,7 +55,7 @@ impl Search {
         timestamp_ns: u64,
         masked: Option<bool>,
         limits: &Limits,
-        skipped: &mut u64,
+        skipped: &mut Vec<u8>,
     ) -> Option<Found> {
         if is_event_start && self.starts.len() < WATCHED {
             self.starts.push(Start {
@@ -102,6 +102,11 @@ impl Search {
         Some(self.take(start, self.last_ns))
     }
 
+    /// The bytes held and the time of the newest, when the search is given up.
+    pub(super) fn into_parts(self) -> (Vec<u8>, u64) {
+        (self.buffer, self.last_ns)
+    }
+
     /// Bytes held.
     pub(super) fn len(&self) -> usize {
         self.buffer.len()
@@ -118,32 +123,24 @@ impl Search {
 
     fn take(&mut self, start: usize, timestamp_ns: u64) -> Found {
         self.starts.clear();
+        let mut skipped = std::mem::take(&mut self.buffer);
+        let bytes = skipped.split_off(start);
         Found {
-            skipped: start,
-            bytes: std::mem::take(&mut self.buffer).split_off(start),
+            skipped,
+            bytes,
             timestamp_ns,
         }
     }
 
     /// Drops the older bytes, so that each byte is scanned about twice.
-    fn forget(&mut self, limits: &Limits, skipped: &mut u64) {
+    fn forget(&mut self, limits: &Limits, skipped: &mut Vec<u8>) {
         let dropped = self.buffer.len() - limits.detect_bytes / 2;
-        self.buffer.drain(..dropped);
+        skipped.extend(self.buffer.drain(..dropped));
         self.starts.retain(|start| start.offset >= dropped);
         for start in &mut self.starts {
             start.offset -= dropped;
             start.needs = start.needs.saturating_sub(dropped);
         }
-        *skipped += dropped as u64;
-    }
-}
-
-/// Do `frames` believable frames, or fewer that end with the bytes, stand at the start of `bytes`?
-pub(super) fn verdict(bytes: &[u8], frames: u32, masked: Option<bool>, limits: &Limits) -> Detection {
-    match examine(bytes, frames, masked, limits, &mut { usize::MAX }) {
-        Verdict::Yes => Detection::Yes,
-        Verdict::No => Detection::No,
-        Verdict::Needs(_) => Detection::NeedMore,
     }
 }
 
@@ -155,7 +152,7 @@ enum Verdict {
     Needs(usize),
 }
 
-/// As [`verdict`]. `left`: bytes of payload that may still be looked at; less afterwards.
+/// Do `frames` believable frames, or fewer that end with the bytes, stand at the start of `bytes`? `left`: bytes of payload that may still be looked at; less afterwards.
 fn examine(bytes: &[u8], frames: u32, masked: Option<bool>, limits: &Limits, left: &mut usize) -> Verdict {
     let mut rest = bytes;
     for seen in 0..frames {
@@ -187,7 +184,7 @@ fn examine(bytes: &[u8], frames: u32, masked: Option<bool>, limits: &Limits, lef
     Verdict::Yes
 }
 
-fn may_start(first: u8) -> bool {
+pub(super) fn may_start(first: u8) -> bool {
     first & 0x30 == 0 && matches!(first & 0x0f, 0..=2 | 8..=10)
 }
 
@@ -195,7 +192,7 @@ fn mask_of(bytes: &[u8]) -> Option<bool> {
     bytes.get(1).map(|second| second & 0x80 != 0)
 }
 
-fn is_payload_plausible(header: &FrameHeader, payload: &[u8], left: &mut usize) -> bool {
+pub(super) fn is_payload_plausible(header: &FrameHeader, payload: &[u8], left: &mut usize) -> bool {
     let is_text = header.opcode == frame::TEXT && !header.compressed;
     if !is_text && header.opcode != frame::CLOSE {
         return true;

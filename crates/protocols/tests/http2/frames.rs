@@ -72,7 +72,15 @@ Frame StreamID\t=>\t1
 Frame Length\t=>\t15
 header field \"a\" = \"\\\"\\\\\\n\\a\\x01\\xffä \\x7f\" (sensitive)
 header field <unknown> = <unknown>
-[ecapture: 1 fields refer to header compression state from before the capture]
+[ecapture: header index beyond the table]
+
+Frame Type\t=>\tHEADERS
+Frame StreamID\t=>\t1
+Frame Length\t=>\t15
+00000000  10 01 61 0a 22 5c 0a 07  01 ff c3 a4 20 7f be     |..a.\"\\...... ..|
+
+[ecapture: binary, 15 bytes]
+[ecapture: header index beyond the table]
 
 Frame Type\t=>\tDATA
 Frame StreamID\t=>\t1

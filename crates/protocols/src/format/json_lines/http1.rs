@@ -3,6 +3,7 @@
 use super::object::{Array, Object};
 use super::{add_body, add_part};
 use crate::message::{Http1Kind, Http1Message};
+use crate::text::trim_white_space;
 
 /// Adds the members of `message`; true when its body was cut at `limit`.
 pub(super) fn add(message: &Http1Message, limit: Option<usize>, object: &mut Object<'_>) -> bool {
@@ -48,10 +49,7 @@ fn split_head(head: &[u8]) -> (&[u8], Lines<'_>) {
 /// Method and target in parts (RFC 9112 §3). The authority of an origin-form target is its Host
 /// field's, if there is exactly one.
 fn add_request_line(start_line: &[u8], fields: Lines<'_>, object: &mut Object<'_>) {
-    let mut words = start_line
-        .split(|&byte| byte == b' ')
-        .filter(|word| !word.is_empty());
-    let (Some(method), Some(target)) = (words.next(), words.next()) else {
+    let Some((method, target)) = split_request_line(start_line) else {
         return;
     };
     object.wire_string("method", method);
@@ -79,6 +77,18 @@ fn add_request_line(start_line: &[u8], fields: Lines<'_>, object: &mut Object<'_
     }
 }
 
+/// Method and target: what stands between the first space and the version is the target, even if
+/// there are spaces in it.
+fn split_request_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let space = memchr::memchr(b' ', line)?;
+    let (method, rest) = (&line[..space], trim_white_space(&line[space..]));
+    let target = match memchr::memrchr(b' ', rest) {
+        Some(space) if rest[space + 1..].starts_with(b"HTTP/") => trim_white_space(&rest[..space]),
+        _ => rest,
+    };
+    (!method.is_empty() && !target.is_empty()).then_some((method, target))
+}
+
 /// An absolute-form target's scheme and what follows `://`.
 fn split_scheme(target: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = memchr::memchr(b':', target)?;
@@ -100,7 +110,7 @@ fn add_fields(name: &'static str, fields: Lines<'_>, object: &mut Object<'_>) {
 /// white space around it (RFC 9110 §5.5). A line without a colon is a name without a value.
 fn split_field(line: &[u8]) -> (&[u8], &[u8]) {
     match memchr::memchr(b':', line) {
-        Some(colon) => (&line[..colon], line[colon + 1..].trim_ascii()),
+        Some(colon) => (&line[..colon], trim_white_space(&line[colon + 1..])),
         None => (line, &[]),
     }
 }

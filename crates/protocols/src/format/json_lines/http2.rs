@@ -3,7 +3,7 @@
 use super::object::Object;
 use super::{add_body, add_part};
 use crate::message::{
-    Field, GrpcMessage, Http2Detail, Http2Frame, Http2Kind, Http2Message, ProtobufField, ProtobufValue,
+    Field, GrpcMessage, Http2Detail, Http2Frame, Http2Kind, Http2Message, Part, ProtobufField, ProtobufValue,
 };
 use crate::write::push_number;
 
@@ -26,11 +26,14 @@ pub(super) fn add_message(message: &Http2Message, limit: Option<usize>, object: 
     if let Some(status) = value_of(&message.fields, b":status").and_then(status) {
         object.number("status", status);
     }
-    add_fields("headers", &message.fields, object);
+    if !matches!(message.part, Part::Continued { .. }) {
+        add_fields("headers", &message.fields, object);
+    }
     if message.body.complete || !message.trailers.is_empty() {
         add_fields("trailers", &message.trailers, object);
     }
     let truncated = add_body(&message.body, limit, object);
+    add_part(message.part, object);
     if let Some(code) = message.reset {
         object.number("reset", code);
     }
@@ -83,6 +86,12 @@ pub(super) fn add_frame(frame: &Http2Frame, limit: Option<usize>, object: &mut O
             }
             if !debug.is_empty() {
                 return object.object("debug").content(debug, false, limit);
+            }
+        }
+        Http2Detail::Malformed { payload, error } => {
+            object.string("error", error);
+            if !payload.is_empty() {
+                return object.object("payload").content(payload, true, limit);
             }
         }
         Http2Detail::Settings(parameters) => {

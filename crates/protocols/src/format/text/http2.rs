@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::format::text::body;
 use crate::format::text::page::Page;
+use crate::http2::hpack::BlockError;
 use crate::message::{Body, Field, Http2Detail, Http2Frame, Http2Kind, Http2Message, Part};
 use crate::text::printable;
 use crate::write::{mark_unprintable, unmarked_length};
@@ -72,7 +73,7 @@ fn write_detail(frame: &Http2Frame, detail: &Http2Detail, page: &mut Page<'_>) {
             promised,
             error,
         } => {
-            write_fields(fields, page);
+            write_fields(fields, *error, page);
             if let Some(promised) = promised {
                 page.mark(format_args!("promises stream {promised}"));
             }
@@ -95,6 +96,13 @@ fn write_detail(frame: &Http2Frame, detail: &Http2Detail, page: &mut Page<'_>) {
             last_stream,
             debug,
         } => write_error(*code, *last_stream, debug, page),
+        Http2Detail::Malformed { payload, error } => {
+            if !payload.is_empty() {
+                write_content(payload, page);
+                page.bytes(b"\n");
+            }
+            page.mark(format_args!("{error}"));
+        }
         Http2Detail::Settings(settings) => write_settings(settings, page),
     }
 }
@@ -115,24 +123,35 @@ pub(super) fn write_message(message: &Http2Message, page: &mut Page<'_>) {
         Http2Kind::Response => "response",
     };
     let pushed = if message.pushed { "pushed " } else { "" };
+    let goes_on = match message.part {
+        Part::Continued { .. } => ", continued",
+        Part::Whole | Part::First => "",
+    };
     page.text(format_args!(
-        "\nHTTP/2 {pushed}{kind}, stream {}\n",
+        "\nHTTP/2 {pushed}{kind}, stream {}{goes_on}\n",
         message.stream
     ));
-    write_fields(&message.fields, page);
+    write_fields(&message.fields, message.error, page);
     if !message.body.data.is_empty() {
         page.bytes(b"\n");
-        body::write(&message.body, Part::Whole, page);
+        body::write(&message.body, message.part, page);
         page.bytes(b"\n");
     }
-    write_fields(&message.trailers, page);
+    write_fields(&message.trailers, message.error, page);
     if let Some(error) = message.error {
         page.mark(format_args!("{error}"));
     }
     if let Some(code) = message.reset {
         page.mark(format_args!("reset with {}", ErrorCode(code)));
     }
-    body::mark_end(&message.body, page);
+    match message.part {
+        Part::First | Part::Continued { final_part: false } => body::mark_progress(&message.body, page),
+        Part::Whole => body::mark_end(&message.body, page),
+        Part::Continued { final_part: true } => {
+            body::mark_whole(&message.body, page);
+            body::mark_end(&message.body, page);
+        }
+    }
 }
 
 fn write_head(frame: &Http2Frame, page: &mut Page<'_>) {
@@ -156,7 +175,7 @@ fn write_head(frame: &Http2Frame, page: &mut Page<'_>) {
     page.bytes(b"\n");
 }
 
-fn write_fields(fields: &[Field], page: &mut Page<'_>) {
+fn write_fields(fields: &[Field], error: Option<&str>, page: &mut Page<'_>) {
     for field in fields {
         page.bytes(b"header field ");
         write_quoted(field.name.as_deref(), page);
@@ -166,7 +185,8 @@ fn write_fields(fields: &[Field], page: &mut Page<'_>) {
     }
     let unknown = |field: &&Field| field.name.is_none() || field.value.is_none();
     let count = fields.iter().filter(unknown).count();
-    if count > 0 {
+    // An index that never was one refers to nothing, and its mark says so.
+    if count > 0 && error != Some(BlockError::Index.as_str()) {
         page.mark(format_args!(
             "{count} fields refer to header compression state from before the capture"
         ));

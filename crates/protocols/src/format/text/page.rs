@@ -4,7 +4,7 @@ use std::fmt::Arguments;
 use std::io::Write;
 
 use crate::format::text::terminal;
-use crate::text::printable;
+use crate::text::{cut_character, printable};
 use crate::write::push_number;
 
 /// The text of one unit and the marks that follow it.
@@ -74,12 +74,13 @@ impl<'a> Page<'a> {
         self.marks.push(b'\n');
     }
 
-    /// Keeps the first `limit` bytes of the unit's text.
+    /// Keeps the first `limit` bytes of the unit's text, less those of a character that they would cut.
     pub(super) fn truncate(&mut self, limit: usize) {
         let len = self.out.len() - self.start;
         if len > limit {
-            self.out.truncate(self.start + limit);
-            self.mark(format_args!("truncated at {limit} of {len} bytes"));
+            let kept = limit - cut_character(&self.out[self.start..self.start + limit]);
+            self.out.truncate(self.start + kept);
+            self.mark(format_args!("truncated at {kept} of {len} bytes"));
         }
     }
 

@@ -32,7 +32,11 @@ fn events_go_on_when_the_body_is_full() {
         ..Limits::default()
     };
     let view = STRUCTURED;
-    let mut stream = Stream::with(Options { limits, view });
+    let mut stream = Stream::with(Options {
+        limits,
+        view,
+        ..Options::default()
+    });
     stream
         .asked(&[MethodClass::Other])
         .feed("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n");

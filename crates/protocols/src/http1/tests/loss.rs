@@ -77,24 +77,44 @@ fn attached_in_the_middle_of_a_body() {
 }
 
 #[test]
-fn long_heads_are_counted_and_passed_over() {
-    let long = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(70_000));
-    for piece in [1000, long.len() + 100] {
-        let mut stream = Stream::new(TEXT);
-        stream.asked(&[MethodClass::Other; 2]);
-        let all = format!("{long}HTTP/1.1 204 N\r\n\r\n");
-        for piece in all.as_bytes().chunks(piece) {
-            stream.feed(piece);
+fn long_heads_are_cut_marked_and_framed() {
+    let fields = format!("X: {}\r\nContent-Length: 2\r\n", "x".repeat(70_000));
+    let short = "a: b\r\n".repeat(2000);
+    for (start, fields) in [
+        ("HTTP/1.1 200 OK\r\n", &fields),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n", &short),
+        ("HTTP/1.1 200 OK\n", &fields),
+    ] {
+        let long = format!("{start}{fields}\r\n");
+        let all = format!("{long}okHTTP/1.1 204 N\r\n\r\n");
+        for piece in [1, 1000, all.len()] {
+            let mut stream = Stream::new(TEXT);
+            stream.asked(&[MethodClass::Other; 2]);
+            for piece in all.as_bytes().chunks(piece) {
+                stream.feed(piece);
+            }
+            let seen = stream.close();
+            assert!(seen[0].starts_with("HTTP/1.1 200 OK|ok"), "{seen:?}");
+            assert_eq!(seen[1..], ["HTTP/1.1 204 N|"]);
+            let Content::Http1(first) = &stream.output.messages[0].content else {
+                panic!("{:?}", stream.output)
+            };
+            let limit = Limits::default().http1_head_bytes;
+            let skipped: u64 = stream.output.skipped.iter().map(|skipped| skipped.bytes).sum();
+            assert_eq!(first.head, long.as_bytes()[..long.len().min(limit)]);
+            assert_eq!(skipped, long.len().saturating_sub(limit) as u64);
+            let is_cut = first.anomalies.contains(&Anomaly::HeadTooLong);
+            assert_eq!(is_cut, long.len() > limit);
         }
-        assert_eq!(stream.close(), ["HTTP/1.1 204 N|"]);
-        assert_eq!(
-            stream
-                .output
-                .skipped
-                .iter()
-                .map(|skipped| skipped.bytes)
-                .sum::<u64>(),
-            long.len() as u64
-        );
     }
+}
+
+#[test]
+fn a_long_head_without_an_end_is_shown_as_far_as_it_is_kept() {
+    let long = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(70_000));
+    let mut stream = Stream::new(TEXT);
+    stream.asked(&[MethodClass::Other]).feed(&long);
+    let limit = Limits::default().http1_head_bytes;
+    assert_eq!(stream.close(), [format!("raw {}", &long[..limit])]);
+    assert_eq!(stream.output.skipped[0].bytes, (long.len() - limit) as u64);
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::decoder::{MethodClass, Options, Output, PeerNotice, StreamDecoder, View, stream_decoder};
 use crate::limits::Limits;
-use crate::message::{Content, Gap, GapReason, Http1Message, Message, Part};
+use crate::message::{Anomaly, Content, Gap, GapReason, Http1Message, Message, Part};
 
 const TEXT: View = View::Text;
 const STRUCTURED: View = View::Structured { frames: false };
@@ -91,7 +91,7 @@ fn summary(message: &Message) -> String {
 
 fn http1_summary(message: &Http1Message) -> String {
     let head = String::from_utf8_lossy(&message.head);
-    let start = head.lines().next().unwrap_or("").to_owned();
+    let start = head.trim_start().lines().next().unwrap_or("").to_owned();
     let mut words = vec![start, String::from_utf8_lossy(&message.body.data).into_owned()];
     if !message.trailers.is_empty() {
         words.push(format!("{:?}", String::from_utf8_lossy(&message.trailers)));
@@ -161,7 +161,7 @@ fn chunked_with_extensions_and_trailers() {
     responses(
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\nabc\r\n00A \r\n0123456789\r\n0\r\nX-Sum: 1\r\nY: 2\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
         &[
-            "HTTP/1.1 200 OK|abc0123456789|\"X-Sum: 1\\r\\nY: 2\\r\\n\"",
+            "HTTP/1.1 200 OK|abc0123456789|\"X-Sum: 1\\r\\nY: 2\\r\\n\"|BadChunk",
             "HTTP/1.1 204 No Content|",
         ],
     );
@@ -181,10 +181,10 @@ fn responses_without_a_body() {
 }
 
 #[test]
-fn empty_lines_between_messages_belong_to_none() {
+fn empty_lines_before_a_message_go_with_it() {
     responses(
         "HTTP/1.1 204 N\r\n\r\n\r\n\r\nHTTP/1.1 204 N\r\n\r\n\n",
-        &["HTTP/1.1 204 N|", "HTTP/1.1 204 N|"],
+        &["HTTP/1.1 204 N|", "HTTP/1.1 204 N|", "raw \n"],
     );
 }
 

@@ -20,6 +20,8 @@ pub struct Decoder {
     table: DynamicTable,
     table_cap: usize,
     list_limit: usize,
+    /// The table is the sender's: nothing was missed.
+    complete: bool,
     /// What all lists together may still exceed [`LIST_RATIO`] times their blocks by.
     lists_left: usize,
 }
@@ -41,6 +43,12 @@ pub enum BlockError {
     /// A name or value is not valid Huffman code; it is unknown.
     #[error("bad Huffman code")]
     Huffman,
+    /// An index beyond both tables, of which nothing is missing (RFC 7541 §2.3.3).
+    #[error("header index beyond the table")]
+    Index,
+    /// A size update that does not begin the block (RFC 7541 §4.2).
+    #[error("table size update inside a header block")]
+    SizeUpdate,
 }
 
 impl BlockError {
@@ -50,6 +58,8 @@ impl BlockError {
             Self::Damaged => "header block is damaged",
             Self::ListLimit => "header list exceeds the limit",
             Self::Huffman => "bad Huffman code",
+            Self::Index => "header index beyond the table",
+            Self::SizeUpdate => "table size update inside a header block",
         }
     }
 }
@@ -67,12 +77,14 @@ impl Decoder {
             }),
             table_cap: cap,
             list_limit: limits.hpack_list_bytes,
+            complete: start_seen && cap >= DEFAULT_TABLE_BYTES,
             lists_left: limits.hpack_list_bytes,
         }
     }
 
     /// Insertions were missed: what the table holds no longer has the sender's indices.
     pub fn forget(&mut self) {
+        self.complete = false;
         self.table.clear();
         self.table.resize(self.table_cap);
     }
@@ -101,6 +113,8 @@ impl Decoder {
             block,
             arena: BytesMut::new(),
             list_left: list_limit,
+            complete: &mut self.complete,
+            begun: false,
             error: None,
             fields,
         };
@@ -125,6 +139,9 @@ struct Pass<'a> {
     /// Where Huffman-coded strings are decoded to; one allocation serves the block.
     arena: BytesMut,
     list_left: usize,
+    complete: &'a mut bool,
+    /// A field of the block has come.
+    begun: bool,
     error: Option<BlockError>,
     fields: &'a mut Vec<Field>,
 }
@@ -136,10 +153,11 @@ impl Pass<'_> {
             match first {
                 0x80.. => self.indexed()?,
                 0x40.. => self.literal(6, true, false)?,
-                0x20.. => self.resize()?,
+                0x20..0x40 => self.resize()?,
                 0x10.. => self.literal(4, false, true)?,
                 _ => self.literal(4, false, false)?,
             }
+            self.begun |= !(0x20..0x40).contains(&first);
         }
         Some(())
     }
@@ -180,12 +198,16 @@ impl Pass<'_> {
     /// §6.3. A size beyond the limit is honoured up to it: entries then leave too early, which makes
     /// later references unknown, not wrong.
     fn resize(&mut self) -> Option<()> {
+        if self.begun {
+            self.error = self.error.or(Some(BlockError::SizeUpdate));
+        }
         let size = self.cursor.integer(5)?;
+        *self.complete &= size <= self.table_cap;
         self.table.resize(size.min(self.table_cap));
         Some(())
     }
 
-    fn lookup(&self, index: usize) -> Entry {
+    fn lookup(&mut self, index: usize) -> Entry {
         if let Some((name, value)) = static_table::entry(index) {
             return Entry {
                 name: Some(Bytes::from_static(name)),
@@ -196,10 +218,11 @@ impl Pass<'_> {
             name: None,
             value: None,
         };
-        self.table
-            .entry(index - static_table::LENGTH - 1)
-            .cloned()
-            .unwrap_or(unknown)
+        let found = self.table.entry(index - static_table::LENGTH - 1).cloned();
+        if found.is_none() && *self.complete {
+            self.error = self.error.or(Some(BlockError::Index));
+        }
+        found.unwrap_or(unknown)
     }
 
     fn text(&mut self, literal: Literal) -> Option<Bytes> {

@@ -87,7 +87,14 @@ pub(crate) fn options(view: View) -> Options {
 /// A decoder of messages from the beginning of a connection, within these limits.
 pub(crate) fn limited(limits: Limits) -> Http2Decoder {
     let view = STRUCTURED;
-    Http2Decoder::new(Options { limits, view }, true)
+    Http2Decoder::new(
+        Options {
+            limits,
+            view,
+            ..Options::default()
+        },
+        true,
+    )
 }
 
 /// What a connection's direction gives, fed in these pieces.

@@ -1,20 +1,60 @@
 //! Text that is not UTF-8.
 
-use encoding_rs::{DecoderResult, Encoding};
+use encoding_rs::Encoding;
 
+use super::readable::is_mostly_text;
 use crate::text::is_text;
 
-/// The text of `bytes`, when their byte order mark or the declared charset (any label of the WHATWG
-/// Encoding Standard) names an encoding in which all of them are text. `cut`: the last character may
+/// Bytes at the start of a document in which its encoding is looked for, as browsers do.
+const PRESCANNED: usize = 1024;
+
+/// The text of `bytes`, when their byte order mark, the declared charset (any label of the WHATWG
+/// Encoding Standard) or the document itself names an encoding in which they are text, but for a few
+/// of them, which become U+FFFD. `cut`: the last character may
 /// be incomplete.
 pub(super) fn to_utf8(bytes: &[u8], content_type: Option<&[u8]>, cut: bool) -> Option<String> {
-    let declared = Encoding::for_label(declared(content_type?)?)?;
+    let content_type = content_type?;
+    let label = declared(content_type).or_else(|| in_document(content_type, bytes))?;
+    let declared = Encoding::for_label(label)?;
     let encoding = Encoding::for_bom(bytes).map_or(declared, |(marked, _)| marked);
     let mut decoder = encoding.new_decoder_with_bom_removal();
-    let room = decoder.max_utf8_buffer_length_without_replacement(bytes.len())?;
+    let room = decoder.max_utf8_buffer_length(bytes.len())?;
     let mut text = String::with_capacity(room);
-    let (result, _) = decoder.decode_to_string_without_replacement(bytes, &mut text, !cut);
-    (result == DecoderResult::InputEmpty && is_text(text.as_bytes())).then_some(text)
+    let (_, _, has_odd) = decoder.decode_to_string(bytes, &mut text, !cut);
+    let odd = if has_odd {
+        text.matches(char::REPLACEMENT_CHARACTER).count()
+    } else {
+        0
+    };
+    let is_readable = odd == 0 || is_mostly_text(odd, bytes.len());
+    (is_readable && is_text(text.as_bytes())).then_some(text)
+}
+
+/// The label in the `meta` element of an HTML document or the declaration of an XML one.
+fn in_document<'a>(content_type: &[u8], bytes: &'a [u8]) -> Option<&'a [u8]> {
+    let is = |word: &[u8]| {
+        content_type
+            .windows(word.len())
+            .any(|found| found.eq_ignore_ascii_case(word))
+    };
+    let name: &[u8] = match () {
+        () if is(b"html") => b"charset=",
+        () if is(b"xml") => b"encoding=",
+        () => return None,
+    };
+    let start = &bytes[..bytes.len().min(PRESCANNED)];
+    let at = start
+        .windows(name.len())
+        .position(|found| found.eq_ignore_ascii_case(name))?;
+    let value = &start[at + name.len()..];
+    let value = value
+        .strip_prefix(b"\"")
+        .or_else(|| value.strip_prefix(b"'"))
+        .unwrap_or(value);
+    let end = value
+        .iter()
+        .position(|byte| !byte.is_ascii_alphanumeric() && !b"-_:.".contains(byte))?;
+    Some(&value[..end])
 }
 
 /// The `charset` parameter of a media type (RFC 9110 §8.3.2).

@@ -2,6 +2,8 @@
 
 mod charset;
 mod media;
+mod multipart;
+pub(super) mod readable;
 
 use crate::format::text::hex;
 use crate::format::text::page::Page;
@@ -29,9 +31,27 @@ pub(in crate::format::text) fn write(body: &Body, part: Part, page: &mut Page<'_
         page.bytes(&body.data);
     } else if let Some(text) = charset::to_utf8(&body.data, body.content_type.as_deref(), cut) {
         page.bytes(text.as_bytes());
+    } else if !is_known_file(body, part) {
+        write_odd(body, part, page);
     } else {
         write_binary(body, part, page);
     }
+}
+
+/// Content that is neither text nor a known kind of file.
+fn write_odd(body: &Body, part: Part, page: &mut Page<'_>) {
+    if multipart::write(&body.data, body.content_type.as_deref(), page) {
+        return;
+    }
+    match readable::text(&body.data) {
+        Some(text) => page.bytes(text.as_bytes()),
+        None => write_binary(body, part, page),
+    }
+}
+
+fn is_known_file(body: &Body, part: Part) -> bool {
+    let first = !matches!(part, Part::Continued { .. });
+    first && media::name(&body.data).is_some() || media::declared(body.content_type.as_deref()).is_some()
 }
 
 /// Says how much of a message that goes on has come.
