@@ -223,3 +223,83 @@ fn http2_faults_are_marked_and_stepped_over() {
         "frame of a wrong length"
     );
 }
+
+/// Replays a recording of our own.
+fn own(name: &str, flags: &[&str]) -> Finished {
+    replay(
+        &Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/fixtures")
+            .join(name),
+        flags,
+    )
+}
+
+#[test]
+fn slow_messages_come_in_parts_unless_whole_ones_are_wanted() {
+    let in_parts = own("event-stream", &["--format", "jsonl"]).json();
+    let parts: Vec<_> = of(&in_parts, "http1.response")
+        .iter()
+        .filter_map(|message| message["part"].as_str())
+        .collect();
+    assert_eq!(parts.iter().filter(|part| **part == "first").count(), 4);
+    assert_eq!(parts.iter().filter(|part| **part == "final").count(), 4);
+    let whole = own("event-stream", &["--format", "jsonl", "--whole"]).json();
+    assert!(whole.iter().all(|message| message["part"].is_null()));
+    let responses = of(&whole, "http1.response");
+    assert_eq!(responses.len(), 4);
+    for response in responses {
+        assert_eq!(response["body"]["len"], 126);
+        assert_eq!(response["body"]["complete"], true);
+        assert!(response["headers"].is_array());
+    }
+}
+
+#[test]
+fn parts_as_text_are_the_same_words_as_the_whole() {
+    let in_parts = own("event-stream", &[]).text();
+    let whole = own("event-stream", &["--whole"]).text();
+    for text in [&in_parts, &whole] {
+        assert_eq!(text.matches("HTTP/1.1 200 OK").count(), 4, "{text}");
+        assert_eq!(text.matches("data: first").count(), 4, "{text}");
+        assert_eq!(text.matches("data: déjà vu").count(), 4, "{text}");
+    }
+    let head = |text: &str| text.find("HTTP/1.1 200 OK");
+    assert!(head(&in_parts) < head(&whole), "the head comes first");
+}
+
+#[test]
+fn parts_are_the_same_bytes_every_time() {
+    for case in ["event-stream", "grpc-node"] {
+        for flags in [&[][..], &["--format", "jsonl"]] {
+            let first = own(case, flags).stdout;
+            for _ in 0..5 {
+                assert!(own(case, flags).stdout == first, "{case} {flags:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn http2_is_shown_as_frames_or_as_messages() {
+    let case = "curl-nginx-http2";
+    let frames = own(case, &[]).text();
+    assert_eq!(own(case, &["--frames", "all"]).text(), frames);
+    assert!(frames.contains("Frame Type\t=>\tSETTINGS"), "{frames}");
+    let messages = own(case, &["--frames", "messages"]).text();
+    assert!(!messages.contains("Frame Type"), "{messages}");
+    assert!(messages.contains(":method"), "{messages}");
+
+    let plain = own(case, &["--format", "jsonl"]).json();
+    assert!(of(&plain, "http2.frame").is_empty());
+    let asked = own(case, &["--format", "jsonl", "--frames", "messages"]).json();
+    assert_eq!(asked, plain);
+    let all = own(case, &["--format", "jsonl", "--frames", "all"]).json();
+    let settings = of(&all, "http2.frame")
+        .iter()
+        .filter(|frame| frame["frame"]["name"] == "SETTINGS")
+        .count();
+    assert!(settings >= 2, "{settings}");
+    for kind in ["http2.request", "http2.response"] {
+        assert_eq!(of(&all, kind).len(), of(&plain, kind).len(), "{kind}");
+    }
+}

@@ -11,6 +11,9 @@ pub struct Limits {
     pub http1_chunk_line_bytes: usize,
     /// Most bytes held behind a response's head while the request's method is waited for.
     pub http1_awaiting_bytes: usize,
+    /// Most bytes held behind an HTTP/2 response that opens a tunnel or does not, while its request is waited
+    /// for.
+    pub http2_awaiting_bytes: usize,
     /// Body bytes kept per message, after decoding. What is beyond is counted, not kept.
     pub body_bytes: usize,
     /// What the content codings of one direction of a connection may write beyond
@@ -62,6 +65,7 @@ impl Default for Limits {
             http1_header_fields: 1024,
             http1_chunk_line_bytes: 16 * 1024,
             http1_awaiting_bytes: 1024 * 1024,
+            http2_awaiting_bytes: 1024 * 1024,
             body_bytes: 8 * 1024 * 1024,
             expansion_bytes: 2 * 1024 * 1024,
             expansion_ratio: 128,

@@ -189,3 +189,41 @@ async fn a_place_reused_in_both_directions_keeps_its_connections_apart() {
         assert_eq!(summary.statistics.started_workers, 2 * CONNECTIONS);
     }
 }
+
+#[actix::test]
+async fn what_has_come_of_a_message_is_shown_after_a_run_interval() {
+    let live = Live::start(config(Clock::Live));
+    live.feed.data(on_socket(7, Direction::Write, 0, "~first"));
+    live.pass(50).await;
+    live.feed.data(on_socket(7, Direction::Write, 0, " half"));
+    live.pass(40).await;
+    assert_eq!(
+        live.page.text(),
+        "",
+        "more bytes do not make the wait begin again"
+    );
+    live.pass(70).await;
+    assert!(live.page.text().ends_with("|~first half (part)\n"));
+    live.feed.data(on_socket(7, Direction::Write, 0, "~whole\n"));
+    live.pass(1).await;
+    assert_eq!(live.page.lines().len(), 2, "a whole message waits for nothing");
+    live.pass(300).await;
+    let (lines, _) = live.end().await;
+    assert_eq!(lines.len(), 2);
+    assert!(lines[1].ends_with("|~whole"));
+}
+
+#[actix::test]
+async fn a_replay_shows_parts_at_the_recorded_times() {
+    let events = vec![
+        CapturedEvent::Data(on_socket(7, Direction::Write, 0, "~slow")),
+        CapturedEvent::Data(on_socket(8, Direction::Write, 10, "~quick")),
+        CapturedEvent::Data(on_socket(8, Direction::Write, 90, " enough\n")),
+        CapturedEvent::Data(on_socket(7, Direction::Write, 150, " to come\n")),
+    ];
+    for batch in [1, 2, 100] {
+        let (text, _) = replay(config(Clock::Stream), events.clone(), batch).await;
+        let shown: Vec<&str> = text.lines().map(|line| line.split_once('|').unwrap().1).collect();
+        assert_eq!(shown, ["~quick enough", "~slow (part)", " to come"], "{batch}");
+    }
+}

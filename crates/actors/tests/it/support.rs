@@ -24,6 +24,7 @@ pub(crate) const MILLISECOND: u64 = 1_000_000;
 ///
 /// * `>…` is a request: the other direction is told
 /// * `?…` is held until the other direction has told of a request
+/// * `~…` is shown in parts, the beginning that has come first
 /// * `!panic` makes the decoder panic; `!close-panic` makes it panic at its end
 #[derive(Default)]
 pub(crate) struct Lines {
@@ -127,6 +128,14 @@ impl StreamDecoder for Lines {
         for line in std::mem::take(&mut self.waiting) {
             self.say([b"overdue ", line.as_slice()].concat(), output);
         }
+    }
+
+    fn has_parts(&self) -> bool {
+        self.held.starts_with(b"~")
+    }
+
+    fn emit_parts(&mut self, output: &mut Output) {
+        self.flush("part", output);
     }
 
     fn idle(&mut self, output: &mut Output) {

@@ -361,7 +361,7 @@ impl StreamDecoder for Http2Decoder {
         self.last_ns = timestamp_ns;
         if let Some(hold) = &mut self.hold {
             hold.keep(payload.clone(), timestamp_ns);
-            if hold.bytes > self.options.limits.http1_awaiting_bytes {
+            if hold.bytes > self.options.limits.http2_awaiting_bytes {
                 self.release_all(output);
             }
             return;

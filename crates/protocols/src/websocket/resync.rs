@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use super::frame::{self, FrameHeader, unmask};
-use crate::decoder::Detection;
 use crate::limits::Limits;
 
 /// Frames in a row that are believed when the first starts an event. Libraries write frames whole.

@@ -91,7 +91,7 @@ pub(super) fn add_frame(frame: &Http2Frame, limit: Option<usize>, object: &mut O
         Http2Detail::Malformed { payload, error } => {
             object.string("error", error);
             if !payload.is_empty() {
-                return object.object("payload").content(payload, true, limit);
+                return object.object("payload").content(payload, false, limit);
             }
         }
         Http2Detail::Settings(parameters) => {
