@@ -159,6 +159,7 @@ fn fields_and_streams_count_as_held() {
         Options {
             limits,
             view: STRUCTURED,
+            ..Options::default()
         },
         true,
     );

@@ -44,8 +44,7 @@ pub const TARGETS: [(&str, Target); 9] = [
 pub fn detection(input: &[u8]) {
     let (steering, bytes) = Steering::of(input);
     let options = steering.options();
-    // HTTP/2 that is believed from its middle counts what it passes over, so this is not whole.
-    let output = drive(stream_decoder(options), bytes, steering, false);
+    let output = drive(stream_decoder(options), bytes, steering, true);
     check_formats(&output.messages);
 }
 
@@ -82,7 +81,7 @@ pub fn http2(input: &[u8]) {
         bytes.to_vec()
     };
     let decoder = Http2Decoder::new(steering.options(), from_start);
-    let output = drive(Box::new(decoder), &wire, steering, from_start);
+    let output = drive(Box::new(decoder), &wire, steering, true);
     check_formats(&output.messages);
 }
 

@@ -49,6 +49,8 @@ pub struct Http2Decoder {
     allows_tunnels: bool,
     /// What waits for the other direction.
     hold: Option<Box<Hold>>,
+    /// There was a gap, so that what is passed over is counted and not shown.
+    has_lost: bool,
     last_ns: u64,
 }
 
@@ -93,6 +95,7 @@ impl Http2Decoder {
             presenter,
             allows_tunnels: false,
             hold: None,
+            has_lost: false,
             last_ns: 0,
         }
     }
@@ -122,7 +125,7 @@ impl Http2Decoder {
                     }
                     match resync.push(&chunk) {
                         Ok(synced) => work.push(self.synced(synced, output)),
-                        Err(lost) => skip(SkipReason::Resync, lost.len() as u64, output),
+                        Err(passed) => self.pass_over(passed, output),
                     }
                 }
                 Phase::Over(over) => over.push((input, self.last_ns)),
@@ -180,9 +183,18 @@ impl Http2Decoder {
     }
 
     fn synced(&mut self, synced: Synced, output: &mut Output) -> Bytes {
-        skip(SkipReason::Resync, synced.skipped.len() as u64, output);
+        self.pass_over(synced.skipped, output);
         self.phase = Phase::InStep;
         synced.rest
+    }
+
+    /// Bytes that are no frames.
+    fn pass_over(&self, bytes: Bytes, output: &mut Output) {
+        if self.has_lost {
+            skip(SkipReason::Resync, bytes.len() as u64, output);
+        } else {
+            raw::emit(bytes, self.last_ns, self.last_ns, output);
+        }
     }
 
     fn piece(&mut self, piece: Piece, span: Span, output: &mut Output) {
@@ -314,7 +326,7 @@ impl Http2Decoder {
         self.emit_over(output);
         let (held, passed) = self.splitter.abandon();
         skip(SkipReason::HeaderLimit, passed as u64, output);
-        let is_counted = lost || !self.splitter.is_in_step();
+        let is_counted = lost || self.has_lost && !self.splitter.is_in_step();
         let searched = match &mut self.phase {
             Phase::InStep | Phase::Over(_) => Bytes::new(),
             Phase::Preface(matched) => Bytes::from_static(&PREFACE[..std::mem::take(matched)]),
@@ -375,6 +387,7 @@ impl StreamDecoder for Http2Decoder {
 
     fn gap(&mut self, gap: Gap, timestamp_ns: u64, output: &mut Output) {
         self.release_all(output);
+        self.has_lost = true;
         self.last_ns = timestamp_ns;
         let span = self.now();
         self.close_section(span, output);
