@@ -13,11 +13,6 @@ fn case(name: &str) -> Option<Vec<Value>> {
     Some(replay(&folder.join(name), &["--format", "jsonl"]).json())
 }
 
-fn text(name: &str) -> Option<String> {
-    let folder = shared()?.join("fixtures/field");
-    Some(replay(&folder.join(name), &[]).text())
-}
-
 fn replay(case: &Path, flags: &[&str]) -> Finished {
     let events = case.join("events.jsonl");
     let mut arguments = vec!["replay", events.to_str().expect("a UTF-8 path")];

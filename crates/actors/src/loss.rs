@@ -56,8 +56,6 @@ pub enum Loss {
     BodyLimit,
     /// What a decoder still held beyond the limit per connection.
     BufferLimit,
-    /// Empty lines before a start line, which mean nothing.
-    EmptyLine,
     /// Header bytes beyond the limit.
     HeaderLimit,
     /// Bytes passed over on the way to the next message.
@@ -74,7 +72,7 @@ pub enum Loss {
 
 impl Loss {
     /// All of them, in the order of declaration.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 16] = [
         Self::DecodeError,
         Self::Filtered,
         Self::Injected,
@@ -85,7 +83,6 @@ impl Loss {
         Self::WorkerRestart,
         Self::BodyLimit,
         Self::BufferLimit,
-        Self::EmptyLine,
         Self::HeaderLimit,
         Self::Resync,
         Self::SinkClosed,
@@ -104,9 +101,7 @@ impl Loss {
             Self::DecodeError | Self::Filtered | Self::Injected => Stage::Reader,
             Self::WorkerFull | Self::Unfinished | Self::ShutdownDeadline => Stage::Processor,
             Self::WorkerFailed | Self::WorkerRestart => Stage::Worker,
-            Self::BodyLimit | Self::BufferLimit | Self::EmptyLine | Self::HeaderLimit | Self::Resync => {
-                Stage::Decoder
-            }
+            Self::BodyLimit | Self::BufferLimit | Self::HeaderLimit | Self::Resync => Stage::Decoder,
             Self::SinkClosed | Self::SinkError | Self::SinkFull | Self::SinkDeadline => Stage::Sink,
         }
     }
@@ -124,7 +119,6 @@ impl Loss {
             Self::WorkerRestart => "worker_restart",
             Self::BodyLimit => SkipReason::BodyLimit.as_str(),
             Self::BufferLimit => "buffer_limit",
-            Self::EmptyLine => SkipReason::EmptyLine.as_str(),
             Self::HeaderLimit => SkipReason::HeaderLimit.as_str(),
             Self::Resync => SkipReason::Resync.as_str(),
             Self::SinkClosed => "sink_closed",
@@ -134,13 +128,10 @@ impl Loss {
         }
     }
 
-    /// True when the user asked for it (a filter, a display limit, a closed pipe), or when it means
-    /// nothing, so that it is no failure of the capture.
+    /// True when the user asked for it (a filter, a display limit, a closed pipe), so that it is no
+    /// failure of the capture.
     pub const fn intended(self) -> bool {
-        matches!(
-            self,
-            Self::Filtered | Self::BodyLimit | Self::EmptyLine | Self::SinkClosed
-        )
+        matches!(self, Self::Filtered | Self::BodyLimit | Self::SinkClosed)
     }
 }
 
@@ -148,7 +139,6 @@ impl From<SkipReason> for Loss {
     fn from(reason: SkipReason) -> Self {
         match reason {
             SkipReason::BodyLimit => Self::BodyLimit,
-            SkipReason::EmptyLine => Self::EmptyLine,
             SkipReason::HeaderLimit => Self::HeaderLimit,
             SkipReason::Resync => Self::Resync,
         }

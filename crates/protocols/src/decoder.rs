@@ -113,9 +113,7 @@ pub enum SkipReason {
     BodyLimit,
     /// A header block beyond its limit.
     HeaderLimit,
-    /// An empty line before a start line, which a recipient ignores (RFC 9112 §2.2).
-    EmptyLine,
-    /// Bytes passed over while looking for the next message after a gap or a late attach.
+    /// Bytes passed over while looking for the next message after a gap.
     Resync,
 }
 
@@ -124,7 +122,6 @@ impl SkipReason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::BodyLimit => "body_limit",
-            Self::EmptyLine => "empty_line",
             Self::HeaderLimit => "header_limit",
             Self::Resync => "resync",
         }

@@ -16,12 +16,7 @@ const PREFACE_BYTES: u64 = 24;
 pub(crate) fn check_accounting(output: &Output, bytes: &[u8], view: View) {
     let fed = bytes.len() as u64;
     let has_preface = bytes.windows(PREFACE.len()).any(|window| window == PREFACE);
-    let is_lost = |reason| {
-        matches!(
-            reason,
-            SkipReason::EmptyLine | SkipReason::HeaderLimit | SkipReason::Resync
-        )
-    };
+    let is_lost = |reason| matches!(reason, SkipReason::HeaderLimit | SkipReason::Resync);
     let lost = output.skipped.iter().filter(|skipped| is_lost(skipped.reason));
     let mut accounted: u64 = lost.map(|skipped| skipped.bytes).sum();
     let is_web_socket =

@@ -259,7 +259,8 @@ impl WebSocketDecoder {
                     .websocket_message_bytes
                     .min(before.saturating_add(allowed.max(taken)));
                 let dropped = message.add_payload(payload, &mut self.window, limit);
-                expansion.spend(message.held() - before);
+                // What turns out not to be compressed is shown as received, which may be less.
+                expansion.spend(message.held().saturating_sub(before));
                 let reason = if message.is_lost() {
                     SkipReason::Resync
                 } else {
