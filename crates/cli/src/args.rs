@@ -154,7 +154,7 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, value_enum, value_name = "WHAT")]
     pub(crate) frames: Option<Frames>,
     /// Print a message when it is complete. Otherwise one that takes longer than a tenth of a second comes
-    /// in parts, the head with the first.
+    /// in parts, the head with the first. As text, the head of an event stream always comes before its events.
     #[arg(long, global = true)]
     pub(crate) whole: bool,
     /// When to colour the text format.
