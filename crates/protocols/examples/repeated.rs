@@ -1,6 +1,10 @@
 //! Feeds each input of a fuzz corpus to its decoder, repeated 1, 2, 4 and 8 times, whole and byte by byte:
 //! `repeated FOLDER`. `tests/bench/linear` runs it under callgrind, which dumps its counts after each call of
 //! [`measured`], and compares them.
+#![expect(
+    clippy::print_stdout,
+    reason = "the order of the measured calls is the output"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

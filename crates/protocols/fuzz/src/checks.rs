@@ -3,7 +3,9 @@
 use ecapture_protocols::decoder::{SkipReason, Skipped};
 use ecapture_protocols::format::{JsonLines, Text};
 use ecapture_protocols::message::{Body, Http2Detail, Part};
-use ecapture_protocols::{Comm, Content, Direction, Format, Identity, Message, Output, Process, View};
+use ecapture_protocols::{
+    Comm, Content, Direction, Format, Identity, Message, Options, Output, Process, View,
+};
 
 /// How every HTTP/2 client begins.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
@@ -13,7 +15,9 @@ const PREFACE_BYTES: u64 = 24;
 /// No byte is in two places, and all are somewhere where every message says how long it was on the
 /// wire: raw bytes and WebSocket. Frame headers and chunk sizes of the others are in no message, nor
 /// are the HTTP/2 preface and, where only whole messages are wanted, connection-level frames.
-pub(crate) fn check_accounting(output: &Output, bytes: &[u8], view: View) {
+pub(crate) fn check_accounting(output: &Output, bytes: &[u8], options: Options) {
+    let view = options.view;
+    let tells_frames = view == View::Text && !options.http2_messages;
     let fed = bytes.len() as u64;
     let has_preface = bytes.windows(PREFACE.len()).any(|window| window == PREFACE);
     let is_lost = |reason| matches!(reason, SkipReason::HeaderLimit | SkipReason::Resync);
@@ -21,7 +25,7 @@ pub(crate) fn check_accounting(output: &Output, bytes: &[u8], view: View) {
     let mut accounted: u64 = lost.map(|skipped| skipped.bytes).sum();
     let is_web_socket =
         |message: &Message| matches!(message.content, Content::Gap(_) | Content::WebSocket(_));
-    let tells_all = view == View::Text && !has_preface || output.messages.iter().all(is_web_socket);
+    let tells_all = tells_frames && !has_preface || output.messages.iter().all(is_web_socket);
     let mut is_exact = tells_all
         && output
             .messages
@@ -51,7 +55,7 @@ pub(crate) fn check_accounting(output: &Output, bytes: &[u8], view: View) {
 
 /// What was captured whole is in messages: nothing is only counted but what is beyond a limit, and where
 /// every message tells its length and no limit was met, the lengths make up all that was fed.
-pub(crate) fn check_whole(output: &Output, bytes: &[u8], view: View) {
+pub(crate) fn check_whole(output: &Output, bytes: &[u8], options: Options, may_be_http2: bool) {
     let is_only_counted = |skipped: &&Skipped| skipped.reason == SkipReason::Resync;
     let counted: Vec<_> = output.skipped.iter().filter(is_only_counted).collect();
     assert!(counted.is_empty(), "only counted: {counted:?}");
@@ -62,7 +66,7 @@ pub(crate) fn check_whole(output: &Output, bytes: &[u8], view: View) {
             "a body with a hole: {body:?}"
         );
     }
-    if !output.skipped.is_empty() || has_untold_framing(output, bytes, view) {
+    if !output.skipped.is_empty() || has_untold_framing(bytes, options, may_be_http2) {
         return;
     }
     let preface = if bytes.starts_with(PREFACE) {
@@ -89,23 +93,18 @@ fn whole_body(message: &Message) -> Option<&Body> {
 }
 
 /// Chunk sizes are in no message, and frames of a connection are not wanted in each view.
-fn has_untold_framing(output: &Output, bytes: &[u8], view: View) -> bool {
+fn has_untold_framing(bytes: &[u8], options: Options, may_be_http2: bool) -> bool {
+    let tells_frames = options.view == View::Text && !options.http2_messages;
     let is_chunked = bytes
         .windows(b"chunked".len())
         .any(|word| word.eq_ignore_ascii_case(b"chunked"));
-    let is_http2 = |message: &Message| {
-        matches!(
-            message.content,
-            Content::Http2(_) | Content::Http2Frame(_) | Content::Grpc(_)
-        )
-    };
-    is_chunked
-        || view != View::Text && (bytes.starts_with(PREFACE) || output.messages.iter().any(is_http2))
-        || bytes
+    let has_late_preface = || {
+        bytes
             .windows(PREFACE.len())
             .skip(1)
             .any(|window| window == PREFACE)
-        || view != View::Text && bytes.len() >= 9 && bytes[3] == 4
+    };
+    is_chunked || may_be_http2 && (!tells_frames || has_late_preface())
 }
 
 /// How many bytes of the stream a message says that it stands for.

@@ -124,13 +124,14 @@ fn memory_bound(limits: &Limits, longest_event: usize, bytes: &[u8]) -> usize {
 }
 
 /// Feeds everything and checks memory and accounting.
-/// `is_whole`: the decoder takes the first byte for the stream's first.
+/// `may_be_http2`: frames of the connection may be in no message.
 pub(crate) fn drive(
     mut decoder: Box<dyn StreamDecoder>,
     bytes: &[u8],
     mut steering: Steering,
-    mut is_whole: bool,
+    may_be_http2: bool,
 ) -> Output {
+    let mut is_whole = true;
     let piece = steering.piece(bytes.len());
     let bound = memory_bound(&limits(), piece, bytes);
     let mut output = Output::default();
@@ -146,9 +147,9 @@ pub(crate) fn drive(
         }
     }
     decoder.close(&mut output);
-    check_accounting(&output, bytes, steering.options().view);
+    check_accounting(&output, bytes, steering.options());
     if is_whole {
-        check_whole(&output, bytes, steering.options().view);
+        check_whole(&output, bytes, steering.options(), may_be_http2);
     }
     output
 }

@@ -113,7 +113,7 @@ pub fn websocket(input: &[u8]) {
     } else {
         WebSocketDecoder::attached(options)
     };
-    let output = drive(Box::new(decoder), bytes, steering, true);
+    let output = drive(Box::new(decoder), bytes, steering, false);
     check_formats(&output.messages);
 }
 

@@ -260,18 +260,39 @@ impl Detecting {
         }
     }
 
+    /// Decides what is held. A decoder that takes some of it may hand the rest back to be held again.
+    fn settle_held(&mut self, output: &mut Output) {
+        let mut before = usize::MAX;
+        loop {
+            let mut backlog = Backlog::new();
+            self.probe_held(true, &mut backlog, output);
+            self.work_off(backlog, output);
+            let State::Probing(probing) = &mut self.state else {
+                return;
+            };
+            let held = probing.held.len();
+            if held == 0 {
+                return;
+            }
+            if held >= before {
+                probing.write_held(output);
+                return;
+            }
+            before = held;
+        }
+    }
+
     /// Decides what is held, then lets the decoder act. True when it handed over then.
     fn settle(
         &mut self,
         output: &mut Output,
         act: impl FnOnce(&mut dyn ProtocolDecoder, &mut Output),
     ) -> bool {
-        let mut backlog = Backlog::new();
-        self.probe_held(true, &mut backlog, output);
-        self.work_off(std::mem::take(&mut backlog), output);
+        self.settle_held(output);
         let State::Decoding(decoder) = &mut self.state else {
             return false;
         };
+        let mut backlog = Backlog::new();
         act(&mut **decoder, output);
         let handed_over = self.follow_hand_over(&mut backlog, output);
         self.work_off(backlog, output);
@@ -374,6 +395,13 @@ impl Probing {
             }
             self.held.extend_from_slice(payload);
             self.events.push_back((payload.len(), timestamp_ns));
+        }
+    }
+
+    fn write_held(&mut self, output: &mut Output) {
+        while let Some((len, timestamp_ns)) = self.events.pop_front() {
+            let data = self.held.split_to(len).freeze();
+            self.write_raw(&data, timestamp_ns, output);
         }
     }
 

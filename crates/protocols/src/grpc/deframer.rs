@@ -33,7 +33,7 @@ enum State {
         candidate: BytesMut,
         frame: Option<usize>,
     },
-    /// Not gRPC after all.
+    /// Not gRPC after all: shown as it comes.
     Foreign,
 }
 
@@ -127,6 +127,7 @@ impl Deframer {
                 self.state = State::Foreign;
                 None
             }
+            State::Prefix(held) if !held.is_empty() => Some(self.as_received(held.freeze(), error)),
             State::Lost { .. } | State::Prefix(_) => None,
         }
     }
@@ -134,9 +135,8 @@ impl Deframer {
     fn advance(&mut self, rest: &mut Bytes, output: &mut Output) -> Option<GrpcMessage> {
         match &mut self.state {
             State::Foreign => {
-                skip(output, SkipReason::Resync, rest.len());
-                rest.clear();
-                None
+                let bytes = std::mem::take(rest);
+                Some(self.as_received(bytes, BodyError::NotCoded { coding: "gRPC" }))
             }
             State::Lost { candidate, frame } => {
                 let frame = *frame;
@@ -153,6 +153,9 @@ impl Deframer {
             State::Prefix(held) => {
                 let prefix = fill(held, rest, PREFIX_BYTES)?;
                 self.open(&prefix);
+                if matches!(self.state, State::Foreign) {
+                    *rest = Bytes::from([&prefix[..], rest].concat());
+                }
                 None
             }
             State::Message(partial) => {
@@ -178,6 +181,22 @@ impl Deframer {
             }),
             _ => State::Foreign,
         };
+    }
+
+    /// Bytes that are no whole message.
+    fn as_received(&mut self, data: Bytes, error: BodyError) -> GrpcMessage {
+        let index = self.index;
+        self.index += 1;
+        GrpcMessage {
+            stream: self.stream,
+            kind: self.kind,
+            index,
+            compressed: false,
+            wire_len: data.len() as u64,
+            fields: None,
+            data,
+            error: Some(error),
+        }
     }
 
     fn message(&mut self, partial: Partial, error: Option<BodyError>) -> GrpcMessage {

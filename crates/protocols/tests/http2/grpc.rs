@@ -221,3 +221,36 @@ fn after_a_gap_whole_frames_are_messages_again() {
     );
     assert_eq!((&whole.data[..], whole.error), (&b"\x08\x05"[..], None));
 }
+
+#[test]
+fn content_that_is_not_grpc_is_shown_as_received() {
+    for view in [TEXT, STRUCTURED] {
+        let mut decoder = Http2Decoder::new(options(view), true);
+        let mut output = Output::default();
+        let plain = b"{\"error\":\"no gRPC here\"}";
+        let [first, second] = [&plain[..3], &plain[3..]];
+        let wire = [
+            response("identity"),
+            data(1, 0, first),
+            data(1, END_STREAM, second),
+            response("identity"),
+            data(1, END_STREAM, &[0, 0, 0]),
+        ]
+        .concat();
+        decoder.feed(&Bytes::from(wire), 0, &mut output);
+        decoder.close(&mut output);
+        assert_eq!(output.skipped, []);
+        let contents = contents(output.messages);
+        let [text, prefix] = grpc(&contents)[..] else {
+            panic!("{contents:?}")
+        };
+        assert_eq!(
+            (&text.data[..], text.error),
+            (&plain[..], Some(BodyError::NotCoded { coding: "gRPC" }))
+        );
+        assert_eq!(
+            (&prefix.data[..], prefix.error),
+            (&[0, 0, 0][..], Some(BodyError::Incomplete))
+        );
+    }
+}
