@@ -16,7 +16,9 @@ fn the_exit_code_is_the_commands_own() {
     let Some(_alone) = can_capture(&[]) else {
         return;
     };
-    for (script, code) in [("exit 0", 0), ("exit 7", 7), ("kill -KILL $$", 137)] {
+    // More than once: the end of the command and that of the pipeline come close together.
+    let scripts = [("exit 0", 0), ("exit 7", 7), ("kill -KILL $$", 137)];
+    for (script, code) in scripts.into_iter().cycle().take(4 * scripts.len()) {
         let finished = run(&["tls", "--", "sh", "-c", script]);
         assert_eq!(finished.code(), Some(code), "{script}: {}", finished.stderr);
     }

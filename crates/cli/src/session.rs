@@ -61,12 +61,21 @@ impl Session {
         let watched = watch(pipeline.clone(), self.statistics_interval)?;
         let mut asked = signals::listen();
         tracing::info!("capturing; Ctrl-C ends it");
-        let command_exit = tokio::select! {
+        let mut watched = pin!(watched);
+        let stopped = tokio::select! {
             // The pipeline ends by itself when its output is gone or it fails.
             _ = pipeline.finished() => None,
-            exit = stop(conditions, &pipeline, &mut asked) => exit?,
-            never = watched => match never {},
+            exit = conditions.stop(&mut asked) => Some(exit?),
+            never = &mut watched => match never {},
         };
+        // Not in the same breath as the above: how the command ended must not depend on who is first.
+        if stopped.is_some() {
+            tokio::select! {
+                () = give_up_when_asked_again(&pipeline, &mut asked) => {}
+                never = &mut watched => match never {},
+            }
+        }
+        let command_exit = stopped.flatten();
         let summary = pipeline.finished().await;
         report::summary(&summary);
         report::ring_users(&counters);
@@ -135,17 +144,6 @@ fn batches(recording: Recording, failure: Arc<Mutex<Option<RecordingError>>>) ->
     Ok(Box::new(stream::poll_fn(move |context| {
         receiver.poll_recv(context)
     })))
-}
-
-/// Waits for what stops the capture, and then for the end of the run. Gives how the command ended, if it has.
-async fn stop(
-    conditions: StopConditions,
-    pipeline: &PipelineHandle,
-    asked: &mut Listener,
-) -> Result<Option<Exit>> {
-    let exit = conditions.stop(asked).await?;
-    give_up_when_asked_again(pipeline, asked).await;
-    Ok(exit)
 }
 
 /// Waits for the end of a run whose source has ended. A pager takes its time, so the output has all it wants,
