@@ -35,8 +35,11 @@ impl Finished {
     }
 }
 
+/// A hang-up has its usual effect on it, also where the tests run under nohup(1).
 pub(crate) fn ecapture() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_ecapture"))
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_ecapture")]);
+    command
 }
 
 /// Runs to the end.
