@@ -13,7 +13,8 @@ use super::delivery::{close, deliver, pass_over};
 use super::identity::{bind, bind_recent};
 use super::lateness::judge;
 use super::maps::{
-    Call, CallKey, PROCESSES, SESSIONS, Session, SessionKey, count, count_unmatched, ended, stopped, wanted,
+    Call, CallKey, NEW_SESSION, PROCESSES, SESSIONS, Session, SessionKey, count, count_unmatched, ended,
+    stopped, wanted,
 };
 use super::memory::user;
 use super::thread::Thread;
@@ -310,7 +311,7 @@ pub(super) fn session_of(pid: u32, session: u64) -> Option<&'static mut Session>
         padding: 0,
     };
     if SESSIONS.get_ptr(key).is_none() {
-        let _full = SESSIONS.insert(key, Session::NEW, 0);
+        let _full = SESSIONS.insert(key, &NEW_SESSION, 0);
         let _full = PROCESSES.insert(pid, 1, 0);
     }
     // SAFETY: the map lookup succeeded; the library forbids concurrent use of one session.

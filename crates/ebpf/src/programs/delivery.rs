@@ -4,8 +4,8 @@ use core::arch::asm;
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
-use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_loop, bpf_probe_read_user};
-use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_uid_gid};
+use aya_ebpf::helpers::bpf_get_current_uid_gid;
+use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_ktime_get_ns, bpf_loop, bpf_probe_read_user};
 use ecapture_ebpf::config::HAS_LOOP;
 use ecapture_ebpf::counter;
 use ecapture_ebpf::limits::{CALL_CHUNKS, CHUNK_PAYLOAD, LEAST_PAYLOAD};
@@ -40,16 +40,16 @@ pub(super) fn send_all<const UNROLLED: u32>(call: &Call, session: &mut Session, 
     if session.tls_version == 0 && call.length != Length::Told as u32 {
         session.tls_version = tls_version(call.session);
     }
-    let mut header = header_of(call, session, pid_tgid);
     // The offset advances over everything the call moved, also over what cannot be sent.
     let offset = &mut session.offsets[(call.direction & 1) as usize];
-    header.stream_offset = *offset;
+    let stream_offset = *offset;
     *offset += length;
 
     let mut parts = Parts {
-        header,
+        header: header_of(call, session, pid_tgid, stream_offset),
         source: call.buffer,
     };
+    add_name(&mut parts.header);
     send_chunks::<UNROLLED>(&mut parts, length / CHUNK_PAYLOAD as u64);
     send_tail(&parts, (length % CHUNK_PAYLOAD as u64) as u32);
 }
@@ -59,7 +59,8 @@ pub(super) fn send_all<const UNROLLED: u32>(call: &Call, session: &mut Session, 
 #[inline(always)]
 pub(super) fn pass_over(call: &Call, session: &mut Session, pid_tgid: u64, length: u64) {
     count(counter::FILE_BYTES, length);
-    let mut header = header_of(call, session, pid_tgid);
+    let mut header = header_of(call, session, pid_tgid, 0);
+    add_name(&mut header);
     let offset = &mut session.offsets[(call.direction & 1) as usize];
     // What is missing is seen from one record to the next.
     if *offset == 0 {
@@ -222,8 +223,17 @@ fn wake_flag(size: u64) -> u64 {
     }
 }
 
+/// Puts the name of the current thread into the header, where it is: the stack is short.
 #[inline(always)]
-fn header_of(call: &Call, session: &Session, pid_tgid: u64) -> DataHeader {
+fn add_name(header: &mut DataHeader) {
+    let name = &raw mut header.comm;
+    // SAFETY: the helper writes as many bytes as it is given.
+    unsafe { bpf_get_current_comm(name.cast(), size_of_val(&header.comm) as u32) };
+}
+
+/// All but the name and the length of the payload.
+#[inline(always)]
+fn header_of(call: &Call, session: &Session, pid_tgid: u64, stream_offset: u64) -> DataHeader {
     let direction = call.direction as u8;
     DataHeader {
         kind: KIND_DATA,
@@ -238,9 +248,9 @@ fn header_of(call: &Call, session: &Session, pid_tgid: u64) -> DataHeader {
         tid: pid_tgid as u32,
         uid: bpf_get_current_uid_gid() as u32,
         fd: session.fd,
-        comm: bpf_get_current_comm().unwrap_or([0; 16]),
+        comm: [0; 16],
         session: call.session,
-        stream_offset: 0,
+        stream_offset,
         sock: session.sock,
         local_address: session.local_address,
         remote_address: session.remote_address,

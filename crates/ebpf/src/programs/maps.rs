@@ -193,23 +193,22 @@ pub(super) struct Session {
     pub handshake: u8,
 }
 
-impl Session {
-    pub(in crate::programs) const NEW: Self = Self {
-        offsets: [0; 2],
-        sock: 0,
-        local_address: [0; 16],
-        remote_address: [0; 16],
-        local_port: 0,
-        remote_port: 0,
-        family: 0,
-        tls_version: 0,
-        fd: record::NO_FD,
-        role: record::ROLE_UNKNOWN,
-        socket_source: record::SOCKET_UNKNOWN,
-        joined_late: record::NOT_JOINED_LATE,
-        handshake: 0,
-    };
-}
+/// What a session begins as. A static, so that it takes no stack.
+pub(super) static NEW_SESSION: Session = Session {
+    offsets: [0; 2],
+    sock: 0,
+    local_address: [0; 16],
+    remote_address: [0; 16],
+    local_port: 0,
+    remote_port: 0,
+    family: 0,
+    tls_version: 0,
+    fd: record::NO_FD,
+    role: record::ROLE_UNKNOWN,
+    socket_source: record::SOCKET_UNKNOWN,
+    joined_late: record::NOT_JOINED_LATE,
+    handshake: 0,
+};
 
 #[repr(C)]
 #[derive(Clone, Copy)]

@@ -4,7 +4,7 @@
 //! again, one process may add a sixteenth, and the records of one call go on up to thirteen: what is left is for
 //! the others, so a flood hurts its author first.
 
-use aya_ebpf::helpers::bpf_get_current_comm;
+use aya_ebpf::helpers::generated::bpf_get_current_comm;
 use ecapture_ebpf::config::FILTER_PID;
 use ecapture_ebpf::counter;
 use ecapture_ebpf::limits::{CHUNK_PAYLOAD, LEAST_PAYLOAD};
@@ -19,18 +19,25 @@ const WAITING: u64 = 0;
 /// Counts them where it may not.
 #[inline(always)]
 pub(super) fn has_share(pid: u32, length: u64) -> bool {
-    if is_alone() {
-        return true;
-    }
+    is_alone() || ring_share(u64::from(pid), length) != 0
+}
+
+/// As [`has_share`]: 1, or 0 when the share of the process is used up.
+///
+/// A global function of numbers only (`BTF_FUNC_GLOBAL`): the verifier walks it once, and not again on each of
+/// the many ways that lead here.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ring_share(pid: u64, length: u64) -> u64 {
     if EVENTS.query(WAITING) < sixteenth() * 12 {
         end_pressure();
-        return true;
+        return 1;
     }
-    if claim(pid, length) != 0 {
-        return true;
+    let has_room = claim(pid as u32, length);
+    if !has_room {
+        count_refused(length / CHUNK_PAYLOAD as u64 + 1, length);
     }
-    count_refused(length / CHUNK_PAYLOAD as u64 + 1, length);
-    false
+    u64::from(has_room)
 }
 
 /// Whether a call may go on to fill the ring with another record.
@@ -84,11 +91,21 @@ fn room_of(length: u64) -> u64 {
     length - tail + room
 }
 
-/// 1, or 0 when the share of the process is used up. In a frame of its own: it is rare, and needs room.
-#[inline(never)]
-fn claim(pid: u32, length: u64) -> u64 {
+/// A static, so that it takes no stack.
+static NO_SHARE: Share = Share {
+    episode: 0,
+    bytes: 0,
+    total_bytes: 0,
+    refused_calls: 0,
+    refused_bytes: 0,
+    comm: [0; 16],
+};
+
+/// Takes what the records of a call need from the share of the process, unless it is used up.
+#[inline(always)]
+fn claim(pid: u32, length: u64) -> bool {
     let Some(pressure) = PRESSURE.get_ptr_mut(0) else {
-        return 1;
+        return true;
     };
     // SAFETY: the map lookup succeeded; the fields are whole words.
     let episode = unsafe {
@@ -96,19 +113,20 @@ fn claim(pid: u32, length: u64) -> u64 {
         (*pressure).episode
     };
     if SHARES.get_ptr(pid).is_none() {
-        let share = Share {
-            episode,
-            bytes: 0,
-            total_bytes: 0,
-            refused_calls: 0,
-            refused_bytes: 0,
-            comm: bpf_get_current_comm().unwrap_or([0; 16]),
-        };
-        let _full = SHARES.insert(pid, share, 0);
+        let _full = SHARES.insert(pid, &NO_SHARE, 0);
     }
     let Some(share) = SHARES.get_ptr_mut(pid) else {
-        return 1;
+        return true;
     };
+    // SAFETY: the map lookup succeeded; the helper writes the name where it belongs, as the stack is short.
+    unsafe {
+        if (*share).comm[0] == 0 {
+            bpf_get_current_comm(
+                (&raw mut (*share).comm).cast(),
+                size_of_val(&(*share).comm) as u32,
+            );
+        }
+    }
     let most = sixteenth();
     // SAFETY: the map lookup succeeded; threads of one process that race here lose a few bytes of the figures.
     unsafe {
@@ -119,10 +137,10 @@ fn claim(pid: u32, length: u64) -> u64 {
         if (*share).bytes >= most {
             (*share).refused_calls += 1;
             (*share).refused_bytes += length;
-            return 0;
+            return false;
         }
         (*share).bytes += room_of(length);
         (*share).total_bytes += length;
     }
-    1
+    true
 }

@@ -28,7 +28,8 @@ use super::delivery::{close, send_all};
 use super::identity::{bind, is_seen};
 use super::lateness::judge;
 use super::maps::{
-    Call, CallKey, SESSIONS, Session, SessionKey, config, count, count_unmatched, ended, stopped, wanted,
+    Call, CallKey, NEW_SESSION, SESSIONS, Session, SessionKey, config, count, count_unmatched, ended,
+    stopped, wanted,
 };
 use super::memory::user;
 use super::pressure::has_share;
@@ -350,8 +351,11 @@ fn send_next(parts: &mut Parts) -> Option<()> {
 
 /// Sends a piece of memory: one that was written at `written_ns`, or one that was read when that
 /// is 0.
+///
+/// A global function of numbers only: the verifier walks it once.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn send_part(pid_tgid: u64, connection: u64, buffer: u64, length: u64, written_ns: u64) -> u64 {
+extern "C" fn send_part(pid_tgid: u64, connection: u64, buffer: u64, length: u64, written_ns: u64) -> u64 {
     let Some(session) = session_of((pid_tgid >> 32) as u32, connection) else {
         return 0;
     };
@@ -380,9 +384,10 @@ fn identify(pid_tgid: u64, connection: u64) -> bool {
 }
 
 /// Before Linux 6.13 (private stacks) the frames of a chain of calls may take 512 bytes together, and in one
-/// frame with their caller this and [`skip_unsent`] would take more.
+/// frame with their caller this and [`skip_unsent`] would take more. A global function, as [`send_part`].
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn identify_in_own_frame(pid_tgid: u64, connection: u64) -> u64 {
+extern "C" fn identify_in_own_frame(pid_tgid: u64, connection: u64) -> u64 {
     u64::from(update_session(pid_tgid, connection).is_some())
 }
 
@@ -470,7 +475,7 @@ fn adopt(pid: u32, connection: u64, session: &mut Session, memory: u64) {
 #[inline(always)]
 fn renew(pid: u32, connection: u64, session: &mut Session) {
     close(KIND_CLOSE_SESSION, pid, connection);
-    *session = Session::NEW;
+    *session = NEW_SESSION;
 }
 
 /// The same at the entry of a call and at its `ret`.

@@ -26,24 +26,25 @@ pub(super) struct Thread {
     call: Call,
 }
 
-impl Thread {
-    const NEW: Self = Self {
-        innermost: 0,
-        recent_buffer: 0,
-        recent_fd: NO_FD,
-        call_fd: NO_FD,
-        memory_bio: 0,
-        kept: 0,
-        call: Call::NONE,
-    };
+/// What a thread begins as. A static, so that it takes no stack.
+static NEW_THREAD: Thread = Thread {
+    innermost: 0,
+    recent_buffer: 0,
+    recent_fd: NO_FD,
+    call_fd: NO_FD,
+    memory_bio: 0,
+    kept: 0,
+    call: Call::NONE,
+};
 
+impl Thread {
     /// The thread's entry, made when it is new.
     #[inline(always)]
     pub(super) fn current(pid_tgid: u64) -> Option<&'static mut Self> {
         if let Some(thread) = Self::known(pid_tgid) {
             return Some(thread);
         }
-        let _full = THREADS.insert(pid_tgid, Self::NEW, 0);
+        let _full = THREADS.insert(pid_tgid, &NEW_THREAD, 0);
         Self::known(pid_tgid)
     }
 

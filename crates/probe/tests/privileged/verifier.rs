@@ -8,7 +8,10 @@ use ecapture_probe::{Capture, CaptureConfig, Processes};
 use crate::support::{config, peers};
 
 /// The kernel refuses a program at a million (`BPF_COMPLEXITY_LIMIT_INSNS`). That many take it some 50 ms.
-const MOST_INSTRUCTIONS: u64 = 50_000;
+const MOST_INSTRUCTIONS: u64 = 30_000;
+
+/// The kernel refuses a program whose frames together take more than 512 bytes (`MAX_BPF_STACK`).
+const MOST_STACK: u64 = 480;
 
 #[test]
 fn no_program_takes_the_verifier_long() {
@@ -31,6 +34,20 @@ fn no_program_takes_the_verifier_long() {
         verified.iter().all(|&count| count < MOST_INSTRUCTIONS),
         "{verified:?}"
     );
+}
+
+#[test]
+fn every_program_leaves_some_stack() {
+    let Some(_peers) = peers(&["openssl"]) else {
+        return;
+    };
+    let checks = ecapture_probe::check_programs().unwrap();
+    let stacks: Vec<_> = checks
+        .iter()
+        .map(|check| (check.program, check.outcome.as_ref().unwrap().unwrap().stack))
+        .collect();
+    assert!(stacks.len() > 30, "{stacks:?}");
+    assert!(stacks.iter().all(|&(_, stack)| stack <= MOST_STACK), "{stacks:?}");
 }
 
 fn verified_instructions(lines: &str) -> Option<u64> {
