@@ -47,7 +47,11 @@ pub(super) fn request(bytes: &[u8]) -> Detection {
         return Detection::NeedMore;
     }
     let line = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
-    let method = line.iter().take_while(|&&byte| is_token_byte(byte)).count();
+    let method = line
+        .iter()
+        .take(LONGEST_METHOD + 1)
+        .take_while(|&&byte| is_token_byte(byte))
+        .count();
     if method > LONGEST_METHOD {
         return Detection::No;
     }
@@ -108,9 +112,36 @@ fn version(bytes: &[u8]) -> Detection {
 }
 
 /// The characters of methods and field names (RFC 9110 §5.6.2).
-pub(super) fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+pub(super) const fn is_token_byte(byte: u8) -> bool {
+    TOKEN_BYTES[byte as usize]
 }
+
+const TOKEN_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128_u8 {
+        table[byte as usize] = byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'!' | b'#'
+                    | b'$'
+                    | b'%'
+                    | b'&'
+                    | b'\''
+                    | b'*'
+                    | b'+'
+                    | b'-'
+                    | b'.'
+                    | b'^'
+                    | b'_'
+                    | b'`'
+                    | b'|'
+                    | b'~'
+            );
+        byte += 1;
+    }
+    table
+};
 
 /// The answer as long as `bytes` are no longer than `expected` or do not begin with it.
 pub(super) fn prefix(bytes: &[u8], expected: &[u8]) -> Option<Detection> {

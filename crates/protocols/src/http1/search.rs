@@ -34,6 +34,9 @@ const METHODS: &[&[u8]] = &[
     b"PURGE",
 ];
 
+/// Bytes of the longest of [`METHODS`].
+const LONGEST_KNOWN: usize = 9;
+
 /// How often a byte before an empty line is parsed at most, as part of the heads that may end there.
 const PARSES: usize = 16;
 
@@ -132,13 +135,24 @@ fn last_line(input: &[u8]) -> usize {
 
 /// Whether `bytes` begin with one of the well-known methods, or may do so yet.
 pub(super) fn may_be_known_method(bytes: &[u8]) -> bool {
-    let len = bytes
+    // Nearly all other bytes are done with here.
+    match bytes.first() {
+        None | Some(b'\r') => return true,
+        Some(b'A'..=b'Z') => {}
+        _ => return false,
+    }
+    // One more than the longest of them has: then it is none.
+    let start = &bytes[..bytes.len().min(LONGEST_KNOWN + 1)];
+    let len = start
         .iter()
         .take_while(|&&byte| probe::is_token_byte(byte))
         .count();
+    if len > LONGEST_KNOWN {
+        return false;
+    }
     let method = &bytes[..len];
     let fits = |known: &&[u8]| *known == method || len == bytes.len() && known.starts_with(method);
-    bytes.first() == Some(&b'\r') || METHODS.iter().any(fits)
+    METHODS.iter().any(fits)
 }
 
 /// Where the first text at or after `from` stands that looks like a start line.

@@ -375,12 +375,13 @@ fn emit_merged(stream: u32, detail: Http2Detail, span: Span, output: &mut Output
 /// What of a header block is not in its fields.
 pub(super) fn emit_damaged(
     head: FrameHead,
-    damaged: Option<Bytes>,
+    damaged: Option<Box<Bytes>>,
     error: Option<&'static str>,
     span: Span,
     output: &mut Output,
 ) {
     if let (Some(payload), Some(error)) = (damaged, error) {
+        let payload = *payload;
         emit(head, Http2Detail::Malformed { payload, error }, span, output);
     }
 }

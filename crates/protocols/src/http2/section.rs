@@ -27,8 +27,9 @@ pub(super) struct Section {
     pub(super) first_ns: u64,
     /// Bytes of header block that were not decoded.
     pub(super) skipped: u64,
-    /// The block, or the payload with it, where that could not be decoded as it should be.
-    pub(super) damaged: Option<Bytes>,
+    /// The block, or the payload with it, where that could not be decoded as it should be. In a box, because
+    /// sections are moved often and are hardly ever damaged.
+    pub(super) damaged: Option<Box<Bytes>>,
 }
 
 /// What became of a frame with a header block fragment.
@@ -106,7 +107,7 @@ impl Sections {
             self.hpack.forget();
             return Taken::Section(Section {
                 error: Some("bad padding"),
-                damaged: Some(payload),
+                damaged: Some(Box::new(payload)),
                 ..Section::empty(head, None, first_ns)
             });
         };
@@ -173,7 +174,7 @@ impl Sections {
     fn decode(&mut self, block: &Bytes, mut section: Section) -> Section {
         let decoded = self.hpack.decode(block, &mut section.fields);
         section.error = decoded.err().map(hpack::BlockError::as_str);
-        section.damaged = section.error.map(|_| block.clone());
+        section.damaged = section.error.map(|_| Box::new(block.clone()));
         section
     }
 }

@@ -29,7 +29,8 @@ pub(super) struct Streams<T> {
 #[derive(Debug)]
 struct Slot<T> {
     used: u64,
-    stream: T,
+    /// In a box: the table moves its entries, and has room for some more than there are.
+    stream: Box<T>,
 }
 
 impl<T: Held> Streams<T> {
@@ -58,10 +59,11 @@ impl<T: Held> Streams<T> {
         self.held += Self::cost(&stream);
         let used = self.clock;
         self.by_use.insert(used, id);
+        let stream = Box::new(stream);
         let replaced = self.by_id.insert(id, Slot { used, stream })?;
         self.by_use.remove(&replaced.used);
         self.held -= Self::cost(&replaced.stream);
-        Some(replaced.stream)
+        Some(*replaced.stream)
     }
 
     /// Uses a stream, when it is followed.
@@ -84,7 +86,7 @@ impl<T: Held> Streams<T> {
         let Slot { used, stream } = self.by_id.remove(&id)?;
         self.by_use.remove(&used);
         self.held -= Self::cost(&stream);
-        Some(stream)
+        Some(*stream)
     }
 
     /// When the bounds are passed: the stream that has been quiet longest, no longer followed.
