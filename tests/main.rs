@@ -1,6 +1,7 @@
 //! Tests of the product as a whole, in one binary. What belongs where:
 //!
 //! - `refused`: kernel programs that the kernel does not take.
+//! - `pauses`: silences in recordings, after which decoders go on.
 //! - `policy`: rules about the workspace itself, such as who may depend on whom.
 //! - `cli`: the command line as a process, without privileges.
 //! - `replay`: recordings through the real actors and decoders, in process and as a command.
@@ -33,6 +34,7 @@ mod git;
 mod late;
 mod libraries;
 mod outputs;
+mod pauses;
 mod policy;
 mod refused;
 mod replay;

@@ -1,15 +1,18 @@
-//! Opens and closes many connections over replay and reports what a live Worker costs.
+//! Opens and closes many connections over replay and reports what a live Worker costs, and what a
+//! connection costs that has been silent for so long that it sleeps.
 //!
 //! `cargo run --release -p ecapture-actors --example many_connections [-- CONNECTIONS LIVE]`;
-//! without arguments 100,000 connections, at most 20,000 of them at once.
+//! without arguments 100,000 connections, at most 20,000 of them at once. When as many are live as there
+//! are, none of them is closed before all have fallen asleep.
 #![expect(clippy::print_stdout, reason = "the report is the output")]
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
-use ecapture_actors::{Clock, PipelineConfig, SinkWriter, spawn};
+use ecapture_actors::{Clock, PipelineConfig, PipelineHandle, SinkWriter, Timings, spawn};
 use ecapture_protocols::format::Text;
 use ecapture_protocols::{
     AddressSource, CapturedEvent, Close, DataEvent, Direction, Options, Process, Side, Socket, Tuple,
@@ -35,10 +38,19 @@ impl SinkWriter for Null {
     }
 }
 
-fn data(connection: u64, direction: Direction, payload: &'static [u8]) -> CapturedEvent {
+/// Connections are opened this long after each other.
+const INTERVAL_NS: u64 = 100_000;
+
+/// Looks at a part of the connections, after which each has been looked at.
+const LOOKS: u32 = 100;
+
+/// What the source sees of the run.
+static HANDLE: OnceLock<PipelineHandle> = OnceLock::new();
+
+fn data(connection: u64, timestamp_ns: u64, direction: Direction, payload: &'static [u8]) -> CapturedEvent {
     let port = u16::try_from(connection % 60_000).unwrap_or(0);
     CapturedEvent::Data(DataEvent {
-        timestamp_ns: connection * 100_000,
+        timestamp_ns,
         process: Process {
             pid: 1,
             tid: 1,
@@ -69,16 +81,48 @@ fn data(connection: u64, direction: Direction, payload: &'static [u8]) -> Captur
 fn batch(first: u64, last: u64, live: u64) -> Vec<CapturedEvent> {
     let events = (first..last).flat_map(|connection| {
         let closed = connection.checked_sub(live).map(|closed| CapturedEvent::Close {
-            timestamp_ns: connection * 100_000,
+            timestamp_ns: connection * INTERVAL_NS,
             close: Close::Socket { sock: closed + 1 },
         });
         let exchange = [
-            data(connection, Direction::Write, REQUEST),
-            data(connection, Direction::Read, RESPONSE),
+            data(connection, connection * INTERVAL_NS, Direction::Write, REQUEST),
+            data(connection, connection * INTERVAL_NS, Direction::Read, RESPONSE),
         ];
         closed.into_iter().chain(exchange)
     });
     events.collect()
+}
+
+/// One connection goes on while all others are silent, until each has been looked at. Every batch is a
+/// round of the replay.
+fn silence(connections: u64) -> impl Iterator<Item = Vec<CapturedEvent>> {
+    let timings = Timings::default();
+    let begin = Duration::from_nanos(connections * INTERVAL_NS) + timings.hibernate;
+    (1..LOOKS).map(move |look| {
+        let at = begin + timings.run_interval * look;
+        let timestamp_ns = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
+        let exchange = || {
+            [
+                data(0, timestamp_ns, Direction::Write, REQUEST),
+                data(0, timestamp_ns, Direction::Read, RESPONSE),
+            ]
+        };
+        (0..512).flat_map(|_| exchange()).collect()
+    })
+}
+
+/// What is there when all sleep.
+fn report_sleep(connections: u64, before_kib: f64) {
+    let Some(handle) = HANDLE.get() else { return };
+    let statistics = handle.statistics();
+    let memory_kib = memory_kib("VmRSS") - before_kib;
+    println!("asleep: streams        {:>12}", statistics.sleeping);
+    println!("asleep: workers        {:>12}", statistics.live_workers);
+    println!("asleep: memory, MiB    {:>12.1}", memory_kib / 1024.0);
+    println!(
+        "per sleeping connection {:>11.0}",
+        memory_kib * 1024.0 / connections as f64
+    );
 }
 
 fn memory_kib(field: &str) -> f64 {
@@ -105,17 +149,26 @@ fn main() {
     config.clock = Clock::Stream;
     if live > 20_000 {
         // By default there would not be as many Workers.
-        config.limits.max_memory = 2 * 1024 * 1024 * 1024;
+        config.limits.max_memory = 6 * 1024 * 1024 * 1024;
     }
     let batches = (0..connections)
         .step_by(100)
         .map(move |first| batch(first, (first + 100).min(connections), live));
     let before_kib = memory_kib("VmRSS");
+    let sleeping = live >= connections;
+    let silence = silence(connections).take_while(move |_| sleeping);
+    let report = std::iter::once_with(move || {
+        if sleeping {
+            report_sleep(connections, before_kib);
+        }
+        Vec::new()
+    });
+    let batches = batches.chain(silence).chain(report);
     let started = tokio::time::Instant::now();
     let summary = actix_rt::System::new().block_on(async move {
-        spawn(config, futures_util::stream::iter(batches), Box::new(Null(0)))
-            .finished()
-            .await
+        let handle = spawn(config, futures_util::stream::iter(batches), Box::new(Null(0)));
+        HANDLE.get_or_init(|| handle.clone());
+        handle.finished().await
     });
     let statistics = summary.statistics;
     assert!(

@@ -112,6 +112,8 @@ pub(crate) struct Gauges {
     pub(crate) restarts: AtomicU64,
     pub(crate) quarantined: AtomicU64,
     pub(crate) shed_connections: AtomicU64,
+    pub(crate) sleeping: AtomicU64,
+    pub(crate) given_up: AtomicU64,
     pub(crate) stalls: AtomicU64,
     pub(crate) stall_ns: AtomicU64,
     pub(crate) sink_retries: AtomicU64,

@@ -6,7 +6,8 @@ use std::time::Duration;
 ///
 /// Memory is divided: an eighth for captured bytes on their way to a Worker, a quarter for
 /// formatted output on its way to its target (half of it for what a Sink keeps while that
-/// fails), a quarter for bytes held by decoders, three eighths for the Workers themselves.
+/// fails), a quarter for bytes held by decoders, three eighths for the Workers themselves and for
+/// streams that sleep.
 /// Reading stops while either of the first two is used up; connections are shed, longest idle
 /// first, while either of the others is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,8 +71,19 @@ impl PipelineLimits {
     /// 200 bytes.
     pub const CONNECTIONS_WITH_LOSSES: usize = 1000;
 
-    /// Processes remembered of which sessions were ended that may go on. Each takes some 20 bytes.
-    pub const ENDED_SESSIONS: usize = 4096;
+    /// What a stream without a Worker costs, with its decoder and its place in the Processor's tables but
+    /// without what it holds (measured by the example `many_connections`).
+    pub const ASLEEP_BYTES: usize = 512;
+
+    /// Streams remembered that were ended and may go on. Each takes some 150 bytes.
+    pub const ENDED: usize = 8192;
+
+    /// Connections looked at in one run interval, to find the silent ones: of many, so many that it is the
+    /// turn of each every few seconds.
+    pub const fn looked_at(connections: usize) -> usize {
+        let share = connections / 32;
+        if share < 4096 { 4096 } else { share }
+    }
 
     /// As `Limits::expansion_bytes` and `Limits::expansion_ratio` of the decoders say unless they are set
     /// otherwise.
@@ -115,8 +127,13 @@ impl PipelineLimits {
     /// Workers that may be alive at once: what fits into their share of the memory, but never
     /// fewer than a handful.
     pub fn workers(&self) -> usize {
+        self.max_workers.min(self.fitting_workers())
+    }
+
+    /// Workers that fit into their share of the memory, together with what sleeps.
+    pub fn fitting_workers(&self) -> usize {
         let fitting = self.max_memory / 8 * 3 / Self::WORKER_BYTES;
-        self.max_workers.min(fitting.max(Self::FEWEST_WORKERS))
+        fitting.max(Self::FEWEST_WORKERS)
     }
 
     /// Bytes held by all decoders together.
@@ -142,7 +159,9 @@ pub struct Timings {
     pub run_interval: Duration,
     /// Silence after which incomplete messages are shown; a plain stream also ends then.
     pub idle: Duration,
-    /// Silence after which a connection whose close was missed is ended.
+    /// Silence after which a connection's Workers end and only its decoders are kept; longer than `idle`.
+    pub hibernate: Duration,
+    /// Silence after which a connection whose close was missed is ended, and a plain stream forgotten.
     pub age_limit: Duration,
     /// How long a stop waits for everything to be written.
     pub drain_deadline: Duration,
@@ -172,6 +191,7 @@ impl Default for Timings {
         Self {
             run_interval: Duration::from_millis(100),
             idle: Duration::from_millis(1_100),
+            hibernate: Duration::from_secs(10),
             age_limit: Duration::from_mins(10),
             drain_deadline: Duration::from_secs(3),
             worker_stall: Duration::from_secs(1),

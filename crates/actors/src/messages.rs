@@ -1,11 +1,12 @@
 //! Every message that crosses actors.
 
+use std::fmt;
 use std::sync::Arc;
 
 use actix::prelude::*;
 use bytes::Bytes;
 use ecapture_protocols::message::Gap;
-use ecapture_protocols::{CapturedEvent, Direction, Identity, PeerNotice};
+use ecapture_protocols::{CapturedEvent, Direction, Identity, PeerNotice, StreamDecoder};
 
 /// Names one Worker for ever: never used twice, so it is its generation as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -103,10 +104,43 @@ pub(crate) enum End {
     Closed,
     /// The source has ended.
     Drained,
-    /// A plain stream was silent for the idle time.
+    /// A plain stream was silent for the idle time: it goes to sleep.
     Idle,
+    /// A connection was silent for long: it goes to sleep.
+    Hibernated,
     /// The limits ask for its place.
     Shed,
+    /// The limits ask for the place of a plain stream that sleeps. Whether it goes on is not known.
+    GivenUp,
+}
+
+impl End {
+    /// The stream may go on: its decoder is kept for the next Worker.
+    pub(crate) const fn keeps_decoder(self) -> bool {
+        matches!(self, Self::Idle | Self::Hibernated)
+    }
+}
+
+/// What a Worker leaves to the next one of its stream when it ends by silence. The ledger goes on counting
+/// what the decoder holds.
+pub(crate) struct Kept {
+    pub(crate) decoder: Box<dyn StreamDecoder>,
+    pub(crate) position: Position,
+    /// Bytes that the decoder holds, and how many captured ones may be in them.
+    pub(crate) held: usize,
+    pub(crate) held_captured: u64,
+    /// The decoder stands for one that took too long.
+    pub(crate) quarantined: bool,
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Kept")
+            .field("position", &self.position)
+            .field("held", &self.held)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Processor → Worker: emit what is held and stop.
@@ -158,6 +192,8 @@ pub(crate) struct WorkerExited {
     pub(crate) held_bytes: u64,
     /// Notices it had not passed on.
     pub(crate) notices: Vec<SequencedNotice>,
+    /// Its decoder, when it ended by silence.
+    pub(crate) kept: Option<Box<Kept>>,
 }
 
 /// What one Worker tells.

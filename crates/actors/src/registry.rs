@@ -12,7 +12,7 @@ use crate::messages::{ConnectionId, SequencedNotice};
 use crate::supervision::FailureWindow;
 
 /// What tells connections apart, best knowledge first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum ConnectionKey {
     /// The library's session object.
     Session { pid: u32, session: u64 },
@@ -318,6 +318,29 @@ impl<S> Registry<S> {
         (0..)
             .zip(&self.connections)
             .filter_map(|(place, connection)| Some((ConnectionId(place), connection.as_deref()?)))
+    }
+
+    /// How many connections there were at most.
+    pub(crate) fn places(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Those of `count` places from `first` on; `None` where no place is that far.
+    pub(crate) fn some(
+        &self,
+        first: usize,
+        count: usize,
+    ) -> Option<impl Iterator<Item = (ConnectionId, &Connection<S>)>> {
+        let last = first.saturating_add(count).min(self.connections.len());
+        let places = self
+            .connections
+            .get(first..last)
+            .filter(|places| !places.is_empty())?;
+        let ids = (first..).map(|place| ConnectionId(u32::try_from(place).unwrap_or(u32::MAX)));
+        Some(
+            ids.zip(places)
+                .filter_map(|(id, connection)| Some((id, connection.as_deref()?))),
+        )
     }
 
     pub(crate) fn len(&self) -> usize {

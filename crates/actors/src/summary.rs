@@ -48,6 +48,10 @@ pub struct Statistics {
     pub quarantined: u64,
     /// Connections let go for the limits' sake.
     pub shed_connections: u64,
+    /// Silent streams without a Worker, whose decoders are kept.
+    pub sleeping: u64,
+    /// Plain streams whose decoders were kept and then given up for the limits' sake.
+    pub given_up: u64,
     /// Times the reader had to wait, and how long altogether.
     pub stalls: u64,
     /// See [`Self::stalls`].
@@ -85,6 +89,8 @@ impl Statistics {
             restarts: gauges.restarts.load(Relaxed),
             quarantined: gauges.quarantined.load(Relaxed),
             shed_connections: gauges.shed_connections.load(Relaxed),
+            sleeping: gauges.sleeping.load(Relaxed),
+            given_up: gauges.given_up.load(Relaxed),
             stalls: gauges.stalls.load(Relaxed),
             stall_time: Duration::from_nanos(gauges.stall_ns.load(Relaxed)),
             sink_retries: gauges.sink_retries.load(Relaxed),

@@ -120,6 +120,22 @@ async fn a_silent_worker_takes_what_the_limits_reckon_with() {
         (reckoned * 8 / 10..=reckoned * 95 / 100).contains(&per_worker),
         "{per_worker} bytes, {reckoned} reckoned with"
     );
+    // Long enough for every connection to be looked at.
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    // Room for the messages of that look is given back with the next one.
+    feed.send(exchange(0).to_vec()).unwrap();
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    let statistics = handle.statistics();
+    assert_eq!(
+        (statistics.live_workers, statistics.sleeping),
+        (0, 2 * CONNECTIONS as u64)
+    );
+    let per_stream = (ALLOCATED.load(Relaxed) - before) / (2 * CONNECTIONS);
+    let reckoned = PipelineLimits::ASLEEP_BYTES;
+    assert!(
+        (reckoned * 8 / 10..=reckoned * 95 / 100).contains(&per_stream),
+        "{per_stream} bytes asleep, {reckoned} reckoned with; {per_worker} awake"
+    );
     drop(feed);
     assert!(handle.finished().await.balanced());
 }

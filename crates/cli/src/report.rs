@@ -200,19 +200,32 @@ pub(crate) fn statistics(statistics: &Statistics) {
 
 fn figures(statistics: &Statistics) {
     tracing::info!(
-        "seen {} events with {} bytes; written {} records with {} bytes; streams {} now, {} at most",
+        "seen {} events with {} bytes; written {} records with {} bytes; streams {} now, {} at most, {} silent",
         statistics.seen.events,
         statistics.seen.bytes,
         statistics.written.events,
         statistics.written.bytes,
         statistics.live_workers,
         statistics.peak_workers,
+        statistics.sleeping,
     );
     if statistics.restarts > 0 {
         tracing::warn!(
             "decoders restarted {} times; {} connections shown raw since",
             statistics.restarts,
             statistics.quarantined
+        );
+    }
+    if statistics.shed_connections > 0 {
+        tracing::warn!(
+            "connections let go because --max-memory or --max-workers allows no more: {}",
+            statistics.shed_connections
+        );
+    }
+    if statistics.given_up > 0 {
+        tracing::info!(
+            "silent streams given up because --max-memory allows no more: {}; what goes on is marked",
+            statistics.given_up
         );
     }
     if statistics.stalls > 0 {

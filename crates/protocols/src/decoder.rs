@@ -45,6 +45,16 @@ pub trait StreamDecoder: Send {
     /// as such, and stays usable.
     fn idle(&mut self, output: &mut Output);
 
+    /// The stream has been silent for so long that the decoder is set aside: gives back room that holds
+    /// nothing. It may be fed again.
+    fn sleep(&mut self) {}
+
+    /// Whether `payload`, which comes after a silence in a stream whose end nobody tells, certainly begins
+    /// another connection. Then this decoder is closed, and a new one goes on.
+    fn is_begun_anew(&self, _payload: &[u8]) -> bool {
+        false
+    }
+
     /// The stream has ended: emits everything held. The decoder is not fed again.
     fn close(&mut self, output: &mut Output);
 

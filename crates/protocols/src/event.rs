@@ -45,7 +45,7 @@ impl Direction {
 }
 
 /// A thread's name as the kernel keeps it (`task_struct.comm`): at most 15 bytes and a NUL.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Comm([u8; 16]);
 
 impl Comm {
@@ -335,6 +335,17 @@ impl Identity {
             socket: event.socket,
             tls_version: event.tls_version,
             joined_late: event.joined_late,
+        }
+    }
+
+    /// The other direction's, where it differs in nothing but what names the direction.
+    #[must_use]
+    pub fn mirrored(&self) -> Self {
+        let direction = self.direction.opposite();
+        Self {
+            uuid: uuid(self.process, self.fd, direction, self.socket),
+            direction,
+            ..self.clone()
         }
     }
 

@@ -38,6 +38,11 @@ impl Expansion {
         Self(Some(Arc::clone(allowance)))
     }
 
+    /// Nobody has asked for it.
+    pub(crate) fn is_new(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// What `wire` bytes that came may expand to. What earlier bytes did not use is kept, but never more
     /// than the fixed amount: a long plain download does not pay for a bomb behind it.
     pub(crate) fn allow(&self, wire: usize) -> usize {

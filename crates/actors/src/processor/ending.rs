@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use ecapture_protocols::Direction;
 
 use super::routing::{BOTH, measure};
-use super::{Ending, Processor, Stream, Waiting};
+use super::{Ending, Place, Processor, Stream, Waiting};
 use crate::messages::{ConnectionId, End, Notices, Retire, SequencedNotice, StreamRef, WorkerBatch};
 
 impl Processor {
@@ -23,11 +23,21 @@ impl Processor {
         let Some(connection) = self.registry.get_mut(from.connection) else {
             return;
         };
-        let Some(epoch) = connection.stream(from.direction).map(|stream| stream.epoch) else {
+        let Some(epoch) = connection.awake(from.direction).map(|stream| stream.epoch) else {
             return;
         };
         let direction = from.direction.opposite();
-        match connection.stream_mut(direction) {
+        if connection
+            .asleep(direction)
+            .is_some_and(|asleep| asleep.epoch == epoch)
+        {
+            self.make_room_for(from.connection);
+            self.wake(from.connection, direction);
+        }
+        let Some(connection) = self.registry.get_mut(from.connection) else {
+            return;
+        };
+        match connection.awake_mut(direction) {
             Some(stream) if stream.epoch > epoch => {}
             Some(Stream {
                 epoch: same,
@@ -56,14 +66,14 @@ impl Processor {
     }
 
     /// Tells Workers that wait for the last notices that none will come, where that is so: the
-    /// other direction has no Worker, or one that waits as well.
+    /// other direction has no Worker, or one that waits as well. One that sleeps has told all it knew.
     #[expect(clippy::disallowed_methods, reason = "one per retirement")]
     pub(super) fn release_holders(&mut self, id: ConnectionId) {
         let Some(connection) = self.registry.get_mut(id) else {
             return;
         };
         let may_tell = BOTH.map(|direction| {
-            let stream = connection.stream(direction)?;
+            let stream = connection.awake(direction)?;
             let holding = stream.ending.as_ref().is_some_and(|ending| ending.holding);
             (!holding).then_some(stream.epoch)
         });
@@ -74,7 +84,7 @@ impl Processor {
                 addr: Some(addr),
                 unanswered,
                 ..
-            }) = connection.stream_mut(direction)
+            }) = connection.awake_mut(direction)
             else {
                 continue;
             };
@@ -97,7 +107,7 @@ impl Processor {
     pub(super) fn end_connection(&mut self, id: ConnectionId, end: End, sequence: u64) {
         if let Some(connection) = self.registry.get_mut(id) {
             connection.begin_epoch();
-            self.ended_sessions.add(connection.pid);
+            self.ended.add_session(connection.pid, connection.key);
         }
         for direction in BOTH {
             self.end_stream(id, direction, end, sequence);
@@ -108,21 +118,27 @@ impl Processor {
 
     /// Ends one direction: its Worker, or the last of those that are still to come to its place.
     fn end_stream(&mut self, id: ConnectionId, direction: Direction, end: End, sequence: u64) {
-        let stream = self
+        let place = self
             .registry
             .get_mut(id)
             .and_then(|connection| connection.stream_mut(direction).as_mut());
-        let Some(stream) = stream else { return };
-        match &mut stream.ending {
-            None => self.retire(id, direction, end, sequence),
-            Some(ending) => match ending.pending.back() {
-                Some(Waiting::Event { .. }) => ending.pending.push_back(Waiting::End { end, sequence }),
-                Some(Waiting::End { .. }) => {}
-                None => {
-                    ending.end.get_or_insert(end);
-                    ending.sequence = ending.sequence.max(sequence);
-                }
-            },
+        let stream = match place {
+            None => return,
+            Some(Place::Asleep(_)) => return self.close_asleep(id, direction, end, sequence),
+            Some(Place::Awake(stream)) => stream,
+        };
+        let Some(ending) = &mut stream.ending else {
+            return self.retire(id, direction, end, sequence);
+        };
+        let falls_asleep = ending.end.is_some_and(End::keeps_decoder);
+        match ending.pending.back() {
+            Some(Waiting::End { .. }) => {}
+            Some(Waiting::Event { .. }) => ending.pending.push_back(Waiting::End { end, sequence }),
+            None if falls_asleep => ending.pending.push_back(Waiting::End { end, sequence }),
+            None => {
+                ending.end.get_or_insert(end);
+                ending.sequence = ending.sequence.max(sequence);
+            }
         }
     }
 
@@ -135,11 +151,7 @@ impl Processor {
     ) {
         for next in waiting {
             match next {
-                Waiting::Event {
-                    epoch,
-                    sequence,
-                    data,
-                } => self.place(id, epoch, sequence, *data),
+                Waiting::Event { arrival, data } => self.place(id, arrival, *data),
                 Waiting::End { end, sequence } => self.end_stream(id, direction, end, sequence),
             }
         }
@@ -157,9 +169,9 @@ impl Processor {
         let Some(connection) = self.registry.get_mut(id) else {
             return;
         };
-        // A plain stream that was idle for long has nothing to wait for.
-        let last = end == End::Idle || connection.stream(direction.opposite()).is_none();
-        let Some(stream) = connection.stream_mut(direction) else {
+        // A stream that was silent for long has nothing to wait for.
+        let last = end.keeps_decoder() || connection.awake(direction.opposite()).is_none();
+        let Some(stream) = connection.awake_mut(direction) else {
             return;
         };
         if let Some(ending) = &mut stream.ending {
@@ -178,6 +190,7 @@ impl Processor {
         }));
         self.rounds.outstanding += 1;
         self.serving -= 1;
+        self.sleepers.ending_workers += 1;
         self.shedding += usize::from(end == End::Shed);
         self.has_shed |= end == End::Shed;
     }
@@ -187,7 +200,7 @@ impl Processor {
         let Some(stream) = self
             .registry
             .get_mut(id)
-            .and_then(|found| found.stream_mut(direction).as_mut())
+            .and_then(|found| found.awake_mut(direction))
         else {
             return;
         };

@@ -9,8 +9,9 @@
 //!
 //! It never looks into a payload. It alone decides who serves a stream, so there is one Worker
 //! per stream at any moment: while one ends, events that come for its stream wait for its
-//! `WorkerExited`.
+//! `WorkerExited`. A stream that is silent has no Worker: its decoder is kept for the next one (`asleep`).
 
+mod asleep;
 mod ended;
 mod ending;
 mod rounds;
@@ -25,6 +26,7 @@ use actix_rt::ArbiterHandle;
 use ecapture_protocols::message::Gap;
 use ecapture_protocols::{DataEvent, Direction, Identity, JoinedLate};
 
+use asleep::{Asleep, Sleepers};
 use rounds::Rounds;
 
 use crate::Clock;
@@ -35,7 +37,7 @@ use crate::messages::{
 use crate::registry::Registry;
 use crate::supervision::{FailureWindow, nanoseconds};
 use crate::worker::{Gauge, Worker, WorkerPorts};
-use ended::EndedSessions;
+use ended::Ended;
 
 /// Where Workers of one share of the connections run.
 pub(crate) struct Shard {
@@ -69,6 +71,12 @@ impl Touched {
             refused_since_ns: None,
         }
     }
+}
+
+/// One direction of a connection.
+enum Place {
+    Awake(Box<Stream>),
+    Asleep(Box<Asleep>),
 }
 
 /// A stream's Worker and what is on its way to it.
@@ -154,13 +162,19 @@ struct Ending {
 /// what an event means for others was done when it came.
 enum Waiting {
     /// Bytes of the stream that was there when they came.
-    Event {
-        epoch: u32,
-        sequence: u64,
-        data: Box<DataEvent>,
-    },
+    Event { arrival: Arrival, data: Box<DataEvent> },
     /// The stream of the events before ends here.
     End { end: End, sequence: u64 },
+}
+
+/// What was known of an event when it came.
+#[derive(Debug, Clone, Copy)]
+struct Arrival {
+    /// The connection's, which tells its bytes from those of others under the same key.
+    epoch: u32,
+    sequence: u64,
+    /// Of a session that was ended here. `None`: to be looked up.
+    goes_on: Option<bool>,
 }
 
 /// What a new generation takes over.
@@ -177,7 +191,7 @@ pub(crate) struct Processor {
     rounds_port: Recipient<RoundEnded>,
     finish_port: Recipient<Finish>,
     incidents: Incidents,
-    registry: Registry<Stream>,
+    registry: Registry<Place>,
     next_worker: u64,
     /// Workers that have not been told to end.
     serving: usize,
@@ -185,7 +199,8 @@ pub(crate) struct Processor {
     shedding: usize,
     /// A connection that may go on was let go at some time.
     has_shed: bool,
-    ended_sessions: EndedSessions,
+    ended: Ended,
+    sleepers: Sleepers,
     now_ns: u64,
     last_sequence: u64,
     /// Streams with something in their outbox, in order of first arrival.
@@ -213,7 +228,8 @@ impl Processor {
             serving: 0,
             shedding: 0,
             has_shed: false,
-            ended_sessions: EndedSessions::default(),
+            ended: Ended::default(),
+            sleepers: Sleepers::default(),
             now_ns: 0,
             last_sequence: 0,
             touched: VecDeque::new(),
@@ -249,8 +265,7 @@ impl Processor {
     fn stream_mut(&mut self, stream: StreamRef) -> Option<&mut Stream> {
         let connection = self.registry.get_mut(stream.connection)?;
         connection
-            .stream_mut(stream.direction)
-            .as_mut()
+            .awake_mut(stream.direction)
             .filter(|current| current.worker == stream.worker)
     }
 
@@ -340,6 +355,7 @@ impl Handler<EventBatch> for Processor {
             self.take_batch(batch.first_sequence, batch.events);
             self.dispatch(ctx);
             self.keep_limits();
+            self.plan_look(ctx);
         }
         self.spend_budget(ctx);
     }
@@ -402,9 +418,15 @@ mod tests {
     use super::*;
     use crate::registry::Connection;
 
-    /// One byte more takes 64 more: the next size that allocators have is 512.
+    /// A byte more takes as much as the next size that allocators have: 224 and 192.
     #[test]
-    fn a_connection_fits_into_448_bytes() {
-        assert!(size_of::<Connection<Stream>>() <= 448);
+    fn a_connection_and_its_streams_fit_into_sizes_of_allocators() {
+        assert!(
+            size_of::<Connection<Place>>() <= 192,
+            "{}",
+            size_of::<Connection<Place>>()
+        );
+        assert!(size_of::<Stream>() <= 160, "{}", size_of::<Stream>());
+        assert!(size_of::<Asleep>() <= 112, "{}", size_of::<Asleep>());
     }
 }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use actix::dev::SendError;
 use actix::prelude::*;
 use ecapture_protocols::message::{Gap, GapReason};
-use ecapture_protocols::{AddressSource, CapturedEvent, DataEvent, Direction, Identity, Socket};
+use ecapture_protocols::{AddressSource, CapturedEvent, Close, DataEvent, Direction, Identity, Socket};
 
-use super::{Processor, Stream, Touched, Waiting};
+use super::ended::Ended;
+use super::{Arrival, Place, Processor, Stream, Touched, Waiting};
 use crate::Clock;
 use crate::loss::Loss;
-use crate::messages::{ConnectionId, End, Position, StreamEvent, StreamRef, WorkerBatch, WorkerId};
-use crate::registry::Admission;
+use crate::messages::{ConnectionId, End, Kept, Position, StreamEvent, StreamRef, WorkerBatch, WorkerId};
+use crate::registry::{Admission, ConnectionKey};
 use crate::supervision::nanoseconds;
 use crate::worker::{ExitGuard, Gauge, Worker, WorkerSeed};
 
@@ -41,6 +42,11 @@ impl Processor {
                     self.end_connection(id, End::Closed, sequence);
                     self.registry.forget_socket(id);
                 }
+                match close {
+                    Close::Session { pid, session } => self.ended.forget_session(pid, session),
+                    Close::Process { pid } => self.ended.forget_process(pid),
+                    Close::Socket { .. } => {}
+                }
             }
         }
     }
@@ -58,45 +64,64 @@ impl Processor {
         };
         connection.last_active_ns = now_ns;
         let epoch = connection.epoch;
-        self.place(id, epoch, sequence, data);
+        let arrival = Arrival {
+            epoch,
+            sequence,
+            goes_on: None,
+        };
+        self.place(id, arrival, data);
     }
 
     /// Puts an event into its stream's outbox, or lets it wait for the stream's place.
-    pub(super) fn place(&mut self, id: ConnectionId, epoch: u32, sequence: u64, data: DataEvent) {
+    pub(super) fn place(&mut self, id: ConnectionId, arrival: Arrival, data: DataEvent) {
+        let Arrival {
+            epoch,
+            sequence,
+            goes_on,
+        } = arrival;
         let direction = data.direction;
-        let has_shed = self.has_shed;
-        let goes_on = self.ended_sessions.contains(data.process.pid);
-        let vacant = self
-            .registry
-            .get(id)
-            .is_some_and(|connection| connection.stream(direction).is_none());
-        if vacant {
+        let place = self.registry.get(id).map(|found| found.stream(direction));
+        let vacant = place.is_some_and(|place| place.is_none());
+        if !matches!(place, Some(Some(Place::Awake(_)))) {
             self.make_room_for(id);
+        }
+        if vacant {
             let identity = Arc::new(self.identity_of(id, epoch, &data));
             let position = Position {
                 sequence,
                 timestamp_ns: data.timestamp_ns,
                 offset: None,
             };
-            self.start_worker(id, direction, epoch, identity, position);
+            self.start_worker(id, direction, epoch, identity, position, None);
+        } else {
+            self.wake(id, direction);
         }
+        let goes_on = |ended: &Ended| {
+            let key = ConnectionKey::of(&data);
+            goes_on.unwrap_or_else(|| ended.has_session(data.process.pid, key))
+        };
+        let beginning = if vacant {
+            self.missing_beginning(&data, goes_on(&self.ended))
+        } else {
+            None
+        };
         let Some(stream) = self
             .registry
             .get_mut(id)
-            .and_then(|found| found.stream_mut(direction).as_mut())
+            .and_then(|found| found.awake_mut(direction))
         else {
             return;
         };
         if let Some(ending) = &mut stream.ending {
+            let goes_on = Some(goes_on(&self.ended));
             ending.pending.push_back(Waiting::Event {
-                epoch,
-                sequence,
+                arrival: Arrival { goes_on, ..arrival },
                 data: Box::new(data),
             });
             return;
         }
         if vacant {
-            stream.gap = missing_beginning(&data, goes_on, has_shed);
+            stream.gap = beginning;
             if let Some(Gap {
                 bytes: Some(bytes), ..
             }) = stream.gap
@@ -116,6 +141,41 @@ impl Processor {
             stream_offset: data.stream_offset,
             payload: data.payload,
         });
+    }
+
+    /// What is missing before a stream's first event: bytes that the kernel counted and could not hand
+    /// over, or unknown ones where the capture came after its beginning. `goes_on`: it is a session that was
+    /// ended here, of which nothing is missing.
+    fn missing_beginning(&mut self, data: &DataEvent, goes_on: bool) -> Option<Gap> {
+        let (pid, key) = (data.process.pid, ConnectionKey::of(data));
+        let shed = Gap {
+            bytes: None,
+            reason: GapReason::Shed,
+        };
+        if self.ended.take_plain(pid, key, data.direction) {
+            return Some(shed);
+        }
+        if goes_on {
+            return None;
+        }
+        let offset = data.stream_offset.filter(|_| data.session.is_some());
+        if let Some(bytes) = offset.filter(|&bytes| bytes > 0) {
+            // They may as well have been those of a Worker that was let go.
+            let may_be_shed = self.has_shed || self.ended.has_forgotten;
+            return Some(if may_be_shed {
+                shed
+            } else {
+                Gap {
+                    bytes: Some(bytes),
+                    reason: GapReason::KernelLoss,
+                }
+            });
+        }
+        let late = data.joined_late.filter(|_| data.stream_offset == Some(0))?;
+        Some(Gap {
+            bytes: None,
+            reason: GapReason::JoinedLate(late),
+        })
     }
 
     /// What the stream's first event establishes, with the socket that the other direction may
@@ -140,13 +200,15 @@ impl Processor {
         let Some(socket) = connection.socket else { return };
         let epoch = connection.epoch;
         for direction in BOTH {
-            let stream = connection.stream_mut(direction).as_mut();
-            if let Some(stream) = stream.filter(|stream| stream.epoch == epoch) {
-                let mut identity = Identity::clone(&stream.identity);
-                identity.complete(socket);
-                stream.identity = Arc::new(identity);
-                stream.identity_changed = true;
-            }
+            let identity = match connection.stream_mut(direction) {
+                Some(Place::Awake(stream)) if stream.epoch == epoch => {
+                    stream.identity_changed = true;
+                    &mut stream.identity
+                }
+                Some(Place::Asleep(asleep)) if asleep.epoch == epoch => &mut asleep.identity,
+                _ => continue,
+            };
+            Arc::make_mut(identity).complete(socket);
         }
     }
 
@@ -158,6 +220,7 @@ impl Processor {
         epoch: u32,
         identity: Arc<Identity>,
         position: Position,
+        kept: Option<Box<Kept>>,
     ) {
         let worker = WorkerId(self.next_worker);
         self.next_worker += 1;
@@ -165,7 +228,7 @@ impl Processor {
         let Some(connection) = self.registry.get_mut(id) else {
             return;
         };
-        let gauge = Arc::new(Gauge::default());
+        let gauge = Arc::new(kept.as_deref().map_or_else(Gauge::default, Gauge::of));
         let stream_ref = StreamRef {
             connection: id,
             direction,
@@ -176,10 +239,12 @@ impl Processor {
             identity: Arc::clone(&identity),
             lifecycle: connection.key.lifecycle(),
             quarantined: connection.is_quarantined(epoch),
+            kept,
             guard,
         };
         let addr = Worker::start_on(shard.arbiter.as_ref(), seed);
-        *connection.stream_mut(direction) = Some(Stream::new(worker, epoch, addr, identity, gauge));
+        let stream = Stream::new(worker, epoch, addr, identity, gauge);
+        *connection.stream_mut(direction) = Some(Place::Awake(Box::new(stream)));
         self.serving += 1;
     }
 
@@ -207,15 +272,15 @@ impl Processor {
             return Ok(());
         };
         if connection
-            .stream(direction)
+            .awake(direction)
             .is_none_or(|stream| stream.ending.is_some())
         {
             return Ok(());
         }
         let has_sibling = connection.stream(direction.opposite()).is_some();
-        let epoch = connection.stream(direction).map_or(0, |stream| stream.epoch);
+        let epoch = connection.awake(direction).map_or(0, |stream| stream.epoch);
         let notices = connection.take_notices(direction, epoch);
-        let Some(stream) = connection.stream_mut(direction) else {
+        let Some(stream) = connection.awake_mut(direction) else {
             return Ok(());
         };
         let Some(addr) = &stream.addr else { return Ok(()) };
@@ -279,7 +344,7 @@ impl Processor {
         let since_ns = touched.refused_since_ns.unwrap_or(now_ns);
         let patience_ns = nanoseconds(ports.timings.worker_stall);
         let Touched { id, direction, .. } = touched;
-        let stream = self.registry.get_mut(id)?.stream_mut(direction).as_mut()?;
+        let stream = self.registry.get_mut(id)?.awake_mut(direction)?;
         // One that has just been given up on gets no second period.
         if stream.gap.is_none() && now_ns.saturating_sub(since_ns) < patience_ns {
             return Some(Touched {
@@ -296,35 +361,6 @@ impl Processor {
             .add(&stream.identity.uuid, Loss::WorkerFull, count, bytes);
         None
     }
-}
-
-/// What is missing before a stream's first event: bytes that the kernel counted and could not hand over,
-/// or unknown ones where the capture came after its beginning. `goes_on`: it may be a session that
-/// was ended here, of which nothing is missing. `has_shed`: the bytes before may as well have been those of a Worker that was
-/// let go.
-fn missing_beginning(data: &DataEvent, goes_on: bool, has_shed: bool) -> Option<Gap> {
-    if goes_on {
-        return None;
-    }
-    let offset = data.stream_offset.filter(|_| data.session.is_some());
-    if let Some(bytes) = offset.filter(|&bytes| bytes > 0) {
-        return Some(if has_shed {
-            Gap {
-                bytes: None,
-                reason: GapReason::Shed,
-            }
-        } else {
-            Gap {
-                bytes: Some(bytes),
-                reason: GapReason::KernelLoss,
-            }
-        });
-    }
-    let late = data.joined_late.filter(|_| data.stream_offset == Some(0))?;
-    Some(Gap {
-        bytes: None,
-        reason: GapReason::JoinedLate(late),
-    })
 }
 
 /// How many events, and how many bytes of payload.

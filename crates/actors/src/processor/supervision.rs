@@ -8,10 +8,11 @@ use actix::prelude::*;
 use ecapture_protocols::Direction;
 use ecapture_protocols::message::GapReason;
 
-use super::routing::{add_gap, measure};
-use super::{Ending, Processor, Stream, Successor, Touched};
+use super::routing::{BOTH, add_gap, measure};
+use super::{Ending, Place, Processor, Stream, Successor, Touched};
 use crate::loss::Loss;
 use crate::messages::{ConnectionId, End, Incident, StreamRef, WorkerExited};
+use crate::registry::Lifecycle;
 use crate::supervision::{Verdict, judge, nanoseconds};
 
 impl Processor {
@@ -33,23 +34,33 @@ impl Processor {
         let Some(stream) = self
             .registry
             .get_mut(id)
-            .and_then(|found| found.stream_mut(direction).take())
+            .and_then(|found| found.take_awake(direction))
         else {
             return;
         };
-        if stream.ending.is_none() {
-            self.serving -= 1;
-        }
         let mut stream = stream;
+        match &stream.ending {
+            None => self.serving -= 1,
+            Some(ending) if ending.end.is_some() => {
+                self.sleepers.ending_workers = self.sleepers.ending_workers.saturating_sub(1);
+            }
+            Some(_) => {}
+        }
         let ending = *stream.ending.take().unwrap_or_default();
         let was_shed = ending.end == Some(End::Shed);
         self.shedding = self.shedding.saturating_sub(usize::from(was_shed));
         if ending.end.is_none() || exited.panicked && !exited.closed {
-            self.replace(stream, ending, exited, ctx);
+            self.replace(*stream, ending, exited, ctx);
         } else {
-            self.release_holders(id);
+            match exited.kept.take() {
+                None => self.release_holders(id),
+                // What waited for its place may wake it, and it may tell the other direction something.
+                Some(kept) => self.keep_asleep(id, direction, &stream, *kept),
+            }
             self.vacate(id, direction, ending);
+            self.release_holders(id);
         }
+        self.wake_closing();
     }
 
     /// The Worker has ended as told: what waited for its place takes it.
@@ -84,13 +95,13 @@ impl Processor {
         let Some(connection) = self.registry.get_mut(id) else {
             return;
         };
-        *connection.stream_mut(direction) = Some(Stream {
+        *connection.stream_mut(direction) = Some(Place::Awake(Box::new(Stream {
             addr: None,
             outbox: Vec::new(),
             unanswered: 0,
             ending: Some(Box::new(ending)),
             ..stream
-        });
+        })));
         if delay.is_zero() || self.is_replay() {
             self.start_successor(StreamRef {
                 connection: id,
@@ -192,11 +203,11 @@ impl Processor {
         let Some(successor) = ending.successor.take() else {
             return;
         };
-        self.start_worker(id, direction, epoch, identity, successor.position);
+        self.start_worker(id, direction, epoch, identity, successor.position, None);
         if let Some(stream) = self
             .registry
             .get_mut(id)
-            .and_then(|found| found.stream_mut(direction).as_mut())
+            .and_then(|found| found.awake_mut(direction))
         {
             stream.gap = Some(successor.gap);
             stream.outbox = successor.events;
@@ -220,6 +231,7 @@ impl Processor {
         if held > allowed && self.shedding == 0 {
             self.shed_holders(held - allowed);
         }
+        self.look_for_silence();
         if self.now_ns >= self.next_sweep_ns {
             let age_ns = nanoseconds(timings.age_limit);
             self.next_sweep_ns = self.now_ns.saturating_add(age_ns / 10);
@@ -235,19 +247,23 @@ impl Processor {
         }
     }
 
-    /// Makes room for one more Worker, at the cost of the connections that were idle longest.
-    /// Several go at once, so that looking for them costs little per new Worker.
+    /// Makes room for one more Worker, at the cost of the connections that were idle longest, whether
+    /// they have Workers or sleep. Several go at once, so that looking for them costs little per new Worker.
     pub(super) fn make_room_for(&mut self, newcomer: ConnectionId) {
         let limits = self.shared().limits;
         let allowed = limits.workers();
-        if self.serving < allowed {
+        let is_crowded = self.serving >= allowed;
+        if !is_crowded && self.serving + self.sleepers.as_workers() < limits.fitting_workers() {
             return;
         }
+        let frees_room = |place: Option<&Place>| match place {
+            Some(Place::Awake(stream)) => stream.ending.is_none(),
+            Some(Place::Asleep(asleep)) => !is_crowded && asleep.ended.is_none(),
+            None => false,
+        };
         let candidates = self.registry.iter().filter(|&(id, _)| id != newcomer);
         let mut candidates: Vec<(u64, ConnectionId)> = candidates
-            .filter(|(_, found)| {
-                is_serving(found.stream(Direction::Read)) || is_serving(found.stream(Direction::Write))
-            })
+            .filter(|(_, found)| BOTH.iter().any(|&direction| frees_room(found.stream(direction))))
             .map(|(id, found)| (found.last_active_ns, id))
             .collect();
         let count = (allowed / 100).max(1).min(candidates.len());
@@ -264,10 +280,10 @@ impl Processor {
     /// Sheds the connections that were idle longest until `excess` held bytes are freed.
     fn shed_holders(&mut self, mut excess: u64) {
         let holders = self.registry.iter().map(|(id, found)| {
-            let held = |direction| {
-                found
-                    .stream(direction)
-                    .map_or(0, |stream| stream.gauge.bytes() as u64)
+            let held = |direction| match found.stream(direction) {
+                None => 0,
+                Some(Place::Awake(stream)) => stream.gauge.bytes() as u64,
+                Some(Place::Asleep(asleep)) => asleep.kept.held as u64,
             };
             (
                 found.last_active_ns,
@@ -286,12 +302,34 @@ impl Processor {
         }
     }
 
+    /// Lets a connection go. Plain streams that sleep may have ended long ago, so it is not their output that
+    /// says so but what goes on under the same key.
     fn shed(&mut self, id: ConnectionId) {
-        self.shared().ledger.gauges.shed_connections.fetch_add(1, Relaxed);
-        self.end_connection(id, End::Shed, self.last_sequence);
+        let Some(connection) = self.registry.get(id) else {
+            return;
+        };
+        let (pid, key) = (connection.pid, connection.key);
+        let asleep = BOTH.map(|direction| {
+            let asleep = connection.asleep(direction);
+            asleep.is_some_and(|asleep| asleep.ended.is_none())
+        });
+        let is_awake = BOTH
+            .iter()
+            .any(|&direction| connection.awake(direction).is_some());
+        let gauges = &self.shared().ledger.gauges;
+        if key.lifecycle() == Lifecycle::Connection || is_awake {
+            gauges.shed_connections.fetch_add(1, Relaxed);
+            self.end_connection(id, End::Shed, self.last_sequence);
+            return;
+        }
+        for direction in BOTH
+            .into_iter()
+            .zip(asleep)
+            .filter_map(|(direction, is)| is.then_some(direction))
+        {
+            self.shared().ledger.gauges.given_up.fetch_add(1, Relaxed);
+            self.ended.add_plain(pid, key, direction);
+        }
+        self.end_connection(id, End::GivenUp, self.last_sequence);
     }
-}
-
-fn is_serving(stream: Option<&Stream>) -> bool {
-    stream.is_some_and(|stream| stream.ending.is_none())
 }

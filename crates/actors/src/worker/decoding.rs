@@ -53,6 +53,7 @@ impl Worker {
     /// Takes events in a turn that `began` at that time, until there are none or it has done enough.
     pub(super) fn take_events(&mut self, began: Instant, output: &mut Output) {
         while let Some(event) = self.guard.begin() {
+            self.check_new_connection(&event, output);
             self.check_continuity(&event, output);
             if !event.payload.is_empty() {
                 self.decoder().feed(&event.payload, event.timestamp_ns, output);
@@ -66,6 +67,21 @@ impl Worker {
             if began.elapsed() >= self.ports().timings.turn_time {
                 self.guard.spend_turn();
             }
+        }
+    }
+
+    /// The end of a plain stream is not told, and its key may stand for another connection since. A decoder
+    /// that was kept ends where one certainly begins.
+    fn check_new_connection(&mut self, event: &StreamEvent, output: &mut Output) {
+        if !std::mem::take(&mut self.just_woken) || self.quarantined {
+            return;
+        }
+        if let Some(decoder) = self.decoder.as_mut()
+            && decoder.is_begun_anew(&event.payload)
+        {
+            decoder.close(output);
+            self.decoder = None;
+            self.emit(Cause::Event, event.sequence, 0, output);
         }
     }
 
@@ -230,6 +246,23 @@ impl Worker {
         self.timing.next(&self.ports().timings, waits_for_idle)
     }
 
+    /// Shows what is incomplete, unless that has been done; the decoder goes on with the next Worker.
+    pub(super) fn fall_asleep(&mut self, end: End, sequence: u64, output: &mut Output) {
+        let Some(decoder) = self.decoder.as_mut() else {
+            return self.close(end, sequence, output);
+        };
+        self.phase = Phase::Asleep;
+        if decoder.awaits_notice() {
+            decoder.notice_overdue(output);
+        }
+        if end == End::Idle {
+            decoder.idle(output);
+        }
+        decoder.sleep();
+        self.emit_last(end, sequence, output);
+        self.guard.closed = true;
+    }
+
     /// Emits all that is held; the stream ends here.
     pub(super) fn close(&mut self, end: End, sequence: u64, output: &mut Output) {
         self.phase = Phase::Done;
@@ -241,6 +274,13 @@ impl Worker {
                 .messages
                 .push(shed_marker(self.guard.position.timestamp_ns));
         }
+        self.emit_last(end, sequence, output);
+        self.guard.closed = true;
+        self.guard.hold(0);
+        self.decoder = None;
+    }
+
+    fn emit_last(&mut self, end: End, sequence: u64, output: &mut Output) {
         let sequence = sequence.max(self.guard.position.sequence);
         let deadline_ns = if end == End::Idle {
             self.timing.idle_deadline_ns(&self.ports().timings)
@@ -248,9 +288,6 @@ impl Worker {
             0
         };
         self.emit(Cause::Expiry, sequence, deadline_ns, output);
-        self.guard.closed = true;
-        self.guard.hold(0);
-        self.decoder = None;
     }
 }
 

@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use ecapture_protocols::Output;
+use ecapture_protocols::{Output, StreamDecoder};
 
 use super::WorkerPorts;
 use crate::loss::Loss;
 use crate::messages::{
-    Position, RecordBatch, RecordKey, SequencedNotice, Span, StreamEvent, StreamRef, WorkerExited,
-    WorkerReport,
+    Cause, Kept, Position, RecordBatch, RecordKey, SequencedNotice, Span, StreamEvent, StreamRef,
+    WorkerExited, WorkerReport,
 };
 
 /// What of a Worker the Processor wants to know at any time. The Worker alone changes it.
@@ -23,6 +23,15 @@ pub(crate) struct Gauge {
 }
 
 impl Gauge {
+    /// For a Worker that goes on with what another one left.
+    pub(crate) fn of(kept: &Kept) -> Self {
+        Self {
+            held: kept.held.into(),
+            fed_bytes: AtomicU64::default(),
+            held_captured: kept.held_captured.into(),
+        }
+    }
+
     /// What the decoder holds.
     pub(crate) fn bytes(&self) -> usize {
         self.held.load(Relaxed)
@@ -76,8 +85,12 @@ pub(crate) struct ExitGuard {
     fed: u64,
     /// Captured bytes that may be in what is held: never more than was fed.
     held_captured: u64,
-    last_key: RecordKey,
+    /// Where its last record stands; its own number takes no place here.
+    last: (u64, Cause, u64),
+    records: u64,
     turn: Option<Box<Turn>>,
+    /// The decoder, for the successor.
+    kept: Option<Box<Kept>>,
     /// Events that the last turn has not come to.
     #[expect(
         clippy::box_collection,
@@ -99,17 +112,26 @@ impl ExitGuard {
             stream,
             position,
             closed: false,
-            gauge,
             fed: 0,
-            held_captured: 0,
-            last_key: RecordKey {
-                sequence: position.sequence,
-                worker: stream.worker,
-                ..RecordKey::default()
-            },
+            held_captured: gauge.held_captured.load(Relaxed),
+            gauge,
+            last: (position.sequence, Cause::default(), 0),
+            records: 0,
             turn: None,
+            kept: None,
             rest: None,
         }
+    }
+
+    /// Leaves the decoder, and what it holds, to the next Worker of this stream. Comes after the last turn.
+    pub(super) fn keep(&mut self, decoder: Box<dyn StreamDecoder>, quarantined: bool) {
+        self.kept = Some(Box::new(Kept {
+            decoder,
+            position: self.position,
+            held: self.held(),
+            held_captured: self.held_captured,
+            quarantined,
+        }));
     }
 
     /// Takes the Arbiter's turn, and its output vectors.
@@ -237,15 +259,16 @@ impl ExitGuard {
     /// What was written since the last call is one finished record of `messages` messages.
     pub(super) fn commit_record(&mut self, key: RecordKey, messages: usize) {
         // One Worker's records never change places, whatever made them complete.
-        let (worker, index) = (self.last_key.worker, self.last_key.index + 1);
-        let order = |key: &RecordKey| (key.sequence, key.cause, key.deadline_ns);
-        let latest = std::cmp::max_by_key(self.last_key, key, order);
+        self.last = self.last.max((key.sequence, key.cause, key.deadline_ns));
+        self.records += 1;
+        let (sequence, cause, deadline_ns) = self.last;
         let key = RecordKey {
-            worker,
-            index,
-            ..latest
+            sequence,
+            cause,
+            deadline_ns,
+            worker: self.stream.worker,
+            index: self.records,
         };
-        self.last_key = key;
         let turn = self.turn();
         let end = turn.records.bytes.len();
         let messages = messages as u64;
@@ -289,6 +312,7 @@ impl Drop for ExitGuard {
             position: self.position,
             held_bytes: if panicked { self.held_captured } else { 0 },
             notices: Vec::new(),
+            kept: self.kept.take(),
         };
         // A turn that is still here was broken off.
         if let Some(mut turn) = self.turn.take() {
@@ -300,9 +324,11 @@ impl Drop for ExitGuard {
             self.ports.outbox.give_back(turn, Output::default());
         }
         exited.leftover.extend(self.take_rest());
-        self.count_held(0);
+        if exited.kept.is_none() {
+            self.count_held(0);
+            self.ports.ledger.hold(self.held(), 0);
+        }
         (exited.fed, exited.fed_bytes) = (self.fed, self.gauge.fed_bytes());
-        self.ports.ledger.hold(self.held(), 0);
         self.ports.ledger.worker_ended();
         self.ports.outbox.tell_exit(exited);
     }

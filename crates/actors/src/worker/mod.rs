@@ -12,6 +12,9 @@
 //!   └──────────────────────Retire───────────────▲
 //! ```
 //!
+//! One that ends because its stream is silent leaves its decoder to the next one, which begins in
+//! `Processing`.
+//!
 //! What has to survive a failure — unfed events, finished records, counters — is kept in the
 //! `ExitGuard`, whose drop hands it on.
 
@@ -37,7 +40,7 @@ pub(crate) use outbox::{Outbox, OutboxPorts};
 use timing::Timing;
 
 use crate::ledger::Ledger;
-use crate::messages::{Advance, End, Notices, Retire, StreamEvent, WorkerBatch, WorkerReport};
+use crate::messages::{Advance, End, Kept, Notices, Retire, StreamEvent, WorkerBatch, WorkerReport};
 use crate::registry::Lifecycle;
 use crate::supervision::nanoseconds;
 use crate::{Clock, DecoderFactory, PipelineLimits, Timings};
@@ -68,6 +71,8 @@ pub(crate) struct WorkerSeed {
     pub(crate) lifecycle: Lifecycle,
     /// No decoder: this connection's decoders failed too often.
     pub(crate) quarantined: bool,
+    /// What the Worker before left when it ended by silence.
+    pub(crate) kept: Option<Box<Kept>>,
     pub(crate) guard: ExitGuard,
 }
 
@@ -75,6 +80,8 @@ pub(crate) struct WorkerSeed {
 enum Phase {
     Init,
     Processing,
+    /// The decoder is left to the next Worker.
+    Asleep,
     Done,
 }
 
@@ -91,6 +98,8 @@ pub(crate) struct Worker {
     tick_armed: bool,
     holds_on: bool,
     asks_to_end: bool,
+    /// A plain stream goes on after silence: whether it is the same one, its first bytes tell.
+    just_woken: bool,
     /// Dropped last: the decoder is gone when the exit is told.
     guard: ExitGuard,
 }
@@ -116,7 +125,7 @@ impl Worker {
     }
 
     fn new(seed: WorkerSeed) -> Self {
-        Self {
+        let mut worker = Self {
             identity: seed.identity,
             decoder: None,
             timing: Timing::default(),
@@ -128,8 +137,22 @@ impl Worker {
             tick_armed: false,
             holds_on: false,
             asks_to_end: false,
+            just_woken: false,
             guard: seed.guard,
+        };
+        if let Some(kept) = seed.kept {
+            worker.resume(*kept);
         }
+        worker
+    }
+
+    /// Goes on with what the Worker before left.
+    fn resume(&mut self, kept: Kept) {
+        self.quarantined |= kept.quarantined;
+        self.decoder = Some(kept.decoder);
+        self.phase = Phase::Processing;
+        self.just_woken = self.lifecycle == Lifecycle::Plain;
+        self.timing.touch(self.now_ns(), false);
     }
 
     fn ports(&self) -> &WorkerPorts {
@@ -153,7 +176,12 @@ impl Worker {
         let report = self.report();
         let is_spent = self.guard.is_spent();
         let has_room = self.guard.end_turn(output, report);
-        if self.phase == Phase::Done {
+        if self.phase == Phase::Asleep
+            && let Some(decoder) = self.decoder.take()
+        {
+            self.guard.keep(decoder, self.quarantined);
+        }
+        if self.has_ended() {
             ctx.stop();
             return;
         }
@@ -210,7 +238,7 @@ impl Worker {
         let holds_on = std::mem::take(&mut self.holds_on);
         let has_something = holds_on || idle_after.is_some() || !notices.is_empty();
         let has_rest = self.guard.has_rest();
-        let answers = self.ports().clock == Clock::Stream && self.phase != Phase::Done && !has_rest;
+        let answers = self.ports().clock == Clock::Stream && !self.has_ended() && !has_rest;
         (has_something || answers).then(|| WorkerReport {
             stream: self.guard.stream,
             notices,
@@ -219,6 +247,10 @@ impl Worker {
             answers,
             deadline_ns: self.next_expiry().map(|(deadline_ns, _)| deadline_ns),
         })
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(self.phase, Phase::Asleep | Phase::Done)
     }
 
     /// Takes nothing while the Sink refuses.
@@ -262,7 +294,7 @@ impl Actor for Worker {
 
     /// Reached without `Retire` only when the Processor is gone: what is held is still shown.
     fn stopping(&mut self, _ctx: &mut Self::Context) -> Running {
-        if self.phase != Phase::Done && !std::thread::panicking() {
+        if !self.has_ended() && !std::thread::panicking() {
             let mut output = self.guard.begin_turn(VecDeque::new());
             self.close(End::Drained, self.guard.position.sequence, &mut output);
             self.guard.end_turn(output, None);
@@ -326,6 +358,8 @@ impl Handler<Retire> for Worker {
         self.take_turn(VecDeque::new(), ctx, |worker, output| {
             if !last && worker.awaits_notice() {
                 worker.holds_on = true;
+            } else if end.keeps_decoder() {
+                worker.fall_asleep(end, sequence, output);
             } else {
                 worker.close(end, sequence, output);
             }

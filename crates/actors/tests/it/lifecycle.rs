@@ -13,7 +13,7 @@ async fn a_plain_stream_ends_after_the_idle_time() {
     assert_eq!(live.handle.statistics().live_workers, 1);
     live.pass(200).await;
     assert_eq!(live.handle.statistics().live_workers, 0);
-    assert_eq!(live.page.text(), "1_1_app_4_1|half (end)\n");
+    assert_eq!(live.page.text(), "1_1_app_4_1|half (idle)\n");
     live.feed.data(plain(4, Direction::Write, 0, "more\n"));
     let (lines, summary) = live.end().await;
     assert_eq!(lines[1], "1_1_app_4_1|more");

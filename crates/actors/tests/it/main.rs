@@ -4,6 +4,7 @@
 //! * `lifecycle`: idle-stop, close events, fd reuse, age, draining
 //! * `determinism`: a replay is the same everywhere
 //! * `inject`: fault injection
+//! * `sleep`: silent streams, whose decoders are kept
 //! * `limits`: bounds that are reached, and an Arbiter that is stuck
 //! * `schedules`: random runs
 //! * `sink`: outputs that fail, block and come back
@@ -20,5 +21,6 @@ mod restart;
 mod routing;
 mod schedules;
 mod sink;
+mod sleep;
 mod support;
 mod torn;

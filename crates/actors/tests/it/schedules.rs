@@ -12,6 +12,9 @@ use ecapture_protocols::{CapturedEvent, Close, Direction};
 
 use crate::support::{Feed, Page, Random, check, close, config, on_socket, plain};
 
+/// A schedule of which connections fall asleep has them do so after this.
+const HIBERNATE: Duration = Duration::from_millis(1_300);
+
 const SCHEDULES: u64 = 10_000;
 const CONNECTIONS: usize = 6;
 
@@ -28,6 +31,7 @@ struct Conditions {
     racy: bool,
     tiny_mailboxes: bool,
     few_workers: bool,
+    sleepy: bool,
     /// Bytes the output takes at once.
     bytes_per_write: usize,
     /// Every so many writes fail, and the Sink retries.
@@ -40,6 +44,7 @@ const PEACE: Conditions = Conditions {
     racy: false,
     tiny_mailboxes: false,
     few_workers: false,
+    sleepy: false,
     bytes_per_write: usize::MAX,
     failing_writes: None,
     stop_at: None,
@@ -61,6 +66,7 @@ fn schedule(seed: u64) -> Schedule {
         racy,
         tiny_mailboxes: one_in(2),
         few_workers: one_in(4),
+        sleepy: one_in(2),
         bytes_per_write: if one_in(3) { 16 } else { usize::MAX },
         failing_writes: one_in(4).then_some(3),
         stop_at: one_in(8).then_some(count / 2),
@@ -162,6 +168,9 @@ fn configure(conditions: Conditions) -> PipelineConfig {
     }
     if conditions.few_workers {
         config.limits.max_workers = 3;
+    }
+    if conditions.sleepy {
+        config.timings.hibernate = HIBERNATE;
     }
     config
 }

@@ -25,7 +25,8 @@ pub(crate) const MILLISECOND: u64 = 1_000_000;
 /// * `>…` is a request: the other direction is told
 /// * `?…` is held until the other direction has told of a request
 /// * `~…` is shown in parts, the beginning that has come first
-/// * `!panic` makes the decoder panic; `!close-panic` makes it panic at its end
+/// * `!panic` makes the decoder panic; `!close-panic` makes it panic at its end, or when it falls asleep
+/// * `+…` is counted: the number of counted lines is shown with each
 #[derive(Default)]
 pub(crate) struct Lines {
     held: Vec<u8>,
@@ -34,6 +35,7 @@ pub(crate) struct Lines {
     /// Requests told and not used yet.
     requests: usize,
     panics_at_close: bool,
+    counted: usize,
     first_ns: u64,
 }
 
@@ -53,6 +55,11 @@ impl Lines {
         match line.first() {
             Some(b'!') if line == b"!panic" => panic!("told to"),
             Some(b'!') if line == b"!close-panic" => self.panics_at_close = true,
+            Some(b'+') => {
+                self.counted += 1;
+                let text = format!("{} {}", self.counted, String::from_utf8_lossy(&line));
+                return self.say(text, output);
+            }
             Some(b'>') => {
                 let timestamp_ns = self.first_ns;
                 output.notices.push(PeerNotice::RequestHead {
@@ -140,6 +147,14 @@ impl StreamDecoder for Lines {
 
     fn idle(&mut self, output: &mut Output) {
         self.flush("idle", output);
+    }
+
+    fn sleep(&mut self) {
+        assert!(!self.panics_at_close, "told to when it falls asleep");
+    }
+
+    fn is_begun_anew(&self, payload: &[u8]) -> bool {
+        payload.starts_with(b"hello")
     }
 
     fn close(&mut self, output: &mut Output) {

@@ -64,6 +64,17 @@ pub(crate) trait ProtocolDecoder: StreamDecoder {
     fn hand_over(&mut self) -> Option<HandOver> {
         None
     }
+
+    /// The protocol whose new decoder would be in the same state as this one, if there is one: it need not be
+    /// kept while the stream sleeps.
+    fn as_new(&self) -> Option<&'static Protocol> {
+        None
+    }
+
+    /// Whether the stream may go on with `payload`, which begins as connections do.
+    fn expects(&self, _payload: &[u8]) -> bool {
+        false
+    }
 }
 
 /// The end of one protocol and the beginning of another in the same stream.
@@ -85,6 +96,8 @@ pub(crate) struct Detecting {
 enum State {
     Probing(Box<Probing>),
     Decoding(Box<dyn ProtocolDecoder>),
+    /// Asleep, in the state of a new decoder of this protocol.
+    Resting(&'static Protocol),
 }
 
 /// Bytes of which it is not known yet what they begin.
@@ -121,11 +134,20 @@ impl Detecting {
         }
     }
 
+    /// A decoder again, for a stream that slept.
+    fn wake(&mut self) {
+        if let State::Resting(protocol) = self.state {
+            self.state = State::Decoding((protocol.start)(&self.options, &[]));
+        }
+    }
+
     fn feed_one(&mut self, payload: &Bytes, timestamp_ns: u64, backlog: &mut Backlog, output: &mut Output) {
         if payload.is_empty() {
             return;
         }
+        self.wake();
         match &mut self.state {
+            State::Resting(_) => {}
             State::Decoding(decoder) => {
                 decoder.feed(payload, timestamp_ns, output);
                 self.follow_hand_over(backlog, output);
@@ -308,10 +330,12 @@ impl StreamDecoder for Detecting {
     }
 
     fn gap(&mut self, gap: Gap, timestamp_ns: u64, output: &mut Output) {
+        self.wake();
         if let State::Probing(_) = &self.state {
             self.settle(output, |_, _| {});
         }
         match &mut self.state {
+            State::Resting(_) => {}
             State::Decoding(_) => {
                 self.settle(output, |decoder, output| decoder.gap(gap, timestamp_ns, output));
             }
@@ -332,7 +356,9 @@ impl StreamDecoder for Detecting {
     }
 
     fn notice(&mut self, notice: &PeerNotice, output: &mut Output) {
+        self.wake();
         match &mut self.state {
+            State::Resting(_) => {}
             State::Decoding(_) => {
                 self.settle(output, |decoder, output| decoder.notice(notice, output));
             }
@@ -371,6 +397,33 @@ impl StreamDecoder for Detecting {
         }
     }
 
+    fn sleep(&mut self) {
+        match &mut self.state {
+            State::Decoding(decoder) => match decoder.as_new() {
+                Some(protocol) => self.state = State::Resting(protocol),
+                None => decoder.sleep(),
+            },
+            State::Probing(probing) if probing.events.is_empty() => {
+                probing.held = BytesMut::new();
+                probing.events = VecDeque::new();
+                probing.notices.shrink_to_fit();
+            }
+            State::Probing(_) | State::Resting(_) => {}
+        }
+    }
+
+    fn is_begun_anew(&self, payload: &[u8]) -> bool {
+        if !table::begins_connection(payload) {
+            return false;
+        }
+        match &self.state {
+            State::Decoding(decoder) => !decoder.expects(payload),
+            State::Resting(protocol) => !(protocol.start)(&self.options, &[]).expects(payload),
+            // Each event is looked at for what it begins.
+            State::Probing(_) => false,
+        }
+    }
+
     fn close(&mut self, output: &mut Output) {
         // What a decoder hands over while closing is all that its successor will see.
         while self.settle(output, |decoder, output| decoder.close(output)) {}
@@ -381,6 +434,7 @@ impl StreamDecoder for Detecting {
 
     fn buffered_bytes(&self) -> usize {
         match &self.state {
+            State::Resting(_) => 0,
             State::Decoding(decoder) => decoder.buffered_bytes(),
             State::Probing(probing) => probing.held.len() + probing.raw.held_bytes(),
         }

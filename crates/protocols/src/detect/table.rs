@@ -1,5 +1,7 @@
 //! The protocols that a stream may begin with. Adding one is adding its line here.
 
+use std::sync::Arc;
+
 use crate::decoder::Detection;
 use crate::detect::Protocol;
 use crate::http1::{self, Upgrade};
@@ -19,6 +21,12 @@ use crate::websocket::{self, WebSocketDecoder};
 /// An event that has none of it is raw, byte for byte. A decoder that loses the framing of a
 /// protocol hands the rest back to be probed like this.
 pub(super) static PROTOCOLS: &[&Protocol] = &[&http1::RESPONSES, &http1::REQUESTS, &HTTP2, &WEBSOCKET];
+
+/// Whether these bytes are hardly anything but the first of one direction of a connection, or of a message of
+/// HTTP/1.
+pub(super) fn begins_connection(bytes: &[u8]) -> bool {
+    http1::begins_message(bytes) || http2::opens_connection(bytes)
+}
 
 /// What a connection goes on with after an HTTP/1 upgrade; `None`: to be detected.
 /// `client`: in the direction of the requests.
@@ -42,12 +50,17 @@ static HTTP2: Protocol = Protocol {
     probe_quiet: |bytes, place| {
         !place.after_loss && http2::is_empty_settings(bytes) || http2::detect_quiet(bytes)
     },
-    start: |options, first| Box::new(Http2Decoder::new(**options, http2::starts_connection(first))),
+    start: |options, first| {
+        Box::new(Http2Decoder::new(
+            Arc::clone(options),
+            http2::starts_connection(first),
+        ))
+    },
     tells_requests: false,
 };
 
 static HTTP2_UPGRADED: Protocol = Protocol {
-    start: |options, _| Box::new(Http2Decoder::new(**options, true)),
+    start: |options, _| Box::new(Http2Decoder::new(Arc::clone(options), true)),
     ..HTTP2
 };
 
@@ -61,18 +74,18 @@ static WEBSOCKET: Protocol = Protocol {
         }
     },
     probe_quiet: |_, _| false,
-    start: |options, _| Box::new(WebSocketDecoder::attached(**options)),
+    start: |options, _| Box::new(WebSocketDecoder::attached(Arc::clone(options))),
     tells_requests: false,
 };
 
 /// The client's frames after the handshake, from the first on.
 static WEBSOCKET_CLIENT: Protocol = Protocol {
-    start: |options, _| Box::new(WebSocketDecoder::new(**options).from_client(true)),
+    start: |options, _| Box::new(WebSocketDecoder::new(Arc::clone(options)).from_client(true)),
     ..WEBSOCKET
 };
 
 /// The server's frames after the handshake, from the first on.
 static WEBSOCKET_SERVER: Protocol = Protocol {
-    start: |options, _| Box::new(WebSocketDecoder::new(**options).from_client(false)),
+    start: |options, _| Box::new(WebSocketDecoder::new(Arc::clone(options)).from_client(false)),
     ..WEBSOCKET
 };

@@ -23,7 +23,7 @@ use crate::raw;
 /// Decodes one direction of HTTP/1.
 pub(super) struct Http1Decoder {
     pub(super) options: Arc<Options>,
-    side: Side,
+    pub(super) side: Side,
     pub(super) state: State,
     /// The beginning of a head or of a line.
     pub(super) pending: BytesMut,
@@ -145,6 +145,34 @@ impl Http1Decoder {
         may_begin
             && self.pending.len() <= self.options.limits.http1_head_bytes
             && self.scan.end(&self.pending).is_none()
+    }
+
+    /// Whether `payload` is a message of this side, and one may begin.
+    pub(super) fn expects_message(&self, payload: &[u8]) -> bool {
+        matches!(self.state, State::Start | State::Searching { .. })
+            && self.pending.is_empty()
+            && self.probe(payload) == Detection::Yes
+    }
+
+    /// Between two messages, with nothing that concerns the next one.
+    pub(super) fn is_as_new(&self) -> bool {
+        matches!(self.state, State::Start)
+            && self.pending.is_empty()
+            && self.empty_lines.is_empty()
+            && self.scan.is_new()
+            && self.asked.is_none()
+            && self.held.is_empty()
+            && (matches!(self.side, Side::Requests) || self.requests.is_new())
+            && self.expansion.is_new()
+    }
+
+    /// Gives back what is reserved and not used.
+    pub(super) fn give_back_room(&mut self) {
+        if self.pending.is_empty() {
+            self.pending = BytesMut::new();
+        }
+        self.held.give_back_room();
+        self.requests.give_back_room();
     }
 
     fn begins_head(&mut self) -> bool {

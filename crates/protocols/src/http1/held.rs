@@ -39,6 +39,11 @@ impl Held {
         Some(event)
     }
 
+    /// Gives back what is reserved and not used.
+    pub(super) fn give_back_room(&mut self) {
+        self.events.shrink_to_fit();
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.events.is_empty()
     }

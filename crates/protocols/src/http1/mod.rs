@@ -65,5 +65,10 @@ pub(crate) static RESPONSES: Protocol = Protocol {
     tells_requests: false,
 };
 
+/// Whether a start line begins here.
+pub(crate) fn begins_message(bytes: &[u8]) -> bool {
+    probe::response(bytes) == Detection::Yes || probe::request(bytes) == Detection::Yes
+}
+
 #[cfg(test)]
 mod tests;

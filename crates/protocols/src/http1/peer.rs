@@ -49,6 +49,17 @@ impl Requests {
         self.waiting.push_back((method, timestamp_ns));
     }
 
+    /// Nothing is known that concerns responses to come.
+    pub(super) fn is_new(&self) -> bool {
+        self.waiting.is_empty() && self.owed.is_empty() && !self.none && !self.uncertain
+    }
+
+    /// Gives back what is reserved and not used.
+    pub(super) fn give_back_room(&mut self) {
+        self.waiting.shrink_to_fit();
+        self.owed.shrink_to_fit();
+    }
+
     /// No notices will come, until one comes.
     pub(super) fn expect_none(&mut self) {
         self.none = true;

@@ -3,9 +3,11 @@
 use bytes::Bytes;
 
 use crate::decoder::{Output, PeerNotice, StreamDecoder, View};
-use crate::detect::{HandOver, ProtocolDecoder, gap_message};
+use crate::detect::{HandOver, Protocol, ProtocolDecoder, gap_message};
 use crate::http1::decoder::{Http1Decoder, State};
+use crate::http1::head::Side;
 use crate::http1::open::Reached;
+use crate::http1::{REQUESTS, RESPONSES};
 use crate::message::Gap;
 
 impl ProtocolDecoder for Http1Decoder {
@@ -17,6 +19,17 @@ impl ProtocolDecoder for Http1Decoder {
                 None
             }
         }
+    }
+
+    fn as_new(&self) -> Option<&'static Protocol> {
+        self.is_as_new().then_some(match self.side {
+            Side::Requests => &REQUESTS,
+            Side::Responses => &RESPONSES,
+        })
+    }
+
+    fn expects(&self, payload: &[u8]) -> bool {
+        self.expects_message(payload)
     }
 }
 
@@ -115,6 +128,10 @@ impl StreamDecoder for Http1Decoder {
             State::Searching { .. } => self.end(false, output),
             State::LongHead(_) | State::Over(_) | State::Start => {}
         }
+    }
+
+    fn sleep(&mut self) {
+        self.give_back_room();
     }
 
     fn close(&mut self, output: &mut Output) {

@@ -1,6 +1,7 @@
 //! What a stream's DATA carries besides a body: messages of another protocol.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -113,7 +114,7 @@ impl Carried {
     pub(super) fn announced(
         section: &Section,
         kind: Http2Kind,
-        options: Options,
+        options: &Arc<Options>,
         tunnels: &mut Tunnels,
         output: &mut Output,
     ) -> Option<Self> {
@@ -124,7 +125,7 @@ impl Carried {
             output.notices.push(PeerNotice::WebSocketStream { stream });
         }
         if requests || tunnels.accept(section) {
-            let decoder = WebSocketDecoder::new(options)
+            let decoder = WebSocketDecoder::new(Arc::clone(options))
                 .with_stream(stream)
                 .from_client(requests);
             return Some(Self::WebSocket(Box::new(decoder)));
@@ -140,11 +141,11 @@ impl Carried {
 
     /// A server's WebSocket of which it is known now that it is one. `passed`: bytes of it were shown as
     /// something else.
-    pub(super) fn late_websocket(stream: u32, options: Options, passed: bool) -> Self {
+    pub(super) fn late_websocket(stream: u32, options: &Arc<Options>, passed: bool) -> Self {
         let decoder = if passed {
-            WebSocketDecoder::attached(options)
+            WebSocketDecoder::attached(Arc::clone(options))
         } else {
-            WebSocketDecoder::new(options)
+            WebSocketDecoder::new(Arc::clone(options))
         };
         Self::WebSocket(Box::new(decoder.with_stream(stream).from_client(false)))
     }

@@ -168,6 +168,12 @@ pub fn starts_connection(first: &[u8]) -> bool {
             .is_some_and(|head| head.kind == kind::SETTINGS && !head.is_ack() && head.is_plausible())
 }
 
+/// Whether `first` is hardly anything but the first bytes of one side of a connection: the preface, or a whole
+/// SETTINGS frame with parameters.
+pub fn opens_connection(first: &[u8]) -> bool {
+    first.starts_with(PREFACE) || opens_with_settings(first)
+}
+
 fn opens_with_settings(first: &[u8]) -> bool {
     let complete = FrameHead::at(first).filter(|head| head.length > 0 && first.len() >= head.wire_len());
     complete.is_some_and(|head| {

@@ -1,6 +1,7 @@
 //! Drives the parts: bytes to frames, frames to messages.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -40,7 +41,7 @@ const ENABLE_CONNECT_PROTOCOL: u16 = 8;
 /// [`Limits::http2_held_bytes`]: crate::Limits::http2_held_bytes
 /// [`Limits::http2_streams`]: crate::Limits::http2_streams
 pub struct Http2Decoder {
-    options: Options,
+    options: Arc<Options>,
     phase: Phase,
     splitter: Splitter,
     sections: Sections,
@@ -49,6 +50,8 @@ pub struct Http2Decoder {
     allows_tunnels: bool,
     /// What waits for the other direction.
     hold: Option<Box<Hold>>,
+    /// This side has sent SETTINGS.
+    has_settings: bool,
     /// There was a gap, so that what is passed over is counted and not shown.
     has_lost: bool,
     last_ns: u64,
@@ -76,15 +79,15 @@ impl Http2Decoder {
     /// `start_seen`: the first byte fed is the first of this direction: the preface or, where it
     /// was consumed already or never sent, a frame. Otherwise the decoder looks for a frame first and
     /// takes the HPACK state as unknown.
-    pub fn new(options: Options, start_seen: bool) -> Self {
+    pub fn new(options: impl Into<Arc<Options>>, start_seen: bool) -> Self {
+        let options = options.into();
         let presenter: Box<dyn Presenter> = match options.view {
-            View::Text if !options.http2_messages => Box::new(FrameView::new(options)),
-            View::Text => Box::new(MessageView::new(options, false)),
-            View::Structured { frames } => Box::new(MessageView::new(options, frames)),
+            View::Text if !options.http2_messages => Box::new(FrameView::new(Arc::clone(&options))),
+            View::Text => Box::new(MessageView::new(Arc::clone(&options), false)),
+            View::Structured { frames } => Box::new(MessageView::new(Arc::clone(&options), frames)),
         };
         let copies = options.view != View::Text || options.http2_messages;
         Self {
-            options,
             phase: if start_seen {
                 Phase::Preface(0)
             } else {
@@ -95,8 +98,10 @@ impl Http2Decoder {
             presenter,
             allows_tunnels: false,
             hold: None,
+            has_settings: false,
             has_lost: false,
             last_ns: 0,
+            options,
         }
     }
 
@@ -256,6 +261,7 @@ impl Http2Decoder {
             kind::GOAWAY => codec::go_away(&payload).unwrap_or(Http2Detail::None),
             kind::SETTINGS if !head.is_ack() => {
                 let settings = codec::settings(&payload);
+                self.has_settings = true;
                 self.allows_tunnels |= settings.contains(&(ENABLE_CONNECT_PROTOCOL, 1));
                 Http2Detail::Settings(settings)
             }
@@ -365,6 +371,11 @@ impl ProtocolDecoder for Http2Decoder {
         };
         let rest = joined(std::mem::take(over));
         Some(HandOver { next: None, rest })
+    }
+
+    /// An endpoint sends its preface once, and its SETTINGS seldom more than once (RFC 9113 §3.4).
+    fn expects(&self, payload: &[u8]) -> bool {
+        !self.has_settings && !payload.starts_with(PREFACE)
     }
 }
 

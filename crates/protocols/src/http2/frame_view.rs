@@ -1,5 +1,7 @@
 //! The text format's view: one message per frame, in wire order.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 
 use crate::body::BodyBuilder;
@@ -22,7 +24,7 @@ pub(super) const BAD_PADDING: &str = "bad padding";
 /// A DATA frame longer than [`Limits::http2_frame_bytes`](crate::Limits::http2_frame_bytes) is shown in
 /// parts of that size, so that no more is held.
 pub(super) struct FrameView {
-    options: Options,
+    options: Arc<Options>,
     streams: Streams<Followed>,
     plain: PlainData,
     /// Some stream has decoded content that is not shown.
@@ -61,10 +63,10 @@ impl Held for Followed {
 }
 
 impl FrameView {
-    pub(super) fn new(options: Options) -> Self {
+    pub(super) fn new(options: Arc<Options>) -> Self {
         Self {
-            options,
             streams: Streams::new(&options.limits),
+            options,
             plain: PlainData::default(),
             has_decoded: false,
             tunnels: Tunnels::default(),
@@ -81,7 +83,7 @@ impl FrameView {
             return;
         }
         let kind = kind_of(&section.fields).unwrap_or(Http2Kind::Response);
-        let followed = match Carried::announced(section, kind, self.options, &mut self.tunnels, output) {
+        let followed = match Carried::announced(section, kind, &self.options, &mut self.tunnels, output) {
             Some(carried) => Followed::Carried(carried),
             None => match joined(section, b"content-encoding") {
                 Some(coding) if !coding.eq_ignore_ascii_case(b"identity") => {
@@ -173,7 +175,7 @@ impl Presenter for FrameView {
         if piece.frame.is_some()
             && let Some(passed) = self.tunnels.is_late(head.stream)
         {
-            let carried = Carried::late_websocket(head.stream, self.options, passed);
+            let carried = Carried::late_websocket(head.stream, &self.options, passed);
             self.streams.insert(head.stream, Followed::Carried(carried));
         }
         let ends = piece.last && head.ends_stream();

@@ -1,5 +1,7 @@
 //! The structured formats' view: one message per stream, with its whole content.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::body::BodyBuilder;
@@ -23,7 +25,7 @@ use crate::message::{Body, Content, Field, Gap, Http2Detail, Http2Kind, Http2Mes
 /// The content of a gRPC stream or a tunnel is in the messages it carries; the stream's own message
 /// then has only the length.
 pub(super) struct MessageView {
-    options: Options,
+    options: Arc<Options>,
     /// Also emit frames that belong to no message.
     frames: bool,
     streams: Streams<Exchange>,
@@ -82,11 +84,11 @@ impl Held for Exchange {
 }
 
 impl MessageView {
-    pub(super) fn new(options: Options, frames: bool) -> Self {
+    pub(super) fn new(options: Arc<Options>, frames: bool) -> Self {
         Self {
+            streams: Streams::new(&options.limits),
             options,
             frames,
-            streams: Streams::new(&options.limits),
             side: None,
             client: false,
             complete: false,
@@ -159,7 +161,7 @@ impl MessageView {
         let kind = self.side_of(&section.fields);
         let limits = &self.options.limits;
         let content = if let Some(carried) =
-            Carried::announced(section, kind, self.options, &mut self.tunnels, output)
+            Carried::announced(section, kind, &self.options, &mut self.tunnels, output)
         {
             ExchangeContent::Carried {
                 carried,
@@ -275,7 +277,7 @@ impl Presenter for MessageView {
             self.streams.insert(id, exchange);
         }
         if piece.frame.is_some() && self.tunnels.is_late(id).is_some() {
-            let options = self.options;
+            let options = &self.options;
             self.streams.with(id, |exchange| {
                 exchange.turn_into_websocket(id, options, span, output);
             });
@@ -434,7 +436,7 @@ impl Exchange {
     }
 
     /// What was taken for a body so far are its first frames, unless some of it is gone.
-    fn turn_into_websocket(&mut self, id: u32, options: Options, span: Span, output: &mut Output) {
+    fn turn_into_websocket(&mut self, id: u32, options: &Arc<Options>, span: Span, output: &mut Output) {
         let (wire_len, held) = match &mut self.content {
             ExchangeContent::Body(body) => (body.wire_len(), body.take_so_far().data),
             ExchangeContent::Carried { .. } => return,

@@ -46,5 +46,5 @@ mod section;
 mod splitter;
 mod streams;
 
-pub use chain::{detect, detect_quiet, detect_start, is_empty_settings, starts_connection};
+pub use chain::{detect, detect_quiet, detect_start, is_empty_settings, opens_connection, starts_connection};
 pub use decoder::Http2Decoder;

@@ -38,6 +38,13 @@ pub(super) struct Window {
     unknown: bool,
 }
 
+impl Window {
+    /// There has been no compressed message, and none was missed.
+    pub(super) fn is_new(&self) -> bool {
+        self.inflater.is_none() && !self.unknown
+    }
+}
+
 /// Bytes of one frame's payload.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Payload<'a> {

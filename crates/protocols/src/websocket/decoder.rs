@@ -1,13 +1,16 @@
 //! The state machine of one direction.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::assembly::{Assembly, Payload, Window};
 use super::frame::{CONTINUATION, FrameHeader, LONGEST_HEADER, unmask};
 use super::resync::{Found, Search};
 use crate::decoder::{Options, Output, PeerNotice, SkipReason, Skipped, StreamDecoder, View};
-use crate::detect::{HandOver, ProtocolDecoder, joined};
+use crate::detect::{self, HandOver, Protocol, ProtocolDecoder, joined};
 use crate::expansion::Expansion;
+use crate::http1::Upgrade;
 use crate::message::{Content, Gap, Message, WebSocketMessage};
 use crate::raw;
 
@@ -28,7 +31,7 @@ use crate::raw;
 /// [`Limits::detect_bytes`](crate::Limits) while searching; about 48 KiB, or 96 KiB while the window
 /// is unknown, from the first compressed message on.
 pub struct WebSocketDecoder {
-    options: Options,
+    options: Arc<Options>,
     stream: Option<u32>,
     /// Whether this direction masks, once known.
     masked: Option<bool>,
@@ -67,9 +70,9 @@ struct Frame {
 
 impl WebSocketDecoder {
     /// For a direction seen from its first frame on.
-    pub fn new(options: Options) -> Self {
+    pub fn new(options: impl Into<Arc<Options>>) -> Self {
         Self {
-            options,
+            options: options.into(),
             stream: None,
             masked: None,
             after_loss: false,
@@ -81,7 +84,7 @@ impl WebSocketDecoder {
     }
 
     /// For a direction that is picked up in the middle: looks for a frame first.
-    pub fn attached(options: Options) -> Self {
+    pub fn attached(options: impl Into<Arc<Options>>) -> Self {
         let mut decoder = Self::new(options);
         decoder.phase = Phase::Searching(Search::default());
         decoder.window.lose();
@@ -431,6 +434,18 @@ impl ProtocolDecoder for WebSocketDecoder {
             next: None,
             rest: joined(rest),
         })
+    }
+
+    fn as_new(&self) -> Option<&'static Protocol> {
+        let is_new = matches!(&self.phase, Phase::Header(partial) if partial.length == 0)
+            && !self.after_loss
+            && self.stream.is_none()
+            && self.data.is_none()
+            && self.window.is_new()
+            && self.expansion.is_new();
+        self.masked
+            .filter(|_| is_new)
+            .and_then(|masked| detect::upgraded(Upgrade::WebSocket, masked))
     }
 }
 

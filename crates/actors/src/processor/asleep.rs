@@ -1,0 +1,268 @@
+//! Streams without a Worker: what is kept of them, and who wakes them.
+//!
+//! A plain stream goes to sleep after the idle time, a connection after
+//! [`Timings::hibernate`](crate::Timings::hibernate). An event or a notice wakes it: a new Worker goes on with
+//! the decoder, as if there had been no pause. A close wakes it too, because what its decoder holds is
+//! shown then; of those that are closed at the same time only a bounded number is awake at once.
+//!
+//! What is kept counts as Workers do ([`PipelineLimits::ASLEEP_BYTES`]), and what decoders hold counts as if
+//! they were awake. The limits ask for the longest silent first, whether asleep or not.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use actix::prelude::*;
+use ecapture_protocols::{Direction, Identity};
+
+use super::routing::BOTH;
+use super::{Place, Processor, Stream};
+use crate::PipelineLimits;
+use crate::messages::{ConnectionId, End, Kept};
+use crate::registry::{Connection, Lifecycle};
+use crate::supervision::nanoseconds;
+
+/// What is kept of a stream.
+pub(super) struct Asleep {
+    pub(super) identity: Arc<Identity>,
+    /// Of the identity, which is the other direction's then, the mirror image is meant.
+    is_mirrored: bool,
+    pub(super) kept: Kept,
+    pub(super) epoch: u32,
+    /// It has been closed, by the event of this number, and is still to show what it holds.
+    pub(super) ended: Option<(End, u64)>,
+}
+
+/// The Processor's account of the streams that sleep.
+#[derive(Debug, Default)]
+pub(super) struct Sleepers {
+    /// Those that have not been closed.
+    count: usize,
+    /// Those that have.
+    closing: VecDeque<(ConnectionId, Direction)>,
+    /// Workers that were told to end and are still there.
+    pub(super) ending_workers: usize,
+    /// The place from which on connections are looked at next, and when.
+    next_place: usize,
+    next_look_ns: u64,
+    look_planned: bool,
+}
+
+impl Sleepers {
+    /// What they take, as a number of Workers.
+    pub(super) fn as_workers(&self) -> usize {
+        (self.count * PipelineLimits::ASLEEP_BYTES).div_ceil(PipelineLimits::WORKER_BYTES)
+    }
+}
+
+impl Connection<Place> {
+    /// The Worker of a direction.
+    pub(super) fn awake(&self, direction: Direction) -> Option<&Stream> {
+        match self.stream(direction)? {
+            Place::Awake(stream) => Some(stream),
+            Place::Asleep(_) => None,
+        }
+    }
+
+    /// See [`Self::awake`].
+    pub(super) fn awake_mut(&mut self, direction: Direction) -> Option<&mut Stream> {
+        match self.stream_mut(direction) {
+            Some(Place::Awake(stream)) => Some(stream),
+            Some(Place::Asleep(_)) | None => None,
+        }
+    }
+
+    /// What is kept of a direction without a Worker.
+    pub(super) fn asleep(&self, direction: Direction) -> Option<&Asleep> {
+        match self.stream(direction)? {
+            Place::Awake(_) => None,
+            Place::Asleep(asleep) => Some(asleep),
+        }
+    }
+
+    /// See [`Self::asleep`].
+    pub(super) fn asleep_mut(&mut self, direction: Direction) -> Option<&mut Asleep> {
+        match self.stream_mut(direction) {
+            Some(Place::Asleep(asleep)) => Some(asleep),
+            Some(Place::Awake(_)) | None => None,
+        }
+    }
+
+    /// Takes a Worker's place.
+    pub(super) fn take_awake(&mut self, direction: Direction) -> Option<Box<Stream>> {
+        let place = self
+            .stream_mut(direction)
+            .take_if(|place| matches!(place, Place::Awake(_)))?;
+        match place {
+            Place::Awake(stream) => Some(stream),
+            Place::Asleep(_) => None,
+        }
+    }
+
+    fn take_asleep(&mut self, direction: Direction) -> Option<Box<Asleep>> {
+        let place = self
+            .stream_mut(direction)
+            .take_if(|place| matches!(place, Place::Asleep(_)))?;
+        match place {
+            Place::Asleep(asleep) => Some(asleep),
+            Place::Awake(_) => None,
+        }
+    }
+}
+
+impl Processor {
+    /// Keeps what the Worker of `stream` left.
+    pub(super) fn keep_asleep(
+        &mut self,
+        id: ConnectionId,
+        direction: Direction,
+        stream: &Stream,
+        kept: Kept,
+    ) {
+        let Some(connection) = self.registry.get_mut(id) else {
+            return;
+        };
+        // Mostly the directions differ in nothing else, and then they share it.
+        let mirror = connection
+            .asleep(direction.opposite())
+            .filter(|other| !other.is_mirrored && other.identity.mirrored() == *stream.identity);
+        let is_mirrored = mirror.is_some();
+        let identity = mirror.map_or(&stream.identity, |other| &other.identity);
+        *connection.stream_mut(direction) = Some(Place::Asleep(Box::new(Asleep {
+            identity: Arc::clone(identity),
+            is_mirrored,
+            kept,
+            epoch: stream.epoch,
+            ended: None,
+        })));
+        self.sleepers.count += 1;
+        self.note_sleepers();
+    }
+
+    /// Starts a Worker that goes on where the last one of a stream that sleeps ended. Of one that has been
+    /// closed it shows the end.
+    pub(super) fn wake(&mut self, id: ConnectionId, direction: Direction) {
+        let Some(asleep) = self
+            .registry
+            .get_mut(id)
+            .and_then(|connection| connection.take_asleep(direction))
+        else {
+            return;
+        };
+        let Asleep {
+            mut identity,
+            is_mirrored,
+            kept,
+            epoch,
+            ended,
+        } = *asleep;
+        if is_mirrored {
+            identity = Arc::new(identity.mirrored());
+        }
+        if ended.is_none() {
+            self.sleepers.count -= 1;
+            self.note_sleepers();
+        }
+        let position = kept.position;
+        self.start_worker(id, direction, epoch, identity, position, Some(Box::new(kept)));
+        if let Some((end, sequence)) = ended {
+            self.retire(id, direction, end, sequence);
+        }
+    }
+
+    /// A stream that sleeps was closed by the event `sequence`: it is woken when there is room, or when its
+    /// place is needed.
+    pub(super) fn close_asleep(&mut self, id: ConnectionId, direction: Direction, end: End, sequence: u64) {
+        let Some(asleep) = self
+            .registry
+            .get_mut(id)
+            .and_then(|connection| connection.asleep_mut(direction))
+        else {
+            return;
+        };
+        if asleep.ended.is_none() {
+            asleep.ended = Some((end, sequence));
+            self.sleepers.count -= 1;
+            self.sleepers.closing.push_back((id, direction));
+            self.note_sleepers();
+        }
+        self.wake_closing();
+    }
+
+    /// Wakes streams that have been closed, as long as few Workers are ending.
+    pub(super) fn wake_closing(&mut self) {
+        while self.sleepers.ending_workers < self.shared().limits.round_events {
+            let Some((id, direction)) = self.sleepers.closing.pop_front() else {
+                return;
+            };
+            let is_closed = self
+                .registry
+                .get(id)
+                .and_then(|connection| connection.asleep(direction))
+                .is_some_and(|asleep| asleep.ended.is_some());
+            if is_closed {
+                self.wake(id, direction);
+            }
+        }
+    }
+
+    fn note_sleepers(&self) {
+        let gauges = &self.shared().ledger.gauges;
+        gauges.sleeping.store(self.sleepers.count as u64, Relaxed);
+    }
+
+    /// Looks, every run interval, at some connections in turn, and sends those to sleep that have been
+    /// silent for long.
+    pub(super) fn look_for_silence(&mut self) {
+        if self.now_ns < self.sleepers.next_look_ns {
+            return;
+        }
+        let timings = self.shared().timings;
+        self.sleepers.next_look_ns = self.now_ns.saturating_add(nanoseconds(timings.run_interval));
+        let silent_since = self.now_ns.checked_sub(nanoseconds(timings.hibernate));
+        let first = self.sleepers.next_place;
+        let count = PipelineLimits::looked_at(self.registry.places());
+        let Some(some) = self.registry.some(first, count) else {
+            self.sleepers.next_place = 0;
+            return;
+        };
+        let silent = some.filter(|(_, connection)| {
+            connection.key.lifecycle() == Lifecycle::Connection
+                && silent_since.is_some_and(|since| connection.last_active_ns <= since)
+                && BOTH
+                    .iter()
+                    .any(|&direction| connection.awake(direction).is_some())
+        });
+        let silent: Vec<ConnectionId> = silent.map(|(id, _)| id).collect();
+        self.sleepers.next_place = first + count;
+        for id in silent {
+            self.hibernate(id);
+        }
+    }
+
+    fn hibernate(&mut self, id: ConnectionId) {
+        for direction in BOTH {
+            let may_sleep = self
+                .registry
+                .get(id)
+                .and_then(|connection| connection.awake(direction))
+                .is_some_and(|stream| stream.ending.is_none() && stream.outbox.is_empty());
+            if may_sleep {
+                self.retire(id, direction, End::Hibernated, self.last_sequence);
+            }
+        }
+    }
+
+    /// A capture looks also when no events come, as long as there are Workers.
+    pub(super) fn plan_look(&mut self, ctx: &mut Context<Self>) {
+        if self.serving == 0 || std::mem::replace(&mut self.sleepers.look_planned, true) {
+            return;
+        }
+        ctx.run_later(self.shared().timings.run_interval, |processor, ctx| {
+            processor.sleepers.look_planned = false;
+            processor.now_ns = processor.live_now_ns();
+            processor.look_for_silence();
+            processor.plan_look(ctx);
+        });
+    }
+}
