@@ -168,7 +168,7 @@ fn a_program_that_carries_tls_itself_is_found_when_it_starts() {
     fs::copy(original.expect("it is installed"), &program).expect("a copied program");
     let mut running = start(&[]);
     let server = Server::nats_program(&program, folder.path());
-    running.wait_for("nats-copy: crypto/tls");
+    running.wait_for("nats-copy");
     ping_nats(server.port);
     let finished = running.interrupt();
     let lines = with_port(&finished, server.port);

@@ -67,8 +67,12 @@ fn nginx_is_listed_with_its_library_and_functions() {
         .lines()
         .find(|line| line.split(' ').next() == Some(&pid))
         .unwrap();
-    assert!(row.contains("libssl.so") && row.contains("SSL_read"), "{row}");
-    assert!(!table.contains("CAPTURED AT"), "{table}");
+    assert!(row.contains("libssl.so") && row.ends_with(" yes"), "{row}");
+    assert!(
+        !table.contains("CAPTURED AT") && !table.contains("SSL_read"),
+        "{table}"
+    );
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
     let detailed = run(&["doctor", "-d"]).text();
     let point = detailed.lines().find(|line| line.contains("SSL_write_ex  "));
     assert!(point.is_some_and(|row| row.contains(" 0x")), "{detailed}");
@@ -119,6 +123,11 @@ fn a_static_program_is_captured_if_it_has_its_symbols() {
     assert!(told("advice", "not stripped"), "{without}");
 }
 
+/// A report without its line breaks.
+fn in_one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// What a user without any rights can run: the build folder may be closed to others.
 struct PlainUser {
     folder: TempDir,
@@ -154,7 +163,7 @@ fn a_plain_user_is_told_what_is_missing_and_can_do_it() {
     let user = PlainUser::create();
     let finished = user.doctor(&[]);
     assert_eq!(finished.code(), Some(1), "{}", finished.stderr);
-    let text = finished.text();
+    let text = in_one_line(&finished.text());
     for part in ["PROBLEM", "CAP_SYS_ADMIN", "could not be looked into"] {
         assert!(text.contains(part), "{part}: {text}");
     }
@@ -232,7 +241,7 @@ fn where_nothing_runs_it_says_so() {
         as_root.stderr
     );
     for finished in [&as_root, &as_user] {
-        let text = finished.text();
+        let text = in_one_line(&finished.text());
         assert!(text.contains("No TLS that is known was found"), "{text}");
         assert!(text.contains("covers 0 processes."), "{text}");
         assert!(text.contains("docker run --pid=host"), "{text}");

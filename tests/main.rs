@@ -7,6 +7,7 @@
 //! - `replay`: recordings through the real actors and decoders, in process and as a command.
 //! - `doctor`: what it says about real programs, as root and as a plain user.
 //! - `field`: recordings made after reports from the field, each with its right answer.
+//! - `options`: flags as people first try them, and what is printed where.
 //! - `outputs`: outputs that fail, and what is in them afterwards.
 //! - `resilience`: failures on purpose, collectors that go away, readers that stall, processes that are killed.
 //! - `short_connections`: a thousand and more a second, each with the right addresses.
@@ -33,6 +34,7 @@ mod field;
 mod git;
 mod late;
 mod libraries;
+mod options;
 mod outputs;
 mod pauses;
 mod policy;

@@ -191,7 +191,7 @@ fn a_hang_up_ends_a_capture_with_its_summary() {
     let finished = running.finish();
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
     assert!(
-        finished.stderr.contains("nothing was lost"),
+        finished.stderr.contains("nothing was captured"),
         "{}",
         finished.stderr
     );

@@ -114,6 +114,10 @@ pub(crate) struct GlobalArgs {
     #[arg(short, long, global = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_value_t = false, default_missing_value = "true", hide_default_value = true, hide_possible_values = true)]
     pub(crate) debug: bool,
+    /// Log warnings and errors only. Without this flag and `--debug`, RUST_LOG says what is logged, as in
+    /// `RUST_LOG=ecapture_probe=debug`.
+    #[arg(short, long, global = true, conflicts_with = "debug")]
+    pub(crate) quiet: bool,
     /// Kernel type information: 0 and 1 use BTF; 2 (without BTF) is not supported.
     #[arg(short, long, global = true, value_name = "MODE", default_value_t = 0)]
     pub(crate) btf: u8,
@@ -124,12 +128,13 @@ pub(crate) struct GlobalArgs {
     /// Size of the ring buffer in pages of 4 KiB per CPU; the total is rounded up to a power of two.
     #[arg(long, global = true, value_name = "PAGES", default_value_t = 1024)]
     pub(crate) mapsize: u32,
-    /// Capture only this process with all its threads; 0 means all.
-    #[arg(short, long, global = true, default_value_t = 0, hide_default_value = true)]
-    pub(crate) pid: u32,
-    /// Capture only processes of this user id; 0 means all.
-    #[arg(short, long, global = true, default_value_t = 0, hide_default_value = true)]
-    pub(crate) uid: u32,
+    /// Capture only these processes with all their threads, by id or by the name of their program, such as
+    /// `1234,nginx`; 0 means all.
+    #[arg(short, long, global = true, value_name = "PID|NAME", value_delimiter = ',')]
+    pub(crate) pid: Vec<String>,
+    /// Capture only processes of this user, by id or by name; 0 means all (`root` means root's).
+    #[arg(short, long, global = true, value_name = "UID|NAME")]
+    pub(crate) uid: Option<String>,
     /// Also write the logs, as JSON lines, to FILE (appending) or tcp://HOST:PORT.
     #[arg(short, long, global = true, value_name = "TARGET")]
     pub(crate) logaddr: Option<String>,
@@ -257,6 +262,9 @@ pub(crate) struct CaptureArgs {
     /// Only processes in this cgroup (a folder of the cgroup2 file system) or below it.
     #[arg(long = "cgroup_path", value_name = "FOLDER")]
     pub(crate) cgroup_path: Option<PathBuf>,
+    /// With --pid: capture the children of these processes, too, those they have and those they start.
+    #[arg(long)]
+    pub(crate) follow_children: bool,
     /// Flags of the original that are not built yet.
     #[command(flatten)]
     pub(crate) unbuilt: UnbuiltCaptureArgs,
@@ -267,8 +275,8 @@ pub(crate) struct CaptureArgs {
     /// Words before `--`: the original's packet filter, which needs `-m pcap`.
     #[arg(hide = true)]
     pub(crate) filter: Vec<String>,
-    /// Run COMMAND, capture only it and its children, and end with it. With `--format jsonl` on standard
-    /// output, what COMMAND prints there goes to standard error.
+    /// Run COMMAND, capture only it and its children, and end with it. Where the messages go to standard
+    /// output, what COMMAND prints there goes to standard error; `--eventaddr FILE` leaves it alone.
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
 }
@@ -307,6 +315,9 @@ pub(crate) struct ReplayArgs {
     /// A file written by `record`, or the original's `events.jsonl` with its `.bin` files beside it.
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+    /// Refused: a recording does not have it.
+    #[arg(long = "cgroup_path", hide = true)]
+    pub(crate) cgroup_path: Option<PathBuf>,
     /// Test the resilience of the pipeline: make it fail on purpose. May be given several times.
     ///
     /// worker-panic:every=N (the decoder of every Nth event panics), sink-error:after=N (the output
@@ -374,9 +385,9 @@ mod tests {
         let cli =
             Cli::try_parse_from(["ecapture", "tls", "-d", "-p1234", "--hex=false", "-t", "512"]).unwrap();
         assert!(cli.global.debug && !cli.global.hex);
-        assert_eq!((cli.global.pid, cli.global.tsize), (1234, 512));
+        assert_eq!((cli.global.pid, cli.global.tsize), (vec!["1234".to_owned()], 512));
         let cli = Cli::try_parse_from(["ecapture", "--uid=5", "openssl", "--libssl", "/x"]).unwrap();
-        assert_eq!(cli.global.uid, 5);
+        assert_eq!(cli.global.uid.as_deref(), Some("5"));
         assert!(
             matches!(cli.command, Command::Tls(TlsArgs { libssl, .. }) if libssl == ["/x"].map(PathBuf::from))
         );
@@ -390,6 +401,12 @@ mod tests {
         };
         assert_eq!(record.tls.capture.command, ["curl", "-k", "--hex"]);
         assert!(!cli.global.hex);
+    }
+
+    #[test]
+    fn several_processes_are_a_list() {
+        let cli = Cli::try_parse_from(["ecapture", "tls", "-p", "12,nginx", "--pid", "34"]).unwrap();
+        assert_eq!(cli.global.pid, ["12", "nginx", "34"]);
     }
 
     #[test]

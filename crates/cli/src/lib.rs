@@ -11,29 +11,29 @@ mod output;
 mod private_file;
 pub mod recording;
 mod report;
+mod selection;
 mod session;
 mod settings;
 mod signals;
 mod telemetry;
+mod usage;
 
+use std::error::Error;
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
-
-use clap::Parser as _;
 
 use crate::args::{Cli, Command};
 use crate::exit::Exit;
 use crate::settings::{Target, UsageError};
+use crate::telemetry::Level;
 
 /// Parses the command line, runs it, and gives the exit code.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let cli = match usage::read(&words) {
         Ok(cli) => cli,
-        Err(error) => {
-            // Standard output may be closed already: there is nobody left to tell.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
-        }
+        Err(stop) => return stop.print(),
     };
     let exit = run(&cli);
     // A log that takes nothing is not waited for by somebody who has asked for the end.
@@ -60,7 +60,8 @@ fn run(cli: &Cli) -> Exit {
         Ok(target) => target,
         Err(error) => return start_without_log_target(&error),
     };
-    if let Err(error) = telemetry::start(cli.global.debug, log_target.as_ref()) {
+    let level = Level::of(&cli.global);
+    if let Err(error) = telemetry::start(level, log_target.as_ref()) {
         return start_without_log_target(error.as_ref());
     }
     match commands::dispatch(cli) {
@@ -71,23 +72,33 @@ fn run(cli: &Cli) -> Exit {
             } else {
                 Exit::Failure
             };
-            tracing::error!("{error:#}");
+            tracing::error!("{}", with_causes(error.as_ref()));
             exit
         }
     }
 }
 
 /// Reports what keeps the logs from being set up on the plain console log.
-fn start_without_log_target(error: &(dyn std::error::Error + 'static)) -> Exit {
+fn start_without_log_target(error: &(dyn Error + 'static)) -> Exit {
     let usage = error.is::<UsageError>();
-    if telemetry::start(false, None).is_ok() {
-        let causes = std::iter::successors(Some(error), |error| error.source());
-        tracing::error!(
-            "{}",
-            causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-        );
+    if telemetry::start(Level::Quiet, None).is_ok() {
+        tracing::error!("{}", with_causes(error));
     }
     if usage { Exit::Usage } else { Exit::Failure }
+}
+
+/// An error and its causes in one line, each of them once: many messages name their cause themselves.
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut message = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if !message.contains(&text) {
+            message = format!("{message}: {text}");
+        }
+        next = cause.source();
+    }
+    message
 }
 
 impl Command {
@@ -101,5 +112,26 @@ impl Command {
             Self::Postgres(_) => Some(("postgres", audit)),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot read f: {source}")]
+    struct Names {
+        source: std::io::Error,
+    }
+
+    #[test]
+    fn each_cause_is_named_once() {
+        let error = anyhow::Error::from(Names {
+            source: std::io::Error::other("no such file"),
+        });
+        assert_eq!(with_causes(error.as_ref()), "cannot read f: no such file");
+        let error = anyhow::anyhow!("no such file").context("cannot read f");
+        assert_eq!(with_causes(error.as_ref()), "cannot read f: no such file");
     }
 }

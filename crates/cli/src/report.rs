@@ -1,6 +1,7 @@
 //! What is told about a run on standard error: what was attached, and what was seen and lost.
 
 pub(crate) mod late;
+mod meaning;
 
 use std::path::Path;
 
@@ -29,8 +30,51 @@ pub(crate) fn refused(programs: &[Refused]) {
     }
 }
 
-/// Tells where the probes stand, one line per library, and what is missing.
+/// Files that one line names.
+const FILES_IN_A_LINE: usize = 4;
+
+/// Says in one line which files the capture begins with. Where the probes are, and what is missing, is logged
+/// for each of them with `--debug`.
+pub(crate) fn attached_at_start(reports: &[AttachReport]) {
+    let by_file = || reports.chunk_by(|one, other| one.library == other.library);
+    let attached: Vec<_> = by_file()
+        .filter(|reports| reports.iter().any(|report| report.outcome.is_ok()))
+        .map(|reports| &reports[0].library)
+        .collect();
+    for reports in by_file().filter(|reports| reports.iter().all(|report| report.outcome.is_err())) {
+        tracing::warn!("attached to nothing in {}", reports[0].library.display());
+    }
+    match attached.as_slice() {
+        [] => {}
+        [file] => tracing::info!("attached to {}", file.display()),
+        files => {
+            let names = files.iter().take(FILES_IN_A_LINE);
+            let names = names.map(|file| file.file_name().unwrap_or_default().display().to_string());
+            let names = names.collect::<Vec<_>>().join(", ");
+            let more = match files.len().saturating_sub(FILES_IN_A_LINE) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            tracing::info!("attached to {} files: {names}{more} (-d lists them)", files.len());
+        }
+    }
+    functions(reports);
+}
+
+/// Says which file was attached to while the capture runs.
 pub(crate) fn attached(reports: &[AttachReport]) {
+    for reports in reports.chunk_by(|one, other| one.library == other.library) {
+        let library = reports[0].library.display();
+        if reports.iter().any(|report| report.outcome.is_ok()) {
+            tracing::info!("attached to {library}");
+        } else {
+            tracing::warn!("attached to nothing in {library}");
+        }
+    }
+    functions(reports);
+}
+
+fn functions(reports: &[AttachReport]) {
     for reports in reports.chunk_by(|one, other| one.library == other.library) {
         let library = reports[0].library.display();
         let attached: Vec<&str> = reports
@@ -38,10 +82,7 @@ pub(crate) fn attached(reports: &[AttachReport]) {
             .filter(|report| report.outcome.is_ok())
             .map(|report| report.symbol)
             .collect();
-        match attached.as_slice() {
-            [] => tracing::warn!("nothing attached to {library}"),
-            symbols => tracing::info!("attached to {library}: {}", symbols.join(", ")),
-        }
+        tracing::debug!("functions of {library}: {}", attached.join(", "));
         for report in reports {
             match &report.outcome {
                 Ok(point) => {
@@ -182,6 +223,8 @@ pub(crate) fn summary(summary: &Summary) {
     figures(&summary.statistics);
     match &summary.outcome {
         Outcome::Failed(_) => {}
+        // Why nothing was printed is said elsewhere, and is no success.
+        _ if summary.statistics.delivered.events == 0 => {}
         Outcome::Complete | Outcome::SinkClosed => nothing_lost(&summary.statistics),
     }
     if !summary.balanced() {
@@ -328,21 +371,22 @@ fn reasons(rows: &[LossRow]) -> String {
 
 fn losses(rows: &[LossRow]) {
     for row in rows {
-        let (stage, reason) = (row.stage.as_str(), row.reason);
         if row.intended {
-            tracing::info!(
-                "left out: {stage} {reason}: {} events, {} bytes",
-                row.events,
-                row.bytes
-            );
+            tracing::info!("left out: {}", row_in_words(row));
         } else {
-            tracing::warn!(
-                "lost: {stage} {reason}: {} events, {} bytes",
-                row.events,
-                row.bytes
-            );
+            tracing::warn!("lost: {}", row_in_words(row));
         }
     }
+}
+
+/// A row of the ledger, by its name and in words.
+fn row_in_words(row: &LossRow) -> String {
+    let (stage, reason) = (row.stage.as_str(), row.reason);
+    let meaning = meaning::of(row.stage, reason);
+    format!(
+        "{stage} {reason}: {} events, {} bytes: {meaning}",
+        row.events, row.bytes
+    )
 }
 
 /// Names the processes that filled the ring, when something was lost because it was full.
@@ -374,15 +418,35 @@ pub(crate) fn nothing_seen(summary: &Summary, capture: &CaptureHandle) {
     if summary.statistics.seen.events > 0 {
         return;
     }
-    match capture.counters() {
-        Ok(counters) if counters.filtered_calls > 0 => tracing::warn!(
-            "nothing was captured: {} calls were made by processes that the filters keep out",
+    let others = match capture.counters() {
+        Ok(counters) if counters.filtered_calls > 0 => format!(
+            "no process that is captured called the attached functions (others did, {} times)",
             counters.filtered_calls
         ),
-        _ => tracing::warn!(
-            "nothing was captured: no program called the attached functions; \
-             `ecapture doctor` lists the programs with TLS and why one cannot be captured"
+        _ => "no program called the attached functions".to_owned(),
+    };
+    tracing::warn!(
+        "nothing was captured: {others}; `ecapture doctor` lists the programs with TLS and why one cannot be captured"
+    );
+}
+
+/// Says that a replay printed nothing, and why.
+pub(crate) fn nothing_replayed(summary: &Summary, interrupted: bool) {
+    let filtered = |row: &&LossRow| row.stage == Stage::Reader && row.reason == Loss::Filtered.as_str();
+    let filtered: u64 = summary
+        .statistics
+        .losses
+        .iter()
+        .filter(filtered)
+        .map(|row| row.events)
+        .sum();
+    match summary.statistics.seen.events {
+        0 if interrupted => tracing::info!("nothing was lost: the replay was ended before its first event"),
+        0 => tracing::warn!("nothing was replayed: the recording has no data"),
+        seen if seen == filtered => tracing::warn!(
+            "nothing was replayed: none of the {seen} recorded events is of a process that --pid and --uid select"
         ),
+        _ => {}
     }
 }
 

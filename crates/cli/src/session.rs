@@ -1,16 +1,17 @@
 //! One run of the pipeline: from a source of events to an exit code.
 
 use std::convert::Infallible;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use ecapture_actors::{
-    Clock, Outcome, PipelineConfig, PipelineHandle, Placement, SinkWriter, Summary, spawn, spawn_with,
+    Clock, Ledger, Outcome, PipelineConfig, PipelineHandle, Placement, SinkWriter, Summary, spawn, spawn_with,
 };
 use ecapture_probe::Capture;
-use ecapture_protocols::stream_decoder;
+use ecapture_protocols::{CapturedEvent, stream_decoder};
 use futures_util::stream;
 use tokio::signal::unix::{Signal, SignalKind};
 use tokio::sync::mpsc;
@@ -19,6 +20,7 @@ use crate::commands::StopConditions;
 use crate::exit::Exit;
 use crate::injection::{Injection, Source};
 use crate::recording::{Recording, RecordingError};
+use crate::selection::{NoUser, Selection};
 use crate::settings::OutputSettings;
 use crate::signals::{self, Listener};
 use crate::{output, report};
@@ -85,14 +87,23 @@ impl Session {
     }
 
     /// Runs a recording to its end, or until a signal; what is to fail on purpose does.
-    pub(crate) async fn replay(mut self, recording: Recording, injections: &[Injection]) -> Result<Exit> {
+    pub(crate) async fn replay(
+        mut self,
+        recording: Recording,
+        selection: &Selection,
+        injections: &[Injection],
+    ) -> Result<Exit> {
         self.config.clock = Clock::Stream;
         if !injections.is_empty() {
             // With one Arbiter for all Workers the same events fail in every run.
             self.config.placement = Placement::Threads { worker_arbiters: 1 };
         }
         let failure = Arc::new(Mutex::new(None));
-        let mut source = batches(recording, Arc::clone(&failure))?;
+        let filter = Filter {
+            selection: selection.clone(),
+            ledger: Arc::clone(&self.config.ledger),
+        };
+        let mut source = batches(recording, filter, Arc::clone(&failure))?;
         for injection in injections {
             self.config.decoders = injection.into_decoders(self.config.decoders);
             self.writer = injection.into_writer(self.writer);
@@ -102,13 +113,17 @@ impl Session {
         let mut asked = signals::listen();
         let watched = watch(pipeline.clone(), self.statistics_interval)?;
         tracing::debug!("replaying");
-        tokio::select! {
-            _ = pipeline.finished() => {}
-            _ = asked.asked() => pipeline.stop(),
+        let interrupted = tokio::select! {
+            _ = pipeline.finished() => false,
+            _ = asked.asked() => {
+                pipeline.stop();
+                true
+            }
             never = watched => match never {},
-        }
+        };
         let summary = pipeline.finished().await;
         report::summary(&summary);
+        report::nothing_replayed(&summary, interrupted);
         if let Some(error) = failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(error.into());
         }
@@ -121,14 +136,42 @@ const LONG: Duration = Duration::from_secs(3);
 /// Batches of a recording that are read ahead.
 const BATCHES_AHEAD: usize = 4;
 
+/// Leaves out of a recording what is not selected.
+struct Filter {
+    selection: Selection,
+    ledger: Arc<Ledger>,
+}
+
+impl Filter {
+    fn apply(
+        &self,
+        recording: &Path,
+        batch: Vec<CapturedEvent>,
+    ) -> Result<Vec<CapturedEvent>, RecordingError> {
+        if self.selection.is_all() {
+            return Ok(batch);
+        }
+        let filtered = self.selection.filter(batch, &self.ledger);
+        filtered.map_err(|NoUser| RecordingError::NoUser {
+            path: recording.to_owned(),
+        })
+    }
+}
+
 /// The recording's batches; what ends it early is left in `failure`. Read on a thread of their own: a
 /// recording may be a pipe, and nothing waits for its writer when the run is to end.
-fn batches(recording: Recording, failure: Arc<Mutex<Option<RecordingError>>>) -> Result<Source> {
+fn batches(
+    recording: Recording,
+    filter: Filter,
+    failure: Arc<Mutex<Option<RecordingError>>>,
+) -> Result<Source> {
     let (sender, mut receiver) = mpsc::channel(BATCHES_AHEAD);
     std::thread::Builder::new()
         .name("recording".into())
         .spawn(move || {
+            let path = recording.path().to_owned();
             for batch in recording {
+                let batch = batch.and_then(|events| filter.apply(&path, events));
                 let sent = batch.map(|events| sender.blocking_send(events));
                 match sent {
                     Ok(Ok(())) => {}

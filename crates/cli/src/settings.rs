@@ -16,6 +16,7 @@ use crate::args::{
 };
 use crate::held::CommandOutput;
 use crate::injection::CaptureInjections;
+use crate::selection::Selection;
 
 /// A flag or word that cannot be honoured. Each message names the way out.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,25 @@ pub(crate) enum UsageError {
         /// What was given.
         observed: String,
     },
+    /// A flag that says nothing to this command.
+    #[error("{flag}: `ecapture {command}` cannot use it: {reason}")]
+    Unusable {
+        /// The flag.
+        flag: String,
+        /// The command.
+        command: &'static str,
+        /// Why, and where the flag belongs.
+        reason: &'static str,
+    },
+    /// `--` without anything behind it.
+    #[error("no command follows `--`: write `-- COMMAND` to run one, or leave `--` out")]
+    NoCommand,
+    /// A name that no process has.
+    #[error(
+        "--pid: no process of that name runs: {0:?}; start it first, or let `-- COMMAND` start it and capture it from \
+         its first byte"
+    )]
+    NoProcess(String),
     /// Words without a `--` before them.
     #[error(
         "unexpected {0:?}: write `-- COMMAND` to run a command; packet filters need `-m pcap`, which is not built yet"
@@ -156,10 +176,7 @@ impl OutputSettings {
                 OnSinkError::Retry => SinkPolicy::Retry,
             },
             limits: limits(global)?,
-            statistics_interval: global
-                .stats
-                .filter(|&seconds| seconds > 0)
-                .map(|seconds| Duration::from_secs(seconds.into())),
+            statistics_interval: statistics_interval(global)?,
         })
     }
 
@@ -179,9 +196,9 @@ impl OutputSettings {
         }
     }
 
-    /// Where the output of `-- COMMAND` goes: JSON Lines share standard output with nothing.
+    /// Where the output of `-- COMMAND` goes: messages share standard output with nothing.
     pub(crate) fn command_output(&self) -> CommandOutput {
-        if self.format == FormatName::Jsonl && self.target == Target::StandardOutput {
+        if self.target == Target::StandardOutput {
             CommandOutput::StandardError
         } else {
             CommandOutput::Shared
@@ -202,6 +219,17 @@ impl OutputSettings {
             http2_messages: self.frames == Some(Frames::Messages),
             ..Options::default()
         }
+    }
+}
+
+fn statistics_interval(global: &GlobalArgs) -> Result<Option<Duration>, UsageError> {
+    match global.stats {
+        Some(0) => Err(UsageError::Value {
+            flag: "--stats",
+            expected: "1 or more seconds (without it the figures are printed at the end)",
+            observed: "0".into(),
+        }),
+        seconds => Ok(seconds.map(|seconds| Duration::from_secs(seconds.into()))),
     }
 }
 
@@ -293,12 +321,18 @@ pub(crate) struct Libraries {
     pub(crate) kinds: &'static [Kind],
     /// The flag that names a file.
     pub(crate) flag: &'static str,
+    /// What file it names.
+    pub(crate) example: &'static str,
 }
 
 impl Libraries {
-    fn new(flag: &'static str, files: &[PathBuf], kinds: &'static [Kind]) -> Self {
-        let files = files.to_vec();
-        Self { files, kinds, flag }
+    fn new((flag, example): (&'static str, &'static str), files: &[PathBuf], kinds: &'static [Kind]) -> Self {
+        Self {
+            files: files.to_vec(),
+            kinds,
+            flag,
+            example,
+        }
     }
 
     /// Whether all that can be found is wanted.
@@ -312,27 +346,35 @@ impl Libraries {
     }
 }
 
+const LIBSSL: (&str, &str) = (
+    "--libssl",
+    "a TLS library such as libssl.so.3, or of a program with TLS linked into it",
+);
+
 impl From<&TlsArgs> for Libraries {
     fn from(arguments: &TlsArgs) -> Self {
-        Self::new("--libssl", &arguments.libssl, &[])
+        Self::new(LIBSSL, &arguments.libssl, &[])
     }
 }
 
 impl From<&GotlsArgs> for Libraries {
     fn from(arguments: &GotlsArgs) -> Self {
-        Self::new("--elfpath", std::slice::from_ref(&arguments.elfpath), &[Kind::Go])
+        let flag = ("--elfpath", "a Go program");
+        Self::new(flag, std::slice::from_ref(&arguments.elfpath), &[Kind::Go])
     }
 }
 
 impl From<&GnutlsArgs> for Libraries {
     fn from(arguments: &GnutlsArgs) -> Self {
-        Self::new("--gnutls", &arguments.gnutls, &[Kind::GnuTls])
+        let flag = ("--gnutls", "a GnuTLS library, such as libgnutls.so.30");
+        Self::new(flag, &arguments.gnutls, &[Kind::GnuTls])
     }
 }
 
 impl From<&NsprArgs> for Libraries {
     fn from(arguments: &NsprArgs) -> Self {
-        Self::new("--nspr", &arguments.nspr, &[Kind::Nspr, Kind::Nss])
+        let flag = ("--nspr", "the library libnspr4.so");
+        Self::new(flag, &arguments.nspr, &[Kind::Nspr, Kind::Nss])
     }
 }
 
@@ -341,8 +383,10 @@ impl From<&NsprArgs> for Libraries {
 pub(crate) struct CaptureSettings {
     /// Of which libraries.
     pub(crate) libraries: Libraries,
-    /// `--pid`.
-    pub(crate) pid: Option<u32>,
+    /// `--pid`: the processes that run now; empty means all.
+    pub(crate) pids: Vec<u32>,
+    /// `--follow-children`.
+    pub(crate) follow_children: bool,
     /// `--uid`.
     pub(crate) uid: Option<u32>,
     /// `--cgroup_path`.
@@ -367,15 +411,26 @@ impl CaptureSettings {
         capture: &CaptureArgs,
     ) -> Result<Self, UsageError> {
         refuse_unbuilt_capture(capture)?;
-        if !capture.command.is_empty() && global.pid != 0 {
+        let selection = Selection::read(global)?;
+        if !capture.command.is_empty() && selection.has_processes() {
             return Err(UsageError::Value {
                 flag: "--pid",
                 expected: "either --pid or a command to run",
-                observed: format!("--pid {} and a command", global.pid),
+                observed: format!("--pid {} and a command", global.pid.join(",")),
+            });
+        }
+        if capture.follow_children && !selection.has_processes() {
+            return Err(UsageError::Value {
+                flag: "--follow-children",
+                expected: "--pid with the parents (the children of a command are captured anyway)",
+                observed: "no --pid".to_owned(),
             });
         }
         Ok(Self {
             libraries,
+            pids: selection.running()?,
+            follow_children: capture.follow_children,
+            uid: selection.uid,
             // As with the original, an empty path is no filter.
             cgroup: capture
                 .cgroup_path
@@ -390,9 +445,10 @@ impl CaptureSettings {
     pub(crate) fn of_command(global: &GlobalArgs, command: &[OsString]) -> Result<Self, UsageError> {
         let processors = std::thread::available_parallelism().map_or(1, usize::from) as u64;
         Ok(Self {
-            libraries: Libraries::new("--libssl", &[], &[]),
-            pid: (global.pid != 0).then_some(global.pid),
-            uid: (global.uid != 0).then_some(global.uid),
+            libraries: Libraries::new(LIBSSL, &[], &[]),
+            pids: Vec::new(),
+            follow_children: false,
+            uid: None,
             cgroup: None,
             inject: CaptureInjections::default(),
             ring_bytes: ring_bytes(global.mapsize, processors)?,
@@ -479,11 +535,11 @@ mod tests {
     #[test]
     fn zero_means_no_filter() {
         let (output, capture) = resolve("ecapture tls -p 0 -u 0 -t 0").unwrap();
-        assert_eq!((capture.pid, capture.uid, output.truncate), (None, None, None));
+        assert_eq!((capture.pids, capture.uid, output.truncate), (vec![], None, None));
         let (output, capture) = resolve("ecapture tls -p 5 -u 6 -t 7").unwrap();
         assert_eq!(
-            (capture.pid, capture.uid, output.truncate),
-            (Some(5), Some(6), Some(7))
+            (capture.pids, capture.uid, output.truncate),
+            (vec![5], Some(6), Some(7))
         );
     }
 
@@ -526,6 +582,8 @@ mod tests {
             "--max-workers 1",
             "--max-buffered 63",
             "--pid 1 -- true",
+            "--follow-children",
+            "--stats 0",
         ] {
             let error = resolve(&format!("ecapture tls {flags}")).unwrap_err();
             assert!(matches!(error, UsageError::Value { .. }), "{flags}: {error}");

@@ -1,6 +1,6 @@
 //! Loading: from a configuration to attached programs.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::handle::{CaptureHandle, take_map};
 use crate::library::{Inode, Library};
 use crate::loading::{Attachment, Loading, Refused};
 use crate::standing::Standing;
-use crate::{Error, Events, cgroup, host, kernel, plan, target, tracepoints};
+use crate::{Error, Events, cgroup, host, kernel, plan, process, target, tracepoints};
 
 /// Size of the ring buffer unless the configuration says otherwise, in bytes.
 pub const DEFAULT_RING_BYTES: u32 = limits::RING_BYTES;
@@ -60,7 +60,7 @@ pub enum Processes {
     All,
     /// One process with all its threads.
     One(u32),
-    /// Those that [`CaptureHandle::add_pid`] names, none at first.
+    /// Those of [`CaptureConfig::set`], and those that [`CaptureHandle::add_pid`] adds.
     Set {
         /// Children of the processes in the set join it when they are forked.
         follow_children: bool,
@@ -76,6 +76,8 @@ pub struct CaptureConfig {
     pub discovery: Discovery,
     /// Whose calls.
     pub processes: Processes,
+    /// The processes of [`Processes::Set`] to begin with.
+    pub set: Vec<u32>,
     /// Only calls of threads with this real user id.
     pub uid: Option<u32>,
     /// Only calls of processes in the cgroup of this folder (version 2) or below it.
@@ -102,6 +104,7 @@ impl Default for CaptureConfig {
             libraries: Vec::new(),
             discovery: Discovery::Off,
             processes: Processes::All,
+            set: Vec::new(),
             uid: None,
             cgroup: None,
             entries_only: false,
@@ -158,6 +161,7 @@ impl Capture {
         let handle = CaptureHandle::new(&mut ebpf)?;
         set_cgroup(&mut ebpf, cgroup)?;
         probes.attach_tracepoints()?;
+        fill_set(config, &handle)?;
         let mut discoverable = match config.discovery {
             Discovery::Off => None,
             _ => Some(Discoverable {
@@ -211,7 +215,8 @@ impl Capture {
             return Ok(());
         };
         let running = match (&config.discovery, config.processes) {
-            (Discovery::Paths(_), _) | (_, Processes::Set { .. }) => Vec::new(),
+            (Discovery::Paths(_), _) => Vec::new(),
+            (_, Processes::Set { .. }) => config.set.clone(),
             (_, Processes::One(pid)) => vec![pid],
             (_, Processes::All) => target::processes(),
         };
@@ -258,6 +263,39 @@ impl Capture {
     pub fn into_events(self) -> Events {
         Events::new(self.ring, self.programs, self.discoverer, self.handle, self.drain)
     }
+}
+
+/// Lets the processes through that the kernel looks up. It forgets each at its end, so that a later process
+/// with the same number is not captured.
+fn fill_set(config: &CaptureConfig, handle: &CaptureHandle) -> Result<(), Error> {
+    let one;
+    let (pids, follow_children) = match config.processes {
+        Processes::All => return Ok(()),
+        Processes::One(pid) => {
+            one = [pid];
+            (&one[..], false)
+        }
+        Processes::Set { follow_children } => (config.set.as_slice(), follow_children),
+    };
+    for pid in pids {
+        handle.add_pid(*pid)?;
+    }
+    if follow_children {
+        // From here on the kernel adds the children of those in the set. One that was started meanwhile by a
+        // process that joins just now is found by looking until nothing new is found.
+        let mut known = BTreeSet::new();
+        loop {
+            let found = process::descendants(pids);
+            if found.is_subset(&known) {
+                break;
+            }
+            for pid in found.difference(&known) {
+                handle.add_pid(*pid)?;
+            }
+            known.extend(found);
+        }
+    }
+    Ok(())
 }
 
 /// Other processes than the one wanted need not even meet the probe.

@@ -15,7 +15,7 @@ pub enum Error {
     #[error(transparent)]
     Host(#[from] crate::host::Problem),
     /// A library was named that cannot be opened.
-    #[error("cannot read {path}: {source}; give the path of a TLS library, such as libssl.so.3")]
+    #[error("cannot read {path}: {source}")]
     Unreadable {
         /// As given.
         path: PathBuf,
@@ -23,9 +23,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A library was named that is not a program or library of this machine.
-    #[error(
-        "{path} is not a library for this machine: {reason}; give the path of a TLS library, such as libssl.so.3"
-    )]
+    #[error("{path} is not a program or library for this machine: {reason}")]
     NotALibrary {
         /// As given.
         path: PathBuf,
@@ -33,7 +31,7 @@ pub enum Error {
         reason: String,
     },
     /// The file exports none of the functions that could be captured.
-    #[error("{path} has no TLS functions (such as {expected}); give a TLS library such as libssl.so.3")]
+    #[error("{path} has no TLS functions (such as {expected})")]
     NoFunctions {
         /// As given.
         path: PathBuf,

@@ -145,12 +145,12 @@ impl Events {
         };
         while batch.len() < BATCH_EVENTS && bytes < BATCH_BYTES {
             let Some(record) = ring.next() else { break };
-            records += 1;
             match decode::event(&record) {
                 Ok(mut event) => {
                     self.containers.complete(&mut event, &self.handle);
                     self.counted.note(&event, &self.handle);
                     if let CapturedEvent::Data(data) = &event {
+                        records += 1;
                         bytes += data.payload.len();
                     }
                     batch.push(event);

@@ -73,7 +73,7 @@ struct Shared {
     /// As in [`Control::end`].
     end: AtomicU32,
     undecodable: AtomicU64,
-    /// Records and bytes of payload that were taken out of the ring.
+    /// Payload records, and their bytes, that were taken out of the ring.
     read: [AtomicU64; 2],
     heard: Mutex<HashSet<u32>>,
     too_short: AtomicU64,
@@ -216,18 +216,16 @@ impl CaptureHandle {
         self.shared.reader.register(waker);
     }
 
-    /// Counts what was taken out of the ring.
+    /// Counts payload records that were taken out of the ring.
     pub(crate) fn count_read(&self, records: u64, bytes: u64) {
         self.shared.read[0].fetch_add(records, Ordering::Relaxed);
         self.shared.read[1].fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Records and bytes of payload that are in the ring, as far as `counters` know.
+    /// Payload records, and their bytes, that are in the ring, as far as `counters` know. The records of ended
+    /// connections that are there, too, lose nothing.
     pub fn left_in_ring(&self, counters: &KernelCounters) -> (u64, u64) {
-        let put = [
-            counters.data_records + counters.close_records,
-            counters.data_bytes,
-        ];
+        let put = [counters.data_records, counters.data_bytes];
         let read = self
             .shared
             .read

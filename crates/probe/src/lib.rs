@@ -41,6 +41,7 @@ mod loading;
 mod maps;
 mod object;
 mod plan;
+pub mod process;
 mod rust_symbol;
 pub mod socket;
 mod standing;

@@ -135,10 +135,13 @@ pub fn discover() -> Vec<Target> {
     seen.finish()
 }
 
-/// The TLS libraries in the memory of one process, and its program when that has TLS functions.
-pub fn of_process(pid: u32) -> Vec<Target> {
+/// The TLS libraries in the memory of these processes, and their programs when those have TLS functions. Each
+/// file once.
+pub fn of_processes(pids: &[u32]) -> Vec<Target> {
     let mut seen = Seen::new();
-    seen.add_process(pid);
+    for pid in pids {
+        seen.add_process(*pid);
+    }
     seen.finish()
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use ecapture_probe::target::{Kind, Target};
 use ecapture_probe::{
     Capture, CaptureConfig, CaptureHandle, Discovery, Library, Processes, descriptors, host, target,
@@ -10,6 +10,7 @@ use ecapture_probe::{
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::oneshot;
 
+use super::named_processes::NamedProcesses;
 use crate::exit::Exit;
 use crate::held::{self, CommandOutput, HeldCommand};
 use crate::report;
@@ -20,6 +21,7 @@ use crate::signals::{Asked, Listener};
 pub(crate) struct Prepared {
     pub(crate) capture: Capture,
     command: Option<HeldCommand>,
+    named: NamedProcesses,
 }
 
 impl Prepared {
@@ -27,12 +29,13 @@ impl Prepared {
     pub(crate) fn new(settings: &CaptureSettings, output: CommandOutput) -> Result<Self> {
         host::check()?;
         check_process_numbers(settings)?;
-        check_pid(settings.pid)?;
+        let named = NamedProcesses::find(settings)?;
         let limit = descriptors::raise();
         let mut capture = Capture::load(&CaptureConfig {
             libraries: libraries(settings)?,
             discovery: discovery(&settings.libraries),
             processes: processes(settings),
+            set: settings.pids.clone(),
             uid: settings.uid,
             cgroup: settings.cgroup.clone(),
             hold_discovery: settings.inject.hold_discovery.clone(),
@@ -41,7 +44,7 @@ impl Prepared {
             ..CaptureConfig::default()
         })?;
         report::refused(capture.refused());
-        report::attached(capture.attached());
+        report::attached_at_start(capture.attached());
         capture.discover(|found| report::discovered(&found))?;
         let command = match settings.command.as_slice() {
             [] => None,
@@ -54,7 +57,11 @@ impl Prepared {
                 Some(command)
             }
         };
-        Ok(Self { capture, command })
+        Ok(Self {
+            capture,
+            command,
+            named,
+        })
     }
 
     /// Lets the command run, if there is one, and splits off what a run needs besides the events.
@@ -65,16 +72,18 @@ impl Prepared {
             capture: self.capture.handle(),
             command_pid,
             command_ended,
+            named: self.named,
         };
         Ok((self.capture, conditions))
     }
 }
 
-/// What ends a capture: a signal, or the end of the command.
+/// What ends a capture: a signal, the end of the command, or that of all processes that were named.
 pub(crate) struct StopConditions {
     capture: CaptureHandle,
     command_pid: Option<u32>,
     command_ended: Option<oneshot::Receiver<Exit>>,
+    named: NamedProcesses,
 }
 
 impl StopConditions {
@@ -89,6 +98,10 @@ impl StopConditions {
                 None
             }
             exit = ended(self.command_ended.as_mut()) => Some(exit),
+            told = self.named.ended() => {
+                tracing::info!("{}", told?);
+                None
+            }
         };
         self.capture.stop()?;
         Ok(exit)
@@ -105,7 +118,7 @@ async fn ended(command: Option<&mut oneshot::Receiver<Exit>>) -> Exit {
 
 /// Where the numbers of processes differ from the kernel's, those of a user's would mean other processes.
 fn check_process_numbers(settings: &CaptureSettings) -> Result<()> {
-    let by_number = settings.pid.is_some() || !settings.command.is_empty();
+    let by_number = !settings.pids.is_empty() || !settings.command.is_empty();
     match host::check_process_numbers() {
         Err(problem) if by_number => bail!("PID namespace: {problem}"),
         Err(problem) => tracing::warn!("PID namespace: {problem}"),
@@ -114,21 +127,15 @@ fn check_process_numbers(settings: &CaptureSettings) -> Result<()> {
     Ok(())
 }
 
-fn check_pid(pid: Option<u32>) -> Result<()> {
-    match pid {
-        Some(pid) if !PathBuf::from(format!("/proc/{pid}")).exists() => {
-            bail!("--pid {pid}: no such process; `pgrep -l NAME` finds the id of a running program")
-        }
-        _ => Ok(()),
-    }
-}
-
 fn processes(settings: &CaptureSettings) -> Processes {
-    match settings.pid {
-        Some(pid) => Processes::One(pid),
-        None if settings.command.is_empty() => Processes::All,
-        None => Processes::Set {
+    match settings.pids.as_slice() {
+        [] if settings.command.is_empty() => Processes::All,
+        [] => Processes::Set {
             follow_children: true,
+        },
+        [pid] if !settings.follow_children => Processes::One(*pid),
+        _ => Processes::Set {
+            follow_children: settings.follow_children,
         },
     }
 }
@@ -146,7 +153,11 @@ fn libraries(settings: &CaptureSettings) -> Result<Vec<Library>> {
     let mut targets = named(wanted)?;
     if targets.is_empty() {
         // What the process loads later is found then.
-        targets = settings.pid.map_or_else(target::discover, target::of_process);
+        targets = if settings.pids.is_empty() {
+            target::discover()
+        } else {
+            target::of_processes(&settings.pids)
+        };
         // A program that is about to be run may carry the functions itself, as node does.
         let program = settings.command.first().and_then(|word| program_file(word));
         targets.extend(program.and_then(|path| target::named(&path).ok()));
@@ -157,10 +168,11 @@ fn libraries(settings: &CaptureSettings) -> Result<Vec<Library>> {
         targets.extend(found.filter(|target| target.kinds.contains(&Kind::Nss)));
     }
     if targets.is_empty() {
-        let place = settings.pid.map_or_else(
-            || "the loader's cache, the usual folders or running processes".to_owned(),
-            |pid| format!("process {pid}"),
-        );
+        let place = if settings.pids.is_empty() {
+            "the loader's cache, the usual folders or running processes"
+        } else {
+            "these processes"
+        };
         tracing::warn!(
             "no {} was found in {place}; waiting for one, or name the file with {}",
             names(wanted.kinds),
@@ -173,7 +185,8 @@ fn libraries(settings: &CaptureSettings) -> Result<Vec<Library>> {
 /// The files that the user named.
 fn named(wanted: &Libraries) -> Result<Vec<Target>> {
     let targets = wanted.files.iter().map(|path| {
-        let target = target::named(path)?;
+        let target = target::named(path)
+            .map_err(|error| anyhow!("{}: {error}; give the path of {}", wanted.flag, wanted.example))?;
         if !wanted.want(&target.kinds) {
             bail!(
                 "{}: {} has functions of {}, not of {}; `ecapture tls --libssl FILE` captures any of them",

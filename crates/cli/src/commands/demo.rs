@@ -8,6 +8,7 @@ use ecapture_probe::host;
 use super::{replay, tls};
 use crate::args::GlobalArgs;
 use crate::exit::Exit;
+use crate::selection::Selection;
 use crate::settings::{CaptureSettings, OutputSettings};
 
 const SCRIPT: &str = include_str!("demo.sh");
@@ -24,15 +25,14 @@ pub(crate) fn run(output: &OutputSettings, global: &GlobalArgs) -> Result<Exit> 
         tracing::warn!("so this is a replay of an embedded recording, not a capture");
         let file = folder.path().join("demo.jsonl");
         std::fs::write(&file, RECORDING)?;
-        return replay::run(output, &file, &[]);
+        return replay::run_file(output, &Selection::default(), &file, &[]);
     }
     let script = folder.path().join("demo.sh");
     let exchange = folder.path().join("exchange");
     std::fs::write(&script, SCRIPT)?;
     std::fs::create_dir(&exchange)?;
     tracing::info!("starting a local HTTPS server and sending it requests with curl");
-    let mut settings = CaptureSettings::of_command(global, &["sh".into(), script.into(), exchange.into()])?;
-    settings.pid = None;
+    let settings = CaptureSettings::of_command(global, &["sh".into(), script.into(), exchange.into()])?;
     tls::run(output, &settings)
 }
 

@@ -3,6 +3,7 @@
 mod capture;
 mod demo;
 pub(crate) mod doctor;
+mod named_processes;
 mod record;
 mod replay;
 mod tls;
@@ -15,6 +16,7 @@ use anyhow::Result;
 use crate::args::{Cli, Command, RecordArgs};
 use crate::exit::Exit;
 use crate::held;
+use crate::selection::Selection;
 use crate::settings::{CaptureSettings, OutputSettings, UsageError};
 
 /// Runs the command that was asked for.
@@ -40,8 +42,8 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<Exit> {
         Command::Record(RecordArgs { file, tls }) => {
             record::run(file, &output, &settings(tls.into(), &tls.capture)?)
         }
-        Command::Replay(arguments) => replay::run(&output, &arguments.file, &arguments.inject),
-        Command::Doctor => doctor::run(&output),
+        Command::Replay(arguments) => replay::run(&output, &Selection::read(&cli.global)?, arguments),
+        Command::Doctor => doctor::run(&output, &Selection::read(&cli.global)?.running()?),
         Command::Demo => demo::run(&output, &cli.global),
         _ => unreachable!("refused above"),
     }

@@ -4,14 +4,34 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
+use crate::args::ReplayArgs;
 use crate::exit::Exit;
 use crate::injection::Injection;
 use crate::output;
 use crate::recording::Recording;
+use crate::selection::Selection;
 use crate::session::Session;
-use crate::settings::OutputSettings;
+use crate::settings::{OutputSettings, UsageError};
 
-pub(crate) fn run(settings: &OutputSettings, file: &Path, failures: &[String]) -> Result<Exit> {
+pub(crate) fn run(settings: &OutputSettings, selection: &Selection, arguments: &ReplayArgs) -> Result<Exit> {
+    if arguments.cgroup_path.is_some() {
+        let error = UsageError::Unusable {
+            flag: "--cgroup_path".to_owned(),
+            command: "replay",
+            reason: "a recording does not say in which cgroup a process was; give it to `ecapture record`",
+        };
+        return Err(error.into());
+    }
+    run_file(settings, selection, &arguments.file, &arguments.inject)
+}
+
+/// Replays what is selected of `file`.
+pub(super) fn run_file(
+    settings: &OutputSettings,
+    selection: &Selection,
+    file: &Path,
+    failures: &[String],
+) -> Result<Exit> {
     let injections = failures
         .iter()
         .map(|value| Injection::parse(value))
@@ -27,5 +47,5 @@ pub(crate) fn run(settings: &OutputSettings, file: &Path, failures: &[String]) -
         );
     }
     let session = Session::new(settings, recording.wall_clock_offset_ns())?;
-    ecapture_actors::block_on(session.replay(recording, &injections))
+    ecapture_actors::block_on(session.replay(recording, selection, &injections))
 }

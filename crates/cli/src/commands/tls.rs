@@ -20,7 +20,7 @@ pub(crate) fn run(output: &OutputSettings, settings: &CaptureSettings) -> Result
     let is_of_interest = settings.command.is_empty() && settings.libraries.is_all();
     if is_of_interest {
         let surveyed = Arc::clone(&surveyed);
-        survey::in_background(settings.pid, move |survey| {
+        survey::in_background(settings.pids.clone(), move |survey| {
             tracing::info!("{}; `ecapture doctor` lists them", doctor::coverage(&survey));
             *surveyed.lock().unwrap_or_else(PoisonError::into_inner) = survey;
         });
@@ -35,7 +35,7 @@ pub(crate) fn run(output: &OutputSettings, settings: &CaptureSettings) -> Result
         && let Some(heard) = handle.heard()
     {
         let surveyed = surveyed.lock().unwrap_or_else(PoisonError::into_inner);
-        report::silent(&surveyed.silent(&heard, settings.pid, settings.uid));
+        report::silent(&surveyed.silent(&heard, &settings.pids, settings.uid));
     }
     Ok(exit)
 }

@@ -20,6 +20,9 @@ const BATCH_BYTES: usize = 1024 * 1024;
 /// Largest payload file of the original's format, whose events have at most 16 KiB.
 const PAYLOAD_BYTES: u64 = 1024 * 1024;
 
+/// How each line of `--format jsonl` begins.
+const MESSAGE: &[u8] = b"{\"v\":";
+
 /// Why a recording could not be read. Each message names the file and the line.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordingError {
@@ -48,6 +51,21 @@ pub enum RecordingError {
         path: PathBuf,
         /// Line number, from 1.
         line: u64,
+    },
+    /// Messages that were decoded already.
+    #[error(
+        "{} is what `--format jsonl` printed, not a recording: its messages are decoded already, and `jq` or any JSON \
+         reader reads them; `ecapture record FILE` writes what `replay` reads", path.display()
+    )]
+    Messages {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Events of a user are wanted, and the events do not say whose they are.
+    #[error("--uid: {} does not say which user's the events are; leave --uid out", path.display())]
+    NoUser {
+        /// The file.
+        path: PathBuf,
     },
     /// There is no line in the file.
     #[error("{} is empty: nothing was recorded", path.display())]
@@ -102,6 +120,11 @@ impl Recording {
         Ok(recording)
     }
 
+    /// The path by which it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Of the opened file.
     pub fn metadata(&self) -> std::io::Result<std::fs::Metadata> {
         self.input.get_ref().metadata()
@@ -113,7 +136,14 @@ impl Recording {
     }
 
     fn read_first_line(&mut self) -> Result<(), RecordingError> {
-        if !self.read_line()? {
+        let read = self.read_line();
+        // Before the length is looked at: a message may be longer than any event.
+        if self.buffer.starts_with(MESSAGE) {
+            return Err(RecordingError::Messages {
+                path: self.path.clone(),
+            });
+        }
+        if !read? {
             return Err(RecordingError::Empty {
                 path: self.path.clone(),
             });

@@ -1,5 +1,6 @@
 //! Our own logs: to standard error, and as JSON lines to `--logaddr`.
 
+mod console;
 mod queue;
 
 use std::io::{self, IsTerminal as _, Write};
@@ -14,25 +15,59 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::args::GlobalArgs;
 use crate::one_line::OneLine;
 use crate::private_file;
-use crate::settings::Target;
+use crate::settings::{Target, UsageError};
+use console::Console;
 use queue::LogQueue;
 
+/// What is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// `--quiet`: warnings and errors.
+    Quiet,
+    /// What RUST_LOG says, or else what a user wants to know.
+    Usual,
+    /// `--debug`.
+    Debug,
+}
+
+impl Level {
+    /// The level that the flags ask for.
+    pub(crate) fn of(global: &GlobalArgs) -> Self {
+        match (global.quiet, global.debug) {
+            (true, _) => Self::Quiet,
+            (_, true) => Self::Debug,
+            _ => Self::Usual,
+        }
+    }
+
+    fn filter(self) -> Result<Targets, UsageError> {
+        let level = match self {
+            Self::Quiet => LevelFilter::WARN,
+            Self::Usual => LevelFilter::INFO,
+            Self::Debug => LevelFilter::DEBUG,
+        };
+        let variable = std::env::var("RUST_LOG").unwrap_or_default();
+        if self == Self::Usual && !variable.is_empty() {
+            return variable.parse().map_err(|_| UsageError::Value {
+                flag: "RUST_LOG",
+                expected: "levels such as debug, or ecapture_probe=debug,warn",
+                observed: variable,
+            });
+        }
+        // Libraries stay silent unless something is wrong; what they say at lower levels is about themselves.
+        let own = ["ecapture", "ecapture_actors", "ecapture_cli", "ecapture_probe"];
+        Ok(Targets::new()
+            .with_default(LevelFilter::WARN)
+            .with_targets(own.map(|target| (target, level))))
+    }
+}
+
 /// Sets up logging for the process. Fails when the `--logaddr` target cannot be opened.
-pub(crate) fn start(debug: bool, log_target: Option<&Target>) -> Result<()> {
-    let level = if debug {
-        LevelFilter::DEBUG
-    } else {
-        LevelFilter::INFO
-    };
-    // Libraries stay silent unless something is wrong; what they say at lower levels is about themselves.
-    let filter = Targets::new()
-        .with_default(LevelFilter::WARN)
-        .with_target("ecapture", level)
-        .with_target("ecapture_actors", level)
-        .with_target("ecapture_cli", level)
-        .with_target("ecapture_probe", level);
+pub(crate) fn start(level: Level, log_target: Option<&Target>) -> Result<()> {
+    let filter = level.filter()?;
     let color =
         io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let queue = started(LogQueue::start("log", io::stderr(), |lines| {
@@ -41,7 +76,8 @@ pub(crate) fn start(debug: bool, log_target: Option<&Target>) -> Result<()> {
     let console = tracing_subscriber::fmt::layer()
         .with_writer(OneLine::new(move || queue.clone(), color))
         .with_ansi(color)
-        .with_target(debug)
+        .with_target(level == Level::Debug)
+        .map_event_format(Console)
         .with_filter(filter.clone());
     let second = match log_target {
         Some(target) => {

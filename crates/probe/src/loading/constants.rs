@@ -42,7 +42,8 @@ pub(super) fn make_maps(
 fn constants(config: &CaptureConfig, offsets: KernelOffsets) -> Config {
     let (mut filters, pid) = match config.processes {
         Processes::All => (0, 0),
-        Processes::One(pid) => (FILTER_PID, pid),
+        // The set forgets a process that has ended: its number may be given to another one.
+        Processes::One(pid) => (FILTER_PID | FILTER_PID_SET, pid),
         Processes::Set {
             follow_children: false,
         } => (FILTER_PID_SET, 0),

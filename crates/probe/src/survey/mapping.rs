@@ -2,8 +2,13 @@
 
 use std::collections::HashSet;
 
+use memchr::memmem;
+
 use crate::maps::{Mapping, Maps};
 use crate::target;
+
+/// How the names of TLS libraries begin of which nothing is captured.
+const OTHER_LIBRARIES: [&[u8]; 2] = [b"libmbedtls", b"libwolfssl"];
 
 /// Why a mapped file is of interest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +31,8 @@ pub(super) fn mappings(maps: &Maps) -> Vec<(Role, Mapping<'_>)> {
 }
 
 fn role(name: &[u8]) -> Option<Role> {
-    if target::is_library_name(name) {
+    let is_other = OTHER_LIBRARIES.iter().any(|library| name.starts_with(library));
+    if target::is_library_name(name) || is_other && memmem::find(name, b".so").is_some() {
         Some(Role::Tls)
     } else if name.starts_with(b"libcrypto") {
         Some(Role::Crypto)
@@ -52,6 +58,7 @@ mod tests {
 7f60-7f70 r-xp 00010000 fe:00 1236   /usr/lib/jvm/lib/server/libjvm.so
 7f70-7f80 r-xp 00010000 fe:00 1237   /home/caf\xe9.dat
 7f80-7f90 r-xp 00000000 00:00 0
+7f90-7fa0 r-xp 00000000 fe:00 1238   /usr/lib/libmbedtls.so.14
 ";
 
     #[test]
@@ -59,7 +66,7 @@ mod tests {
         let maps = Maps::new(MAPS.to_vec(), 1 << 20);
         let found = mappings(&maps);
         let roles: Vec<Role> = found.iter().map(|(role, _)| *role).collect();
-        assert_eq!(roles, [Role::Tls, Role::Crypto, Role::Java]);
+        assert_eq!(roles, [Role::Tls, Role::Crypto, Role::Java, Role::Tls]);
         let crypto = found[1].1;
         assert!(crypto.deleted);
         assert_eq!(crypto.path(), PathBuf::from("/opt/a b/libcrypto.so.3"));

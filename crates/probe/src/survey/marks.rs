@@ -27,6 +27,9 @@ const OPENSSL: [&[u8]; 3] = [
 ];
 /// `ssl_client_handshake_state` of BoringSSL and AWS-LC; the latter tells its version in its libcrypto.
 const BORINGSSL_STATE: &[u8] = b"TLS client start_connect";
+/// A cipher suite as only Mbed TLS spells it, and text of an error of wolfSSL.
+const MBEDTLS: &[u8] = b"TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256";
+const WOLFSSL: &[u8] = b"unknown type in record hdr";
 /// Source path in the panic messages of rustls.
 const RUSTLS_SOURCE: &[u8] = b"/rustls-";
 /// `buildInfoMagic` of Go's `debug/buildinfo`; the version stands 32 bytes after its beginning
@@ -47,6 +50,10 @@ pub(super) struct Marks {
     boringssl: bool,
     /// It is a build of this program.
     pub(super) own: bool,
+    /// Code of Mbed TLS is in it.
+    pub(super) mbedtls: bool,
+    /// Code of wolfSSL is in it.
+    pub(super) wolfssl: bool,
     /// Code of rustls is in it.
     pub(super) rustls: bool,
     /// It was compiled by Go.
@@ -57,6 +64,7 @@ pub(super) struct Marks {
     libressl_version: Option<String>,
     aws_lc_version: Option<String>,
     pub(super) gnutls_version: Option<String>,
+    pub(super) mbedtls_version: Option<String>,
     pub(super) rustls_version: Option<String>,
     pub(super) go_version: Option<String>,
 }
@@ -102,6 +110,8 @@ impl Marks {
         self.openssl |= other.openssl;
         self.boringssl |= other.boringssl;
         self.own |= other.own;
+        self.mbedtls |= other.mbedtls;
+        self.wolfssl |= other.wolfssl;
         self.rustls |= other.rustls;
         self.go |= other.go;
         self.go_tls |= other.go_tls;
@@ -110,6 +120,7 @@ impl Marks {
             (&mut self.libressl_version, other.libressl_version),
             (&mut self.aws_lc_version, other.aws_lc_version),
             (&mut self.gnutls_version, other.gnutls_version),
+            (&mut self.mbedtls_version, other.mbedtls_version),
             (&mut self.rustls_version, other.rustls_version),
             (&mut self.go_version, other.go_version),
         ] {
@@ -128,12 +139,15 @@ impl Marks {
             openssl: boringssl || OPENSSL.into_iter().any(has),
             boringssl,
             own: has(OWN),
+            mbedtls: has(MBEDTLS),
+            wolfssl: has(WOLFSSL),
             rustls: rustls_version.is_some(),
             go: build_info.is_some(),
             go_tls: has(GO_TLS),
             openssl_version: version_after(bytes, b"OpenSSL ", RELEASE),
             libressl_version: version_after(bytes, b"LibreSSL ", SERIES),
             aws_lc_version: version_after(bytes, b"AWS-LC ", RELEASE),
+            mbedtls_version: version_after(bytes, b"bed TLS ", RELEASE),
             gnutls_version: version_after(bytes, b"GnuTLS ", RELEASE),
             rustls_version,
             go_version: build_info.and_then(|at| go_version(bytes.get(at + GO_VERSION_OFFSET..)?)),

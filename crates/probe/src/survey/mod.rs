@@ -122,11 +122,15 @@ impl Survey {
 }
 
 /// Runs on a thread that takes only what time others leave: reading every program is much work,
-/// and a capture must not wait for it. `pid` is the only process of interest, if there is one.
-pub fn in_background(pid: Option<u32>, tell: impl FnOnce(Survey) + Send + 'static) {
+/// and a capture must not wait for it. Of the processes `pids`, or of all when there are none.
+pub fn in_background(pids: Vec<u32>, tell: impl FnOnce(Survey) + Send + 'static) {
     std::thread::spawn(move || {
         step_back();
-        tell(pid.map_or_else(Survey::of_all, |pid| Survey::of([pid])));
+        tell(if pids.is_empty() {
+            Survey::of_all()
+        } else {
+            Survey::of(pids)
+        });
     });
 }
 
@@ -304,6 +308,10 @@ impl Surveyor {
 /// Tells about a TLS library. The version of OpenSSL and its relatives stands in their libcrypto.
 fn library(finding: &mut Finding, offer: &Offer, crypto: Option<&Offer>) {
     let Some(&kind) = offer.kinds.first() else {
+        if let Some(other) = not_supported(&offer.marks) {
+            (finding.implementation, finding.version, finding.obstacle) = other;
+            return;
+        }
         finding.implementation = "unknown";
         finding.obstacle = Some(
             offer
@@ -326,6 +334,11 @@ fn executable(finding: &mut Finding, offer: &Offer) -> bool {
         captured(finding, offer, kind, &offer.marks);
         return true;
     }
+    if is_erlang(&finding.file) {
+        finding.implementation = "Erlang";
+        finding.obstacle = Some(Obstacle::Erlang);
+        return true;
+    }
     let marks = &offer.marks;
     if marks.own {
         return false;
@@ -341,6 +354,9 @@ fn executable(finding: &mut Finding, offer: &Offer) -> bool {
             marks.rustls_version.as_ref(),
             Obstacle::Rustls(offer.rustls.clone()),
         )
+    } else if let Some(other) = not_supported(marks) {
+        (finding.implementation, finding.version, finding.obstacle) = other;
+        return true;
     } else if marks.go {
         ("Go", marks.go_version.as_ref(), Obstacle::GoWithoutTls)
     } else {
@@ -350,6 +366,25 @@ fn executable(finding: &mut Finding, offer: &Offer) -> bool {
     finding.version = version.cloned();
     finding.obstacle = Some(obstacle);
     true
+}
+
+/// The implementations that are known by what stands in them only.
+fn not_supported(marks: &Marks) -> Option<(&'static str, Option<String>, Option<Obstacle>)> {
+    if marks.mbedtls {
+        let version = marks.mbedtls_version.clone();
+        Some(("Mbed TLS", version, Some(Obstacle::NotSupported("Mbed TLS"))))
+    } else if marks.wolfssl {
+        Some(("wolfSSL", None, Some(Obstacle::NotSupported("wolfSSL"))))
+    } else {
+        None
+    }
+}
+
+/// Erlang's virtual machine is `beam.smp`, whatever is run in it.
+fn is_erlang(program: &Path) -> bool {
+    program
+        .file_name()
+        .is_some_and(|name| name.as_bytes().starts_with(b"beam.") || name.as_bytes() == b"beam")
 }
 
 fn captured(finding: &mut Finding, offer: &Offer, kind: Kind, marks: &Marks) {

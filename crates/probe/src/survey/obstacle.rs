@@ -9,6 +9,12 @@ pub enum Obstacle {
     /// Java compiles its TLS while it runs.
     #[error("if it uses Java's own TLS (JSSE), that is compiled while it runs: no function in a file")]
     Java,
+    /// Erlang's TLS is compiled while it runs.
+    #[error("Erlang's own TLS (its ssl application) runs in its virtual machine: no function in a file")]
+    Erlang,
+    /// An implementation whose functions are not known to this program.
+    #[error("functions of {0} are not captured")]
+    NotSupported(&'static str),
     /// rustls, whose functions cannot be relied on here.
     #[error("rustls is compiled into the executable, and {0}")]
     Rustls(String),
@@ -36,6 +42,9 @@ impl Obstacle {
     /// What the user can do.
     pub fn advice(&self) -> &'static str {
         match self {
+            Self::Erlang | Self::NotSupported(_) => {
+                "capture the other end of the connection, or put a TLS proxy such as nginx before it"
+            }
             Self::NoSymbols => {
                 "run a build that is not stripped, or one that links the TLS library dynamically"
             }
@@ -51,14 +60,23 @@ impl Obstacle {
             Self::KernelTls(_) => {
                 "to see them, turn kernel TLS off in this program (nginx: ssl_conf_command Options -KTLS)"
             }
-            Self::GoWithoutTls => "nothing is to be done",
+            Self::GoWithoutTls => "nothing to do",
+            Self::Unusable(_) if is_root() => "check the file, which `file` and `readelf -h` describe",
             Self::Unusable(_) => "run as root, outside of its container",
-            Self::NoFunctions => "name the file that has them with --libssl FILE",
+            Self::NoFunctions => "name the file that has them: `ecapture tls --libssl FILE`",
         }
     }
 
     /// Whether plaintext is missed because of it.
     pub fn hides_plaintext(&self) -> bool {
         *self != Self::GoWithoutTls
+    }
+}
+
+fn is_root() -> bool {
+    // SAFETY: it has no preconditions and cannot fail.
+    #[expect(unsafe_code, reason = "no safe wrapper among the dependencies")]
+    unsafe {
+        libc::geteuid() == 0
     }
 }

@@ -32,11 +32,15 @@ pub struct Silent {
 
 impl Survey {
     /// Processes that are connected now, gave nothing (they are not in `heard`), and cannot: either this survey
-    /// says so, or they use a port of TLS and are looked at now. Of one process or one user, where that is
-    /// wanted. One that could be captured had nothing to say.
-    pub fn silent(&self, heard: &HashSet<u32>, pid: Option<u32>, uid: Option<u32>) -> Vec<Silent> {
+    /// says so, or they use a port of TLS and are looked at now. Of the processes `pids` (of all when there are
+    /// none) and of one user, where that is wanted. One that could be captured had nothing to say.
+    pub fn silent(&self, heard: &HashSet<u32>, pids: &[u32], uid: Option<u32>) -> Vec<Silent> {
         let mut networks = Networks::default();
-        let wanted = pid.map_or_else(target::processes, |pid| vec![pid]);
+        let wanted = if pids.is_empty() {
+            target::processes()
+        } else {
+            pids.to_vec()
+        };
         let wanted = wanted.into_iter().filter(|pid| {
             *pid != std::process::id()
                 && !heard.contains(pid)

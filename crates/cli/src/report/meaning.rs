@@ -1,0 +1,101 @@
+//! The names of the ledger in words, with what helps.
+
+use ecapture_actors::Stage;
+
+/// What a row of the ledger means, as the end of a sentence.
+pub(super) fn of(stage: Stage, reason: &str) -> &'static str {
+    match (stage, reason) {
+        (Stage::Kernel, "filtered") => "calls of processes that are not captured",
+        (Stage::Reader, "filtered") => "events of processes that --pid and --uid do not select",
+        (Stage::Kernel, _) => of_kernel(reason),
+        (Stage::Sink, _) => of_output(reason),
+        _ => of_decoding(reason),
+    }
+}
+
+fn of_kernel(reason: &str) -> &'static str {
+    match reason {
+        "ring_full" => "the ring buffer was full; a larger --mapsize gives it more room",
+        "ring_share" => {
+            "the process had used up its share of the ring buffer; a larger --mapsize gives it more room"
+        }
+        "close_lost" => {
+            "the ring buffer was full when connections ended; a larger --mapsize gives it more room"
+        }
+        "memory_fault" => "the program's memory could not be read",
+        "call_too_long" => "one call moved more bytes than are captured of one call",
+        "sent_from_file" => "the kernel sent them from files; no program had them in its memory",
+        "calls_map_full" => "more library calls at once than are followed",
+        "calls_forgotten" => "more threads or calls at once than are followed: their returns came too late",
+        "sessions_map_full" => "more TLS sessions at once than are followed",
+        "call_not_understood" => "a function without a stable interface was called in an unexpected way",
+        "thread_ended_in_write" => "threads ended while they wrote; what they had sent is not known",
+        "undecodable_record" => "records of the kernel object that this version does not understand",
+        "left_in_ring" => "captured, and not read when the capture ended",
+        "write_not_returned" => "writes that had not returned when the capture ended",
+        "call_began_before_capture" => "calls that had begun when the capture began",
+        "connection_joined_late" => {
+            "connections that were opened before the probes were attached; their beginning may be missing"
+        }
+        "program_too_short" => "programs that connected and ended before the probes were attached",
+        "program_not_captured" => "programs with TLS that cannot be captured; each is named above",
+        "connection_open_before_capture" => {
+            "connections that were open before the capture; they are shown from the middle"
+        }
+        _ => "lost before they were read",
+    }
+}
+
+fn of_decoding(reason: &str) -> &'static str {
+    match reason {
+        "decode_error" => "records that could not be read",
+        "injected" => "lost on purpose (--inject)",
+        "worker_full" => "more came for one connection than may wait for its decoder; see --max-memory",
+        "unfinished" => "the run ended before they were decoded",
+        "shutdown_deadline" => "not decoded before the end's deadline",
+        "worker_failed" => "a decoder failed on them",
+        "worker_restart" => "waited for, or held by, a decoder that failed",
+        "body_limit" => "bodies beyond the limit; each is marked in its message",
+        "buffer_limit" => "held by decoders beyond --max-buffered or --max-memory",
+        "header_limit" => "headers beyond the limit",
+        "resync" => "passed over on the way to the next message",
+        _ => "lost on the way to the output",
+    }
+}
+
+fn of_output(reason: &str) -> &'static str {
+    match reason {
+        "sink_closed" => "messages whose reader had gone away",
+        "sink_error" => "messages that could not be written",
+        "sink_full" => "messages beyond what is kept while the output fails",
+        "sink_deadline" => "messages that were not written before the end's deadline",
+        _ => "messages that were not written",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ecapture_actors::Loss;
+
+    use super::*;
+
+    #[test]
+    fn every_loss_has_words_of_its_own() {
+        let mut words: Vec<_> = Loss::ALL
+            .iter()
+            .map(|loss| of(loss.stage(), loss.as_str()))
+            .collect();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), Loss::ALL.len());
+        assert!(!words.contains(&"lost on the way to the output"));
+        assert!(!words.contains(&"messages that were not written"));
+    }
+
+    #[test]
+    fn a_full_ring_names_the_flag_that_helps() {
+        for reason in ["ring_full", "ring_share", "close_lost"] {
+            assert!(of(Stage::Kernel, reason).contains("--mapsize"), "{reason}");
+        }
+    }
+}
