@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::can_capture;
-use crate::support::program::{Finished, Running, ecapture, run};
+use crate::support::program::{Finished, PROGRAM, Running, run};
 use crate::support::servers::{Certificate, Server, free_port, static_openssl};
 
 /// An identity without any rights.
@@ -139,7 +139,7 @@ impl PlainUser {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("a folder of ours");
         let program = folder.path().join("ecapture");
-        fs::copy(ecapture().get_program(), &program).expect("a copied file");
+        fs::copy(PROGRAM, &program).expect("a copied file");
         Self { folder, program }
     }
 
@@ -287,12 +287,22 @@ connection = context.wrap_socket(socket.create_connection(('127.0.0.1', {port}))
 print('connected', flush=True)
 sys.stdin.read()"
         );
-        let mut child = Command::new("/usr/bin/python3")
-            .args(["-c", &script])
+        Self::python(&script)
+    }
+
+    fn python(script: &str) -> Self {
+        let mut command = Command::new("/usr/bin/python3");
+        command.args(["-c", script]);
+        Self::announced(command)
+    }
+
+    /// A program that prints `connected` and ends with its input.
+    fn announced(mut command: Command) -> Self {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("python starts");
+            .expect("it starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("a pipe"))
             .read_line(&mut line)
@@ -307,6 +317,49 @@ impl Drop for Connected {
         drop(self.0.stdin.take());
         let _ = self.0.wait();
     }
+}
+
+/// A library of the system, or a path that does not exist.
+fn system_library(name: &str) -> PathBuf {
+    let folders = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let mut files = folders.flat_map(|folder| fs::read_dir(folder.path()).into_iter().flatten().flatten());
+    let found = files.find(|file| {
+        file.file_name()
+            .to_string_lossy()
+            .starts_with(&format!("{name}.so."))
+    });
+    found.map_or(PathBuf::from("/usr/lib").join(name), |file| file.path())
+}
+
+#[test]
+fn implementations_that_are_not_captured_are_named() {
+    let libraries = [("libmbedtls", "Mbed TLS"), ("libwolfssl", "wolfSSL")];
+    let paths = libraries.map(|(name, _)| system_library(name).to_str().expect("a plain path").to_owned());
+    let Some(_alone) = can_capture(&["erl", "/usr/bin/python3", &paths[0], &paths[1]]) else {
+        return;
+    };
+    for ((_, implementation), path) in libraries.iter().zip(&paths) {
+        let script = format!(
+            "import ctypes, sys; ctypes.CDLL('{path}'); print('connected', flush=True); sys.stdin.read()"
+        );
+        let process = Connected::python(&script);
+        let lines = about(&run(&["doctor", "--format", "jsonl"]), process.0.id());
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert_eq!(lines[0]["tls"], *implementation, "{lines:?}");
+        assert!(lines[0]["obstacle"].is_string(), "{lines:?}");
+    }
+    let mut command = Command::new("erl");
+    command.args([
+        "-noshell",
+        "-eval",
+        "io:format(\"connected~n\"), io:get_line(\"\"), halt().",
+    ]);
+    let erlang = Connected::announced(command);
+    let report = run(&["doctor", "--format", "jsonl", "-p", &erlang.0.id().to_string()]);
+    let lines = about(&report, erlang.0.id());
+    assert_eq!(lines[0]["tls"], "Erlang", "{lines:?}");
+    // Advice that has been followed already is none.
+    assert!(!report.text().contains("run as root"), "{}", report.text());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::support::can_capture;
 use crate::support::exchanges::assert_nothing_lost;
-use crate::support::program::{Running, ecapture};
+use crate::support::program::{PROGRAM, Running};
 use crate::support::servers::Server;
 
 /// Connections open at a time. That many requests may be unanswered when the load ends.
@@ -67,7 +67,7 @@ fn capture(server: &Server, folder: &Path) -> (Load, Vec<Value>) {
     let connections = AT_A_TIME.to_string();
     // What the capture cannot keep up with waits in the ring: the load is not to be slowed down by it.
     let mut command = Command::new("nice");
-    command.args(["-n", "19"]).arg(ecapture().get_program());
+    command.args(["-n", "19"]).arg(PROGRAM);
     command.args(["tls", "--format", "jsonl", "--mapsize", "4096", "--eventaddr"]);
     command.arg(&output);
     command.args(["--", "nice", "-n", "-19"]);
@@ -90,7 +90,7 @@ fn capture_server(server: &Server, folder: &Path) -> (Load, Vec<Value>) {
     let script = folder.join("requests.lua");
     fs::write(&script, REQUESTS).expect("a written file");
     let mut command = Command::new("nice");
-    command.args(["-n", "19"]).arg(ecapture().get_program());
+    command.args(["-n", "19"]).arg(PROGRAM);
     command.args(["tls", "--format", "jsonl", "--mapsize", "4096", "--pid"]);
     command.arg(server.worker_pid().to_string());
     let mut running = Running::spawn(command);

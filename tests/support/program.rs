@@ -35,10 +35,13 @@ impl Finished {
     }
 }
 
+/// The file of the built program.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_ecapture");
+
 /// A hang-up has its usual effect on it, also where the tests run under nohup(1).
 pub(crate) fn ecapture() -> Command {
     let mut command = Command::new("env");
-    command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_ecapture")]);
+    command.args(["--default-signal=HUP", PROGRAM]);
     command
 }
 
