@@ -27,6 +27,8 @@ const OPENSSL: [&[u8]; 3] = [
 ];
 /// `ssl_client_handshake_state` of BoringSSL and AWS-LC; the latter tells its version in its libcrypto.
 const BORINGSSL_STATE: &[u8] = b"TLS client start_connect";
+/// Source folders of BoringSSL, which errors are raised with, where no state is asked for, as in bun.
+const BORINGSSL_SOURCES: [&[u8]; 2] = [b"boringssl/ssl/", b"boringssl/src/ssl/"];
 /// A cipher suite as only Mbed TLS spells it, and text of an error of wolfSSL.
 const MBEDTLS: &[u8] = b"TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256";
 const WOLFSSL: &[u8] = b"unknown type in record hdr";
@@ -132,7 +134,7 @@ impl Marks {
 
     pub(super) fn of(bytes: &[u8]) -> Self {
         let has = |mark| memmem::find(bytes, mark).is_some();
-        let boringssl = has(BORINGSSL_STATE);
+        let boringssl = has(BORINGSSL_STATE) || BORINGSSL_SOURCES.into_iter().any(has);
         let build_info = memmem::find(bytes, GO_BUILD_INFO);
         let rustls_version = version_after(bytes, RUSTLS_SOURCE, RELEASE);
         Self {
@@ -223,6 +225,10 @@ mod tests {
             assert!(Marks::of(mark).openssl);
         }
         assert!(Marks::of(BORINGSSL_STATE).openssl);
+        assert!(Marks::of(b"../../vendor/boringssl/ssl/../crypto/internal.h").boringssl);
+        let marks = Marks::of(b"TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256 mbed TLS 2.28.3\0");
+        assert_eq!(marks.mbedtls_version.as_deref(), Some("2.28.3"));
+        assert!(marks.mbedtls && !marks.openssl && !marks.wolfssl);
     }
 
     #[test]
