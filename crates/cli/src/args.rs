@@ -184,7 +184,9 @@ pub(crate) struct GlobalArgs {
     /// Print the figures every so many seconds; SIGUSR1 prints them at any time.
     #[arg(long, global = true, value_name = "SECONDS")]
     pub(crate) stats: Option<u32>,
-    /// Exit with code 3 when anything was lost, a connection's beginning included that may have been missed.
+    /// Exit with code 3 when anything was lost, a connection's beginning included that may have been missed, and
+    /// a program whose TLS cannot be captured (`program_not_captured`): one that the command or a process given by
+    /// --pid executes, or, in a capture of the whole host, one that starts meanwhile and connects.
     /// What limits leave out of bodies (`body_limit`) is left out and not lost; it is marked in its
     /// message and summed up at the end.
     #[arg(long, global = true)]

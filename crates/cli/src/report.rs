@@ -114,6 +114,18 @@ pub(crate) fn discovered(found: &Discovered) {
         Discovered::GivenUp { process, reason } => {
             tracing::warn!("{} ({}) is not captured: {reason}", process.command, process.pid);
         }
+        Discovered::NotCaptured {
+            process,
+            file,
+            implementation,
+            obstacle,
+        } => tracing::warn!(
+            "{} ({}) cannot be captured: {implementation} in {}: {obstacle}; {}",
+            printable(&process.command),
+            process.pid,
+            file.display(),
+            obstacle.advice()
+        ),
         Discovered::TooLate {
             process,
             file,
@@ -199,7 +211,7 @@ fn final_rows(capture: &CaptureHandle, counters: &KernelCounters) -> [LossRow; 2
 }
 
 /// Connections and programs, not events: what they sent is not known.
-fn late_rows(capture: &CaptureHandle) -> [LossRow; 3] {
+fn late_rows(capture: &CaptureHandle) -> [LossRow; 4] {
     let row = |reason, events, intended| LossRow {
         stage: Stage::Kernel,
         reason,
@@ -211,6 +223,7 @@ fn late_rows(capture: &CaptureHandle) -> [LossRow; 3] {
     [
         row("connection_joined_late", late.before_probes, false),
         row("program_too_short", capture.too_short(), false),
+        row("program_not_captured", capture.not_captured(), false),
         row("connection_open_before_capture", late.open_before_capture, true),
     ]
 }

@@ -14,7 +14,7 @@ use ecapture_ebpf::limits;
 
 use crate::attach::{self, AttachReport, Scope};
 use crate::detach::Programs;
-use crate::discovery::{Discovered, Discoverer, Discovery, FileKeyValue, Files, State};
+use crate::discovery::{Discovered, Discoverer, Discovery, FileKeyValue, Files, Inspections, State};
 use crate::grace_period::Expedited;
 use crate::handle::{CaptureHandle, take_map};
 use crate::library::{Inode, Library};
@@ -224,6 +224,10 @@ impl Capture {
             discovery: config.discovery,
             programs: Arc::downgrade(&self.programs),
             process: only_process(config.processes),
+            set: config.processes != Processes::All,
+            uid: config.uid,
+            cgroup: config.cgroup.is_some(),
+            inspections: Inspections::default(),
             entries_only: config.entries_only,
             hold: config.hold_discovery,
             handle: self.handle.clone(),

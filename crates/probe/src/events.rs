@@ -265,6 +265,8 @@ impl Stream for Events {
                 return Poll::Ready(Some(batch));
             }
             if matches!(this.state, State::Ended) {
+                // What it finds last is counted before the figures are read.
+                this.discoverer = None;
                 return Poll::Ready(None);
             }
             if !this.state.is_last() {

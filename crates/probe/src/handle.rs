@@ -77,6 +77,7 @@ struct Shared {
     read: [AtomicU64; 2],
     heard: Mutex<HashSet<u32>>,
     too_short: AtomicU64,
+    not_captured: AtomicU64,
     late: Mutex<LateConnections>,
     reader: AtomicWaker,
 }
@@ -98,6 +99,7 @@ impl CaptureHandle {
             read: Default::default(),
             heard: Mutex::default(),
             too_short: AtomicU64::new(0),
+            not_captured: AtomicU64::new(0),
             late: Mutex::default(),
             reader: AtomicWaker::new(),
         };
@@ -160,6 +162,16 @@ impl CaptureHandle {
 
     pub(crate) fn count_too_short(&self) {
         self.shared.too_short.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Processes whose program has TLS that cannot be captured: those among the processes that are captured, or
+    /// that connected while the whole host was.
+    pub fn not_captured(&self) -> u64 {
+        self.shared.not_captured.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_not_captured(&self) {
+        self.shared.not_captured.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The connections whose first bytes may be missing.

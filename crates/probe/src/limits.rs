@@ -55,6 +55,12 @@ pub(crate) const STRANGERS_TIME: std::time::Duration = std::time::Duration::from
 pub(crate) const QUEUE: usize = 4096;
 /// See [`QUEUE`].
 pub(crate) const QUEUE_OF_ONE_USER: usize = 1024;
+/// Programs whose inspection is remembered.
+pub(crate) const INSPECTED: usize = 16 * 1024;
+/// Processes with TLS that cannot be captured of which it is remembered whether they connect.
+pub(crate) const SUSPECTS: usize = 1024;
+/// How long the end of a capture waits for what was executed last to be inspected.
+pub(crate) const INSPECTION: std::time::Duration = std::time::Duration::from_secs(2);
 /// Files given up that are named in the log; more are counted.
 pub(crate) const NAMED_SKIPS: u64 = 50;
 

@@ -38,7 +38,7 @@ fn of_kernel(reason: &str) -> &'static str {
             "connections that were opened before the probes were attached; their beginning may be missing"
         }
         "program_too_short" => "programs that connected and ended before the probes were attached",
-        "program_not_captured" => "programs with TLS that cannot be captured; each is named above",
+        "program_not_captured" => "programs with TLS that cannot be captured; each is named in the log",
         "connection_open_before_capture" => {
             "connections that were open before the capture; they are shown from the middle"
         }

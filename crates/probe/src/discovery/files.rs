@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 
 use aya::maps::{HashMap as KernelMap, MapData};
-use ecapture_ebpf::discovery::{EVENT_MAPPED, FileKey, FileRecord};
+use ecapture_ebpf::discovery::{EVENT_EXECUTED, EVENT_MAPPED, FileKey, FileRecord};
 use ecapture_ebpf::limits::KNOWN_FILES;
 
 use super::mapping::{Sighting, executor, name};
-use super::watch::{hurry, is_running};
-use super::{Discovered, Discovery};
+use super::watch::{hurry, is_running, user_of};
+use super::{Discovered, Discovery, Inspections};
 use crate::attach::Scope;
 use crate::clock::monotonic_ns;
 use crate::detach::Programs;
@@ -43,6 +43,13 @@ pub(crate) struct Files {
     pub(crate) programs: Weak<Programs>,
     /// The only process to attach in, if there is one.
     pub(crate) process: Option<NonZeroU32>,
+    /// Only certain processes are captured.
+    pub(crate) set: bool,
+    /// The only user to capture, if there is one.
+    pub(crate) uid: Option<u32>,
+    /// Only processes of a cgroup are captured.
+    pub(crate) cgroup: bool,
+    pub(crate) inspections: Inspections,
     pub(crate) entries_only: bool,
     /// See [`CaptureConfig::hold_discovery`](crate::CaptureConfig::hold_discovery).
     pub(crate) hold: Option<PathBuf>,
@@ -75,7 +82,7 @@ impl Files {
     /// of it. An error when the file is not there any more.
     pub(super) fn look(
         &self,
-        sighting: &Sighting,
+        sighting: Sighting,
         record: Option<&FileRecord>,
         reader: Reader,
     ) -> io::Result<Looked> {
@@ -86,15 +93,59 @@ impl Files {
             }
             // From here on the process may end: the open file stays.
             let library = located.open(sighting.path())?;
-            self.look_into(sighting, &library, record);
+            self.look_into(&sighting, &library, record);
         }
         if let Some(record) = record {
             if self.state().stands_later(located.metadata(), record) {
                 self.tell_too_late(record, sighting.path().display().to_string());
             }
-            self.state().make_known(record);
+            if !self.inspect(record, sighting) {
+                self.make_known(record);
+            }
         }
         Ok(Looked::Done)
+    }
+
+    /// Has a program inspected that was not attached to. False when that is of no use.
+    fn inspect(&self, record: &FileRecord, sighting: Sighting) -> bool {
+        let is_attached = |files: &Self| {
+            let inode = inode(sighting.located.metadata());
+            files.state().attached.contains_key(&inode)
+        };
+        let all_kinds = matches!(&self.discovery, Discovery::Kinds(kinds) if kinds.is_empty());
+        let user = user_of(record.pid);
+        // Outside of the set the filters are not known to the kernel's report of files.
+        let wanted = self.set || !self.cgroup && self.uid.is_none_or(|uid| uid == user);
+        all_kinds
+            && record.event == EVENT_EXECUTED
+            && wanted
+            && !is_attached(self)
+            && self.inspections.push(user, *record, sighting)
+    }
+
+    /// Only certain processes are captured.
+    pub(super) fn captures_a_set(&self) -> bool {
+        self.set
+    }
+
+    /// The kernel need not tell of that file again.
+    pub(super) fn make_known(&self, record: &FileRecord) {
+        self.state().make_known(record);
+    }
+
+    /// Whether the process of a record has connected, or listened, since.
+    pub(super) fn connected_since(&self, record: &FileRecord) -> bool {
+        self.state().connected_since(record)
+    }
+
+    /// Counts a process whose TLS cannot be captured, and tells of it.
+    pub(super) fn tell_not_captured(&self, found: Discovered) {
+        self.handle.count_not_captured();
+        if let Discovered::NotCaptured { process, .. } = &found {
+            // Named once is enough, see `Survey::silent`.
+            self.handle.hear(process.pid);
+        }
+        (self.state().tell)(found);
     }
 
     pub(super) fn hold(&self) {
@@ -110,7 +161,7 @@ impl Files {
         };
         for path in paths {
             if let Ok(sighting) = Sighting::at(path.clone(), executor(record)) {
-                let _absent = self.look(&sighting, None, Reader::Patient);
+                let _absent = self.look(sighting, None, Reader::Patient);
             }
         }
         self.state().make_known(record);

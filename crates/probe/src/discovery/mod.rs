@@ -17,6 +17,7 @@
 //! waits, too. On each thread users are served in turn (`queue`). No thread is waited for at the end.
 
 mod files;
+mod inspection;
 mod mapping;
 mod queue;
 mod watch;
@@ -31,10 +32,12 @@ use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
 
-use crate::AttachReport;
 use crate::handle::CaptureHandle;
+use crate::survey::Obstacle;
 use crate::target::Kind;
+use crate::{AttachReport, limits};
 pub(crate) use files::{FileKeyValue, Files, State};
+pub(crate) use inspection::Inspections;
 use queue::Queue;
 use watch::{Job, Queues};
 
@@ -66,6 +69,18 @@ pub enum Discovered {
         process: Executor,
         /// The reason, which names the file.
         reason: String,
+    },
+    /// It is a program with TLS that cannot be captured. Said of the processes that are captured, and in a capture of
+    /// the whole host of those that connected.
+    NotCaptured {
+        /// Who executes it, or did.
+        process: Executor,
+        /// The program.
+        file: PathBuf,
+        /// Its TLS.
+        implementation: &'static str,
+        /// Why it cannot be captured.
+        obstacle: Obstacle,
     },
     /// It has TLS functions, and the probes came too late for what the process did before.
     TooLate {
@@ -136,6 +151,14 @@ impl Discoverer {
         spawn("other-libraries", worker(|queues| &queues.libraries, Vec::new()))?;
         spawn("new-programs", worker(|queues| &queues.programs, Vec::new()))?;
         spawn("other-files", worker(|queues| &queues.others, running))?;
+        let inspected = Arc::clone(&files);
+        spawn(
+            "inspections",
+            Box::new(move || {
+                watch::step_back();
+                inspected.inspections.work(&inspected);
+            }),
+        )?;
         let watch = watch::Watch {
             ring,
             stopped,
@@ -151,8 +174,12 @@ impl Discoverer {
 
 impl Drop for Discoverer {
     fn drop(&mut self) {
+        // What was executed last may still wait.
+        self.files.inspections.wait(limits::INSPECTION);
         self.stop = None;
         let waiting = self.queues.close();
+        self.files.inspections.close();
+        self.files.inspections.end(&self.files);
         if self.ended.recv_timeout(ENDING) == Err(RecvTimeoutError::Timeout) {
             tracing::debug!("a file is still being read, for nobody");
         }

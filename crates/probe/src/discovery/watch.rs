@@ -10,6 +10,7 @@ use aya::maps::{MapData, RingBuf};
 use ecapture_ebpf::discovery::{EVENT_EXECUTED, FileRecord};
 
 use super::files::{Files, Looked, Reader};
+use super::inspection::PendingGuard;
 use super::mapping::{Sighting, Sought, name};
 use super::queue::{Popped, Queue};
 use crate::handle::CaptureHandle;
@@ -25,17 +26,17 @@ const LAST: libc::c_int = 19;
 
 const ROOT: u32 = 0;
 
-/// Something to be looked into.
-pub(super) enum Job {
-    File(Box<FileRecord>),
-    /// What these processes execute: records of them were lost.
-    Processes(Vec<u32>),
+/// A file of which the kernel told.
+pub(super) struct Told {
+    record: FileRecord,
+    _pending: PendingGuard,
 }
 
-impl Job {
-    fn file(record: FileRecord) -> Self {
-        Self::File(Box::new(record))
-    }
+/// Something to be looked into.
+pub(super) enum Job {
+    File(Box<Told>),
+    /// What these processes execute: records of them were lost.
+    Processes(Vec<u32>),
 }
 
 /// What waits for each thread.
@@ -75,29 +76,33 @@ impl Watch {
         while self.wait() {
             loop {
                 self.distribute(&first);
-                let Popped::Item(record) = first.try_pop() else {
+                let Popped::Item(told) = first.try_pop() else {
                     break;
                 };
-                self.look(&record);
+                self.look(told);
             }
             self.make_up();
         }
     }
 
     /// Takes all records from the ring: one user's many are not to be before another one's.
-    fn distribute(&mut self, first: &Queue<FileRecord>) {
+    fn distribute(&mut self, first: &Queue<Box<Told>>) {
         while let Some(bytes) = self.ring.next() {
             let Some(record) = FileRecord::decode(&bytes) else {
                 continue;
             };
             drop(bytes);
             let user = user_of(record.pid);
+            let told = Box::new(Told {
+                record,
+                _pending: self.files.inspections.pending(),
+            });
             let has_room = if record.event == EVENT_EXECUTED {
-                self.queues.programs.push(user, Job::file(record)).is_ok()
+                self.queues.programs.push(user, Job::File(told)).is_ok()
             } else if target::is_library_name(name(&record)) {
-                first.push(user, record).is_ok()
+                first.push(user, told).is_ok()
             } else {
-                self.queues.others.push(user, Job::file(record)).is_ok()
+                self.queues.others.push(user, Job::File(told)).is_ok()
             };
             if !has_room {
                 self.files.leave_out();
@@ -105,13 +110,14 @@ impl Watch {
         }
     }
 
-    fn look(&self, record: &FileRecord) {
-        if look(&self.files, record, Reader::Quick) == Looked::Later {
+    fn look(&self, told: Box<Told>) {
+        let record = told.record;
+        if look(&self.files, &record, Reader::Quick) == Looked::Later {
             let user = user_of(record.pid);
-            let waits = self.queues.libraries.push(user, Job::file(*record));
+            let waits = self.queues.libraries.push(user, Job::File(told));
             if waits.is_err() {
                 self.files.leave_out();
-                self.files.missed(record);
+                self.files.missed(&record);
             }
         }
     }
@@ -166,9 +172,9 @@ pub(super) fn work(files: &Files, queue: &Queue<Job>, mut running: Vec<u32>) {
             Popped::Item(job) => Some(job),
         };
         match job {
-            Some(Job::File(record)) => {
+            Some(Job::File(told)) => {
                 set_priority(USUAL);
-                look(files, &record, Reader::Patient);
+                look(files, &told.record, Reader::Patient);
             }
             Some(Job::Processes(pids)) => running = pids,
             None => return,
@@ -188,7 +194,7 @@ fn look(files: &Files, record: &FileRecord, reader: Reader) -> Looked {
     for _ in 0..LOOKS {
         match Sighting::of(record, most) {
             Sought::Found(sighting) => {
-                if let Ok(looked) = files.look(&sighting, Some(record), reader) {
+                if let Ok(looked) = files.look(*sighting, Some(record), reader) {
                     return looked;
                 }
             }
@@ -203,7 +209,7 @@ fn look(files: &Files, record: &FileRecord, reader: Reader) -> Looked {
     }
     let by_path = Sighting::by_path(record);
     by_path
-        .and_then(|sighting| files.look(&sighting, Some(record), reader).ok())
+        .and_then(|sighting| files.look(sighting, Some(record), reader).ok())
         .unwrap_or_else(|| {
             files.missed(record);
             Looked::Done
@@ -216,18 +222,23 @@ fn scan(files: &Files, pid: u32) {
         // Attaching to the last one has raised it.
         set_priority(LAST);
         // What cannot be opened has gone meanwhile.
-        let _gone = files.look(&sighting, None, Reader::Patient);
+        let _gone = files.look(sighting, None, Reader::Patient);
     });
 }
 
 /// The user of a process; root when it has ended, which there is nothing left of to look into for long.
-fn user_of(pid: u32) -> u32 {
+pub(super) fn user_of(pid: u32) -> u32 {
     fs::metadata(format!("/proc/{pid}")).map_or(ROOT, |process| process.uid())
 }
 
 /// A process that has ended has no program any more, whether or not somebody has waited for it.
 pub(super) fn is_running(pid: u32) -> bool {
     fs::read_link(format!("/proc/{pid}/exe")).is_ok()
+}
+
+/// What this thread does can wait.
+pub(super) fn step_back() {
+    set_priority(LAST);
 }
 
 /// Nobody but the attaching thread may use the programs meanwhile, so it is to be quick.

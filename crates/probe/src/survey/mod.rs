@@ -134,6 +134,24 @@ pub fn in_background(pids: Vec<u32>, tell: impl FnOnce(Survey) + Send + 'static)
     });
 }
 
+/// The TLS in a program that would not be captured, and why.
+pub(crate) fn obstacle_in(library: &Library) -> Option<(&'static str, Obstacle)> {
+    let mut finding = Finding {
+        pid: 0,
+        command: String::new(),
+        file: library.path().to_owned(),
+        place: Place::Executable,
+        implementation: "",
+        version: None,
+        hooks: Vec::new(),
+        obstacle: None,
+        deleted: false,
+    };
+    executable(&mut finding, &Offer::of(library));
+    let obstacle = finding.obstacle.filter(Obstacle::hides_plaintext)?;
+    Some((finding.implementation, obstacle))
+}
+
 /// Reads a file as a survey does.
 pub(crate) fn look_for_marks(library: &Library) {
     let _marks = Marks::read(library);
