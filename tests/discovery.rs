@@ -45,20 +45,22 @@ fn system_library(name: &str) -> PathBuf {
 /// As long as another capture's probes are being detached, no probe can be attached.
 pub(crate) fn wait_until_detached() {
     let started = SystemTime::now();
-    let is_detaching = |entry: &fs::DirEntry| {
-        fs::read_to_string(entry.path().join("comm")).is_ok_and(|comm| comm.trim_end() == "ecapture-detach")
-    };
-    while fs::read_dir("/proc")
-        .expect("proc")
-        .flatten()
-        .any(|entry| is_detaching(&entry))
-    {
+    while is_detaching() {
         assert!(
             started.elapsed().unwrap_or_default() < 4 * PATIENCE,
             "probes are still being detached"
         );
         std::thread::yield_now();
     }
+}
+
+/// Whether probes of a capture that has ended are being detached.
+pub(crate) fn is_detaching() -> bool {
+    let is_name = |comm: String| comm.trim_end() == "ecapture-detach";
+    fs::read_dir("/proc")
+        .expect("proc")
+        .flatten()
+        .any(|entry| fs::read_to_string(entry.path().join("comm")).is_ok_and(is_name))
 }
 
 fn start(arguments: &[&str]) -> Running {

@@ -3,9 +3,10 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Command, Stdio};
 
+use crate::discovery::{is_detaching, wait_until_detached};
 use crate::support::can_capture;
 use crate::support::capture::{Scene, curl};
 use crate::support::exchanges::assert_balanced;
@@ -113,6 +114,28 @@ fn a_second_signal_gives_up_what_nobody_takes() {
     assert_eq!(child.wait().unwrap().code(), Some(1), "{log}");
     assert!(log.contains("the output was not written within 3s"), "{log}");
     assert!(log.contains("lost: sink sink_deadline"), "{log}");
+}
+
+/// A capture that is ended at once does not detach its probes itself, which would take seconds.
+#[test]
+fn detaching_is_left_to_another_process_also_at_once() {
+    let Some(_alone) = can_capture(&[]) else {
+        return;
+    };
+    wait_until_detached();
+    let mut child = ecapture().arg("tls").stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(log.any(|line| line.unwrap().contains("capturing")));
+    let told = Command::new("kill")
+        .args(["-QUIT", &child.id().to_string()])
+        .status();
+    assert!(told.unwrap().success());
+    let mut status = None;
+    while !is_detaching() {
+        assert_eq!(status, None, "it has ended, and nobody detaches");
+        status = child.try_wait().unwrap();
+    }
+    assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGQUIT));
 }
 
 #[test]

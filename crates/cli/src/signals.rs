@@ -125,6 +125,7 @@ fn end_at_last(signal: Signal) -> ! {
 )]
 fn end(signal: Signal) -> ! {
     ecapture_probe::restore_grace_periods();
+    ecapture_probe::leave_links();
     telemetry::flush(Some(LAST_WORDS));
     let _ = SigSet::from(signal).thread_unblock();
     let _ = raise(signal);

@@ -109,6 +109,7 @@ fn pause(length: Duration) -> Pin<Box<Sleep>> {
 
 impl Drop for Events {
     fn drop(&mut self) {
+        self.programs.stop();
         self.discoverer = None;
         self.programs.end();
     }

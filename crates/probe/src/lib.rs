@@ -53,6 +53,7 @@ pub use attach::{AttachPoint, AttachReport};
 pub use capture::{Capture, CaptureConfig, DEFAULT_RING_BYTES, Processes, object_names};
 pub use cgroup::CgroupError;
 pub use counters::KernelCounters;
+pub use detach::leave_links;
 pub use discovery::{Discovered, Discovery, Executor};
 pub use error::Error;
 pub use events::Events;

@@ -267,8 +267,8 @@ impl Files {
 
     /// `None` when the capture has ended.
     fn attach(&self, image: &Image) -> Option<Result<Vec<AttachReport>, Error>> {
-        let programs = self.programs.upgrade()?;
-        let mut programs = programs.lock()?;
+        let all = self.programs.upgrade()?;
+        let mut programs = all.lock()?;
         let _quick = Expedited::begin();
         let number = self.state().standing.as_mut().map_or(0, Standing::next);
         let scope = Scope {
@@ -280,7 +280,7 @@ impl Files {
         if let Some(standing) = &mut self.state().standing {
             standing.stand(number);
         }
-        Some(reports)
+        (!all.has_ended()).then_some(reports)
     }
 
     fn wants(&self, image: &Image) -> bool {

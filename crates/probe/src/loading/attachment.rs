@@ -10,6 +10,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aya_obj::generated::{bpf_attach_type, bpf_prog_type};
 
@@ -27,6 +29,8 @@ pub(crate) struct Attachment {
     method: Method,
     links: Vec<OwnedFd>,
     budget: Budget,
+    /// Nothing is attached any more.
+    ended: Arc<AtomicBool>,
 }
 
 enum Method {
@@ -47,7 +51,13 @@ impl Attachment {
             method,
             links: Vec::new(),
             budget: Budget::new(),
+            ended: Arc::default(),
         })
+    }
+
+    /// Set, it keeps anything more from being attached, also while a file is being attached to.
+    pub(crate) fn ended(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.ended)
     }
 
     pub(super) fn loaded(&self) -> &Loaded {
@@ -96,7 +106,7 @@ impl Attachment {
     }
 
     /// Attaches a program at these offsets of the file `path`, for one process when `pid` is not 0. It can
-    /// ask for the `cookie` (Linux 5.15).
+    /// ask for the `cookie` (Linux 5.15). An error when nothing is to be attached any more.
     pub(crate) fn attach(
         &mut self,
         program: &str,
@@ -114,15 +124,25 @@ impl Attachment {
             cookie,
         };
         match self.method {
-            Method::Multi => self
-                .links
-                .push(bpf::link_multi(&program.descriptor, offsets, uprobe)?),
+            Method::Multi => {
+                self.go_on()?;
+                self.links
+                    .push(bpf::link_multi(&program.descriptor, offsets, uprobe)?);
+            }
             Method::Events { unit, return_bit } => {
                 for &offset in offsets {
+                    self.go_on()?;
                     let event = bpf::open_uprobe_event(unit, return_bit, offset, uprobe)?;
                     self.links.push(run_at_event(&program.descriptor, event, cookie)?);
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn go_on(&self) -> io::Result<()> {
+        if self.ended.load(Ordering::Acquire) {
+            return Err(io::Error::other("the capture has ended"));
         }
         Ok(())
     }
