@@ -1,5 +1,6 @@
 """The rows of the table, each with what it takes to be `ok`."""
 
+import contextlib
 import json
 import os
 import signal
@@ -44,20 +45,45 @@ def demo(scene):
 
 
 def commands(scene):
-    """What `-- COMMAND` does is captured, of it and its children alone, and its exit code is kept."""
-    with scene.rows.group("tls -- curl", "-- COMMAND with children"):
+    """Captures of commands, one after the other, none waiting for the end of the last one's detaching.
+
+    What `-- COMMAND` does is captured, of it and its children alone, and its exit code is kept. At the end nothing is
+    left in the kernel.
+    """
+    rows = [
+        "tls -- curl",
+        "-- COMMAND with children",
+        "rounds of attaching and detaching",
+        "nothing is left after the last capture",
+    ]
+    with scene.rows.group(*rows):
         server = scene.peers.python()
-        with scene.rows.row("tls -- curl"):
+        wait_until_detached()
+        before = kernel.loaded_programs()
+        with scene.rows.row(rows[0]):
             finished = scene.product.run(*JSON, "--fail-on-loss", "--", *CURL, server.url("/hello.json"))
             finished.expect_code(0)
             finished.expect_nothing_lost()
             expect(len(finished.lines()) == 2, f"{len(finished.lines())} lines instead of curl's 2")
             expect_exchange(finished.lines(), "http1", "curl", "client")
-        with scene.rows.row("-- COMMAND with children"):
+        with scene.rows.row(rows[1]):
             script = f"(({' '.join(CURL)} {server.url('/hello.json')}; exit 0); exit 7)"
             finished = scene.product.run(*JSON, "--", "sh", "-c", script)
             finished.expect_code(7)
             expect_exchange(finished.lines(), "http1", "curl", "client")
+        with scene.rows.row(rows[2]):
+            rounds(scene, server, 98 if scene.is_long else 1)
+        with scene.rows.row(rows[3]):
+            wait_until_detached()
+            wait_until(lambda: kernel.loaded_programs() <= before, "programs are still loaded")
+
+
+def rounds(scene, server, count):
+    for number in range(1, count + 1):
+        url = server.url(f"/hello.json?{number}")
+        finished = scene.product.run(*JSON, "--fail-on-loss", "--", *CURL, url)
+        expect(finished.code == 0, f"round {number}: exit code {finished.code}: {finished.last_words()}")
+        expect_paths(finished.lines(), [f"/hello.json?{number}"])
 
 
 def exchanges(scene):
@@ -227,26 +253,33 @@ class Exchanges:
 
 
 def filters(scene):
-    """Each filter lets its own through and nothing else."""
-    rows = ["pid filter", "uid filter", "cgroup filter"]
+    """Calls that pass both filters are captured, and nothing else."""
+    rows = ["uid filter", "cgroup filter"]
     with scene.rows.group(*rows):
         server = scene.peers.python()
-        with scene.rows.row("pid filter"):
-            running = scene.product.capture(*JSON, "--pid", server.pid)
-            curl(server.url("/hello.json"))
+        with cgroup() as group:
+            running = scene.product.capture(*JSON, "--uid", NOBODY, "--cgroup_path", group)
+            for name, user, place in [
+                ("nobody", NOBODY, group),
+                ("root", 0, group),
+                ("below", NOBODY, group / "below"),
+                ("outside", NOBODY, None),
+            ]:
+                enter = f"echo 0 >{place}/cgroup.procs; " if place else ""
+                command = f"setpriv --reuid={user} {' '.join(CURL)} '{server.url('/hello.json')}?{name}'"
+                run("sh", "-c", f"{enter}exec {command}")
             lines = running.interrupt().lines()
-            expect_exchange(lines, "http1", "python3", "server")
-            expect(len(lines) == 2, f"{len(lines)} lines instead of 2")
-        with scene.rows.row("uid filter"):
-            running = scene.product.capture(*JSON, "--uid", NOBODY)
-            curl(server.url("/hello.json?root"))
-            curl(server.url("/hello.json?nobody"), user=NOBODY)
-            expect_paths(running.interrupt().lines(), ["/hello.json?nobody"])
-        with scene.rows.row("cgroup filter"):
-            cgroup(scene, server)
+        seen = {line["path"].split("?")[1] for line in messages.of(lines, "http1.request", "curl", "write")}
+        with scene.rows.row(rows[0]):
+            expect("nobody" in seen and "root" not in seen, f"seen were {sorted(seen)}")
+        with scene.rows.row(rows[1]):
+            expect({"nobody", "below"} <= seen and "outside" not in seen, f"seen were {sorted(seen)}")
+            expect(len(lines) == 4, f"{len(lines)} lines instead of 4")
 
 
-def cgroup(scene, server):
+@contextlib.contextmanager
+def cgroup():
+    """A group with another one, `below`, in it."""
     with open("/proc/self/mounts") as mounts:
         found = [line.split()[1] for line in mounts if line.split()[2] == "cgroup2"]
     expect(found, "cgroup2 is not mounted")
@@ -254,12 +287,7 @@ def cgroup(scene, server):
     below = group / "below"
     below.mkdir(parents=True)
     try:
-        running = scene.product.capture(*JSON, "--cgroup_path", group)
-        for name, place in [("in", group), ("below", below), ("outside", None)]:
-            enter = f"echo $$ >{place}/cgroup.procs; " if place else ""
-            url = server.url(f"/hello.json?{name}")
-            run("sh", "-c", f"{enter}exec {' '.join(CURL)} '{url}'")
-        expect_paths(running.interrupt().lines(), ["/hello.json?in", "/hello.json?below"])
+        yield group
     finally:
         below.rmdir()
         group.rmdir()
@@ -273,8 +301,9 @@ def expect_paths(lines, paths):
 
 
 def late(scene):
-    """A connection that was opened during the capture, before the probes were in its library."""
-    with scene.rows.row("connection opened before its probes: marked"):
+    """A connection of one process, opened during the capture, before the probes were in its library."""
+    rows = ["pid filter", "connection opened before its probes: marked"]
+    with scene.rows.group(*rows):
         server = scene.peers.python()
         openssl = private_openssl(scene.folder / "held")
         hold = scene.folder / "hold"
@@ -289,13 +318,19 @@ def late(scene):
         running.wait_for(ATTACHED)
         for what in ["get /hello.json?2", "open", "get /hello.json?3"]:
             client.tell(what)
+        curl(server.url("/hello.json?curl"))
         client.end()
         finished = running.interrupt()
-        requests = messages.of(finished.lines(), "http1.request", "python3", "write")
-        marks = {request["path"]: request.get("joined_late") for request in requests}
-        expected = {"/hello.json?2": "before_probes", "/hello.json?3": None}
-        expect(marks == expected, f"marks are {marks}")
-        finished.expect_code(LOSS)
+        lines = finished.lines()
+        with scene.rows.row(rows[0]):
+            pids = {line["pid"] for line in lines}
+            expect(pids == {client.pid}, f"the lines are of {pids} instead of {client.pid} alone")
+        with scene.rows.row(rows[1]):
+            requests = messages.of(lines, "http1.request", "python3", "write")
+            marks = {request["path"]: request.get("joined_late") for request in requests}
+            expected = {"/hello.json?2": "before_probes", "/hello.json?3": None}
+            expect(marks == expected, f"marks are {marks}")
+            finished.expect_code(LOSS)
 
 
 def release(hold):
@@ -313,42 +348,49 @@ def release(hold):
 
 
 def bulk(scene):
-    """Every byte of many, and of calls that are large."""
+    """Every byte of many, and of calls that are large, in one recording."""
     rows = ["16 threads, SHA-256 of every byte", "a call above 1 MiB", "closes of sockets and sessions"]
     with scene.rows.group(*rows):
-        size = 3_000_000 if scene.is_long else 150_000
+        file = scene.folder / "bulk.jsonl"
+        running = scene.product.capture("record", file, "--mapsize", 8192)
+        many = Transfer(scene, 16, 3_000_000 if scene.is_long else 150_000)
+        large = Transfer(scene, 1, 3 * MEBIBYTE // 2, 3 * MEBIBYTE // 2)
+        finished = running.interrupt()
+        recording = Recording(file)
         with scene.rows.row(rows[0]):
-            recording = transfer(scene, 16, size, 0)
+            many.expect_in(recording)
         with scene.rows.row(rows[1]):
-            transfer(scene, 1, 3 * MEBIBYTE // 2, 3 * MEBIBYTE // 2)
+            finished.expect_nothing_lost()
+            large.expect_in(recording)
         with scene.rows.row(rows[2]):
-            sockets = {event["sock"] for event in recording.data}
+            data = [event for event in recording.data if event["pid"] in many.pids]
+            sockets = {event["sock"] for event in data}
             closed = {event["sock"] for event in recording.closes if event["close"] == "socket"}
             expect(sockets <= closed, f"{len(sockets - closed)} of {len(sockets)} sockets are not closed")
-            sessions = {(event["pid"], event["session"]) for event in recording.data}
+            sessions = {(event["pid"], event["session"]) for event in data}
             closed = {(event["pid"], event["session"]) for event in recording.closes if event["close"] == "session"}
             expect(sessions <= closed, f"{len(sessions - closed)} of {len(sessions)} sessions are not closed")
 
 
-def transfer(scene, connections, size, write):
-    """What the clients wrote and the server read is what was captured of both. Gives the recording."""
-    server = scene.peers.script("bulk_server.py", connections)
-    file = scene.folder / f"bulk-{connections}.jsonl"
-    running = scene.product.capture("record", file, "--mapsize", 8192)
-    script = CHECKOUT / "crates/probe/tests/peers/bulk_client.py"
-    command = [PYTHON, script, server.port, connections, size, write]
-    client = subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, text=True)
-    sent = sorted(client.communicate()[0].split())
-    received = sorted(server.child.stdout.read().decode().split())
-    finished = running.interrupt()
-    expect(client.returncode == 0 and sent == received, "client and server differ")
-    expect(len(sent) == connections, f"{len(sent)} connections instead of {connections}")
-    finished.expect_nothing_lost()
-    recording = Recording(file)
-    recording.data = [event for event in recording.data if event["pid"] in (client.pid, server.pid)]
-    for name, pid, direction in [("client", client.pid, "write"), ("server", server.pid, "read")]:
-        expect(recording.digests(pid, direction) == sent, f"what the {name} had is not what was captured")
-    return recording
+class Transfer:
+    """What many connections of a client sent to a server, in calls of `write` bytes, or of many sizes when it is 0."""
+
+    def __init__(self, scene, connections, size, write=0):
+        server = scene.peers.script("bulk_server.py", connections)
+        script = CHECKOUT / "crates/probe/tests/peers/bulk_client.py"
+        command = [PYTHON, script, server.port, connections, size, write]
+        client = subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, text=True)
+        self.sent = sorted(client.communicate()[0].split())
+        received = sorted(server.child.stdout.read().decode().split())
+        expect(client.returncode == 0 and self.sent == received, "client and server differ")
+        expect(len(self.sent) == connections, f"{len(self.sent)} connections instead of {connections}")
+        self.pids = [client.pid, server.pid]
+
+    def expect_in(self, recording):
+        """What the client wrote and the server read is what was captured of both."""
+        for name, pid, direction in zip(["client", "server"], self.pids, ["write", "read"]):
+            digests = recording.digests(pid, direction)
+            expect(digests == self.sent, f"what the {name} had is not what was captured")
 
 
 def full_ring(scene):
@@ -369,25 +411,6 @@ def full_ring(scene):
         data = Recording(file).of(server.pid, "read")
         received = sum(len(payload_of(event)) for event in data)
         expect(received + size == total, f"{received} received and {size} lost of {total} bytes")
-
-
-def rounds(scene):
-    """Captures one after the other, without waiting for the last one's end; at the end nothing is left."""
-    count = 100 if scene.is_long else 5
-    names = ["rounds of attaching and detaching", "nothing is left after the last capture"]
-    with scene.rows.group(*names):
-        server = scene.peers.python()
-        wait_until_detached()
-        before = kernel.loaded_programs()
-        with scene.rows.row(names[0]):
-            for number in range(1, count + 1):
-                url = server.url(f"/hello.json?{number}")
-                finished = scene.product.run(*JSON, "--fail-on-loss", "--", *CURL, url)
-                expect(finished.code == 0, f"round {number}: exit code {finished.code}: {finished.last_words()}")
-                expect_paths(finished.lines(), [f"/hello.json?{number}"])
-        with scene.rows.row(names[1]):
-            wait_until_detached()
-            wait_until(lambda: kernel.loaded_programs() <= before, "programs are still loaded")
 
 
 def refused(scene):
@@ -425,7 +448,6 @@ GROUPS = {
     "late": late,
     "bulk": bulk,
     "full-ring": full_ring,
-    "rounds": rounds,
     "refused": refused,
 }
 

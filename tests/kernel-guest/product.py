@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from pathlib import Path
 
 CAPTURING = "capturing"
 NOTHING_LOST = "nothing was lost"
@@ -108,6 +109,7 @@ class Running:
         try:
             line = self.errors.get(timeout=PATIENCE)
         except queue.Empty:
+            show_threads(self.child.pid)
             self.child.kill()
             raise Failure(f"said nothing for {PATIENCE:.0f} s after: {self._last_words()}") from None
         if line is not None:
@@ -150,6 +152,16 @@ def processes_named(name):
         except OSError:
             pass
     return found
+
+
+def show_threads(pid):
+    """Prints what each thread of a process waits for in the kernel."""
+    for task in sorted(Path(f"/proc/{pid}/task").glob("*")):
+        for name in ["comm", "wchan", "stack"]:
+            try:
+                print(f"{task.name} {name}: {(task / name).read_text().strip()}", flush=True)
+            except OSError as problem:
+                print(f"{task.name} {name}: {problem}", flush=True)
 
 
 def wait_until_detached():
