@@ -186,11 +186,11 @@ mod tests {
     #[test]
     fn what_is_pending_is_waited_for_within_the_limit() {
         let inspections = Inspections::default();
-        inspections.wait(Duration::from_secs(3600));
+        inspections.wait(Duration::from_hours(1));
         let guard = inspections.pending();
         inspections.wait(Duration::ZERO);
         std::thread::scope(|scope| {
-            scope.spawn(|| inspections.wait(Duration::from_secs(3600)));
+            scope.spawn(|| inspections.wait(Duration::from_hours(1)));
             drop(guard);
         });
         assert_eq!(*lock(&inspections.pending.count), 0);
