@@ -250,7 +250,9 @@ fn a_file_that_claims_a_tebibyte_takes_no_memory() {
     running.wait_for("given up");
     let memory = peak_memory_kib(running.pid());
     assert!(memory < MEMORY_KIB, "{memory} KiB");
-    assert_eq!(running.interrupt().code(), Some(0));
+    let finished = running.interrupt();
+    assert_eq!(finished.code(), Some(0));
+    assert!(finished.stderr.contains("file_given_up"), "{}", finished.stderr);
     let running = capture(&[]);
     let memory = peak_memory_kib(running.pid());
     assert!(memory < MEMORY_KIB, "{memory} KiB");

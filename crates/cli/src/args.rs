@@ -188,7 +188,8 @@ pub(crate) struct GlobalArgs {
     /// a program whose TLS cannot be captured (`program_not_captured`): one that the command or a process given by
     /// --pid executes, or, in a capture of the whole host, one that starts meanwhile and connects.
     /// What limits leave out of bodies (`body_limit`) is left out and not lost; it is marked in its
-    /// message and summed up at the end.
+    /// message and summed up at the end. So are files of programs that are damaged or beyond the limits
+    /// (`file_given_up`): anybody can make one.
     #[arg(long, global = true)]
     pub(crate) fail_on_loss: bool,
     /// Flags of the original that are not built yet.

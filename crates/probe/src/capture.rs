@@ -4,7 +4,6 @@ use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -231,7 +230,6 @@ impl Capture {
             entries_only: config.entries_only,
             hold: config.hold_discovery,
             handle: self.handle.clone(),
-            left_out: AtomicU64::new(0),
             state: Mutex::new(State {
                 known,
                 connected,

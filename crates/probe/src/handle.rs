@@ -78,6 +78,8 @@ struct Shared {
     heard: Mutex<HashSet<u32>>,
     too_short: AtomicU64,
     not_captured: AtomicU64,
+    files_without_room: AtomicU64,
+    files_given_up: AtomicU64,
     late: Mutex<LateConnections>,
     reader: AtomicWaker,
 }
@@ -100,6 +102,8 @@ impl CaptureHandle {
             heard: Mutex::default(),
             too_short: AtomicU64::new(0),
             not_captured: AtomicU64::new(0),
+            files_without_room: AtomicU64::new(0),
+            files_given_up: AtomicU64::new(0),
             late: Mutex::default(),
             reader: AtomicWaker::new(),
         };
@@ -172,6 +176,24 @@ impl CaptureHandle {
 
     pub(crate) fn count_not_captured(&self) {
         self.shared.not_captured.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often a new file of a program found no room among those that wait to be looked into.
+    pub fn files_without_room(&self) -> u64 {
+        self.shared.files_without_room.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_without_room(&self) {
+        self.shared.files_without_room.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Files of programs that were beyond the bounds of what is read of a file, or damaged.
+    pub fn files_given_up(&self) -> u64 {
+        self.shared.files_given_up.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_given_up(&self) {
+        self.shared.files_given_up.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The connections whose first bytes may be missing.

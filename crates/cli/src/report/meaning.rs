@@ -39,6 +39,10 @@ fn of_kernel(reason: &str) -> &'static str {
         }
         "program_too_short" => "programs that connected and ended before the probes were attached",
         "program_not_captured" => "programs with TLS that cannot be captured; each is named in the log",
+        "file_without_room" => "times that too many new programs waited for one more to be looked into",
+        "file_given_up" => {
+            "files of programs that are damaged or beyond the limits; each is named in the log"
+        }
         "connection_open_before_capture" => {
             "connections that were open before the capture; they are shown from the middle"
         }

@@ -6,7 +6,6 @@ use std::io;
 use std::num::NonZeroU32;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 
 use aya::maps::{HashMap as KernelMap, MapData};
@@ -56,8 +55,6 @@ pub(crate) struct Files {
     /// Is told of programs that were too short.
     pub(crate) handle: CaptureHandle,
     pub(crate) state: Mutex<State>,
-    /// New files that found no room among those that wait.
-    pub(crate) left_out: AtomicU64,
 }
 
 /// What is known.
@@ -238,6 +235,7 @@ impl Files {
     fn skip(&self, sighting: &Sighting, library: &Library, reason: &str) {
         let mut state = self.state();
         state.skipped += 1;
+        self.handle.count_given_up();
         let reason = format!("{}: {reason}", library.path().display());
         if state.skipped > limits::NAMED_SKIPS {
             tracing::debug!("not attached to {reason}");
@@ -252,12 +250,12 @@ impl Files {
 
     /// A new file found no room among those that wait. The kernel tells of it again when it is executed again.
     pub(super) fn leave_out(&self) {
-        self.left_out.fetch_add(1, Ordering::Relaxed);
+        self.handle.count_without_room();
     }
 
     /// How many found none.
     pub(super) fn left_out(&self) -> u64 {
-        self.left_out.load(Ordering::Relaxed)
+        self.handle.files_without_room()
     }
 
     /// How many files were given up.
