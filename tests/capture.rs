@@ -11,7 +11,7 @@ use crate::support::exchanges::{assert_balanced, assert_nothing_lost};
 use crate::support::program::{Running, run};
 use crate::support::servers::{Server, ping_nats};
 
-const JSON: &[&str] = &["tls", "--format", "jsonl"];
+const JSON: &[&str] = &["tls", "--format", "jsonl", "--whole"];
 
 fn header<'a>(message: &'a Value, name: &str) -> Option<&'a str> {
     let fields = message["headers"].as_array().expect("header fields");
@@ -199,7 +199,7 @@ fn gnutls_is_captured_without_openssl() {
         "--no-proxy",
         &url,
     ];
-    let finished = run(&[&["gnutls", "--format", "jsonl", "--"][..], &client].concat());
+    let finished = run(&[&["gnutls", "--format", "jsonl", "--whole", "--"][..], &client].concat());
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
     assert_nothing_lost(&finished);
     assert!(!finished.stderr.contains("SSL_read"), "{}", finished.stderr);
@@ -220,7 +220,7 @@ fn nss_is_captured_without_openssl() {
     let port = scene.server.port.to_string();
     // -o accepts any certificate, -D needs no database of them, -A sends a file.
     let client = ["tstclnt", "-h", "127.0.0.1", "-p", &port, "-o", "-D", "-A"];
-    let arguments = ["nss", "--format", "jsonl", "--"];
+    let arguments = ["nss", "--format", "jsonl", "--whole", "--"];
     let file = request.to_str().expect("a plain path");
     let finished = run(&[&arguments[..], &client, &[file]].concat());
     assert!(!finished.stderr.contains("SSL_read"), "{}", finished.stderr);

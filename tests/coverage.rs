@@ -180,7 +180,7 @@ impl Captured {
 pub(crate) fn capture(exchanges: &mut [Exchange]) -> Captured {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     let path = file.path().to_str().expect("a plain path");
-    let mut running = Running::start(&["tls", "--format", "jsonl", "--eventaddr", path]);
+    let mut running = Running::start(&["tls", "--format", "jsonl", "--whole", "--eventaddr", path]);
     running.wait_until_capturing();
     let captured = |log| Captured {
         messages: fs::read(file.path()).expect("a readable file"),

@@ -65,7 +65,7 @@ pub(crate) fn is_detaching() -> bool {
 
 fn start(arguments: &[&str]) -> Running {
     wait_until_detached();
-    let mut running = Running::start(&[&["tls", "--format", "jsonl"], arguments].concat());
+    let mut running = Running::start(&[&["tls", "--format", "jsonl", "--whole"], arguments].concat());
     running.wait_until_capturing();
     running
 }

@@ -109,7 +109,13 @@ for line in sys.stdin:
 
 fn capture(arguments: &[&str]) -> Running {
     wait_until_detached();
-    let mut running = Running::start(&[&["tls", "--format", "jsonl", "--fail-on-loss"], arguments].concat());
+    let mut running = Running::start(
+        &[
+            &["tls", "--format", "jsonl", "--whole", "--fail-on-loss"],
+            arguments,
+        ]
+        .concat(),
+    );
     running.wait_until_capturing();
     running
 }

@@ -166,7 +166,7 @@ fn processes_are_selected_by_lists_and_names() {
             assert_eq!(run(&["tls", "-p", &selected]).code(), Some(2));
             continue;
         }
-        let finished = scene.capture(&["tls", "--format", "jsonl", "-p", &selected], || {
+        let finished = scene.capture(&["tls", "--format", "jsonl", "--whole", "-p", &selected], || {
             curl(&["--http1.1", &scene.server.url("/hello.json")]);
         });
         let lines = with_port(&finished, scene.server.port);
@@ -191,7 +191,15 @@ fn the_children_of_nginx_are_named_and_followed_when_asked_for() {
     );
     assert!(alone.stdout.is_empty(), "{}", alone.text());
 
-    let arguments = ["tls", "--format", "jsonl", "-p", &master, "--follow-children"];
+    let arguments = [
+        "tls",
+        "--format",
+        "jsonl",
+        "--whole",
+        "-p",
+        &master,
+        "--follow-children",
+    ];
     let followed = scene.capture(&arguments, load);
     let lines = with_port(&followed, scene.server.port);
     let [request, _] = exchange(&lines, "http1", "nginx", false);
@@ -211,7 +219,7 @@ fn a_capture_ends_with_the_last_process_that_was_named() {
     let (folder, other_folder) = (site(), site());
     let (first, second) = (Server::python(folder.path()), Server::python(other_folder.path()));
     let pids = format!("{},{}", first.pid(), second.pid());
-    let mut running = Running::start(&["tls", "--format", "jsonl", "-p", &pids]);
+    let mut running = Running::start(&["tls", "--format", "jsonl", "--whole", "-p", &pids]);
     running.wait_until_capturing();
     drop(first);
     curl(&[&second.url("/hello.json")]);

@@ -35,7 +35,7 @@ fn a_refused_program_costs_only_what_it_is_for() {
     let Some(scene) = Scene::python(&[]) else { return };
     let object = spoiled(scene.folder.path(), &["gnutls_send"]);
     let url = scene.server.url("/hello.json");
-    let curl = ["tls", "--format", "jsonl", "--", "curl", "-sk", &url];
+    let curl = ["tls", "--format", "jsonl", "--whole", "--", "curl", "-sk", &url];
     let finished = run_with(&object, &curl);
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
     let _both = exchange(&finished.json(), "http1", "curl", true);

@@ -35,7 +35,7 @@ fn what_the_kernel_sends_from_a_file_is_a_gap_of_so_many_bytes() {
     serve.arg(&file);
     let server = Server::announcing(serve);
     let pid = server.pid().to_string();
-    let mut running = Running::start(&["tls", "--pid", &pid, "--format", "jsonl"]);
+    let mut running = Running::start(&["tls", "--pid", &pid, "--format", "jsonl", "--whole"]);
     running.wait_until_capturing();
     let mut client = TcpStream::connect(("127.0.0.1", server.port)).expect("it listens");
     client
@@ -75,7 +75,7 @@ fn nginx_that_would_send_files_by_the_kernel_is_captured_where_it_cannot() {
     let folder = site();
     let server = Server::nginx_with(folder.path(), "sendfile on; ssl_conf_command Options KTLS;");
     let pid = server.worker_pid().to_string();
-    let mut running = Running::start(&["tls", "--pid", &pid, "--format", "jsonl"]);
+    let mut running = Running::start(&["tls", "--pid", &pid, "--format", "jsonl", "--whole"]);
     running.wait_until_capturing();
     curl(&["--http1.1", &server.url("/page.txt")]);
     // What nginx has sent is seen when its call returns: curl may have ended by then.

@@ -68,7 +68,15 @@ fn capture(server: &Server, folder: &Path) -> (Load, Vec<Value>) {
     // What the capture cannot keep up with waits in the ring: the load is not to be slowed down by it.
     let mut command = Command::new("nice");
     command.args(["-n", "19"]).arg(PROGRAM);
-    command.args(["tls", "--format", "jsonl", "--mapsize", "4096", "--eventaddr"]);
+    command.args([
+        "tls",
+        "--format",
+        "jsonl",
+        "--whole",
+        "--mapsize",
+        "4096",
+        "--eventaddr",
+    ]);
     command.arg(&output);
     command.args(["--", "nice", "-n", "-19"]);
     command.args(["wrk", "-t1", "-d2s", "-c", &connections, "-s"]);
@@ -91,7 +99,15 @@ fn capture_server(server: &Server, folder: &Path) -> (Load, Vec<Value>) {
     fs::write(&script, REQUESTS).expect("a written file");
     let mut command = Command::new("nice");
     command.args(["-n", "19"]).arg(PROGRAM);
-    command.args(["tls", "--format", "jsonl", "--mapsize", "4096", "--pid"]);
+    command.args([
+        "tls",
+        "--format",
+        "jsonl",
+        "--whole",
+        "--mapsize",
+        "4096",
+        "--pid",
+    ]);
     command.arg(server.worker_pid().to_string());
     let mut running = Running::spawn(command);
     running.wait_until_capturing();

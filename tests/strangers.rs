@@ -79,7 +79,7 @@ fn open_folder() -> TempDir {
 
 fn capture(arguments: &[&str]) -> Running {
     wait_until_detached();
-    let mut running = Running::start(&[&["tls", "--format", "jsonl"], arguments].concat());
+    let mut running = Running::start(&[&["tls", "--format", "jsonl", "--whole"], arguments].concat());
     running.wait_until_capturing();
     running
 }
@@ -305,7 +305,7 @@ fn many_libraries_of_a_stranger_leave_room_for_others() {
             "sh",
             env!("CARGO_BIN_EXE_ecapture"),
         ])
-        .args(["tls", "--format", "jsonl"])
+        .args(["tls", "--format", "jsonl", "--whole"])
         .process_group(0);
     let mut running = Running::spawn(command);
     running.wait_until_capturing();
