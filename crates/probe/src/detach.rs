@@ -136,12 +136,13 @@ fn fork_holder(reader: &PipeReader, itself: &OwnedFd, others: &[RawFd]) -> bool 
     unsafe {
         let child = libc::fork();
         if child == 0 {
+            // Inherited, so that it has its name before this process goes on.
+            libc::prctl(libc::PR_SET_NAME, DETACHING.as_ptr());
             // The grandchild belongs to init, which reaps it.
             if libc::fork() != 0 {
                 libc::_exit(0);
             }
             libc::setsid();
-            libc::prctl(libc::PR_SET_NAME, DETACHING.as_ptr());
             for &descriptor in others {
                 libc::close(descriptor);
             }
