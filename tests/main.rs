@@ -8,6 +8,7 @@
 //! - `doctor`: what it says about real programs, as root and as a plain user.
 //! - `field`: recordings made after reports from the field, each with its right answer.
 //! - `options`: flags as people first try them, and what is printed where.
+//! - `other_protocols`: servers of protocols that are not decoded, byte for byte.
 //! - `outputs`: outputs that fail, and what is in them afterwards.
 //! - `resilience`: failures on purpose, collectors that go away, readers that stall, processes that are killed.
 //! - `short_connections`: a thousand and more a second, each with the right addresses.
@@ -36,6 +37,7 @@ mod git;
 mod late;
 mod libraries;
 mod options;
+mod other_protocols;
 mod outputs;
 mod pauses;
 mod policy;
