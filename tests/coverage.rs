@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::support::apache::Processing;
 use crate::support::can_capture;
 use crate::support::capture::{messages, site};
-use crate::support::program::{PATIENCE, Running};
+use crate::support::program::{self, PATIENCE, Running};
 use crate::support::servers::{
     Certificate, Cgroup, Server, compile_exchange, free_port, peer, static_openssl,
 };
@@ -384,23 +384,71 @@ fn programs_that_carry_their_own_tls_are_captured_on_both_sides() {
     let certificate = Certificate::create(folder.path());
     let program = static_openssl(folder.path(), &[]);
     let mut exchanges = vec![Exchange::of_one("static", || Command::new(&program), &certificate).twice()];
-    let builds = [
-        ("go-plain", "-ldflags="),
-        ("go-stripped", "-ldflags=-s -w"),
-        ("go-pie", "-buildmode=pie"),
+    // As distributions build them: the system's linker puts the function table among other data.
+    let linked = "-ldflags=-s -w -linkmode=external";
+    let builds: [(_, &[&str]); 5] = [
+        ("go-plain", &[]),
+        ("go-stripped", &["-ldflags=-s -w"]),
+        ("go-pie", &["-buildmode=pie"]),
+        ("go-pie-stripped", &["-buildmode=pie", "-ldflags=-s -w"]),
+        ("go-pie-linked", &["-buildmode=pie", linked]),
     ];
-    for (name, option) in builds {
+    for (name, options) in builds {
         let program = folder.path().join(name);
-        run(Command::new("go")
-            .env("CGO_ENABLED", "0")
-            .env("GOTOOLCHAIN", "local")
-            .args(["build", option, "-o"])
-            .args([&program, &peer("exchange.go")]));
+        build_go("exchange.go", &program, options);
         exchanges.push(Exchange::of_one(name, || Command::new(&program), &certificate));
     }
     let captured = capture(&mut exchanges);
     for exchange in exchanges {
         exchange.check(&captured);
+    }
+}
+
+fn build_go(source: &str, program: &Path, options: &[&str]) {
+    let is_linked_by_gcc = options.iter().any(|option| option.contains("external"));
+    run(Command::new("go")
+        .env("CGO_ENABLED", if is_linked_by_gcc { "1" } else { "0" })
+        .env("GOTOOLCHAIN", "local")
+        .arg("build")
+        .args(options)
+        .arg("-o")
+        .args([program, &peer(source)]));
+}
+
+/// Go programs that put a type of their own around the connection, as those do that set a `DialContext`.
+#[test]
+fn wrapped_connections_of_go_have_their_addresses() {
+    let Some(_alone) = can_capture(&["openssl", "go"]) else {
+        return;
+    };
+    let folder = open_site();
+    let certificate = Certificate::create(folder.path());
+    let server = folder.path().join("exchange");
+    build_go("exchange.go", &server, &[]);
+    let client = folder.path().join("wrapped");
+    build_go("wrapped.go", &client, &["-ldflags=-s -w"]);
+    let mut serve = Command::new(&server);
+    serve
+        .arg("serve")
+        .args([&certificate.certificate, &certificate.key]);
+    let server = Server::announcing(serve);
+    for kind in ["embedded", "pointer"] {
+        let port = server.port.to_string();
+        let program = client.to_str().expect("a UTF-8 path");
+        let finished = program::run(&["tls", "--format", "jsonl", "--", program, kind, &port]);
+        assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+        let lines = finished.json();
+        let requests: Vec<&Value> = lines
+            .iter()
+            .filter(|line| line["comm"] == "wrapped" && line["kind"] == "http1.request")
+            .collect();
+        let paths: Vec<_> = requests.iter().map(|request| request["path"].as_str()).collect();
+        assert_eq!(paths, [Some("/first"), Some("/second")], "{kind}");
+        for request in &requests {
+            assert_eq!(request["dst"], format!("127.0.0.1:{port}"), "{kind}: {request}");
+            assert_eq!(request["addr_source"], "exact", "{kind}");
+        }
+        assert_ne!(requests[0]["uuid"], requests[1]["uuid"], "{kind}");
     }
 }
 

@@ -10,6 +10,26 @@ const OLD_MAGIC: u32 = 0xFFFF_FFFA;
 const MAGICS: [u32; 2] = [0xFFFF_FFF0, 0xFFFF_FFF1];
 const POINTER_BYTES: u8 = 8;
 
+/// Where in the table the address stands that its offsets count from (Go 1.18 to 1.25).
+pub(crate) const TEXT_AT: usize = 24;
+
+/// The address that the offsets of `table` count from, when it says so in the file.
+pub(crate) fn stated_text(table: &[u8]) -> Option<u64> {
+    word(table, TEXT_AT).filter(|&text| text != 0)
+}
+
+/// Where in `bytes` such tables may begin: at most a handful of places.
+pub(crate) fn beginnings(bytes: &[u8]) -> Vec<usize> {
+    let begins = |&place: &usize| {
+        let head = &bytes[place..];
+        let is_magic = half(head, 0).is_some_and(|magic| magic == OLD_MAGIC || MAGICS.contains(&magic));
+        is_magic && matches!(head[4..8], [0, 0, 1 | 4, POINTER_BYTES])
+    };
+    // The linker aligns the table to more than a word.
+    let places = (0..bytes.len().saturating_sub(8)).step_by(8);
+    places.filter(begins).take(limits::GO_TABLES).collect()
+}
+
 /// The functions of `names` that the table knows. `text` is the address that the table's
 /// offsets count from when it does not say so itself (Go 1.26 and later).
 pub(crate) fn functions(
@@ -142,6 +162,20 @@ mod tests {
             bytes.extend(value.to_ne_bytes());
         }
         bytes
+    }
+
+    #[test]
+    fn a_table_is_found_among_other_data() {
+        let mut bytes = vec![0xF1; 64];
+        bytes.extend(sample(0x1000));
+        assert_eq!(beginnings(&bytes), [64]);
+        assert_eq!(stated_text(&bytes[64..]), Some(0x1000));
+        assert_eq!(stated_text(&sample(0)), None);
+        for length in 0..bytes.len() {
+            assert!(beginnings(&bytes[..length]).len() <= 1);
+        }
+        let many: Vec<u8> = (0..100).flat_map(|_| sample(0)[..8].to_vec()).collect();
+        assert_eq!(beginnings(&many).len(), limits::GO_TABLES);
     }
 
     #[test]

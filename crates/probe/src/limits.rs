@@ -18,6 +18,9 @@ pub(crate) const SYMBOLS: u64 = 4 * 1024 * 1024;
 pub(crate) const EXPORTED_SYMBOLS: u64 = 1024 * 1024;
 /// Functions in Go's function table.
 pub(crate) const GO_FUNCTIONS: usize = 4 * 1024 * 1024;
+
+/// Places looked at where a function table of Go may begin.
+pub(crate) const GO_TABLES: usize = 8;
 /// Bytes of one symbol's name; a longer one is none that is looked for.
 pub(crate) const NAME_BYTES: usize = 4096;
 /// How often a table of names may be read through: names may overlap, and linkers let a few do so.

@@ -33,6 +33,7 @@ fn identity() -> Identity {
         container_id: None,
         direction: Direction::Write,
         fd: Some(5),
+        session: 0,
         socket: Some(Socket {
             sock: 1,
             tuple: Tuple {

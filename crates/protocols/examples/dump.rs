@@ -81,6 +81,7 @@ fn identity() -> Identity {
         container_id: None,
         direction: Direction::Write,
         fd: None,
+        session: 0,
         socket: None,
         tls_version: None,
         joined_late: None,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::text::printable;
-use crate::write::{push_address, push_number};
+use crate::write::{push_address, push_hexadecimal, push_number};
 
 /// Direction of captured bytes as the captured process sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -305,7 +305,8 @@ impl CapturedEvent {
 /// Taken from the stream's first event and completed when the socket becomes known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The shown UUID: `PID_TID_COMM_FD_DATATYPE`, followed by `_TUPLE` when the socket is known.
+    /// The shown UUID: `PID_TID_COMM_FD_DATATYPE`, followed by `_TUPLE` when the socket is known, or else by
+    /// `_SESSION`, the number of the session in hexadecimal digits, when that is.
     pub uuid: String,
     /// Thread of the first event.
     pub process: Process,
@@ -315,6 +316,8 @@ pub struct Identity {
     pub direction: Direction,
     /// File descriptor, when known.
     pub fd: Option<u32>,
+    /// The library's session object, 0 when the source of the events does not know it.
+    pub session: u64,
     /// Socket, when known.
     pub socket: Option<Socket>,
     /// TLS version, when known.
@@ -327,36 +330,50 @@ impl Identity {
     /// The identity that `event` establishes.
     pub fn of(event: &DataEvent) -> Self {
         Self {
-            uuid: uuid(event.process, event.fd, event.direction, event.socket),
+            uuid: String::new(),
             process: event.process,
             container_id: event.container_id.clone(),
             direction: event.direction,
             fd: event.fd,
+            session: event.session.unwrap_or(0),
             socket: event.socket,
             tls_version: event.tls_version,
             joined_late: event.joined_late,
         }
+        .named()
+    }
+
+    fn named(mut self) -> Self {
+        self.uuid = uuid(&self);
+        self
     }
 
     /// The other direction's, where it differs in nothing but what names the direction.
     #[must_use]
     pub fn mirrored(&self) -> Self {
-        let direction = self.direction.opposite();
         Self {
-            uuid: uuid(self.process, self.fd, direction, self.socket),
-            direction,
+            direction: self.direction.opposite(),
             ..self.clone()
         }
+        .named()
     }
 
     /// Takes in the socket that became known later, or better, than with the first event.
     pub fn complete(&mut self, socket: Socket) {
         self.socket = Some(socket);
-        self.uuid = uuid(self.process, self.fd, self.direction, self.socket);
+        self.uuid = uuid(self);
     }
 }
 
-fn uuid(process: Process, fd: Option<u32>, direction: Direction, socket: Option<Socket>) -> String {
+fn uuid(identity: &Identity) -> String {
+    let Identity {
+        process,
+        fd,
+        direction,
+        session,
+        socket,
+        ..
+    } = *identity;
     let mut uuid = Vec::with_capacity(96);
     push_number(process.pid.into(), &mut uuid);
     uuid.push(b'_');
@@ -372,6 +389,9 @@ fn uuid(process: Process, fd: Option<u32>, direction: Direction, socket: Option<
         push_address(tuple.source, &mut uuid);
         uuid.push(b'-');
         push_address(tuple.destination, &mut uuid);
+    } else if session != 0 {
+        uuid.push(b'_');
+        push_hexadecimal(session, &mut uuid);
     }
     uuid.shrink_to_fit();
     // All of it was UTF-8 before.

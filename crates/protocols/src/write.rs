@@ -11,6 +11,12 @@ pub(crate) fn push_number(value: u64, out: &mut Vec<u8>) {
     }
 }
 
+/// Appends hexadecimal digits, without zeros before them.
+pub(crate) fn push_hexadecimal(value: u64, out: &mut Vec<u8>) {
+    // Writing to a vector cannot fail.
+    let _ = write!(out, "{value:x}");
+}
+
 /// Appends one to three decimal digits: pieces of a fixed length are copied without a call.
 fn push_octet(value: u8, out: &mut Vec<u8>) {
     let [hundreds, tens, ones] = [value / 100, value / 10 % 10, value % 10].map(|digit| b'0' + digit);

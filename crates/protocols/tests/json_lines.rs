@@ -34,6 +34,7 @@ fn identity(local: Option<Side>) -> Identity {
         container_id: Some("0123abcd".into()),
         direction: Direction::Write,
         fd: Some(5),
+        session: 0,
         socket: Some(Socket {
             sock: 1,
             tuple: Tuple {
@@ -52,6 +53,7 @@ fn bare_identity() -> Identity {
     Identity {
         container_id: None,
         fd: None,
+        session: 0,
         socket: None,
         tls_version: None,
         ..identity(None)

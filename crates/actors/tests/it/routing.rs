@@ -68,8 +68,8 @@ async fn a_socket_learned_by_one_direction_completes_both() {
     assert_eq!(
         lines,
         [
-            "1_1_app_5_1|out 1".to_owned(),
-            "1_1_app_5_0|in 1".to_owned(),
+            "1_1_app_5_1_9|out 1".to_owned(),
+            "1_1_app_5_0_9|in 1".to_owned(),
             format!("1_1_app_5_1_{tuple}|out 2"),
             format!("1_1_app_5_0_{tuple}|in 2"),
         ]
@@ -129,7 +129,7 @@ async fn a_new_connection_does_not_inherit_the_addresses_of_the_one_before() {
         tokio::time::resume();
         assert_eq!(
             lines,
-            ["1_1_app_5_0_10.0.0.1:1-10.0.0.2:443|old", "1_1_app_5_0|new"],
+            ["1_1_app_5_0_10.0.0.1:1-10.0.0.2:443|old", "1_1_app_5_0_9|new"],
             "{ending:?}"
         );
     }

@@ -148,11 +148,33 @@ fn key(pid: u32, registers: &Registers) -> Option<CallKey> {
     })
 }
 
-/// From a `tls.Conn` over its `net.Conn`, which is nearly always a `*net.TCPConn`, to the
-/// descriptor in its `poll.FD`. Whatever it is, it counts only when it is a socket.
+/// From a `tls.Conn` over its `net.Conn` to the descriptor in the `poll.FD` there. The `net.Conn` is a
+/// `*net.TCPConn`, or a struct around one that begins with it, or with an interface whose second word
+/// points to it. Whatever it is, it counts only when it is a socket.
 #[inline(always)]
 fn descriptor(conn: u64) -> Option<i32> {
-    let tcp: u64 = user(conn + 8)?;
+    let outer: u64 = user(conn + 8)?;
+    for layer in 0..LAYERS {
+        let tcp = match layer {
+            0 => Some(outer),
+            1 => user(outer + 8),
+            _ => user(outer),
+        };
+        if let Some(fd) = tcp.and_then(poll_descriptor)
+            && socket_of(fd).is_some()
+        {
+            return Some(fd);
+        }
+    }
+    None
+}
+
+/// What [`descriptor`] takes for a `*net.TCPConn`, in this order.
+const LAYERS: u32 = 3;
+
+/// Of a `net.TCPConn`, which points to a `netFD`, whose `poll.FD` begins with a mutex of 16 bytes.
+#[inline(always)]
+fn poll_descriptor(tcp: u64) -> Option<i32> {
     let net: u64 = user(tcp)?;
     user(net + 16)
 }

@@ -194,10 +194,7 @@ impl Reader<'_> {
         self.image.exported.sort_unstable();
         self.image.rust.sort_by_key(|(_, function)| function.address);
         self.image.rust.dedup_by_key(|(_, function)| function.address);
-        if let Some(table) = layout.section(".gopclntab") {
-            self.go_functions(table, layout)?;
-        }
-        Ok(())
+        self.go_functions(layout)
     }
 
     fn symbols(
@@ -250,20 +247,83 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Stripped Go programs keep this table; the linker's own symbol says where text begins.
-    fn go_functions(&mut self, table: &Section, layout: &Layout) -> Result<(), ElfError> {
-        let table = self
-            .source
-            .section("bytes of Go's function table", table, self.table_bytes)?;
-        let text = self.image.function("runtime.text").map(|text| text.address);
-        let text = text
-            .or_else(|| layout.section(".text").map(|text| text.address))
-            .unwrap_or(0);
-        for (name, function) in go_table::functions(&table, text, self.names)? {
-            self.image.functions.entry(name).or_insert(function);
+    /// Stripped Go programs keep this table. It has a section of its own, unless a position-independent
+    /// program was linked by the system's linker, which puts it among other data.
+    fn go_functions(&mut self, layout: &Layout) -> Result<(), ElfError> {
+        const WHAT: &str = "bytes of Go's function table";
+        let own = layout
+            .section(".gopclntab")
+            .or_else(|| layout.section(".data.rel.ro.gopclntab"));
+        let among = || {
+            layout
+                .section(".go.buildinfo")
+                .and_then(|_| layout.section(".data.rel.ro"))
+        };
+        let Some(section) = own.or_else(among) else {
+            return Ok(());
+        };
+        let bytes = self.source.section(WHAT, section, self.table_bytes)?;
+        let beginnings = match own {
+            Some(_) => vec![0],
+            None => go_table::beginnings(&bytes),
+        };
+        for beginning in beginnings {
+            let table = &bytes[beginning..];
+            let address = section.address.wrapping_add(beginning as u64);
+            let text = self.go_text(table, address, layout)?;
+            let functions = go_table::functions(table, text, self.names)?;
+            if !functions.is_empty() {
+                for (name, function) in functions {
+                    self.image.functions.entry(name).or_insert(function);
+                }
+                break;
+            }
         }
         Ok(())
     }
+
+    /// The address that the table at `address` counts from: what it says, what the dynamic linker
+    /// writes there, the linker's own symbol, or where the code begins.
+    fn go_text(&self, table: &[u8], address: u64, layout: &Layout) -> Result<u64, ElfError> {
+        if let Some(stated) = go_table::stated_text(table) {
+            return Ok(stated);
+        }
+        let symbol = self.image.function("runtime.text").map(|text| text.address);
+        if let Some(text) = symbol {
+            return Ok(text);
+        }
+        let place = address.wrapping_add(go_table::TEXT_AT as u64);
+        for name in [".rela", ".rela.dyn"] {
+            if let Some(table) = layout.section(name) {
+                let table = self
+                    .source
+                    .section("bytes of relocations", table, self.table_bytes)?;
+                if let Some(text) = relocated(&table, place) {
+                    return Ok(text);
+                }
+            }
+        }
+        Ok(layout.section(".text").map_or(0, |text| text.address))
+    }
+}
+
+/// What the dynamic linker writes to `place`, before it adds where the file is loaded (`Elf64_Rela` of
+/// the types `R_X86_64_RELATIVE` and `R_AARCH64_RELATIVE`).
+fn relocated(table: &[u8], place: u64) -> Option<u64> {
+    const ENTRY_BYTES: usize = 24;
+    const RELATIVE: [u64; 2] = [8, 1027];
+    let entries = table.chunks_exact(ENTRY_BYTES);
+    let mut words = entries.map(|entry| {
+        let word = |index: usize| {
+            entry[8 * index..]
+                .first_chunk()
+                .map_or(0, |word| u64::from_le_bytes(*word))
+        };
+        (word(0), word(1), word(2))
+    });
+    let found = words
+        .find(|&(offset, information, _)| offset == place && RELATIVE.contains(&(information & 0xFFFF_FFFF)));
+    found.map(|(_, _, addend)| addend)
 }
 
 /// A defined function of a symbol table (`Elf64_Sym`).

@@ -144,6 +144,7 @@ pub(crate) fn check_formats(messages: &[Message]) {
         container_id: None,
         direction: Direction::Write,
         fd: None,
+        session: 0,
         socket: None,
         tls_version: None,
         joined_late: None,

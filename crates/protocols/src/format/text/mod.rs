@@ -20,7 +20,7 @@ use crate::event::{Identity, JoinedLate};
 use crate::format::Format;
 use crate::format::text::page::Page;
 use crate::message::{Content, Gap, GapReason, Message};
-use crate::write::{push_address, push_number};
+use crate::write::{push_address, push_hexadecimal, push_number};
 
 /// The `--format text` writer.
 #[derive(Debug, Clone, Default)]
@@ -65,7 +65,12 @@ impl Text {
                 out.extend_from_slice(b", Dest:");
                 push_address(tuple.destination, out);
             }
-            None => out.extend_from_slice(b", Src::0, Dest::0"),
+            // The original has no sessions, so its recordings are printed as it does.
+            None if identity.session == 0 => out.extend_from_slice(b", Src::0, Dest::0"),
+            None => {
+                out.extend_from_slice(b", Src:unknown, Dest:unknown, Session:");
+                push_hexadecimal(identity.session, out);
+            }
         }
         out.push(b',');
         out.extend_from_slice(end);

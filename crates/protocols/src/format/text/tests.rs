@@ -17,6 +17,7 @@ fn identity(socket: Option<Socket>) -> Identity {
         container_id: None,
         direction: Direction::Read,
         fd: None,
+        session: 0,
         socket,
         tls_version: None,
         joined_late: None,
@@ -88,6 +89,18 @@ fn header_line_shows_the_addresses_as_stored() {
     let mut out = Vec::new();
     Text::default().write(&identity(Some(socket)), &[raw(b"x")], &mut out);
     assert_eq!(out, b"PID:7, Comm:curl, Src:10.0.0.2:5000, Dest:[::1]:443,\nx\n");
+}
+
+#[test]
+fn without_addresses_the_session_tells_connections_apart() {
+    let mut identity = identity(None);
+    identity.session = 0xC000_01A0;
+    let mut out = Vec::new();
+    Text::default().write(&identity, &[raw(b"x")], &mut out);
+    assert_eq!(
+        out,
+        b"PID:7, Comm:curl, Src:unknown, Dest:unknown, Session:c00001a0,\nx\n"
+    );
 }
 
 #[test]

@@ -58,6 +58,7 @@ pub(crate) fn text(contents: Vec<Content>) -> String {
         container_id: None,
         direction: Direction::Read,
         fd: None,
+        session: 0,
         socket: None,
         tls_version: None,
         joined_late: None,
