@@ -22,6 +22,7 @@
 //! - `discovery`: programs and libraries that come after the capture began, and cgroups.
 //! - `strangers`: unprivileged users who want to get into a capture, or to take it down.
 //! - `shutdown`: logs, files and pipes that take nothing, and signals all the same.
+//! - `wrapped`: commands behind others, such as timeout, sh and sudo.
 //! - `uncaptured`: programs whose TLS cannot be captured.
 //! - `late`: connections and programs that the capture meets too late.
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
@@ -51,3 +52,4 @@ mod shutdown;
 mod strangers;
 mod support;
 mod uncaptured;
+mod wrapped;

@@ -8,6 +8,9 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
+use ecapture_probe::process::Running;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -84,14 +87,19 @@ pub(crate) fn terminate(pid: u32) {
     }
 }
 
+/// Waits for the end alone: the command's stops are those of whoever holds it for a moment.
 fn wait(pid: Pid) -> Exit {
+    if let Ok(running) = Running::find(pid.as_raw().unsigned_abs()) {
+        let mut end = [PollFd::new(running.descriptor(), PollFlags::POLLIN)];
+        while poll(&mut end, PollTimeout::NONE) == Err(Errno::EINTR) {}
+    }
     loop {
         match waitpid(pid, None) {
             Ok(WaitStatus::Exited(_, code)) => return Exit::Command(u8::try_from(code).unwrap_or(u8::MAX)),
             Ok(WaitStatus::Signaled(_, signal, _)) => {
                 return Exit::Command(128u8.saturating_add(u8::try_from(signal as i32).unwrap_or(0)));
             }
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(_) | Err(Errno::EINTR) => {}
             Err(_) => return Exit::Failure,
         }
     }

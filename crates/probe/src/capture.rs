@@ -240,7 +240,13 @@ impl Capture {
                 tell: Box::new(tell),
             }),
         };
-        let discoverer = Discoverer::start(files, found, self.handle.clone(), running)
+        let follows_children = matches!(
+            config.processes,
+            Processes::Set {
+                follow_children: true
+            }
+        );
+        let discoverer = Discoverer::start(files, found, self.handle.clone(), running, follows_children)
             .map_err(|source| Error::Discovery { source })?;
         self.discoverer = Some(discoverer);
         Ok(())

@@ -58,6 +58,8 @@ pub(crate) const STRANGERS_TIME: std::time::Duration = std::time::Duration::from
 pub(crate) const QUEUE: usize = 4096;
 /// See [`QUEUE`].
 pub(crate) const QUEUE_OF_ONE_USER: usize = 1024;
+/// Threads of one process that are held while a file is attached to; a program that has just begun has one.
+pub(crate) const HELD_THREADS: usize = 64;
 /// Programs whose inspection is remembered.
 pub(crate) const INSPECTED: usize = 16 * 1024;
 /// Processes with TLS that cannot be captured of which it is remembered whether they connect.

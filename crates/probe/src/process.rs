@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
-use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
 use tokio::io::Interest;
@@ -51,7 +51,7 @@ pub fn descendants(pids: &[u32]) -> BTreeSet<u32> {
 }
 
 /// The fourth field of `/proc/PID/stat`. The second one, the name in parentheses, may hold anything.
-fn parent(pid: u32) -> Option<u32> {
+pub(crate) fn parent(pid: u32) -> Option<u32> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     let behind_name = memchr::memrchr(b')', &stat)? + 1;
     let text = std::str::from_utf8(&stat[behind_name..]).ok()?;
@@ -76,6 +76,11 @@ impl Running {
                 }
             }
         }
+    }
+
+    /// Becomes readable when it has ended.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 
     /// Resolves when it has ended. Must be polled inside a tokio runtime with I/O enabled.

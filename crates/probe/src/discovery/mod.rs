@@ -17,6 +17,7 @@
 //! waits, too. On each thread users are served in turn (`queue`). No thread is waited for at the end.
 
 mod files;
+mod hold;
 mod inspection;
 mod mapping;
 mod queue;
@@ -37,6 +38,7 @@ use crate::survey::Obstacle;
 use crate::target::Kind;
 use crate::{AttachReport, limits};
 pub(crate) use files::{FileKeyValue, Files, State};
+use hold::Holder;
 pub(crate) use inspection::Inspections;
 use queue::Queue;
 use watch::{Job, Queues};
@@ -119,12 +121,14 @@ pub(crate) struct Discoverer {
 const ENDING: Duration = Duration::from_millis(100);
 
 impl Discoverer {
-    /// Begins with the records in `ring` and the files of the processes `running`.
+    /// Begins with the records in `ring` and the files of the processes `running`. With `follows_children` the
+    /// processes of the captured tree are held meanwhile.
     pub(crate) fn start(
         ring: RingBuf<MapData>,
         files: Files,
         handle: CaptureHandle,
         running: Vec<u32>,
+        follows_children: bool,
     ) -> io::Result<Self> {
         let files = Arc::new(files);
         let queues = Arc::new(Queues::default());
@@ -159,7 +163,15 @@ impl Discoverer {
                 inspected.inspections.work(&inspected);
             }),
         )?;
+        let holder = if follows_children {
+            let (holder, work) = Holder::new();
+            spawn("hold", Box::new(work))?;
+            Some(holder)
+        } else {
+            None
+        };
         let watch = watch::Watch {
+            holder,
             ring,
             stopped,
             handle,

@@ -10,6 +10,7 @@ use aya::maps::{MapData, RingBuf};
 use ecapture_ebpf::discovery::{EVENT_EXECUTED, FileRecord};
 
 use super::files::{Files, Looked, Reader};
+use super::hold::{Held, Holder};
 use super::inspection::PendingGuard;
 use super::mapping::{Sighting, Sought, name};
 use super::queue::{Popped, Queue};
@@ -29,6 +30,8 @@ const ROOT: u32 = 0;
 /// A file of which the kernel told.
 pub(super) struct Told {
     record: FileRecord,
+    // Let go first: then nothing is pending any more.
+    _held: Option<Held>,
     _pending: PendingGuard,
 }
 
@@ -63,6 +66,8 @@ pub(super) struct Watch {
     pub(super) ring: RingBuf<MapData>,
     pub(super) stopped: PipeReader,
     pub(super) handle: CaptureHandle,
+    /// Holds the processes of a captured tree.
+    pub(super) holder: Option<Holder>,
     pub(super) files: Arc<Files>,
     pub(super) queues: Arc<Queues>,
     /// Records that did not fit into the ring, as far as they were made up for.
@@ -95,6 +100,7 @@ impl Watch {
             let user = user_of(record.pid);
             let told = Box::new(Told {
                 record,
+                _held: self.holder.as_ref().map(|holder| holder.hold(record.pid)),
                 _pending: self.files.inspections.pending(),
             });
             let has_room = if record.event == EVENT_EXECUTED {
