@@ -35,7 +35,11 @@ impl Holder {
     /// A holder, and the work of its thread, which ends with the last holder.
     pub(super) fn new() -> (Self, impl FnOnce() + Send) {
         let (sender, orders) = channel();
-        (Self(sender), move || Debugger::default().work(&orders))
+        let work = move || {
+            run_at_once();
+            Debugger::default().work(&orders);
+        };
+        (Self(sender), work)
     }
 
     pub(super) fn hold(&self, pid: u32) -> Held {
@@ -51,6 +55,24 @@ impl Holder {
 impl Drop for Held {
     fn drop(&mut self) {
         let _ended = self.holder.0.send(Order::Release(self.pid));
+    }
+}
+
+/// Lets this thread run as soon as it is woken: a process that is to be held runs until then. Where that is
+/// refused, it takes its turn.
+pub(super) fn run_at_once() {
+    // SAFETY: all zeros is a valid value.
+    #[expect(unsafe_code, reason = "the structure has other fields with other C libraries")]
+    let mut parameters: libc::sched_param = unsafe { std::mem::zeroed() };
+    parameters.sched_priority = 1;
+    // SAFETY: it reads the given structure; 0 is the calling thread.
+    #[expect(unsafe_code, reason = "no safe wrapper among the dependencies")]
+    unsafe {
+        libc::sched_setscheduler(
+            0,
+            libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK,
+            &raw const parameters,
+        );
     }
 }
 
@@ -100,15 +122,18 @@ impl Debugger {
 
 /// Stops the threads of a process. A program that has just begun has one.
 fn stop(pid: u32) -> Vec<libc::pid_t> {
+    let first = libc::pid_t::try_from(pid).unwrap_or(0);
+    let mut stopped = Vec::from_iter(seize(first).then_some(first));
     let threads = fs::read_dir(format!("/proc/{pid}/task"))
         .into_iter()
         .flatten()
         .flatten();
     let threads = threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok());
-    threads
-        .take(limits::HELD_THREADS)
-        .filter(|thread| seize(*thread))
-        .collect()
+    let others = threads
+        .filter(|thread| *thread != first)
+        .take(limits::HELD_THREADS);
+    stopped.extend(others.filter(|thread| seize(*thread)));
+    stopped
 }
 
 fn seize(thread: libc::pid_t) -> bool {

@@ -10,7 +10,7 @@ use aya::maps::{MapData, RingBuf};
 use ecapture_ebpf::discovery::{EVENT_EXECUTED, FileRecord};
 
 use super::files::{Files, Looked, Reader};
-use super::hold::{Held, Holder};
+use super::hold::{self, Held, Holder};
 use super::inspection::PendingGuard;
 use super::mapping::{Sighting, Sought, name};
 use super::queue::{Popped, Queue};
@@ -77,6 +77,9 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn run(mut self) {
         set_priority(FIRST);
+        if self.holder.is_some() {
+            hold::run_at_once();
+        }
         let first = Queue::default();
         while self.wait() {
             loop {
@@ -96,11 +99,13 @@ impl Watch {
             let Some(record) = FileRecord::decode(&bytes) else {
                 continue;
             };
+            // First of all: the process runs meanwhile.
+            let held = self.holder.as_ref().map(|holder| holder.hold(record.pid));
             drop(bytes);
             let user = user_of(record.pid);
             let told = Box::new(Told {
                 record,
-                _held: self.holder.as_ref().map(|holder| holder.hold(record.pid)),
+                _held: held,
                 _pending: self.files.inspections.pending(),
             });
             let has_room = if record.event == EVENT_EXECUTED {
