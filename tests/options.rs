@@ -1,8 +1,11 @@
 //! Flags as people first try them: whom they select, what a command cannot use, and what is printed where.
 
+use std::process::{Command, Stdio};
+use std::time::SystemTime;
+
 use crate::support::can_capture;
 use crate::support::capture::{HELLO, Scene, curl, exchange, messages, site, with_port};
-use crate::support::program::{Finished, Running, ecapture, run};
+use crate::support::program::{Finished, PATIENCE, Running, ecapture, run};
 use crate::support::servers::Server;
 
 const RECORDING: &str = concat!(
@@ -235,4 +238,59 @@ fn a_capture_ends_with_the_last_process_that_was_named() {
         finished.stderr
     );
     exchange(&with_port(&finished, port), "http1", "python3", false);
+}
+
+#[test]
+fn excluded_processes_stay_out_of_a_capture_of_the_host() {
+    let Some(scene) = Scene::python(&[]) else { return };
+    let server = scene.server.pid().to_string();
+    let finished = scene.capture(&["tls", "--format", "jsonl", "--not-pid", &server], || {
+        curl(&[&scene.server.url("/hello.json")]);
+    });
+    let lines = with_port(&finished, scene.server.port);
+    exchange(&lines, "http1", "curl", true);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(
+        finished.stderr.contains("kernel excluded: "),
+        "{}",
+        finished.stderr
+    );
+}
+
+/// Each message that it reads makes the reader of the output send another one.
+#[test]
+fn the_reader_of_the_output_is_not_captured() {
+    let Some(scene) = Scene::python(&["sh"]) else {
+        return;
+    };
+    let (seen, url) = (scene.folder.path().join("seen"), scene.server.url("/hello.json"));
+    let script =
+        "while read -r line; do curl -sk -o /dev/null \"$1\"; printf '%s\\n' \"$line\" >>\"$0\"; done";
+    let mut reader = Command::new("sh")
+        .args(["-c", script])
+        .arg(&seen)
+        .arg(&url)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    let mut command = ecapture();
+    let server = scene.server.pid().to_string();
+    command.args(["tls", "--format", "jsonl", "--not-pid", &server]);
+    let mut running = Running::spawn_into(command, reader.stdin.take().expect("a pipe"));
+    running.wait_for(&format!("read this output: sh ({})", reader.id()));
+    running.wait_until_capturing();
+    curl(&[&url]);
+    let port = format!(":{}\"", scene.server.port);
+    let read = || {
+        let lines = std::fs::read_to_string(&seen).unwrap_or_default();
+        lines.lines().filter(|line| line.contains(&port)).count()
+    };
+    let started = SystemTime::now();
+    while read() < 2 && started.elapsed().unwrap_or_default() < PATIENCE {
+        std::thread::yield_now();
+    }
+    let finished = running.interrupt();
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+    assert!(reader.wait().expect("it ends with its input").success());
+    assert_eq!(read(), 2, "its own requests did not come back to it");
 }

@@ -268,6 +268,10 @@ pub(crate) struct CaptureArgs {
     /// With --pid: capture the children of these processes, too, those they have and those they start.
     #[arg(long)]
     pub(crate) follow_children: bool,
+    /// Do not capture these processes, nor what they start, by id or by the name of their program. Whoever reads
+    /// this program's output from a pipe is left out anyway, unless --pid names it.
+    #[arg(long, value_name = "PID|NAME", value_delimiter = ',')]
+    pub(crate) not_pid: Vec<String>,
     /// Flags of the original that are not built yet.
     #[command(flatten)]
     pub(crate) unbuilt: UnbuiltCaptureArgs,

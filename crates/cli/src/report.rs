@@ -142,7 +142,7 @@ impl KernelCounterSource for KernelLosses {
     fn rows(&self) -> Vec<LossRow> {
         match self.0.counters() {
             Ok(counters) => {
-                let mut rows = kernel_rows(&counters, self.0.undecodable_records());
+                let mut rows = kernel_rows(&counters, self.0.undecodable_records(), self.0.excluded());
                 if self.0.is_stopped() {
                     rows.extend(final_rows(&self.0, &counters));
                 }
@@ -157,7 +157,7 @@ impl KernelCounterSource for KernelLosses {
     }
 }
 
-fn kernel_rows(counters: &KernelCounters, undecodable: u64) -> Vec<LossRow> {
+fn kernel_rows(counters: &KernelCounters, undecodable: u64, excluded: (u64, u64)) -> Vec<LossRow> {
     let row = |reason, events, bytes| LossRow {
         stage: Stage::Kernel,
         reason,
@@ -181,6 +181,10 @@ fn kernel_rows(counters: &KernelCounters, undecodable: u64) -> Vec<LossRow> {
         row("thread_ended_in_write", counters.unfinished_writes, 0),
         row("close_lost", counters.close_lost, 0),
         row("undecodable_record", undecodable, 0),
+        LossRow {
+            intended: true,
+            ..row("excluded", excluded.0, excluded.1)
+        },
         // Nothing of these calls was promised: they were under way when the capture began.
         LossRow {
             intended: true,

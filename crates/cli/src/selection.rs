@@ -11,6 +11,8 @@ use crate::settings::UsageError;
 /// What the flags say. Nothing given means everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Selection {
+    /// The flag that names the processes.
+    flag: &'static str,
     /// Processes by id.
     pids: Vec<u32>,
     /// Processes by the name of their program.
@@ -26,19 +28,33 @@ pub(crate) struct NoUser;
 impl Selection {
     /// Reads the flags.
     pub(crate) fn read(global: &GlobalArgs) -> Result<Self, UsageError> {
-        let mut selection = Self {
+        let words = match global.pid.as_slice() {
+            [zero] if zero == "0" => &[],
+            words => words,
+        };
+        Ok(Self {
             uid: global.uid.as_deref().map(user).transpose()?.flatten(),
+            ..Self::of_processes("--pid", words)?
+        })
+    }
+
+    /// Reads ids and names of processes.
+    pub(crate) fn of_processes(flag: &'static str, words: &[String]) -> Result<Self, UsageError> {
+        let mut selection = Self {
+            flag,
             ..Self::default()
         };
-        if global.pid == ["0"] {
-            return Ok(selection);
-        }
-        for word in &global.pid {
+        let wrong = |expected, observed: &str| UsageError::Value {
+            flag,
+            expected,
+            observed: observed.to_owned(),
+        };
+        for word in words {
             match word.parse() {
-                Ok(0) => return Err(wrong_pid("ids above 0, or 0 alone for all", word)),
+                Ok(0) => return Err(wrong("ids above 0, or 0 alone for all", word)),
                 Ok(pid) => selection.pids.push(pid),
                 Err(_) if word.is_empty() || word.bytes().all(|byte| byte.is_ascii_digit()) => {
-                    return Err(wrong_pid("ids or names of processes, such as 1234,nginx", word));
+                    return Err(wrong("ids or names of processes, such as 1234,nginx", word));
                 }
                 Err(_) => selection.names.push(word.clone()),
             }
@@ -57,7 +73,10 @@ impl Selection {
         for name in &self.names {
             let named = process::named(name);
             if named.is_empty() {
-                return Err(UsageError::NoProcess(name.clone()));
+                return Err(UsageError::NoProcess {
+                    flag: self.flag,
+                    name: name.clone(),
+                });
             }
             pids.extend(named);
         }
@@ -68,7 +87,7 @@ impl Selection {
 
     /// Whether anything of a recording may be left out.
     pub(crate) fn is_all(&self) -> bool {
-        *self == Self::default()
+        !self.has_processes() && self.uid.is_none()
     }
 
     /// Takes the events out of a recorded batch that are not selected, and counts them.
@@ -101,14 +120,6 @@ impl Selection {
             self.pids.contains(&process.pid) || self.names.contains(&comm)
         };
         (self.uid.is_none() || self.uid == process.uid) && (!self.has_processes() || is_process())
-    }
-}
-
-fn wrong_pid(expected: &'static str, observed: &str) -> UsageError {
-    UsageError::Value {
-        flag: "--pid",
-        expected,
-        observed: observed.to_owned(),
     }
 }
 
@@ -155,7 +166,7 @@ mod tests {
             );
         }
         let nobody = selection("-p no-such-program").unwrap().running();
-        assert!(matches!(nobody, Err(UsageError::NoProcess(_))));
+        assert!(matches!(nobody, Err(UsageError::NoProcess { .. })));
     }
 
     fn event(pid: u32, uid: Option<u32>, comm: &str) -> CapturedEvent {

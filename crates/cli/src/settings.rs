@@ -54,10 +54,15 @@ pub(crate) enum UsageError {
     NoCommand,
     /// A name that no process has.
     #[error(
-        "--pid: no process of that name runs: {0:?}; start it first, or let `-- COMMAND` start it and capture it from \
-         its first byte"
+        "{flag}: no process of that name runs: {name:?}; start it first, or let `-- COMMAND` start it and capture it \
+         from its first byte"
     )]
-    NoProcess(String),
+    NoProcess {
+        /// The flag.
+        flag: &'static str,
+        /// The name.
+        name: String,
+    },
     /// Words without a `--` before them.
     #[error(
         "unexpected {0:?}: write `-- COMMAND` to run a command; packet filters need `-m pcap`, which is not built yet"
@@ -387,6 +392,8 @@ pub(crate) struct CaptureSettings {
     pub(crate) pids: Vec<u32>,
     /// `--follow-children`.
     pub(crate) follow_children: bool,
+    /// `--not-pid`.
+    pub(crate) excluded: Vec<u32>,
     /// `--uid`.
     pub(crate) uid: Option<u32>,
     /// `--cgroup_path`.
@@ -430,6 +437,7 @@ impl CaptureSettings {
             libraries,
             pids: selection.running()?,
             follow_children: capture.follow_children,
+            excluded: Selection::of_processes("--not-pid", &capture.not_pid)?.running()?,
             uid: selection.uid,
             // As with the original, an empty path is no filter.
             cgroup: capture
@@ -448,6 +456,7 @@ impl CaptureSettings {
             libraries: Libraries::new(LIBSSL, &[], &[]),
             pids: Vec::new(),
             follow_children: false,
+            excluded: Vec::new(),
             uid: None,
             cgroup: None,
             inject: CaptureInjections::default(),

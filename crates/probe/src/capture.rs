@@ -14,6 +14,7 @@ use ecapture_ebpf::limits;
 use crate::attach::{self, AttachReport, Scope};
 use crate::detach::Programs;
 use crate::discovery::{Discovered, Discoverer, Discovery, FileKeyValue, Files, Inspections, State};
+use crate::excluded::{Excluded, Pipe};
 use crate::grace_period::Expedited;
 use crate::handle::{CaptureHandle, take_map};
 use crate::library::{Inode, Library};
@@ -77,6 +78,10 @@ pub struct CaptureConfig {
     pub processes: Processes,
     /// The processes of [`Processes::Set`] to begin with.
     pub set: Vec<u32>,
+    /// Processes that are not captured, whatever else says so, nor what they start.
+    pub excluded: Vec<u32>,
+    /// Processes that read this pipe are not captured.
+    pub excluded_readers: Option<Pipe>,
     /// Only calls of threads with this real user id.
     pub uid: Option<u32>,
     /// Only calls of processes in the cgroup of this folder (version 2) or below it.
@@ -104,6 +109,8 @@ impl Default for CaptureConfig {
             discovery: Discovery::Off,
             processes: Processes::All,
             set: Vec::new(),
+            excluded: Vec::new(),
+            excluded_readers: None,
             uid: None,
             cgroup: None,
             entries_only: false,
@@ -124,6 +131,7 @@ pub struct Capture {
     handle: CaptureHandle,
     attached: Vec<AttachReport>,
     refused: Vec<Refused>,
+    excluded: Excluded,
     drain: Duration,
 }
 
@@ -195,6 +203,7 @@ impl Capture {
             handle,
             attached,
             refused,
+            excluded: Excluded::new(&config.excluded, config.excluded_readers.clone()),
             drain: config.drain,
         })
     }
@@ -269,7 +278,14 @@ impl Capture {
 
     /// The stream of events. The capture ends when it is dropped.
     pub fn into_events(self) -> Events {
-        Events::new(self.ring, self.programs, self.discoverer, self.handle, self.drain)
+        Events::new(
+            self.ring,
+            self.programs,
+            self.discoverer,
+            self.handle,
+            self.excluded,
+            self.drain,
+        )
     }
 }
 

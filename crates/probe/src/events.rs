@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
-use ecapture_protocols::CapturedEvent;
+use ecapture_protocols::{CapturedEvent, Close};
 use futures_util::Stream;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -16,6 +16,7 @@ use crate::container::Containers;
 use crate::decode;
 use crate::detach::Programs;
 use crate::discovery::Discoverer;
+use crate::excluded::Excluded;
 use crate::handle::CaptureHandle;
 use crate::joined_late::Counted;
 
@@ -48,6 +49,7 @@ pub struct Events {
     discoverer: Option<Discoverer>,
     programs: Arc<Programs>,
     handle: CaptureHandle,
+    excluded: Excluded,
     containers: Containers,
     counted: Counted,
     /// How long writes in progress are waited for after the stop.
@@ -121,6 +123,7 @@ impl Events {
         programs: Arc<Programs>,
         discoverer: Option<Discoverer>,
         handle: CaptureHandle,
+        excluded: Excluded,
         drain: Duration,
     ) -> Self {
         Self {
@@ -128,6 +131,7 @@ impl Events {
             discoverer,
             programs,
             handle,
+            excluded,
             containers: Containers::default(),
             counted: Counted::default(),
             drain,
@@ -141,6 +145,7 @@ impl Events {
     fn next_batch(&mut self) -> Vec<CapturedEvent> {
         let mut batch = Vec::with_capacity(self.room);
         let (mut records, mut bytes) = (0, 0);
+        let mut excluded = (0, 0);
         let Some(ring) = self.ring.get_mut() else {
             return batch;
         };
@@ -148,6 +153,21 @@ impl Events {
             let Some(record) = ring.next() else { break };
             match decode::event(&record) {
                 Ok(mut event) => {
+                    if let CapturedEvent::Data(data) = &event
+                        && self.excluded.has(data.process.pid)
+                    {
+                        self.handle.count_excluded(data.payload.len() as u64);
+                        excluded.0 += 1;
+                        excluded.1 += data.payload.len() as u64;
+                        continue;
+                    }
+                    if let CapturedEvent::Close {
+                        close: Close::Process { pid },
+                        ..
+                    } = &event
+                    {
+                        self.excluded.forget(*pid);
+                    }
                     self.containers.complete(&mut event, &self.handle);
                     self.counted.note(&event, &self.handle);
                     if let CapturedEvent::Data(data) = &event {
@@ -162,8 +182,9 @@ impl Events {
                 }
             }
         }
-        if records != 0 {
-            self.handle.count_read(records, bytes as u64);
+        if records + excluded.0 != 0 {
+            self.handle
+                .count_read(records + excluded.0, bytes as u64 + excluded.1);
         }
         self.room = batch.len();
         batch

@@ -80,6 +80,8 @@ struct Shared {
     not_captured: AtomicU64,
     files_without_room: AtomicU64,
     files_given_up: AtomicU64,
+    /// Records and bytes of payload of excluded processes.
+    excluded: [AtomicU64; 2],
     late: Mutex<LateConnections>,
     reader: AtomicWaker,
 }
@@ -104,6 +106,7 @@ impl CaptureHandle {
             not_captured: AtomicU64::new(0),
             files_without_room: AtomicU64::new(0),
             files_given_up: AtomicU64::new(0),
+            excluded: Default::default(),
             late: Mutex::default(),
             reader: AtomicWaker::new(),
         };
@@ -172,6 +175,17 @@ impl CaptureHandle {
     /// that connected while the whole host was.
     pub fn not_captured(&self) -> u64 {
         self.shared.not_captured.load(Ordering::Relaxed)
+    }
+
+    /// Records and bytes of payload of processes that are excluded.
+    pub fn excluded(&self) -> (u64, u64) {
+        let [records, bytes] = self.shared.excluded.each_ref();
+        (records.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn count_excluded(&self, bytes: u64) {
+        self.shared.excluded[0].fetch_add(1, Ordering::Relaxed);
+        self.shared.excluded[1].fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn count_not_captured(&self) {

@@ -60,6 +60,10 @@ pub(crate) const QUEUE: usize = 4096;
 pub(crate) const QUEUE_OF_ONE_USER: usize = 1024;
 /// Threads of one process that are held while a file is attached to; a program that has just begun has one.
 pub(crate) const HELD_THREADS: usize = 64;
+/// Processes of which it is remembered whether they are excluded.
+pub(crate) const EXCLUSIONS_KNOWN: usize = 16 * 1024;
+/// Parents of parents that are looked at.
+pub(crate) const ANCESTORS: usize = 64;
 /// Programs whose inspection is remembered.
 pub(crate) const INSPECTED: usize = 16 * 1024;
 /// Processes with TLS that cannot be captured of which it is remembered whether they connect.

@@ -1,16 +1,17 @@
 //! From settings to attached probes: what `tls` and `record` have in common.
 
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use ecapture_probe::target::{Kind, Target};
 use ecapture_probe::{
-    Capture, CaptureConfig, CaptureHandle, Discovery, Library, Processes, descriptors, host, target,
+    Capture, CaptureConfig, CaptureHandle, Discovery, Library, Pipe, Processes, descriptors, host, target,
 };
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::oneshot;
 
-use super::named_processes::NamedProcesses;
+use super::named_processes::{NamedProcesses, full_names};
 use crate::exit::Exit;
 use crate::held::{self, CommandOutput, HeldCommand};
 use crate::report;
@@ -36,6 +37,8 @@ impl Prepared {
             discovery: discovery(&settings.libraries),
             processes: processes(settings),
             set: settings.pids.clone(),
+            excluded: settings.excluded.clone(),
+            excluded_readers: own_output(settings),
             uid: settings.uid,
             cgroup: settings.cgroup.clone(),
             hold_discovery: settings.inject.hold_discovery.clone(),
@@ -114,6 +117,22 @@ async fn ended(command: Option<&mut oneshot::Receiver<Exit>>) -> Exit {
         Some(receiver) => receiver.await.unwrap_or(Exit::Failure),
         None => std::future::pending().await,
     }
+}
+
+/// The pipe whose readers are not captured with the rest of the host.
+fn own_output(settings: &CaptureSettings) -> Option<Pipe> {
+    if !settings.pids.is_empty() || !settings.command.is_empty() {
+        return None;
+    }
+    let pipe = Pipe::of(std::io::stdout().as_fd())?;
+    let readers = pipe.readers();
+    if !readers.is_empty() {
+        tracing::info!(
+            "not captured, because they read this output: {}",
+            full_names(&readers)
+        );
+    }
+    Some(pipe)
 }
 
 /// Where the numbers of processes differ from the kernel's, those of a user's would mean other processes.

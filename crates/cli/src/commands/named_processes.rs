@@ -78,6 +78,14 @@ fn point_out_children(pids: &[u32]) {
     );
 }
 
+/// Names and numbers of processes.
+pub(super) fn full_names(pids: &[u32]) -> String {
+    pids.iter()
+        .map(|pid| full_name(*pid))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
 fn full_name(pid: u32) -> String {
     match process::name(pid) {
         Ok(name) => format!("{} ({pid})", printable(&name)),

@@ -6,6 +6,7 @@ use ecapture_actors::Stage;
 pub(super) fn of(stage: Stage, reason: &str) -> &'static str {
     match (stage, reason) {
         (Stage::Kernel, "filtered") => "calls of processes that are not captured",
+        (Stage::Kernel, "excluded") => "data of processes that --not-pid names, or that read this output",
         (Stage::Reader, "filtered") => "events of processes that --pid and --uid do not select",
         (Stage::Kernel, _) => of_kernel(reason),
         (Stage::Sink, _) => of_output(reason),
