@@ -11,6 +11,7 @@ whatever the rows say: what they should say is tests/kernel-guest/table.py's.
 import argparse
 import os
 import tempfile
+import time
 from pathlib import Path
 
 from checks import GROUPS, Scene
@@ -44,6 +45,7 @@ def parse():
 
 
 def run_group(name, rows, arguments):
+    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="ecapture-kernels-") as folder:
         peers = Peers(Path(folder), arguments.prepared)
         scene = Scene(Product(arguments.ecapture), rows, peers, arguments.results, arguments.long)
@@ -51,6 +53,7 @@ def run_group(name, rows, arguments):
             GROUPS[name](scene)
         finally:
             peers.end()
+    print(f"{time.monotonic() - began:7.1f} s  all of {name}", flush=True)
 
 
 if __name__ == "__main__":
