@@ -166,7 +166,10 @@ fn disturb(decoder: &mut dyn StreamDecoder, steering: &mut Steering, output: &mu
         1 => {
             decoder.gap(Gap { bytes: None, reason }, 0, output);
         }
-        2..=5 => decoder.idle(output),
+        2..=5 => {
+            decoder.idle(output);
+            decoder.sleep();
+        }
         6 => decoder.notice(&PeerNotice::NoRequests, output),
         step @ 7..=9 => {
             let method = [MethodClass::Head, MethodClass::Connect, MethodClass::Other][usize::from(step) - 7];
