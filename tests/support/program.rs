@@ -38,10 +38,10 @@ impl Finished {
 /// The file of the built program.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_ecapture");
 
-/// A hang-up has its usual effect on it, also where the tests run under nohup(1).
+/// A hang-up and SIGQUIT have their usual effect on it, also under nohup(1) or in a background job of a shell.
 pub(crate) fn ecapture() -> Command {
     let mut command = Command::new("env");
-    command.args(["--default-signal=HUP", PROGRAM]);
+    command.args(["--default-signal=HUP,QUIT", PROGRAM]);
     command
 }
 

@@ -131,6 +131,10 @@ impl Session {
     }
 }
 
+/// A capture gives its last event so long after its stop: writes in progress have 100 ms to return, and the kernel
+/// has a moment more.
+const SOURCE_ENDS: Duration = Duration::from_millis(200);
+
 /// After so long somebody may wonder what is waited for.
 const LONG: Duration = Duration::from_secs(3);
 /// Batches of a recording that are read ahead.
@@ -204,7 +208,11 @@ async fn give_up_when_asked_again(pipeline: &PipelineHandle, asked: &mut Listene
             }
         }
     }
-    pipeline.stop();
+    // Just after the stop the source may still give what calls in progress deliver.
+    tokio::select! {
+        _ = pipeline.finished() => {}
+        () = tokio::time::sleep(SOURCE_ENDS) => pipeline.stop(),
+    }
 }
 
 /// Prints the figures so far on SIGUSR1, and at every interval if there is one. Never ends by itself.
