@@ -141,8 +141,8 @@ fn add_protobuf(name: &'static str, fields: &[ProtobufField], object: &mut Objec
         let mut object = Object::open(list.element());
         object.number("number", field.number);
         match &field.value {
-            ProtobufValue::Varint(value) => object.number("varint", *value),
-            ProtobufValue::Fixed64(value) => object.number("fixed64", *value),
+            ProtobufValue::Varint(value) => object.integer64("varint", *value),
+            ProtobufValue::Fixed64(value) => object.integer64("fixed64", *value),
             ProtobufValue::Fixed32(value) => object.number("fixed32", *value),
             ProtobufValue::Text(text) => object.string("text", text),
             ProtobufValue::Message(fields) => add_protobuf("message", fields, &mut object),

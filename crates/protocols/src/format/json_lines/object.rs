@@ -42,6 +42,15 @@ impl<'a> Object<'a> {
         push_number(value.into(), self.member(name));
     }
 
+    /// As a string: many readers of JSON take numbers as `double`, which is exact up to 2^53 only. Protobuf's own
+    /// JSON does the same.
+    pub(super) fn integer64(&mut self, name: &'static str, value: u64) {
+        let out = self.member(name);
+        out.push(b'"');
+        push_number(value, out);
+        out.push(b'"');
+    }
+
     pub(super) fn boolean(&mut self, name: &'static str, value: bool) {
         self.member(name)
             .extend_from_slice(if value { b"true" } else { b"false" });
