@@ -25,6 +25,7 @@ def doctor(scene):
     """It says that this host can be captured, and which programs the kernel took."""
     with scene.rows.row("doctor"):
         finished = scene.product.run("doctor", "--format", "jsonl")
+        scene.save_text("doctor.jsonl", finished.stdout)
         finished.expect_code(0)
         lines = finished.lines()
         programs = [line for line in lines if line["kind"] == "program"]
