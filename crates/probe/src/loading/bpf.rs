@@ -47,13 +47,24 @@ pub(super) struct LoadError {
 }
 
 /// Gives type information of an object to the kernel.
-pub(super) fn load_types(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let attributes = LoadTypes {
+pub(super) fn load_types(bytes: &[u8]) -> Result<OwnedFd, LoadError> {
+    let mut attributes = LoadTypes {
         types: address(bytes),
         size: length(bytes.len()),
         ..LoadTypes::default()
     };
-    call(bpf_cmd::BPF_BTF_LOAD, &attributes)
+    if let Ok(types) = call(bpf_cmd::BPF_BTF_LOAD, &attributes) {
+        return Ok(types);
+    }
+    // Once more, for the reason.
+    let mut log = vec![0; LOG_BYTES];
+    attributes.log = address(&log);
+    attributes.log_size = length(log.len());
+    attributes.log_level = 1;
+    call(bpf_cmd::BPF_BTF_LOAD, &attributes).map_err(|error| LoadError {
+        error,
+        log: text_of(&mut log),
+    })
 }
 
 /// Loads a program without a log, which is quicker.
@@ -65,12 +76,17 @@ pub(super) fn load_program(code: &Code<'_>) -> io::Result<OwnedFd> {
 pub(super) fn load_program_with_log(code: &Code<'_>) -> Result<(OwnedFd, String), LoadError> {
     let mut log = vec![0; LOG_BYTES];
     let loaded = call(bpf_cmd::BPF_PROG_LOAD, &LoadProgram::of(code, &mut log));
-    let end = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
-    let log = String::from_utf8_lossy(&log[..end]).into_owned();
+    let log = text_of(&mut log);
     match loaded {
         Ok(program) => Ok((program, log)),
         Err(error) => Err(LoadError { error, log }),
     }
+}
+
+/// What the kernel wrote into a log.
+fn text_of(log: &mut Vec<u8>) -> String {
+    log.truncate(log.iter().position(|&byte| byte == 0).unwrap_or(log.len()));
+    String::from_utf8_lossy(log).into_owned()
 }
 
 /// Where and how a uprobe is attached.
@@ -185,7 +201,17 @@ struct LoadTypes {
     size: u32,
     log_size: u32,
     log_level: u32,
+    /// `btf_log_true_size` since Linux 6.4. Before, the kernel refuses what is not 0 behind the fields that it knows
+    /// (`CHECK_ATTR`), and what the compiler leaves between fields may be anything.
+    padding: u32,
 }
+
+// No structure has room that is not a field.
+const _: () = assert!(size_of::<LoadTypes>() == 32);
+const _: () = assert!(size_of::<LoadProgram>() == 112);
+const _: () = assert!(size_of::<CreateMultiLink>() == 64);
+const _: () = assert!(size_of::<CreateEventLink>() == 24);
+const _: () = assert!(size_of::<OpenTracepoint>() == 16);
 
 /// `bpf_attr` of `BPF_PROG_LOAD`.
 #[repr(C)]

@@ -368,8 +368,10 @@ fn load_types(object: &mut Object) -> Result<Option<OwnedFd>, String> {
         .fixup_and_sanitize_btf(features)
         .map_err(|error| error.to_string())?;
     let bytes = types.ok_or("no type information in the object")?.to_bytes();
-    let types = bpf::load_types(&bytes)
-        .inspect_err(|error| tracing::debug!(%error, "type information of the object is left out"));
+    let types = bpf::load_types(&bytes).inspect_err(|refusal| {
+        let reason = refusal.log.lines().rev().take(2).collect::<Vec<_>>();
+        tracing::debug!(error = %refusal.error, ?reason, "type information of the object is left out");
+    });
     Ok(types.ok())
 }
 
