@@ -137,7 +137,9 @@ impl ExitGuard {
     /// Takes the Arbiter's turn, and its output vectors.
     pub(super) fn begin_turn(&mut self, inbox: VecDeque<StreamEvent>) -> Output {
         let (mut turn, output) = self.ports.outbox.lend();
-        turn.inbox = inbox;
+        // Before what has just come: a turn that takes no events puts them back.
+        turn.inbox = self.take_rest();
+        turn.inbox.extend(inbox);
         turn.is_spent = false;
         turn.finished = turn.records.bytes.len();
         self.turn = Some(turn);

@@ -280,6 +280,11 @@ impl Worker {
                 ctx.stop();
                 return;
             }
+            // actix polls timers once more after a message has asked to wait, before it waits.
+            if worker.guard.has_rest() {
+                worker.arm_tick(ctx);
+                return;
+            }
             let now_ns = worker.ports().now_ns();
             let sequence = worker.guard.position.sequence;
             worker.take_turn(VecDeque::new(), ctx, |worker, output| {
