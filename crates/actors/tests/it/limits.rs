@@ -334,3 +334,25 @@ async fn output_that_takes_nothing_is_bounded_in_bytes() {
     check(&summary);
     assert_eq!(summary.statistics.written.events, 10_000, "{summary:#?}");
 }
+
+/// Each event takes a turn of its own. The timer is due while the first batch is taken, and fires when the first
+/// event of the second has ended its turn.
+#[actix::test]
+async fn a_timer_between_two_turns_loses_nothing() {
+    let mut config = config(Clock::Live);
+    config.limits.write_chunk = 1;
+    let live = Live::start(config);
+    live.feed.send(data(1, "half"));
+    live.pass(1).await;
+    for batch in [0..100, 100..110] {
+        let lines = batch.map(|number| data(1, &format!("{number}\n")));
+        live.feed.batch(lines.collect());
+    }
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let (lines, summary) = live.end().await;
+    assert_eq!(summary.statistics.losses, []);
+    assert!(lines.len() >= 110, "{lines:?}");
+}
