@@ -6,8 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,17 +15,9 @@ use ecapture_cli::recording::Recording;
 use ecapture_protocols::format::{JsonLines, Text};
 use ecapture_protocols::{CapturedEvent, Format, Identity, Message, Options, View, stream_decoder};
 
-const SECOND: u64 = 1_000_000_000;
+use crate::replay::own_fixtures;
 
-fn recordings() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    let listed = fs::read_dir(folder).expect("the fixtures folder");
-    let mut cases: Vec<_> = listed
-        .map(|entry| entry.expect("a folder entry").path())
-        .collect();
-    cases.sort();
-    cases
-}
+const SECOND: u64 = 1_000_000_000;
 
 fn events(case: &Path) -> Vec<CapturedEvent> {
     let recording = Recording::open(&case.join("events.jsonl")).expect("a recording");
@@ -208,7 +199,7 @@ const MESSAGES: View = View::Structured { frames: true };
 
 #[test]
 fn a_plain_stream_goes_on_after_a_silence() {
-    for case in recordings() {
+    for case in own_fixtures() {
         let events = as_plain(&events(&case));
         check(
             &case,
@@ -223,7 +214,7 @@ fn a_plain_stream_goes_on_after_a_silence() {
 
 #[test]
 fn a_connection_goes_on_after_hibernation() {
-    for case in recordings() {
+    for case in own_fixtures() {
         let events = events(&case);
         let awake = Timings {
             hibernate: DAY,

@@ -16,7 +16,8 @@ use ecapture_protocols::{Identity, Options, stream_decoder};
 use crate::support::program::run;
 use crate::support::shared;
 
-fn own_fixtures() -> Vec<PathBuf> {
+/// The folders of recordings with what they are printed as.
+pub(crate) fn own_fixtures() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let listed = fs::read_dir(folder).expect("the fixtures folder");
     let mut cases: Vec<_> = listed

@@ -60,23 +60,21 @@ impl Load {
     }
 }
 
+/// What the capture cannot keep up with waits in the ring: the load is not to be slowed down by it.
+fn patient_capture() -> Command {
+    let mut command = Command::new("nice");
+    command.args(["-n", "19"]).arg(PROGRAM);
+    command.args(["tls", "--format", "jsonl", "--whole", "--mapsize", "4096"]);
+    command
+}
+
 /// Captures the client while it makes as many connections as it can; gives what was shown.
 fn capture(server: &Server, folder: &Path) -> (Load, Vec<Value>) {
     let (script, output) = (folder.join("requests.lua"), folder.join("output"));
     fs::write(&script, REQUESTS).expect("a written file");
     let connections = AT_A_TIME.to_string();
-    // What the capture cannot keep up with waits in the ring: the load is not to be slowed down by it.
-    let mut command = Command::new("nice");
-    command.args(["-n", "19"]).arg(PROGRAM);
-    command.args([
-        "tls",
-        "--format",
-        "jsonl",
-        "--whole",
-        "--mapsize",
-        "4096",
-        "--eventaddr",
-    ]);
+    let mut command = patient_capture();
+    command.arg("--eventaddr");
     command.arg(&output);
     command.args(["--", "nice", "-n", "-19"]);
     command.args(["wrk", "-t1", "-d2s", "-c", &connections, "-s"]);
@@ -97,17 +95,8 @@ fn capture(server: &Server, folder: &Path) -> (Load, Vec<Value>) {
 fn capture_server(server: &Server, folder: &Path) -> (Load, Vec<Value>) {
     let script = folder.join("requests.lua");
     fs::write(&script, REQUESTS).expect("a written file");
-    let mut command = Command::new("nice");
-    command.args(["-n", "19"]).arg(PROGRAM);
-    command.args([
-        "tls",
-        "--format",
-        "jsonl",
-        "--whole",
-        "--mapsize",
-        "4096",
-        "--pid",
-    ]);
+    let mut command = patient_capture();
+    command.arg("--pid");
     command.arg(server.worker_pid().to_string());
     let mut running = Running::spawn(command);
     running.wait_until_capturing();

@@ -245,7 +245,6 @@ impl Capture {
                 attached,
                 standing,
                 others: HashSet::new(),
-                skipped: 0,
                 tell: Box::new(tell),
             }),
         };

@@ -81,7 +81,7 @@ impl Drop for Programs {
 /// process that ends without dropping its captures.
 pub fn leave_links() {
     if let Some(holder) = Holder::start() {
-        // It is not to be told anything: it waits for the end of this process.
+        // It gets no word: it waits for the end of this process.
         std::mem::forget(holder);
     }
 }

@@ -206,8 +206,9 @@ impl CaptureHandle {
         self.shared.files_given_up.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn count_given_up(&self) {
-        self.shared.files_given_up.fetch_add(1, Ordering::Relaxed);
+    /// Counts one more; gives how many they are with it.
+    pub(crate) fn count_given_up(&self) -> u64 {
+        self.shared.files_given_up.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// The connections whose first bytes may be missing.

@@ -40,7 +40,7 @@ pub(super) struct Sleepers {
     count: usize,
     /// Those that have.
     closing: VecDeque<(ConnectionId, Direction)>,
-    /// Workers that were told to end and are still there.
+    /// Workers that have been asked to end and are still there.
     pub(super) ending_workers: usize,
     /// The place from which on connections are looked at next, and when.
     next_place: usize,

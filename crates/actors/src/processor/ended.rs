@@ -63,7 +63,7 @@ impl Ended {
         self.keys.remove(&(pid, (key, Some(direction)))).is_some()
     }
 
-    /// The session's end was told: another one may get its address.
+    /// The session has ended: another one may get its address.
     pub(super) fn forget_session(&mut self, pid: u32, session: u64) {
         let key = ConnectionKey::Session { pid, session };
         self.keys.remove(&(pid, (key, None)));

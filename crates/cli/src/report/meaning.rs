@@ -27,7 +27,6 @@ fn of_kernel(reason: &str) -> &'static str {
         "call_too_long" => "one call moved more bytes than are captured of one call",
         "sent_from_file" => "the kernel sent them from files; no program had them in its memory",
         "calls_map_full" => "more library calls at once than are followed",
-        "calls_forgotten" => "more threads or calls at once than are followed: their returns came too late",
         "sessions_map_full" => "more TLS sessions at once than are followed",
         "call_not_understood" => "a function without a stable interface was called in an unexpected way",
         "thread_ended_in_write" => "threads ended while they wrote; what they had sent is not known",

@@ -69,8 +69,6 @@ pub(crate) struct State {
     pub(crate) attached: HashMap<Inode, u64>,
     /// Files without TLS, with the time of their last change: their numbers are given again.
     pub(crate) others: HashSet<(Inode, i64, i64)>,
-    /// Files that were given up.
-    pub(crate) skipped: u64,
     pub(crate) tell: Box<dyn FnMut(Discovered) + Send>,
 }
 
@@ -125,7 +123,7 @@ impl Files {
         self.set
     }
 
-    /// The kernel need not tell of that file again.
+    /// The kernel need not report that file again.
     pub(super) fn make_known(&self, record: &FileRecord) {
         self.state().make_known(record);
     }
@@ -135,7 +133,7 @@ impl Files {
         self.state().connected_since(record)
     }
 
-    /// Counts a process whose TLS cannot be captured, and tells of it.
+    /// Counts and reports a process whose TLS cannot be captured.
     pub(super) fn tell_not_captured(&self, found: Discovered) {
         self.handle.count_not_captured();
         if let Discovered::NotCaptured { process, .. } = &found {
@@ -234,16 +232,15 @@ impl Files {
     /// them can make as many as he likes.
     fn skip(&self, sighting: &Sighting, library: &Library, reason: &str) {
         let mut state = self.state();
-        state.skipped += 1;
-        self.handle.count_given_up();
+        let given_up = self.handle.count_given_up();
         let reason = format!("{}: {reason}", library.path().display());
-        if state.skipped > limits::NAMED_SKIPS {
+        if given_up > limits::NAMED_SKIPS {
             tracing::debug!("not attached to {reason}");
             return;
         }
         let process = sighting.process.clone();
         (state.tell)(Discovered::GivenUp { process, reason });
-        if state.skipped == limits::NAMED_SKIPS {
+        if given_up == limits::NAMED_SKIPS {
             tracing::warn!("more files that are given up are counted, and named with --debug only");
         }
     }
@@ -251,16 +248,6 @@ impl Files {
     /// A new file found no room among those that wait. The kernel tells of it again when it is executed again.
     pub(super) fn leave_out(&self) {
         self.handle.count_without_room();
-    }
-
-    /// How many found none.
-    pub(super) fn left_out(&self) -> u64 {
-        self.handle.files_without_room()
-    }
-
-    /// How many files were given up.
-    pub(super) fn skipped(&self) -> u64 {
-        self.state().skipped
     }
 
     /// `None` when the capture has ended.

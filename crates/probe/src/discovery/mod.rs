@@ -195,7 +195,7 @@ impl Drop for Discoverer {
         if self.ended.recv_timeout(ENDING) == Err(RecvTimeoutError::Timeout) {
             tracing::debug!("a file is still being read, for nobody");
         }
-        let left_out = self.files.left_out();
+        let left_out = self.files.handle.files_without_room();
         // A few wait at any moment on a busy host: programs that have just begun.
         if left_out > 0 {
             tracing::warn!(
@@ -203,7 +203,7 @@ impl Drop for Discoverer {
                  room for a new one, {waiting} still waited at the end; those with TLS were not captured"
             );
         }
-        let skipped = self.files.skipped();
+        let skipped = self.files.handle.files_given_up();
         if skipped > 0 {
             tracing::warn!("{skipped} files of running programs were given up: they were not captured");
         }
