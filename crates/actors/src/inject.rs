@@ -65,6 +65,14 @@ impl StreamDecoder for Panicking {
         self.decoder.notice_overdue(output);
     }
 
+    fn has_more(&self) -> bool {
+        self.decoder.has_more()
+    }
+
+    fn go_on(&mut self, output: &mut Output) {
+        self.decoder.go_on(output);
+    }
+
     fn idle(&mut self, output: &mut Output) {
         self.decoder.idle(output);
     }

@@ -31,6 +31,15 @@ pub trait StreamDecoder: Send {
     /// No notice will come in time: decide by what the bytes alone allow.
     fn notice_overdue(&mut self, _output: &mut Output) {}
 
+    /// True while the decoder holds input that it need not wait with any more: it decodes a bounded part of it
+    /// in each call, and the caller is to [`go_on`](Self::go_on) before it feeds more.
+    fn has_more(&self) -> bool {
+        false
+    }
+
+    /// Decodes the next part of what is held.
+    fn go_on(&mut self, _output: &mut Output) {}
+
     /// True while there is something of a message that goes on that [`emit_parts`](Self::emit_parts)
     /// would emit.
     fn has_parts(&self) -> bool {

@@ -11,6 +11,8 @@ pub struct Limits {
     pub http1_chunk_line_bytes: usize,
     /// Most bytes held behind a response's head while the request's method is waited for.
     pub http1_awaiting_bytes: usize,
+    /// Bytes of what was held that are decoded in one call, up to the end of an event.
+    pub http1_step_bytes: usize,
     /// Most bytes held behind an HTTP/2 response that opens a tunnel or does not, while its request is waited
     /// for.
     pub http2_awaiting_bytes: usize,
@@ -64,8 +66,9 @@ impl Default for Limits {
             http1_head_bytes: 64 * 1024,
             http1_header_fields: 1024,
             http1_chunk_line_bytes: 16 * 1024,
-            http1_awaiting_bytes: 1024 * 1024,
-            http2_awaiting_bytes: 1024 * 1024,
+            http1_awaiting_bytes: 128 * 1024,
+            http1_step_bytes: 16 * 1024,
+            http2_awaiting_bytes: 128 * 1024,
             body_bytes: 8 * 1024 * 1024,
             expansion_bytes: 2 * 1024 * 1024,
             expansion_ratio: 128,

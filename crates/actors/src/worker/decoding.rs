@@ -50,24 +50,45 @@ impl Worker {
         }
     }
 
-    /// Takes events in a turn that `began` at that time, until there are none or it has done enough.
+    /// Takes events in a turn that `began` at that time, until there are none or it has done enough. What the
+    /// decoder need not hold any more comes first.
     pub(super) fn take_events(&mut self, began: Instant, output: &mut Output) {
-        while let Some(event) = self.guard.begin() {
-            self.check_new_connection(&event, output);
-            self.check_continuity(&event, output);
-            if !event.payload.is_empty() {
-                self.decoder().feed(&event.payload, event.timestamp_ns, output);
-            }
-            self.emit(Cause::Event, event.sequence, 0, output);
-            let held = self.buffered_bytes();
-            self.guard.commit(&event, held);
-            if held > self.ports().limits.buffered_per_connection {
-                self.relieve(output);
+        while !self.guard.is_spent() {
+            if self.has_more() {
+                self.decoder().go_on(output);
+                self.emit(Cause::Event, self.guard.position.sequence, 0, output);
+                self.guard.end_step();
+            } else if !self.take_event(output) {
+                break;
             }
             if began.elapsed() >= self.ports().timings.turn_time {
                 self.guard.spend_turn();
             }
         }
+    }
+
+    /// Feeds the next event. False when there is none.
+    fn take_event(&mut self, output: &mut Output) -> bool {
+        let Some(event) = self.guard.begin() else {
+            return false;
+        };
+        self.check_new_connection(&event, output);
+        self.check_continuity(&event, output);
+        if !event.payload.is_empty() {
+            self.decoder().feed(&event.payload, event.timestamp_ns, output);
+        }
+        self.emit(Cause::Event, event.sequence, 0, output);
+        let held = self.buffered_bytes();
+        self.guard.commit(&event, held);
+        if held > self.ports().limits.buffered_per_connection {
+            self.relieve(output);
+        }
+        true
+    }
+
+    /// The decoder goes on with what it holds.
+    pub(super) fn has_more(&self) -> bool {
+        self.decoder.as_ref().is_some_and(|decoder| decoder.has_more())
     }
 
     /// The end of a plain stream is not told, and its key may stand for another connection since. A decoder
@@ -254,6 +275,9 @@ impl Worker {
         self.phase = Phase::Asleep;
         if decoder.awaits_notice() {
             decoder.notice_overdue(output);
+        }
+        while decoder.has_more() {
+            decoder.go_on(output);
         }
         if end == End::Idle {
             decoder.idle(output);

@@ -209,11 +209,18 @@ impl ExitGuard {
         turn.feeding = None;
         turn.fed += 1;
         turn.fed_bytes += bytes;
-        turn.is_spent = turn.fed_bytes >= most || turn.message_bytes >= most;
+        turn.is_spent |= turn.fed_bytes >= most || turn.message_bytes >= most;
         self.held_captured = (self.held_captured + bytes).min(held as u64);
         if let Some(offset) = event.stream_offset {
             self.position.offset = Some(offset.saturating_add(bytes));
         }
+    }
+
+    /// The decoder has gone on with what it held.
+    pub(super) fn end_step(&mut self) {
+        let most = self.ports.limits.turn_bytes() as u64;
+        let turn = self.turn();
+        turn.is_spent |= turn.message_bytes >= most;
     }
 
     /// Bytes that the pipeline lost will not be missed again.

@@ -174,7 +174,7 @@ impl Worker {
         let held = self.buffered_bytes();
         self.guard.hold(held);
         let report = self.report();
-        let is_spent = self.guard.is_spent();
+        let goes_on = self.guard.is_spent() || self.has_rest();
         let has_room = self.guard.end_turn(output, report);
         if self.phase == Phase::Asleep
             && let Some(decoder) = self.decoder.take()
@@ -190,7 +190,7 @@ impl Worker {
             self.wait_for_room(ctx);
             return;
         }
-        if is_spent {
+        if goes_on {
             let others = tokio::task::yield_now().into_actor(self);
             ctx.wait(others.map(|(), worker, ctx| worker.go_on(ctx)));
             return;
@@ -202,12 +202,16 @@ impl Worker {
         }
     }
 
-    /// Takes the events that the last turn left.
+    /// Takes what the last turn left.
     fn go_on(&mut self, ctx: &mut Context<Self>) {
-        let rest = self.guard.take_rest();
-        if !rest.is_empty() {
-            self.take_turn(rest, ctx, Self::work_off);
+        if self.has_rest() {
+            self.take_turn(VecDeque::new(), ctx, Self::work_off);
         }
+    }
+
+    /// Events, or what the decoder need not hold any more, are left for the next turn.
+    fn has_rest(&self) -> bool {
+        self.guard.has_rest() || self.has_more()
     }
 
     /// Takes events until there are none or the turn has done enough.
@@ -218,7 +222,7 @@ impl Worker {
         if self.ports().clock == Clock::Live && began.elapsed() >= self.ports().timings.turn_limit {
             self.quarantine(output);
         }
-        if !self.guard.has_rest() {
+        if !self.has_rest() {
             let now_ns = self.now_ns();
             self.settle(now_ns, output);
         }
@@ -237,7 +241,7 @@ impl Worker {
         let idle_after = std::mem::take(&mut self.asks_to_end).then(|| self.guard.fed());
         let holds_on = std::mem::take(&mut self.holds_on);
         let has_something = holds_on || idle_after.is_some() || !notices.is_empty();
-        let has_rest = self.guard.has_rest();
+        let has_rest = self.has_rest();
         let answers = self.ports().clock == Clock::Stream && !self.has_ended() && !has_rest;
         (has_something || answers).then(|| WorkerReport {
             stream: self.guard.stream,
@@ -281,7 +285,7 @@ impl Worker {
                 return;
             }
             // actix polls timers once more after a message has asked to wait, before it waits.
-            if worker.guard.has_rest() {
+            if worker.has_rest() {
                 worker.arm_tick(ctx);
                 return;
             }

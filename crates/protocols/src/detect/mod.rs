@@ -380,6 +380,16 @@ impl StreamDecoder for Detecting {
         }
     }
 
+    fn has_more(&self) -> bool {
+        matches!(&self.state, State::Decoding(decoder) if decoder.has_more())
+    }
+
+    fn go_on(&mut self, output: &mut Output) {
+        if let State::Decoding(_) = &self.state {
+            self.settle(output, |decoder, output| decoder.go_on(output));
+        }
+    }
+
     fn has_parts(&self) -> bool {
         matches!(&self.state, State::Decoding(decoder) if decoder.has_parts())
     }

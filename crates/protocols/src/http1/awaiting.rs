@@ -26,18 +26,30 @@ impl Awaiting {
 }
 
 impl Http1Decoder {
-    /// Goes on with what is held, as far as the method is known. `closing`: nothing more will
-    /// come.
+    /// Goes on with what is held, as far as the method is known, and not much further than a step. `closing`: nothing
+    /// more will come, so to the end.
     pub(super) fn work_off(&mut self, closing: bool, output: &mut Output) {
+        let step = self.options.limits.http1_step_bytes;
+        let end = self.held.bytes().saturating_sub(step);
+        self.has_more = false;
         loop {
-            if matches!(self.state, State::Awaiting(_)) && !self.decide(closing, output) {
+            if let State::Awaiting(awaiting) = &mut self.state {
+                // What one response waits for in vain, those held behind it would wait for too.
+                awaiting.overdue |= self.overdue;
+                if !self.decide(closing, output) {
+                    break;
+                }
+            }
+            self.has_more = !closing && !self.held.is_empty() && self.held.bytes() <= end;
+            if self.has_more {
                 return;
             }
             let Some((payload, timestamp_ns)) = self.held.pop_front() else {
-                return;
+                break;
             };
             self.decode(&payload, timestamp_ns, output);
         }
+        self.overdue = false;
     }
 
     /// Frames the response that waits for its request's method. False: it still waits.

@@ -37,8 +37,12 @@ pub(super) struct Http1Decoder {
     /// What the latest request asked for; the bytes behind it may be of another protocol.
     asked: Option<Asked>,
     pub(super) requests: Requests,
-    /// Events that wait behind a head in [`State::Awaiting`].
+    /// Events that wait behind a head in [`State::Awaiting`], and those of them that need not wait any more.
     pub(super) held: Held,
+    /// What is held can be decoded.
+    pub(super) has_more: bool,
+    /// For nothing that is held a notice comes.
+    pub(super) overdue: bool,
     expansion: Expansion,
 }
 
@@ -85,6 +89,8 @@ impl Http1Decoder {
             asked: None,
             requests: Requests::default(),
             held: Held::default(),
+            has_more: false,
+            overdue: false,
             expansion: Expansion::default(),
         }
     }

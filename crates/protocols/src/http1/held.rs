@@ -39,6 +39,12 @@ impl Held {
         Some(event)
     }
 
+    /// All of them.
+    pub(super) fn take(&mut self) -> VecDeque<(Bytes, u64)> {
+        self.bytes = 0;
+        std::mem::take(&mut self.events)
+    }
+
     /// Gives back what is reserved and not used.
     pub(super) fn give_back_room(&mut self) {
         self.events.shrink_to_fit();

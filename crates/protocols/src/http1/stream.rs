@@ -13,7 +13,10 @@ use crate::message::Gap;
 impl ProtocolDecoder for Http1Decoder {
     fn hand_over(&mut self) -> Option<HandOver> {
         match std::mem::replace(&mut self.state, State::Start) {
-            State::Over(hand_over) => Some(*hand_over),
+            State::Over(mut hand_over) => {
+                hand_over.rest.extend(self.held.take());
+                Some(*hand_over)
+            }
             other => {
                 self.state = other;
                 None
@@ -35,7 +38,7 @@ impl ProtocolDecoder for Http1Decoder {
 
 impl StreamDecoder for Http1Decoder {
     fn feed(&mut self, payload: &Bytes, timestamp_ns: u64, output: &mut Output) {
-        if !matches!(self.state, State::Awaiting(_)) {
+        if !matches!(self.state, State::Awaiting(_)) && self.held.is_empty() {
             self.decode(payload, timestamp_ns, output);
             if !matches!(self.state, State::Awaiting(_)) {
                 return;
@@ -43,10 +46,8 @@ impl StreamDecoder for Http1Decoder {
         } else if !payload.is_empty() {
             self.held.push_back(payload.clone(), timestamp_ns);
         }
-        let cost = self.held.cost();
-        if let State::Awaiting(awaiting) = &mut self.state {
-            awaiting.overdue |= cost > self.options.limits.http1_awaiting_bytes;
-        }
+        // For more than this none of the held responses waits.
+        self.overdue |= self.held.cost() > self.options.limits.http1_awaiting_bytes;
         self.work_off(false, output);
     }
 
@@ -95,14 +96,18 @@ impl StreamDecoder for Http1Decoder {
     }
 
     fn notice_overdue(&mut self, output: &mut Output) {
-        // What one response waits for in vain, those held behind it would wait for too.
-        while let State::Awaiting(awaiting) = &mut self.state {
-            if awaiting.overdue {
-                return;
-            }
-            awaiting.overdue = true;
+        if self.awaits_notice() {
+            self.overdue = true;
             self.work_off(false, output);
         }
+    }
+
+    fn has_more(&self) -> bool {
+        self.has_more
+    }
+
+    fn go_on(&mut self, output: &mut Output) {
+        self.work_off(false, output);
     }
 
     fn has_parts(&self) -> bool {

@@ -54,8 +54,37 @@ fn many_responses_that_wait_do_not_recurse() {
     let mut stream = Stream::new(TEXT);
     stream.feed("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".repeat(20_000));
     stream.decoder.notice_overdue(&mut stream.output);
+    let mut steps = 0;
+    while stream.decoder.has_more() {
+        stream.decoder.go_on(&mut stream.output);
+        steps += 1;
+    }
+    // 16 KiB of the 780,000 bytes in each.
+    assert_eq!(steps, 48);
     assert_eq!(stream.seen().len(), 20_000);
     assert_eq!(stream.close().len(), 20_000);
+}
+
+/// Bytes that come while the decoder goes on with what it held stand behind that, and a switch of protocols hands over both.
+#[test]
+fn what_comes_meanwhile_stays_in_order() {
+    let mut stream = Stream::new(TEXT);
+    let response = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    for _ in 0..2 {
+        stream.feed(response.repeat(1000));
+    }
+    stream.decoder.notice_overdue(&mut stream.output);
+    assert!(stream.decoder.has_more());
+    stream.feed("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: unknown\r\n\r\n");
+    stream.feed("not HTTP");
+    while stream.decoder.has_more() || stream.decoder.awaits_notice() {
+        stream.decoder.go_on(&mut stream.output);
+        stream.decoder.notice_overdue(&mut stream.output);
+    }
+    let seen = stream.close();
+    assert_eq!(seen.len(), 2002, "{:?}", &seen[1995..]);
+    assert!(seen[2000].starts_with("HTTP/1.1 101"), "{}", seen[2000]);
+    assert!(seen[2001].contains("not HTTP"), "{}", seen[2001]);
 }
 
 #[test]
