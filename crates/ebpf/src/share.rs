@@ -3,17 +3,19 @@
 
 use core::mem::offset_of;
 
-/// What one process has put into the ring while more than three quarters of it waited for the reader.
+/// What one process has put into the ring while more than an eighth of it waited for the reader.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
-    /// The time under pressure that [`Self::bytes`] belongs to; each ends when less waits.
-    pub episode: u64,
-    /// Bytes of the ring that it took in this one.
+    /// Bytes of the ring that it took and that the reader had not reached, at its last record.
     pub bytes: u64,
-    /// Bytes of payload in all of them.
+    /// How far the reader had come then (`BPF_RB_CONS_POS`).
+    pub consumed: u64,
+    /// Where its last record ends, about.
+    pub position: u64,
+    /// Bytes of payload in all.
     pub total_bytes: u64,
-    /// Calls that found the process's share used up, in all of them.
+    /// Calls that found the process's share used up, in all.
     pub refused_calls: u64,
     /// Bytes of payload of these.
     pub refused_bytes: u64,
@@ -21,16 +23,46 @@ pub struct Share {
     pub comm: [u8; 16],
 }
 
-/// Whether the ring is filling up, the only entry of `PRESSURE`.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pressure {
-    /// Number of the time under pressure that goes on, or of the next one.
-    pub episode: u64,
-    /// Not 0: it has begun.
-    pub begun: u64,
+impl Share {
+    /// Bytes of the ring that still wait for a reader that has come to `consumed`: those that it has passed since
+    /// the last record are taken to lie as densely as the rest.
+    #[expect(
+        clippy::inline_always,
+        reason = "the verifier follows a program of its own more cheaply"
+    )]
+    #[inline(always)]
+    pub fn waiting(&self, consumed: u64) -> u64 {
+        if self.position <= consumed || self.position <= self.consumed {
+            return 0;
+        }
+        // In units of 256 bytes, so that the product fits.
+        let left = (self.position - consumed) >> 8;
+        let all = (self.position - self.consumed) >> 8;
+        (self.bytes * left).checked_div(all).unwrap_or(self.bytes)
+    }
 }
 
-const _: () = assert!(size_of::<Share>() == 56);
-const _: () = assert!(offset_of!(Share, comm) == 40);
-const _: () = assert!(size_of::<Pressure>() == 16);
+const _: () = assert!(size_of::<Share>() == 64);
+const _: () = assert!(offset_of!(Share, comm) == 48);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_reader_has_passed_does_not_wait() {
+        let share = Share {
+            bytes: 4096,
+            consumed: 1 << 20,
+            position: (1 << 20) + 65_536,
+            total_bytes: 0,
+            refused_calls: 0,
+            refused_bytes: 0,
+            comm: [0; 16],
+        };
+        assert_eq!(share.waiting(1 << 20), 4096);
+        assert_eq!(share.waiting((1 << 20) + 32_768), 2048);
+        assert_eq!(share.waiting((1 << 20) + 65_536), 0);
+        assert_eq!(share.waiting(1 << 30), 0);
+    }
+}

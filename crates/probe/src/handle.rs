@@ -35,7 +35,7 @@ struct ShareValue(Share);
 #[expect(unsafe_code, reason = "aya asks for this promise about map values")]
 unsafe impl aya::Pod for ShareValue {}
 
-/// A process that has put something into the ring while that was more than three quarters full.
+/// A process that has put something into the ring while more than an eighth of it was full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RingUser {
     /// Process id.
@@ -141,7 +141,7 @@ impl CaptureHandle {
         })
     }
 
-    /// The processes that filled the ring, those that put most into it while it was more than three quarters full first.
+    /// The processes that filled the ring, those first that put most into it while more than an eighth of it was full.
     pub fn ring_users(&self) -> Vec<RingUser> {
         let users = self.shared.shares.iter().flatten();
         let mut users: Vec<_> = users.map(|(pid, share)| RingUser::of(pid, &share.0)).collect();

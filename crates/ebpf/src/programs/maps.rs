@@ -10,7 +10,7 @@ use ecapture_ebpf::counter;
 use ecapture_ebpf::discovery::FileKey;
 use ecapture_ebpf::limits;
 use ecapture_ebpf::record;
-use ecapture_ebpf::share::{Pressure, Share};
+use ecapture_ebpf::share::Share;
 
 use super::thread::Thread;
 
@@ -65,9 +65,6 @@ pub(super) static COUNTERS: PerCpuArray<u64> =
 
 #[map]
 pub(super) static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
-
-#[map]
-pub(super) static PRESSURE: Array<Pressure> = Array::with_max_entries(1, 0);
 
 /// By thread group id.
 #[map]

@@ -1,8 +1,9 @@
 //! Who may put how much into the ring while it fills up.
 //!
-//! As long as less than three quarters of it wait for the reader, nobody is asked. From then on until it is so
-//! again, one process may add a sixteenth, and the records of one call go on up to thirteen: what is left is for
-//! the others, so a flood hurts its author first.
+//! As long as less than an eighth of it waits for the reader, nobody is asked. From then on a process may have as
+//! much of the ring as three times what is free (a dynamic threshold, as switches have it for their buffers): one
+//! process alone takes three quarters, six that flood it take some seven eighths together and leave each other
+//! one room for what a process at a moderate rate puts there. So a flood hurts its author first.
 
 use aya_ebpf::helpers::generated::bpf_get_current_comm;
 use ecapture_ebpf::config::FILTER_PID;
@@ -10,10 +11,14 @@ use ecapture_ebpf::counter;
 use ecapture_ebpf::limits::{CHUNK_PAYLOAD, LEAST_PAYLOAD};
 use ecapture_ebpf::share::Share;
 
-use super::maps::{EVENTS, PRESSURE, SHARES, config, count};
+use super::maps::{EVENTS, SHARES, config, count};
 
 /// `BPF_RB_AVAIL_DATA`: bytes that wait for the reader.
 const WAITING: u64 = 0;
+/// `BPF_RB_CONS_POS`: how far the reader has come.
+const CONSUMED: u64 = 2;
+/// What one process may have in the ring, in parts of what is free.
+const SHARE_OF_FREE: u64 = 3;
 
 /// Whether the process `pid`, which is the current one, may put the `length` bytes of a call into the ring.
 /// Counts them where it may not.
@@ -29,8 +34,7 @@ pub(super) fn has_share(pid: u32, length: u64) -> bool {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn ring_share(pid: u64, length: u64) -> u64 {
-    if EVENTS.query(WAITING) < sixteenth() * 12 {
-        end_pressure();
+    if EVENTS.query(WAITING) < sixteenth() * 2 {
         return 1;
     }
     let has_room = claim(pid as u32, length);
@@ -43,7 +47,7 @@ extern "C" fn ring_share(pid: u64, length: u64) -> u64 {
 /// Whether a call may go on to fill the ring with another record.
 #[inline(always)]
 pub(super) fn may_go_on() -> bool {
-    is_alone() || EVENTS.query(WAITING) < sixteenth() * 13
+    is_alone() || EVENTS.query(WAITING) < sixteenth() * 15
 }
 
 /// Where one process is captured, there are no others to leave room for.
@@ -64,19 +68,6 @@ pub(super) fn count_refused(records: u64, bytes: u64) {
     count(counter::RING_SHARE_BYTES, bytes);
 }
 
-#[inline(always)]
-fn end_pressure() {
-    if let Some(pressure) = PRESSURE.get_ptr_mut(0) {
-        // SAFETY: the map lookup succeeded; a lost race begins one more or one less.
-        unsafe {
-            if (*pressure).begun != 0 {
-                (*pressure).begun = 0;
-                (*pressure).episode += 1;
-            }
-        }
-    }
-}
-
 /// What the records of a call take in the ring: the payload of each has a power of two.
 #[inline(always)]
 fn room_of(length: u64) -> u64 {
@@ -93,8 +84,9 @@ fn room_of(length: u64) -> u64 {
 
 /// A static, so that it takes no stack.
 static NO_SHARE: Share = Share {
-    episode: 0,
     bytes: 0,
+    consumed: 0,
+    position: 0,
     total_bytes: 0,
     refused_calls: 0,
     refused_bytes: 0,
@@ -104,14 +96,6 @@ static NO_SHARE: Share = Share {
 /// Takes what the records of a call need from the share of the process, unless it is used up.
 #[inline(always)]
 fn claim(pid: u32, length: u64) -> bool {
-    let Some(pressure) = PRESSURE.get_ptr_mut(0) else {
-        return true;
-    };
-    // SAFETY: the map lookup succeeded; the fields are whole words.
-    let episode = unsafe {
-        (*pressure).begun = 1;
-        (*pressure).episode
-    };
     if SHARES.get_ptr(pid).is_none() {
         let _full = SHARES.insert(pid, &NO_SHARE, 0);
     }
@@ -127,19 +111,21 @@ fn claim(pid: u32, length: u64) -> bool {
             );
         }
     }
-    let most = sixteenth();
+    let consumed = EVENTS.query(CONSUMED);
+    let waiting = EVENTS.query(WAITING);
+    let free = u64::from(config!(ring_bytes)).saturating_sub(waiting);
     // SAFETY: the map lookup succeeded; threads of one process that race here lose a few bytes of the figures.
     unsafe {
-        if (*share).episode != episode {
-            (*share).episode = episode;
-            (*share).bytes = 0;
-        }
-        if (*share).bytes >= most {
+        let bytes = (*share).waiting(consumed);
+        if bytes >= free * SHARE_OF_FREE {
             (*share).refused_calls += 1;
             (*share).refused_bytes += length;
             return false;
         }
-        (*share).bytes += room_of(length);
+        let room = room_of(length);
+        (*share).bytes = bytes + room;
+        (*share).consumed = consumed;
+        (*share).position = consumed + waiting + room;
         (*share).total_bytes += length;
     }
     true
