@@ -167,7 +167,6 @@ impl Ledger {
         self.written.add(messages, bytes);
         self.unwritten.sub(messages, bytes);
         self.at_sink.fetch_sub(bytes, Relaxed);
-        self.wake_reader();
     }
 
     /// Counts output that was sent to the Sink and that its target never got.
@@ -180,7 +179,6 @@ impl Ledger {
     pub(crate) fn lose_unsent(&self, loss: Loss, messages: u64, bytes: u64) {
         self.losses[loss.index()].add(messages, bytes);
         self.unwritten.sub(messages, bytes);
-        self.wake_reader();
     }
 
     /// Counts output that is about to be sent to the Sink.
@@ -299,10 +297,16 @@ impl Ledger {
 
     /// True while more may be read.
     pub(crate) fn has_room(&self) -> bool {
+        self.has_quarters(4)
+    }
+
+    /// True while less is in flight than so many quarters of what may be.
+    pub(crate) fn has_quarters(&self, quarters: u64) -> bool {
+        let is_below =
+            |now: u64, most: &AtomicU64| now.saturating_mul(4) < most.load(Relaxed).saturating_mul(quarters);
         let in_flight = self.in_flight.get();
-        in_flight.events < self.room_below.events.load(Relaxed)
-            && in_flight.bytes < self.room_below.bytes.load(Relaxed)
-            && self.output_has_room()
+        is_below(in_flight.events, &self.room_below.events)
+            && is_below(in_flight.bytes, &self.room_below.bytes)
     }
 
     /// Returns once more may be read. One waiter at a time: the `RingReader`.
@@ -321,10 +325,6 @@ impl Ledger {
 
     fn settle(&self, events: u64, bytes: u64) {
         self.in_flight.sub(events, bytes);
-        self.wake_reader();
-    }
-
-    fn wake_reader(&self) {
         if self.reader_waits.load(SeqCst) && self.has_room() {
             self.room.notify_one();
         }

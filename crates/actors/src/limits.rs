@@ -99,11 +99,14 @@ impl PipelineLimits {
         self.write_chunk
     }
 
-    /// Captured bytes read and not yet decoded that belong to one stream. The rest of what may be in
-    /// flight is for the others.
+    /// Captured bytes that one Worker may have got and not decoded. What goes beyond waits in the Processor, where it
+    /// can still be dropped in favour of the other streams.
     pub const fn stream_bytes(&self) -> usize {
-        self.in_flight_bytes() / 2
+        self.in_flight_bytes() / 16
     }
+
+    /// The same when many streams together keep reading waiting.
+    pub const LEAST_STREAM_BYTES: usize = 64 * 1024;
 
     /// Payload of one round of a replay, whose output is kept until its end: as much as fills the output's
     /// share if each byte becomes as many as content codings are allowed to make of it.
@@ -167,6 +170,8 @@ pub struct Timings {
     pub drain_deadline: Duration,
     /// How long one Worker may refuse events before they are dropped.
     pub worker_stall: Duration,
+    /// How long reading waits for streams that have more on the way than their share, before that is dropped.
+    pub reading_patience: Duration,
     /// How long one turn of a Worker goes on before it ends with the event under way.
     pub turn_time: Duration,
     /// How long one turn of a Worker of a capture may take before its connection gets no decoder any
@@ -195,6 +200,7 @@ impl Default for Timings {
             age_limit: Duration::from_mins(10),
             drain_deadline: Duration::from_secs(3),
             worker_stall: Duration::from_secs(1),
+            reading_patience: Duration::from_millis(20),
             turn_time: Duration::from_millis(10),
             turn_limit: Duration::from_secs(5),
             retry_delay: Duration::from_millis(1),

@@ -3,8 +3,8 @@
 //! * receives: `EventBatch`, `SourceEnded` from the `RingReader`; `WorkerNews` from Workers
 //! * sends: `WorkerBatch`, `Notices`, `Advance`, `Retire` to Workers; `RoundEnded`,
 //!   `Finish` to the Sink
-//! * bound: `processor_mailbox` batches and the limits on events in flight, of which one stream may
-//!   have a half; what a Worker refuses for too long is dropped
+//! * bound: `processor_mailbox` batches and the limits on events in flight; what a Worker refuses for too
+//!   long is dropped, and earlier when reading waits for it (`backlog`)
 //! * lost on restart: it is not restarted; the run ends and the Workers show what they hold
 //!
 //! It never looks into a payload. It alone decides who serves a stream, so there is one Worker
@@ -12,6 +12,7 @@
 //! `WorkerExited`. A stream that is silent has no Worker: its decoder is kept for the next one (`asleep`).
 
 mod asleep;
+mod backlog;
 mod ended;
 mod ending;
 mod rounds;
@@ -27,6 +28,7 @@ use ecapture_protocols::message::Gap;
 use ecapture_protocols::{DataEvent, Direction, Identity, JoinedLate};
 
 use asleep::{Asleep, Sleepers};
+use backlog::Backlog;
 use rounds::Rounds;
 
 use crate::Clock;
@@ -206,6 +208,7 @@ pub(crate) struct Processor {
     /// Streams with something in their outbox, in order of first arrival.
     touched: VecDeque<Touched>,
     retry_planned: bool,
+    backlog: Backlog,
     rounds: Rounds,
     failures: FailureWindow,
     next_sweep_ns: u64,
@@ -220,6 +223,7 @@ impl Processor {
     pub(crate) fn new(ports: ProcessorPorts) -> Self {
         Self {
             clock: ports.shards[0].ports.clock,
+            backlog: Backlog::new(&ports.shards[0].ports.limits),
             shards: ports.shards,
             rounds_port: ports.rounds,
             finish_port: ports.finish,

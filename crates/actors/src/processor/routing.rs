@@ -10,10 +10,8 @@ use ecapture_protocols::{AddressSource, CapturedEvent, Close, DataEvent, Directi
 use super::ended::Ended;
 use super::{Arrival, Place, Processor, Stream, Touched, Waiting};
 use crate::Clock;
-use crate::loss::Loss;
 use crate::messages::{ConnectionId, End, Kept, Position, StreamEvent, StreamRef, WorkerBatch, WorkerId};
 use crate::registry::{Admission, ConnectionKey};
-use crate::supervision::nanoseconds;
 use crate::worker::{ExitGuard, Gauge, Worker, WorkerSeed};
 
 pub(super) const BOTH: [Direction; 2] = [Direction::Read, Direction::Write];
@@ -258,7 +256,8 @@ impl Processor {
                 self.touched.push_back(touched);
             }
         }
-        if !self.touched.is_empty() && !std::mem::replace(&mut self.retry_planned, true) {
+        let reading_waits = self.clock == Clock::Live && self.make_room();
+        if (reading_waits || !self.touched.is_empty()) && !std::mem::replace(&mut self.retry_planned, true) {
             ctx.run_later(self.shared().timings.retry_delay, |processor, ctx| {
                 processor.retry_planned = false;
                 processor.dispatch(ctx);
@@ -288,9 +287,7 @@ impl Processor {
             return Ok(());
         }
         let limits = &self.shards[0].ports.limits;
-        if self.clock == Clock::Live
-            && stream.sent_bytes - stream.gauge.fed_bytes() >= limits.stream_bytes() as u64
-        {
+        if self.clock == Clock::Live && stream.sent_bytes - stream.gauge.fed_bytes() >= self.backlog.share() {
             connection.keep_notices(direction, epoch, notices, limits.notice_backlog);
             return Err(());
         }
@@ -328,38 +325,6 @@ impl Processor {
         let limit = self.shards[0].ports.limits.notice_backlog;
         connection.keep_notices(direction, epoch, batch.notices, limit);
         if is_full { Err(()) } else { Ok(()) }
-    }
-
-    /// What a Worker refuses waits for a while and is dropped then: `None`. As long as the output takes
-    /// nothing, that is the user's wish, and all wait.
-    fn keep_waiting(&mut self, touched: Touched) -> Option<Touched> {
-        let now_ns = self.live_now_ns();
-        let ports = Arc::clone(&self.shards[0].ports);
-        if !ports.ledger.sink_has_room() {
-            return Some(Touched {
-                refused_since_ns: None,
-                ..touched
-            });
-        }
-        let since_ns = touched.refused_since_ns.unwrap_or(now_ns);
-        let patience_ns = nanoseconds(ports.timings.worker_stall);
-        let Touched { id, direction, .. } = touched;
-        let stream = self.registry.get_mut(id)?.awake_mut(direction)?;
-        // One that has just been given up on gets no second period.
-        if stream.gap.is_none() && now_ns.saturating_sub(since_ns) < patience_ns {
-            return Some(Touched {
-                refused_since_ns: Some(since_ns),
-                ..touched
-            });
-        }
-        let (count, bytes) = measure(&std::mem::take(&mut stream.outbox));
-        stream.gap = Some(add_gap(stream.gap, bytes, GapReason::Shed));
-        let ledger = &ports.ledger;
-        ledger.lose(Loss::WorkerFull, count, bytes);
-        ledger
-            .by_connection
-            .add(&stream.identity.uuid, Loss::WorkerFull, count, bytes);
-        None
     }
 }
 

@@ -312,6 +312,7 @@ async fn output_that_takes_nothing_is_bounded_in_bytes() {
     config.placement = Placement::Threads { worker_arbiters: 1 };
     config.limits.max_memory = 400_000;
     config.timings.worker_stall = Duration::from_mins(10);
+    config.timings.reading_patience = Duration::from_mins(10);
     config.limits.write_chunk = 10_000;
     config.decoders = Arc::new(|_| Box::new(Loud));
     let limits = config.limits;
@@ -333,6 +334,34 @@ async fn output_that_takes_nothing_is_bounded_in_bytes() {
     let summary = handle.finished().await;
     check(&summary);
     assert_eq!(summary.statistics.written.events, 10_000, "{summary:#?}");
+}
+
+/// What one stream has on its way fills all that may be in flight: that goes, marked and counted, and its neighbour
+/// is read at once.
+#[actix::test]
+async fn a_stream_that_keeps_reading_waiting_loses_its_own() {
+    let mut config = config(Clock::Live);
+    config.timings.reading_patience = Duration::ZERO;
+    config.limits.max_memory = 64_000;
+    // Each event takes a turn of its own.
+    config.limits.write_chunk = 1;
+    let live = Live::start(config);
+    for _ in 0..10 {
+        live.feed.batch(
+            (0..10)
+                .map(|_| data(1, &format!("{}\n", "x".repeat(99))))
+                .collect(),
+        );
+    }
+    live.feed.send(data(2, "neighbour\n"));
+    let (lines, summary) = live.end().await;
+    let losses = &summary.statistics.losses;
+    assert_eq!(losses.len(), 1, "{losses:?}");
+    assert_eq!(losses[0].reason, "worker_full");
+    assert!(losses[0].bytes > 0 && losses[0].bytes <= 9_000, "{losses:?}");
+    let gap = format!("[gap shed {}]", losses[0].bytes);
+    assert!(lines.iter().any(|line| line.contains(&gap)), "{gap} in {lines:?}");
+    assert!(lines.iter().any(|line| line.contains("neighbour")), "{lines:?}");
 }
 
 /// Each event takes a turn of its own. The timer is due while the first batch is taken, and fires when the first
