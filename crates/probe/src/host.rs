@@ -204,7 +204,10 @@ fn kernel() -> Check {
     let release = release().trim().to_owned();
     let version = version(&release);
     let old = version.is_some_and(|observed| observed < OLDEST_KERNEL);
-    let tested = kernel::TESTED.map(|(major, minor)| format!("{major}.{minor}"));
+    let tested = kernel::TESTED
+        .iter()
+        .map(|(major, minor)| format!("{major}.{minor}"));
+    let tested: Vec<_> = tested.collect();
     let observed = if version.is_some_and(|observed| kernel::TESTED.contains(&observed)) {
         format!("{release}, of a series that is tested")
     } else {
