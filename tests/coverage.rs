@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::support::apache::Processing;
 use crate::support::can_capture;
-use crate::support::capture::{messages, site};
+use crate::support::capture::{messages, site, with_port};
 use crate::support::program::{self, PATIENCE, Running};
 use crate::support::servers::{
     Certificate, Cgroup, Server, compile_exchange, free_port, peer, static_openssl,
@@ -415,7 +415,8 @@ fn build_go(source: &str, program: &Path, options: &[&str]) {
         .args([program, &peer(source)]));
 }
 
-/// Go programs that put a type of their own around the connection, as those do that set a `DialContext`.
+/// Go programs that put a type of their own around the connection, as those do that set a `DialContext`: both the
+/// server and the client.
 #[test]
 fn wrapped_connections_of_go_have_their_addresses() {
     let Some(_alone) = can_capture(&["openssl", "go"]) else {
@@ -423,33 +424,51 @@ fn wrapped_connections_of_go_have_their_addresses() {
     };
     let folder = open_site();
     let certificate = Certificate::create(folder.path());
-    let server = folder.path().join("exchange");
-    build_go("exchange.go", &server, &[]);
     let client = folder.path().join("wrapped");
     build_go("wrapped.go", &client, &["-ldflags=-s -w"]);
-    let mut serve = Command::new(&server);
-    serve
-        .arg("serve")
-        .args([&certificate.certificate, &certificate.key]);
-    let server = Server::announcing(serve);
-    for kind in ["embedded", "pointer"] {
-        let port = server.port.to_string();
-        let program = client.to_str().expect("a UTF-8 path");
-        let finished = program::run(&["tls", "--format", "jsonl", "--", program, kind, &port]);
+    let server = folder.path().join("serving");
+    // One file, which has its probes because the server runs.
+    fs::hard_link(&client, &server).expect("a link");
+    let older = &["--inject", "system-calls"][..];
+    for (kind, source, older) in [
+        ("embedded", "exact", &[][..]),
+        ("pointer", "exact", &[]),
+        ("hidden", "heuristic", &[]),
+        ("hidden", "heuristic", older),
+    ] {
+        let mut serve = Command::new(&server);
+        serve
+            .args([kind, "serve"])
+            .args([&certificate.certificate, &certificate.key]);
+        let server = Server::announcing(serve);
+        let port = server.port;
+        let mut running = Running::start(&[&["tls", "--format", "jsonl"], older].concat());
+        running.wait_until_capturing();
+        run(Command::new(&client).args([kind, &port.to_string()]));
+        let finished = running.interrupt();
         assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
-        let lines = finished.json();
-        let requests: Vec<&Value> = lines
-            .iter()
-            .filter(|line| line["comm"] == "wrapped" && line["kind"] == "http1.request")
-            .collect();
-        let paths: Vec<_> = requests.iter().map(|request| request["path"].as_str()).collect();
-        assert_eq!(paths, [Some("/first"), Some("/second")], "{kind}");
-        for request in &requests {
-            assert_eq!(request["dst"], format!("127.0.0.1:{port}"), "{kind}: {request}");
-            assert_eq!(request["addr_source"], "exact", "{kind}");
+        let lines = with_port(&finished, port);
+        let clients = addresses_of(&lines, "wrapped", "write", port);
+        assert_eq!(addresses_of(&lines, "serving", "read", port), clients, "{kind}");
+        for line in &lines {
+            assert_eq!(line["addr_source"], source, "{kind}: {line}");
         }
-        assert_ne!(requests[0]["uuid"], requests[1]["uuid"], "{kind}");
+        assert_eq!(finished.text().matches(r#""path":"/first""#).count(), 2, "{kind}");
     }
+}
+
+/// The clients' addresses of the two requests to `port` that `comm` sent or received.
+fn addresses_of(lines: &[Value], comm: &str, direction: &str, port: u16) -> Vec<String> {
+    let requests = messages(lines, "http1.request", comm, direction);
+    let paths: Vec<_> = requests.iter().map(|request| request["path"].as_str()).collect();
+    assert_eq!(paths, [Some("/first"), Some("/second")], "{comm}: {lines:#?}");
+    for request in &requests {
+        assert_eq!(request["dst"], format!("127.0.0.1:{port}"), "{request}");
+    }
+    assert_ne!(requests[0]["uuid"], requests[1]["uuid"], "{comm}");
+    assert_ne!(requests[0]["src"], requests[1]["src"], "{comm}");
+    let clients = requests.iter().filter_map(|request| request["src"].as_str());
+    clients.map(str::to_owned).collect()
 }
 
 #[test]

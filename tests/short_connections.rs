@@ -174,11 +174,9 @@ struct Shown<'a> {
 fn shown<'a>(message: &'a Value, client_side: &str, server: &Server) -> Shown<'a> {
     let client = message[client_side].as_str();
     let client = client.unwrap_or_else(|| panic!("no addresses: {message}"));
-    let tuple = format!("_{client}-127.0.0.1:{}", server.port);
+    let tuple = format!("_{client}-127.0.0.1:{}_", server.port);
     assert!(
-        message["uuid"]
-            .as_str()
-            .is_some_and(|uuid| uuid.ends_with(&tuple)),
+        message["uuid"].as_str().is_some_and(|uuid| uuid.contains(&tuple)),
         "{message}"
     );
     Shown { message, client }

@@ -1,6 +1,9 @@
-// Two HTTPS requests, one after the other on connections that stay open, over a net.Conn of our own.
+// HTTPS over a net.Conn of our own.
 //
-//	wrapped KIND PORT      KIND: embedded, pointer
+//	wrapped KIND PORT                   two requests, one after the other on connections that stay open
+//	wrapped KIND serve CERTIFICATE KEY  a server, which prints its port
+//
+// KIND: embedded, pointer, hidden
 package main
 
 import (
@@ -11,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 )
 
@@ -37,19 +41,68 @@ func (c *pointer) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// hidden has the connection where only its author knows, behind another one of its kind.
+type hidden struct {
+	since time.Time
+	mutex sync.Mutex
+	read  int64
+	net.Conn
+}
+
+func (c *hidden) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	c.read += int64(n)
+	return n, err
+}
+
+func wrap(connection net.Conn) net.Conn {
+	switch os.Args[1] {
+	case "pointer":
+		return &pointer{TCPConn: connection.(*net.TCPConn)}
+	case "hidden":
+		now := time.Now()
+		return &hidden{since: now, Conn: &hidden{since: now, Conn: connection}}
+	}
+	return &embedded{connection, time.Minute}
+}
+
 func dial(ctx context.Context, network, address string) (net.Conn, error) {
 	var dialer net.Dialer
 	connection, err := dialer.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
-	if os.Args[1] == "pointer" {
-		return &pointer{TCPConn: connection.(*net.TCPConn)}, nil
+	return wrap(connection), nil
+}
+
+type listener struct{ net.Listener }
+
+func (l listener) Accept() (net.Conn, error) {
+	connection, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
 	}
-	return &embedded{connection, time.Minute}, nil
+	return wrap(connection), nil
+}
+
+func serve() {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(l.Addr().(*net.TCPAddr).Port)
+	server := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(w, r.URL.Path)
+	})}
+	panic(server.ServeTLS(listener{l}, os.Args[3], os.Args[4]))
 }
 
 func main() {
+	if os.Args[2] == "serve" {
+		serve()
+	}
 	for _, path := range []string{"/first", "/second"} {
 		client := http.Client{Transport: &http.Transport{
 			DialContext:     dial,

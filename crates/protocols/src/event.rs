@@ -305,8 +305,9 @@ impl CapturedEvent {
 /// Taken from the stream's first event and completed when the socket becomes known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The shown UUID: `PID_TID_COMM_FD_DATATYPE`, followed by `_TUPLE` when the socket is known, or else by
-    /// `_SESSION`, the number of the session in hexadecimal digits, when that is.
+    /// The shown UUID: `PID_TID_COMM_FD_DATATYPE`, followed by `_TUPLE` when the socket is known and by `_SESSION`,
+    /// the number of the session in hexadecimal digits, when that is: sessions can share a socket, as TLS inside
+    /// TLS does, or be taken for its users.
     pub uuid: String,
     /// Thread of the first event.
     pub process: Process,
@@ -389,7 +390,8 @@ fn uuid(identity: &Identity) -> String {
         push_address(tuple.source, &mut uuid);
         uuid.push(b'-');
         push_address(tuple.destination, &mut uuid);
-    } else if session != 0 {
+    }
+    if session != 0 {
         uuid.push(b'_');
         push_hexadecimal(session, &mut uuid);
     }

@@ -174,7 +174,7 @@ async fn a_place_reused_in_both_directions_keeps_its_connections_apart() {
             let uuid = format!("1_1_app_5_{direction}_10.0.0.1:");
             text.lines().filter_map(|line| line.strip_prefix(&uuid)).collect()
         };
-        let line = |number, text: String| format!("{}-10.0.0.2:443|{text}", 100 + number);
+        let line = |number, text: String| format!("{}-10.0.0.2:443_9|{text}", 100 + number);
         let asked: Vec<String> = (0..CONNECTIONS)
             .map(|number| line(number, format!(">ask {number}")))
             .collect();

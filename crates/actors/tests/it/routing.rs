@@ -64,7 +64,7 @@ async fn a_socket_learned_by_one_direction_completes_both() {
     live.feed.data(learned);
     live.feed.data(in_session(Direction::Read, "in 2\n"));
     let (lines, summary) = live.end().await;
-    let tuple = "10.0.0.1:77-10.0.0.2:443";
+    let tuple = "10.0.0.1:77-10.0.0.2:443_9";
     assert_eq!(
         lines,
         [
@@ -93,9 +93,9 @@ async fn another_socket_on_the_same_session_is_another_connection() {
     assert_eq!(
         lines,
         [
-            "1_1_app_5_1_10.0.0.1:1-10.0.0.2:443|old, unfinished (end)",
-            "1_1_app_5_1_10.0.0.1:2-10.0.0.2:443|new",
-            "1_1_app_5_1_10.0.0.1:2-10.0.0.2:443|newer",
+            "1_1_app_5_1_10.0.0.1:1-10.0.0.2:443_9|old, unfinished (end)",
+            "1_1_app_5_1_10.0.0.1:2-10.0.0.2:443_9|new",
+            "1_1_app_5_1_10.0.0.1:2-10.0.0.2:443_9|newer",
         ]
     );
     assert_eq!(summary.statistics.started_workers, 2);
@@ -129,7 +129,7 @@ async fn a_new_connection_does_not_inherit_the_addresses_of_the_one_before() {
         tokio::time::resume();
         assert_eq!(
             lines,
-            ["1_1_app_5_0_10.0.0.1:1-10.0.0.2:443|old", "1_1_app_5_0_9|new"],
+            ["1_1_app_5_0_10.0.0.1:1-10.0.0.2:443_9|old", "1_1_app_5_0_9|new"],
             "{ending:?}"
         );
     }
@@ -243,7 +243,7 @@ async fn connections_that_follow_each_other_in_one_batch_keep_their_own_addresse
         let (text, _) = replay(config(clock), events.collect(), 100).await;
         tokio::time::resume();
         let expected: Vec<String> = (1..=20)
-            .map(|sock| format!("1_1_app_5_1_10.0.0.1:{sock}-10.0.0.2:443|of {sock}"))
+            .map(|sock| format!("1_1_app_5_1_10.0.0.1:{sock}-10.0.0.2:443_9|of {sock}"))
             .collect();
         assert_eq!(text.lines().collect::<Vec<_>>(), expected, "{clock:?}");
     }

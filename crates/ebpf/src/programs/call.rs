@@ -314,6 +314,17 @@ pub(super) fn session_of(pid: u32, session: u64) -> Option<&'static mut Session>
         let _full = SESSIONS.insert(key, &NEW_SESSION, 0);
         let _full = PROCESSES.insert(pid, 1, 0);
     }
+    known_session(pid, session)
+}
+
+/// The session's entry, if there is one.
+#[inline(always)]
+pub(super) fn known_session(pid: u32, session: u64) -> Option<&'static mut Session> {
+    let key = SessionKey {
+        session,
+        pid,
+        padding: 0,
+    };
     // SAFETY: the map lookup succeeded; the library forbids concurrent use of one session.
     SESSIONS.get_ptr_mut(key).map(|session| unsafe { &mut *session })
 }

@@ -3,22 +3,46 @@
 //! A goroutine moves between threads, and its stack moves in memory. So a call is known by its
 //! goroutine and by its distance from the top of that goroutine's stack, which a move keeps; and
 //! the return is not a return probe, which would change the stack, but a probe at each `ret`.
+//!
+//! The socket of a connection is found in its `net.Conn`. Where that is a type of the program's own which hides
+//! it, the socket is that of the first system call which the goroutine makes during a call.
 
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
-use aya_ebpf::macros::uprobe;
+use aya_ebpf::macros::{map, uprobe};
+use aya_ebpf::maps::{Array, LruHashMap};
 use aya_ebpf::programs::ProbeContext;
 use ecapture_ebpf::counter;
-use ecapture_ebpf::limits::CALL_CHUNKS_UNROLLED;
-use ecapture_ebpf::record::{DIRECTION_READ, DIRECTION_WRITE, NO_FD, SOCKET_EXACT};
+use ecapture_ebpf::limits::{self, CALL_CHUNKS_UNROLLED};
+use ecapture_ebpf::record::{DIRECTION_READ, DIRECTION_WRITE, NO_FD, SOCKET_EXACT, SOCKET_HEURISTIC};
 
-use super::call::{Length, end_session, is_followed, session_of, writes};
+use super::call::{Length, end_session, is_followed, known_session, session_of, writes};
 use super::delivery::deliver;
-use super::identity::{bind, socket_of};
+use super::identity::{bind, is_seen, socket_of};
 use super::lateness::judge;
-use super::maps::{CALLS, Call, CallKey, count, count_unmatched, ended, stopped, wanted};
+use super::maps::{
+    CALLS, Call, CallKey, Session, SessionKey, count, count_unmatched, ended, stopped, wanted,
+};
 use super::memory::user;
+
+/// Goroutines in a call of a connection that hides its socket, by address of their `runtime.g` and process.
+#[map]
+static GOROUTINES: LruHashMap<SessionKey, Search> = LruHashMap::with_max_entries(limits::CALLS, 0);
+
+/// The only entry is not 0 when [`GOROUTINES`] has had one: until then nobody has to look there.
+#[map]
+static SEARCHED: Array<u32> = Array::with_max_entries(1, 0);
+
+/// What the first internet socket that a goroutine uses belongs to.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Search {
+    /// The `tls.Conn`.
+    connection: u64,
+    /// How deep the goroutine's stack was when the call began: a system call of it is made deeper.
+    depth: u64,
+}
 
 /// `func (c *Conn) Read(b []byte) (int, error)`
 #[uprobe]
@@ -46,17 +70,20 @@ fn go_handshake(context: ProbeContext) {
     if stopped() || !wanted(pid) {
         return;
     }
-    if let Some(session) = session_of(pid, registers(&context).result_or_first)
+    let registers = Registers::of(context.regs);
+    if let Some(session) = session_of(pid, registers.result_or_first)
         && session.sock == 0
     {
         session.handshake = 1;
     }
+    // It returns unseen: the handshake uses the socket before the goroutine can use another.
+    let _nothing = search(pid, &registers);
 }
 
 /// `func (c *Conn) Close() error`
 #[uprobe]
 fn go_close(context: ProbeContext) {
-    end_session(registers(&context).result_or_first);
+    end_session(Registers::of(context.regs).result_or_first);
 }
 
 #[inline(always)]
@@ -65,7 +92,7 @@ fn enter(context: &ProbeContext, direction: u8) {
     if !is_followed(pid_tgid) {
         return;
     }
-    let registers = registers(context);
+    let registers = Registers::of(context.regs);
     let Some(key) = key((pid_tgid >> 32) as u32, &registers) else {
         count(counter::CALLS_FULL, 1);
         return;
@@ -86,6 +113,7 @@ fn enter(context: &ProbeContext, direction: u8) {
         count(counter::CALLS_FULL, 1);
     } else {
         count(counter::WRITES_BEGUN, writes(call.direction));
+        let _nothing = search((pid_tgid >> 32) as u32, &registers);
     }
 }
 
@@ -96,7 +124,7 @@ fn leave(context: &ProbeContext) -> Option<()> {
     if ended() || !wanted(pid) {
         return None;
     }
-    let registers = registers(context);
+    let registers = Registers::of(context.regs);
     let key = key(pid, &registers)?;
     let Some(call) = CALLS.get_ptr(key) else {
         count_unmatched();
@@ -105,6 +133,9 @@ fn leave(context: &ProbeContext) -> Option<()> {
     // SAFETY: the map lookup succeeded; only this goroutine removes the entry.
     let call = unsafe { *call };
     let _gone = CALLS.remove(key);
+    if has_searched() {
+        let _gone = GOROUTINES.remove(goroutine(pid, &registers));
+    }
     let _nothing = end(context, &call, pid_tgid, registers.result_or_first as i64);
     // Last: user space waits for this, and then for nothing more of the call.
     count(counter::WRITES_ENDED, writes(call.direction));
@@ -121,8 +152,18 @@ fn end(context: &ProbeContext, call: &Call, pid_tgid: u64, moved: i64) -> Option
         count(counter::SESSIONS_FULL, 1);
         return None;
     };
+    if session.socket_source != SOCKET_HEURISTIC {
+        find_socket(context, session, call.session);
+    }
+    deliver::<CALL_CHUNKS_UNROLLED>(call, session, pid_tgid, moved as u64);
+    Some(())
+}
+
+/// The socket that the connection leads to.
+#[inline(always)]
+fn find_socket(context: &ProbeContext, session: &mut Session, connection: u64) {
     let fd = if session.sock == 0 {
-        descriptor(call.session).unwrap_or(NO_FD)
+        descriptor(connection).unwrap_or(NO_FD)
     } else {
         session.fd
     };
@@ -133,17 +174,77 @@ fn end(context: &ProbeContext, call: &Call, pid_tgid: u64, moved: i64) -> Option
         session.handshake = 0;
         judge(context, session, handshake);
     }
-    deliver::<CALL_CHUNKS_UNROLLED>(call, session, pid_tgid, moved as u64);
+}
+
+/// Looks out for the socket of a connection that hides it, from now until the call returns.
+#[inline(always)]
+fn search(pid: u32, registers: &Registers) -> Option<()> {
+    let connection = registers.result_or_first;
+    let is_known = match known_session(pid, connection) {
+        // A guess is good as long as that socket is open.
+        Some(session) if session.socket_source == SOCKET_HEURISTIC => is_seen(session.sock),
+        Some(session) => session.sock != 0,
+        None => false,
+    };
+    if is_known || descriptor(connection).is_some() {
+        return None;
+    }
+    let depth = depth(registers)?;
+    let _full = GOROUTINES.insert(goroutine(pid, registers), Search { connection, depth }, 0);
+    // SAFETY: the map lookup succeeded; whoever writes writes the same.
+    unsafe { *SEARCHED.get_ptr_mut(0)? = 1 };
+    Some(())
+}
+
+/// Whether any connection has hidden its socket since the capture began.
+#[inline(always)]
+pub(super) fn has_searched() -> bool {
+    // SAFETY: the map lookup succeeded; the value is a whole word.
+    SEARCHED
+        .get_ptr(0)
+        .is_some_and(|searched| unsafe { *searched } != 0)
+}
+
+/// The current thread moves bytes through `fd` by a system call, made with these `registers`.
+#[inline(always)]
+pub(super) fn moves(fd: i32, registers: *const pt_regs) -> Option<()> {
+    if !has_searched() {
+        return None;
+    }
+    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let registers = Registers::of(registers);
+    let key = goroutine(pid, &registers);
+    // SAFETY: the map lookup succeeded; only this goroutine changes or removes the entry.
+    let search = unsafe { *GOROUTINES.get_ptr(key)? };
+    if depth(&registers)? > search.depth {
+        let found = socket_of(fd).filter(|found| found.is_internet())?;
+        let session = known_session(pid, search.connection)?;
+        let _uncertain = bind(session, fd, &found, SOCKET_HEURISTIC);
+    }
+    let _gone = GOROUTINES.remove(key);
     Some(())
 }
 
 #[inline(always)]
-fn key(pid: u32, registers: &Registers) -> Option<CallKey> {
-    // The second word of a goroutine (`runtime.g`) is the top of its stack.
+fn goroutine(pid: u32, registers: &Registers) -> SessionKey {
+    SessionKey {
+        session: registers.goroutine,
+        pid,
+        padding: 0,
+    }
+}
+
+/// How far the stack of the goroutine reaches from its top: the second word of a `runtime.g`.
+#[inline(always)]
+fn depth(registers: &Registers) -> Option<u64> {
     let top: u64 = user(registers.goroutine + 8)?;
-    let depth = (top - registers.stack_pointer) as u32;
+    Some(top - registers.stack_pointer)
+}
+
+#[inline(always)]
+fn key(pid: u32, registers: &Registers) -> Option<CallKey> {
     Some(CallKey {
-        pid_tgid: u64::from(pid) << 32 | u64::from(depth),
+        pid_tgid: u64::from(pid) << 32 | depth(registers)? & 0xFFFF_FFFF,
         stack_pointer: registers.goroutine,
     })
 }
@@ -188,32 +289,32 @@ struct Registers {
     stack_pointer: u64,
 }
 
-#[cfg(bpf_target_arch = "x86_64")]
-#[inline(always)]
-fn registers(context: &ProbeContext) -> Registers {
-    let registers: *mut pt_regs = context.regs;
-    // SAFETY: the kernel passes valid registers.
-    unsafe {
-        Registers {
-            result_or_first: (*registers).rax,
-            second: (*registers).rbx,
-            goroutine: (*registers).r14,
-            stack_pointer: (*registers).rsp,
+impl Registers {
+    #[cfg(bpf_target_arch = "x86_64")]
+    #[inline(always)]
+    fn of(registers: *const pt_regs) -> Self {
+        // SAFETY: the kernel passes valid registers.
+        unsafe {
+            Self {
+                result_or_first: (*registers).rax,
+                second: (*registers).rbx,
+                goroutine: (*registers).r14,
+                stack_pointer: (*registers).rsp,
+            }
         }
     }
-}
 
-#[cfg(bpf_target_arch = "aarch64")]
-#[inline(always)]
-fn registers(context: &ProbeContext) -> Registers {
-    let registers: *mut pt_regs = context.regs;
-    // SAFETY: the kernel passes valid registers.
-    unsafe {
-        Registers {
-            result_or_first: (*registers).regs[0],
-            second: (*registers).regs[1],
-            goroutine: (*registers).regs[28],
-            stack_pointer: (*registers).sp,
+    #[cfg(bpf_target_arch = "aarch64")]
+    #[inline(always)]
+    fn of(registers: *const pt_regs) -> Self {
+        // SAFETY: the kernel passes valid registers.
+        unsafe {
+            Self {
+                result_or_first: (*registers).regs[0],
+                second: (*registers).regs[1],
+                goroutine: (*registers).regs[28],
+                stack_pointer: (*registers).sp,
+            }
         }
     }
 }

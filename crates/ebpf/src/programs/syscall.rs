@@ -8,6 +8,7 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
 use super::discovery::mapping;
+use super::go;
 use super::identity::socket_of;
 use super::maps::ended;
 use super::memory::user;
@@ -78,10 +79,11 @@ fn sys_enter(context: BtfTracePointContext) -> i32 {
     };
     if call.number == number::MMAP {
         maps(&call);
-    } else if moves_bytes(call.number)
-        && let Some(thread) = followed()
-    {
-        moves(thread, &call);
+    } else if moves_bytes(call.number) {
+        if let Some(thread) = followed() {
+            moves(thread, &call);
+        }
+        let _unknown = go::moves(call.fd(), call.registers);
     }
     0
 }
@@ -123,11 +125,16 @@ fn maps(call: &SystemCall) {
 /// The socket need not be that of the call's descriptor: a file that it reads may lie on another host.
 #[inline(always)]
 fn has_moved() {
-    if let Some(thread) = followed() {
-        let call = SystemCall::current();
-        if moves_bytes(call.number) {
+    let thread = followed();
+    if thread.is_none() && !go::has_searched() {
+        return;
+    }
+    let call = SystemCall::current();
+    if moves_bytes(call.number) {
+        if let Some(thread) = thread {
             moves(thread, &call);
         }
+        let _unknown = go::moves(call.fd(), call.registers);
     }
 }
 
