@@ -90,15 +90,15 @@ fn sys_enter(context: BtfTracePointContext) -> i32 {
 
 /// `sock_send_length(struct sock *sk, int ret, int flags)`
 #[btf_tracepoint(function = "sock_send_length")]
-fn sock_send_length(_context: BtfTracePointContext) -> i32 {
-    has_moved();
+fn sock_send_length(context: BtfTracePointContext) -> i32 {
+    has_moved(context.arg(1));
     0
 }
 
 /// `sock_recv_length(struct sock *sk, int ret, int flags)`
 #[btf_tracepoint(function = "sock_recv_length")]
-fn sock_recv_length(_context: BtfTracePointContext) -> i32 {
-    has_moved();
+fn sock_recv_length(context: BtfTracePointContext) -> i32 {
+    has_moved(context.arg(1));
     0
 }
 
@@ -124,7 +124,7 @@ fn maps(call: &SystemCall) {
 
 /// The socket need not be that of the call's descriptor: a file that it reads may lie on another host.
 #[inline(always)]
-fn has_moved() {
+fn has_moved(result: i32) {
     let thread = followed();
     if thread.is_none() && !go::has_searched() {
         return;
@@ -132,7 +132,10 @@ fn has_moved() {
     let call = SystemCall::current();
     if moves_bytes(call.number) {
         if let Some(thread) = thread {
-            moves(thread, &call);
+            // Whoever reads until there is nothing more has what it read before.
+            if thread.innermost != 0 || result > 0 {
+                moves(thread, &call);
+            }
         }
         let _unknown = go::moves(call.fd(), call.registers);
     }
