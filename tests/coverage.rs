@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::support::apache::Processing;
 use crate::support::can_capture;
 use crate::support::capture::{messages, site, with_port};
-use crate::support::program::{self, PATIENCE, Running};
+use crate::support::program::{PATIENCE, Running};
 use crate::support::servers::{
     Certificate, Cgroup, Server, compile_exchange, free_port, peer, static_openssl,
 };

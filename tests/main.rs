@@ -16,6 +16,8 @@
 //! - `endings`: how captures end, and what they refuse.
 //! - `coverage`: one exchange with each kind of program that TLS is captured of, exact on both sides.
 //! - `libraries`: one exchange with each version of OpenSSL and each of its relatives.
+//! - `amqp`: a server with Erlang's TLS, and its client, byte for byte.
+//! - `mail`: SMTP and IMAP servers, byte for byte.
 //! - `sendfile`: files that the kernel sends.
 //! - `git`: a whole `git clone`.
 //! - `rustls`: the same for programs with rustls, and what is said of one that cannot be captured.
@@ -27,6 +29,7 @@
 //! - `late`: connections and programs that the capture meets too late.
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
+mod amqp;
 mod capture;
 mod cli;
 mod coverage;
@@ -37,6 +40,7 @@ mod field;
 mod git;
 mod late;
 mod libraries;
+mod mail;
 mod options;
 mod other_protocols;
 mod outputs;

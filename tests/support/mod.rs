@@ -3,6 +3,7 @@
 pub(crate) mod apache;
 pub(crate) mod capture;
 pub(crate) mod exchanges;
+pub(crate) mod flows;
 pub(crate) mod program;
 pub(crate) mod servers;
 

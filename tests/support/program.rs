@@ -123,6 +123,15 @@ impl Running {
         }
     }
 
+    /// Waits until each of these is in some line of standard error, in any order.
+    pub(crate) fn wait_for_all(&mut self, texts: &[&str]) {
+        for text in texts {
+            if !self.stderr.contains(text) {
+                self.wait_for(text);
+            }
+        }
+    }
+
     /// Waits for a line with `first` and those after it up to one with `last`, and gives them.
     pub(crate) fn wait_for_lines(&mut self, first: &str, last: &str) -> Vec<String> {
         let before = self.stderr.len();
