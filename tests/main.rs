@@ -25,6 +25,7 @@
 //! - `strangers`: unprivileged users who want to get into a capture, or to take it down.
 //! - `shutdown`: logs, files and pipes that take nothing, and signals all the same.
 //! - `wrapped`: commands behind others, such as timeout, sh and sudo.
+//! - `tables`: more at once than the kernel's tables have room for.
 //! - `uncaptured`: programs whose TLS cannot be captured.
 //! - `late`: connections and programs that the capture meets too late.
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
@@ -55,5 +56,6 @@ mod short_connections;
 mod shutdown;
 mod strangers;
 mod support;
+mod tables;
 mod uncaptured;
 mod wrapped;

@@ -114,6 +114,8 @@ pub(crate) struct CaptureInjections {
     pub(crate) hold_discovery: Option<PathBuf>,
     /// `system-calls`.
     pub(crate) system_calls: bool,
+    /// `tables:N`: so many entries.
+    pub(crate) table_entries: Option<u32>,
 }
 
 impl CaptureInjections {
@@ -126,10 +128,13 @@ impl CaptureInjections {
                 Some(("discovery-hold", file)) if !file.is_empty() => {
                     injections.hold_discovery = Some(file.into());
                 }
+                Some(("tables", entries)) if entries.parse().is_ok_and(|entries: u32| entries > 0) => {
+                    injections.table_entries = entries.parse().ok();
+                }
                 _ => {
                     return Err(UsageError::Value {
                         flag: "--inject",
-                        expected: "discovery-hold:FILE or system-calls",
+                        expected: "discovery-hold:FILE, system-calls, or tables:N with N of 1 or more entries",
                         observed: value.clone(),
                     });
                 }

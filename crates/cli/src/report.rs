@@ -176,6 +176,7 @@ fn kernel_rows(counters: &KernelCounters, undecodable: u64, excluded: (u64, u64)
         row("call_too_long", 0, counters.cut_bytes),
         row("sent_from_file", 0, counters.file_bytes),
         row("calls_map_full", counters.calls_full, 0),
+        row("calls_forgotten", counters.forgotten_calls, 0),
         row("sessions_map_full", counters.sessions_full, 0),
         row("call_not_understood", counters.unintelligible_calls, 0),
         row("thread_ended_in_write", counters.unfinished_writes, 0),
@@ -189,6 +190,15 @@ fn kernel_rows(counters: &KernelCounters, undecodable: u64, excluded: (u64, u64)
         LossRow {
             intended: true,
             ..row("call_began_before_capture", counters.unmatched_returns, 0)
+        },
+        // All their bytes are there: only what was known of them is not.
+        LossRow {
+            intended: true,
+            ..row("sessions_forgotten", counters.forgotten_sessions, 0)
+        },
+        LossRow {
+            intended: true,
+            ..row("connections_forgotten", counters.forgotten_sockets, 0)
         },
         LossRow {
             intended: true,

@@ -580,6 +580,7 @@ mod tests {
             "-m nonsense",
             "-b 3",
             "--inject discovery-hold:",
+            "--inject tables:0",
             "--inject nothing",
             "--inject drop-event:every=2",
             "--mapsize 0",

@@ -18,7 +18,7 @@ pub const FAULT_BYTES: u32 = 6;
 pub const CUT_BYTES: u32 = 7;
 /// Calls lost because they could not be remembered until they returned.
 pub const CALLS_FULL: u32 = 8;
-/// Returns without a known entry: the call began before the capture, or was forgotten.
+/// Returns without a known entry: the call began before the capture.
 pub const UNMATCHED_RETURNS: u32 = 9;
 /// Sessions whose stream offset could not be kept; their records have no offset.
 pub const SESSIONS_FULL: u32 = 10;
@@ -44,5 +44,13 @@ pub const WRITES_ENDED: u32 = 18;
 pub const RING_SHARE_RECORDS: u32 = 19;
 /// Payload bytes of processes that had used up their share of the ring.
 pub const RING_SHARE_BYTES: u32 = 20;
+/// Returns without a known entry when the table of calls or that of threads had been full: calls that were
+/// forgotten, or began before the capture.
+pub const FORGOTTEN_CALLS: u32 = 21;
+/// Sessions that began to use a socket which had been used before, when the table of sessions had been full: they
+/// were forgotten, and are counted from their beginning again.
+pub const FORGOTTEN_SESSIONS: u32 = 22;
+/// Connections of which it is not known when they were opened, when the table of sockets had been full.
+pub const FORGOTTEN_SOCKETS: u32 = 23;
 /// Number of counters.
-pub const COUNT: u32 = 21;
+pub const COUNT: u32 = 24;

@@ -8,3 +8,4 @@ pub mod discovery;
 pub mod limits;
 pub mod record;
 pub mod share;
+pub mod table;

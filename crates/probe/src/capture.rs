@@ -20,6 +20,7 @@ use crate::handle::{CaptureHandle, take_map};
 use crate::library::{Inode, Library};
 use crate::loading::{Attachment, Loading, Refused};
 use crate::standing::Standing;
+use crate::tables;
 use crate::{Error, Events, cgroup, host, kernel, plan, process, target, tracepoints};
 
 /// Size of the ring buffer unless the configuration says otherwise, in bytes.
@@ -28,7 +29,7 @@ pub const DEFAULT_RING_BYTES: u32 = limits::RING_BYTES;
 const DRAIN: Duration = Duration::from_millis(100);
 
 /// Maps that user space opens.
-const MAPS: [&str; 10] = [
+const MAPS: [&str; 11] = [
     "EVENTS",
     "CONTROL",
     "PIDS",
@@ -39,6 +40,7 @@ const MAPS: [&str; 10] = [
     "STANDING",
     "CONNECTED",
     "SHARES",
+    "TABLES",
 ];
 
 /// Everything that the loader expects in the kernel object, by kind. For the object's tests.
@@ -100,6 +102,9 @@ pub struct CaptureConfig {
     pub drain: Duration,
     /// Size of the ring buffer in bytes; rounded up to a power of two of at least a page.
     pub ring_bytes: u32,
+    /// So many calls, threads, sessions and sockets are followed at once, instead of what the programs say. For
+    /// making them too few.
+    pub table_entries: Option<u32>,
 }
 
 impl Default for CaptureConfig {
@@ -118,6 +123,7 @@ impl Default for CaptureConfig {
             hold_discovery: None,
             drain: DRAIN,
             ring_bytes: DEFAULT_RING_BYTES,
+            table_entries: None,
         }
     }
 }
@@ -166,6 +172,10 @@ impl Capture {
         let Loading { mut ebpf, mut probes } = Loading::new(config, false)?;
         let ring = take_map(&mut ebpf, "EVENTS", RingBuf::try_from)?;
         let handle = CaptureHandle::new(&mut ebpf)?;
+        tables::set_room(
+            take_map(&mut ebpf, "TABLES", Array::try_from)?,
+            config.table_entries,
+        )?;
         set_cgroup(&mut ebpf, cgroup)?;
         probes.attach_tracepoints()?;
         fill_set(config, &handle)?;

@@ -32,8 +32,17 @@ pub struct KernelCounters {
     pub file_bytes: u64,
     /// Calls lost because they could not be remembered until they returned.
     pub calls_full: u64,
-    /// Calls lost because they began before the capture, or were forgotten.
+    /// Calls lost because they began before the capture.
     pub unmatched_returns: u64,
+    /// Calls that were forgotten because too many were followed at once, or began before the capture: from when
+    /// their table is full these are not told apart.
+    pub forgotten_calls: u64,
+    /// Sessions that were forgotten because there were too many, and go on: nothing of them is lost, but a gap may
+    /// be shown.
+    pub forgotten_sessions: u64,
+    /// Connections that were forgotten because there were too many: it is not known whether their beginning was
+    /// captured.
+    pub forgotten_sockets: u64,
     /// Calls lost because their session could not be remembered.
     pub sessions_full: u64,
     /// Calls of functions inside rustls that could not be understood: its calling convention is no
@@ -60,7 +69,7 @@ impl KernelCounters {
     }
 
     /// Losses by name, in a fixed order, for a summary. Names end in their unit.
-    pub const fn losses(&self) -> [(&'static str, u64); 14] {
+    pub const fn losses(&self) -> [(&'static str, u64); 15] {
         [
             ("ring full, records", self.ring_full_records),
             ("ring full, bytes", self.ring_full_bytes),
@@ -72,6 +81,7 @@ impl KernelCounters {
             ("sent from files by the kernel, bytes", self.file_bytes),
             ("too many calls at once, calls", self.calls_full),
             ("call began before the capture, calls", self.unmatched_returns),
+            ("call forgotten, calls", self.forgotten_calls),
             ("too many sessions, calls", self.sessions_full),
             ("call not understood, calls", self.unintelligible_calls),
             ("thread ended while it wrote, calls", self.unfinished_writes),
@@ -97,6 +107,9 @@ impl KernelCounters {
             file_bytes: total(counter::FILE_BYTES)?,
             calls_full: total(counter::CALLS_FULL)?,
             unmatched_returns: total(counter::UNMATCHED_RETURNS)?,
+            forgotten_calls: total(counter::FORGOTTEN_CALLS)?,
+            forgotten_sessions: total(counter::FORGOTTEN_SESSIONS)?,
+            forgotten_sockets: total(counter::FORGOTTEN_SOCKETS)?,
             sessions_full: total(counter::SESSIONS_FULL)?,
             unintelligible_calls: total(counter::UNINTELLIGIBLE_CALLS)?,
             unfinished_writes: total(counter::UNFINISHED_WRITES)?,

@@ -47,6 +47,7 @@ mod rust_symbol;
 pub mod socket;
 mod standing;
 pub mod survey;
+mod tables;
 pub mod target;
 mod tracepoints;
 

@@ -43,6 +43,7 @@ impl Prepared {
             cgroup: settings.cgroup.clone(),
             hold_discovery: settings.inject.hold_discovery.clone(),
             system_calls: settings.inject.system_calls,
+            table_entries: settings.inject.table_entries,
             ring_bytes: settings.ring_bytes,
             ..CaptureConfig::default()
         })?;

@@ -27,6 +27,15 @@ fn of_kernel(reason: &str) -> &'static str {
         "call_too_long" => "one call moved more bytes than are captured of one call",
         "sent_from_file" => "the kernel sent them from files; no program had them in its memory",
         "calls_map_full" => "more library calls at once than are followed",
+        "calls_forgotten" => {
+            "more library calls at once than are followed, some of which were forgotten before they returned"
+        }
+        "sessions_forgotten" => {
+            "more TLS sessions at once than are followed; their data is there, behind a gap that may be none"
+        }
+        "connections_forgotten" => {
+            "more connections at once than are followed; whether their beginning is missing is not known"
+        }
         "sessions_map_full" => "more TLS sessions at once than are followed",
         "call_not_understood" => "a function without a stable interface was called in an unexpected way",
         "thread_ended_in_write" => "threads ended while they wrote; what they had sent is not known",

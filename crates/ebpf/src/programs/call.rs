@@ -8,6 +8,7 @@ use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use ecapture_ebpf::counter;
 use ecapture_ebpf::limits::CALL_CHUNKS_UNROLLED;
 use ecapture_ebpf::record::{DIRECTION_READ, DIRECTION_WRITE, KIND_CLOSE_SESSION, SOCKET_EXACT};
+use ecapture_ebpf::table;
 
 use super::delivery::{close, deliver, pass_over};
 use super::identity::{bind, bind_recent};
@@ -17,6 +18,7 @@ use super::maps::{
     stopped, wanted,
 };
 use super::memory::user;
+use super::tables::{entered, left};
 use super::thread::Thread;
 
 /// `RUSTLS_RESULT_OK` of rustls-ffi.
@@ -298,6 +300,7 @@ pub(super) fn end_session(session: u64) {
         })
         .is_ok()
     {
+        left(table::SESSIONS);
         close(KIND_CLOSE_SESSION, pid, session);
     }
 }
@@ -311,7 +314,9 @@ pub(super) fn session_of(pid: u32, session: u64) -> Option<&'static mut Session>
         padding: 0,
     };
     if SESSIONS.get_ptr(key).is_none() {
-        let _full = SESSIONS.insert(key, &NEW_SESSION, 0);
+        if SESSIONS.insert(key, &NEW_SESSION, 0).is_ok() {
+            entered(table::SESSIONS);
+        }
         let _full = PROCESSES.insert(pid, 1, 0);
     }
     known_session(pid, session)

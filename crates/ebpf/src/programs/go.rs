@@ -25,6 +25,7 @@ use super::maps::{
     CALLS, Call, CallKey, Session, SessionKey, count, count_unmatched, ended, stopped, wanted,
 };
 use super::memory::user;
+use super::thread::{insert_call, remove_call};
 
 /// Goroutines in a call of a connection that hides its socket, by address of their `runtime.g` and process.
 #[map]
@@ -109,7 +110,7 @@ fn enter(context: &ProbeContext, direction: u8) {
         tails: 0,
         delivered: 0,
     };
-    if CALLS.insert(key, call, 0).is_err() {
+    if insert_call(key, &call).is_err() {
         count(counter::CALLS_FULL, 1);
     } else {
         count(counter::WRITES_BEGUN, writes(call.direction));
@@ -132,7 +133,7 @@ fn leave(context: &ProbeContext) -> Option<()> {
     };
     // SAFETY: the map lookup succeeded; only this goroutine removes the entry.
     let call = unsafe { *call };
-    let _gone = CALLS.remove(key);
+    remove_call(key);
     if has_searched() {
         let _gone = GOROUTINES.remove(goroutine(pid, &registers));
     }

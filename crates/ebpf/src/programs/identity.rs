@@ -3,9 +3,12 @@
 use aya_ebpf::helpers::generated::bpf_get_current_task;
 use ecapture_ebpf::config::NO_OFFSET;
 use ecapture_ebpf::record::{FAMILY_V4, FAMILY_V6, NOT_JOINED_LATE, SOCKET_EXACT, SOCKET_HEURISTIC};
+use ecapture_ebpf::{counter, table};
 
-use super::maps::{SOCKETS, Session, SocketState, config};
+use super::maps::{SOCKETS, Session, SocketState, config, count};
 use super::memory::{kernel, user};
+use super::socket::insert_socket;
+use super::tables::overflowed;
 use super::thread::Thread;
 
 const MODE_TYPE_MASK: u16 = 0o170_000;
@@ -68,6 +71,7 @@ pub(super) fn bind(session: &mut Session, fd: i32, found: &Found, source: u8) ->
         return false;
     }
     let was_known = session.sock == sock && session.socket_source == SOCKET_EXACT && is_seen(sock);
+    let _nothing = session_forgotten(session.sock, sock);
     session.fd = fd;
     session.sock = sock;
     session.socket_source = source;
@@ -110,6 +114,18 @@ fn local_port(sock: u64) -> Option<u16> {
     kernel(sock, config!(offsets.sock_local_port))
 }
 
+/// Counts a session that begins to use a socket which one before it has used.
+///
+/// A global function of numbers only: the verifier walks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn session_forgotten(before: u64, sock: u64) -> u64 {
+    if before == 0 && overflowed(table::SESSIONS) && is_seen(sock) {
+        count(counter::FORGOTTEN_SESSIONS, 1);
+    }
+    0
+}
+
 /// The socket was marked by [`remember`] and has not been closed since.
 #[inline(always)]
 pub(super) fn is_seen(sock: u64) -> bool {
@@ -130,14 +146,13 @@ fn remember(sock: u64) -> u32 {
             return (*state).role;
         }
     }
-    let _full = SOCKETS.insert(
+    insert_socket(
         sock,
         SocketState {
             opened_ns: 0,
             role: 0,
             seen: 1,
         },
-        0,
     );
     0
 }

@@ -5,11 +5,12 @@ use core::ffi::c_void;
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::bpf_get_attach_cookie;
 use ecapture_ebpf::config::HAS_COOKIE;
-use ecapture_ebpf::limits;
 use ecapture_ebpf::record::{BEFORE_PROBES, NOT_JOINED_LATE, OPEN_BEFORE_CAPTURE};
+use ecapture_ebpf::{counter, limits, table};
 
-use super::maps::{SOCKETS, STANDING, Session, config};
+use super::maps::{SOCKETS, STANDING, Session, config, count};
 use super::memory::kernel;
+use super::tables::overflowed;
 
 /// `IPPROTO_TCP` of include/uapi/linux/in.h: only its connections are known to have a beginning.
 const TCP: u16 = 6;
@@ -31,6 +32,10 @@ fn lateness(context: &impl EbpfContext, sock: u64) -> u8 {
         Some(state) => unsafe { (*state).opened_ns },
         None => 0,
     };
+    if opened == 0 && overflowed(table::SOCKETS) {
+        count(counter::FORGOTTEN_SOCKETS, 1);
+        return NOT_JOINED_LATE;
+    }
     let begun = standing(0).unwrap_or(0);
     if begun == 0 || opened < begun {
         return OPEN_BEFORE_CAPTURE;

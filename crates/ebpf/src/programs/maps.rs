@@ -11,7 +11,9 @@ use ecapture_ebpf::discovery::FileKey;
 use ecapture_ebpf::limits;
 use ecapture_ebpf::record;
 use ecapture_ebpf::share::Share;
+use ecapture_ebpf::table;
 
+use super::tables::overflowed;
 use super::thread::Thread;
 
 /// Written by user space before loading; the verifier sees constants.
@@ -259,7 +261,13 @@ fn end() -> u32 {
 #[inline(always)]
 pub(super) fn count_unmatched() {
     if !stopped() {
-        count(counter::UNMATCHED_RETURNS, 1);
+        let forgets = overflowed(table::CALLS) || overflowed(table::THREADS);
+        let reason = if forgets {
+            counter::FORGOTTEN_CALLS
+        } else {
+            counter::UNMATCHED_RETURNS
+        };
+        count(reason, 1);
     }
 }
 

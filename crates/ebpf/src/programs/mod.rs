@@ -29,6 +29,7 @@ mod rustls;
 mod rustls_ffi;
 mod socket;
 mod syscall;
+mod tables;
 mod thread;
 
 /// Programs that use the kernel's GPL-only helpers must say so.

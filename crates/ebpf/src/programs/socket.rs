@@ -5,9 +5,11 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use ecapture_ebpf::record::{KIND_CLOSE_SOCKET, ROLE_ACCEPTOR, ROLE_CONNECTOR};
+use ecapture_ebpf::table;
 
 use super::delivery::close;
 use super::maps::{CONNECTED, SOCKETS, SocketState, stopped};
+use super::tables::{entered, left};
 
 // States of include/net/tcp_states.h.
 const SYN_SENT: i32 = 2;
@@ -53,7 +55,7 @@ fn note_process() {
 
 #[inline(always)]
 fn remember(sock: u64, role: u8) {
-    let _full = SOCKETS.insert(
+    insert_socket(
         sock,
         SocketState {
             // SAFETY: the helper has no preconditions.
@@ -61,8 +63,15 @@ fn remember(sock: u64, role: u8) {
             role: u32::from(role),
             seen: 0,
         },
-        0,
     );
+}
+
+/// Remembers a socket.
+#[inline(always)]
+pub(super) fn insert_socket(sock: u64, state: SocketState) {
+    if SOCKETS.insert(sock, state, 0).is_ok() {
+        entered(table::SOCKETS);
+    }
 }
 
 /// Only the end of a socket that user space has seen is an event.
@@ -73,7 +82,9 @@ fn forget(sock: u64) {
     };
     // SAFETY: the map lookup succeeded; the field is a whole word.
     let seen = unsafe { (*state).seen } != 0;
-    let _gone = SOCKETS.remove(sock);
+    if SOCKETS.remove(sock).is_ok() {
+        left(table::SOCKETS);
+    }
     if seen {
         close(KIND_CLOSE_SOCKET, 0, sock);
     }

@@ -2,9 +2,11 @@
 
 use ecapture_ebpf::counter;
 use ecapture_ebpf::record::{DIRECTION_WRITE, NO_FD};
+use ecapture_ebpf::table;
 
 use super::identity::{Found, socket_of};
 use super::maps::{CALLS, Call, CallKey, THREADS, count, ended};
+use super::tables::{entered, left};
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -44,7 +46,9 @@ impl Thread {
         if let Some(thread) = Self::known(pid_tgid) {
             return Some(thread);
         }
-        let _full = THREADS.insert(pid_tgid, &NEW_THREAD, 0);
+        if THREADS.insert(pid_tgid, &NEW_THREAD, 0).is_ok() {
+            entered(table::THREADS);
+        }
         Self::known(pid_tgid)
     }
 
@@ -66,7 +70,9 @@ impl Thread {
             count(counter::UNFINISHED_WRITES, 1);
             count(counter::WRITES_ENDED, 1);
         }
-        let _gone = THREADS.remove(pid_tgid);
+        if THREADS.remove(pid_tgid).is_ok() {
+            left(table::THREADS);
+        }
     }
 
     /// Stack pointer of the call around one that begins at `stack_pointer`, 0 without one. A frame
@@ -88,7 +94,7 @@ impl Thread {
         }
         self.innermost = key.stack_pointer;
         if self.kept != 0 && self.kept > key.stack_pointer {
-            return CALLS.insert(key, call, 0);
+            return insert_call(key, &call);
         }
         if self.kept != 0 && self.kept < key.stack_pointer {
             // Left without a return, unless it is on another stack of this thread.
@@ -96,7 +102,7 @@ impl Thread {
                 stack_pointer: self.kept,
                 ..key
             };
-            let _full = CALLS.insert(other, self.call, 0);
+            let _full = insert_call(other, &self.call);
         }
         self.kept = key.stack_pointer;
         self.call = call;
@@ -117,7 +123,7 @@ impl Thread {
         if self.kept == key.stack_pointer {
             self.kept = 0;
         } else {
-            let _gone = CALLS.remove(key);
+            remove_call(key);
         }
     }
 
@@ -143,5 +149,21 @@ impl Thread {
     #[inline(always)]
     pub(super) fn socket(&self) -> Option<Found> {
         socket_of(self.call_fd)
+    }
+}
+
+/// Remembers a call in the table of calls. `Err` when there is no room for it.
+#[inline(always)]
+pub(super) fn insert_call(key: CallKey, call: &Call) -> Result<(), i32> {
+    CALLS.insert(key, call, 0)?;
+    entered(table::CALLS);
+    Ok(())
+}
+
+/// Forgets a call of the table of calls.
+#[inline(always)]
+pub(super) fn remove_call(key: CallKey) {
+    if CALLS.remove(key).is_ok() {
+        left(table::CALLS);
     }
 }

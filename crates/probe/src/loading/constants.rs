@@ -8,7 +8,7 @@ use ecapture_ebpf::config::{
 
 use crate::capture::{CaptureConfig, Processes};
 use crate::discovery::Discovery;
-use crate::{Error, kernel};
+use crate::{Error, kernel, tables};
 
 /// The reader is woken early when so many bytes wait.
 const WAKE_BYTES: u32 = 1024 * 1024;
@@ -31,12 +31,15 @@ pub(super) fn make_maps(
     object: &[u8],
 ) -> Result<Ebpf, Error> {
     let constants = ConfigValue(constants(config, offsets));
-    EbpfLoader::new()
+    let mut loader = EbpfLoader::new();
+    loader
         .btf(Some(btf))
         .override_global("CONFIG", &constants, true)
-        .map_max_entries("EVENTS", ring_bytes(config))
-        .load(object)
-        .map_err(|error| Error::Load(Box::new(error)))
+        .map_max_entries("EVENTS", ring_bytes(config));
+    for (table, entries) in tables::sizes(config.table_entries) {
+        loader.map_max_entries(table, entries);
+    }
+    loader.load(object).map_err(|error| Error::Load(Box::new(error)))
 }
 
 fn constants(config: &CaptureConfig, offsets: KernelOffsets) -> Config {

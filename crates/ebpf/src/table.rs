@@ -1,0 +1,28 @@
+//! How full the kernel's tables have been. When one is full, it forgets what was used least recently, and says
+//! nothing of that.
+
+/// `CALLS`.
+pub const CALLS: u32 = 0;
+/// `THREADS`.
+pub const THREADS: u32 = 1;
+/// `SESSIONS`.
+pub const SESSIONS: u32 = 2;
+/// `SOCKETS`.
+pub const SOCKETS: u32 = 3;
+/// Number of tables.
+pub const COUNT: u32 = 4;
+
+/// How full one table is, an entry of `TABLES`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Table {
+    /// Entries that were made and not removed; not exact any more when [`Self::overflowed`].
+    pub entries: u64,
+    /// With so many entries the kernel may begin to forget some. Written by user space before anything is
+    /// attached.
+    pub room: u64,
+    /// Not 0: it may have forgotten some.
+    pub overflowed: u64,
+}
+
+const _: () = assert!(size_of::<Table>() == 24);

@@ -1,0 +1,68 @@
+//! The sizes of the kernel's tables, and from when they may forget entries.
+
+use aya::maps::{Array, MapData, MapError};
+use ecapture_ebpf::limits;
+use ecapture_ebpf::table::{self, Table};
+
+use crate::Error;
+
+/// [`Table`] as the value of a map.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct TableValue(Table);
+
+// SAFETY: `Table` is `repr(C)`, has only integer fields and no padding.
+#[expect(unsafe_code, reason = "aya asks for this promise about map values")]
+unsafe impl aya::Pod for TableValue {}
+
+/// How many free entries of a table the kernel hands to one processor at once (`LOCAL_FREE_TARGET`): others forget
+/// entries although these are free.
+const KEPT_BY_PROCESSOR: u64 = 128;
+
+/// The tables that can have another size: name, number, entries.
+const TABLES: [(&str, u32, u32); 4] = [
+    ("CALLS", table::CALLS, limits::CALLS),
+    ("THREADS", table::THREADS, limits::THREADS),
+    ("SESSIONS", table::SESSIONS, limits::SESSIONS),
+    ("SOCKETS", table::SOCKETS, limits::SOCKETS),
+];
+
+/// Their names and sizes, each of `entries` where that is given.
+pub(crate) fn sizes(entries: Option<u32>) -> impl Iterator<Item = (&'static str, u32)> {
+    TABLES
+        .map(|(name, _, size)| (name, entries.unwrap_or(size)))
+        .into_iter()
+}
+
+/// Tells the programs how much may be in each.
+pub(crate) fn set_room(mut tables: Array<MapData, TableValue>, entries: Option<u32>) -> Result<(), Error> {
+    let processors = aya::util::nr_cpus().unwrap_or(1) as u64;
+    for (_, number, size) in TABLES {
+        let table = TableValue(Table {
+            entries: 0,
+            room: room(entries.unwrap_or(size).into(), processors),
+            overflowed: 0,
+        });
+        let set = |error: MapError| Error::Load(Box::new(error.into()));
+        tables.set(number, table, 0).map_err(set)?;
+    }
+    Ok(())
+}
+
+/// So many entries of a table are kept at least, unless there are very many processors.
+fn room(size: u64, processors: u64) -> u64 {
+    let kept = KEPT_BY_PROCESSOR.saturating_mul(processors);
+    size.saturating_sub(kept).max(size / 8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_processors_keep_for_themselves_is_no_room() {
+        assert_eq!(room(16_384, 2), 16_128);
+        assert_eq!(room(16_384, 256), 2048);
+        assert_eq!(room(64, 2), 8);
+    }
+}
