@@ -249,3 +249,34 @@ fn a_go_program_is_captured_alone() {
     assert!(text.contains("Comm:nats-server"), "{text}");
     assert!(!text.contains("Comm:python3"), "{text}");
 }
+
+/// A thread may call itself anything; its program stays what it is.
+#[test]
+fn a_thread_with_a_name_of_its_own_is_shown_with_its_program() {
+    let Some(scene) = Scene::python(&[]) else { return };
+    let script = "import ssl, sys, urllib.request\n\
+                  open('/proc/thread-self/comm', 'w').write('own name')\n\
+                  context = ssl._create_unverified_context()\n\
+                  urllib.request.urlopen(sys.argv[1], context=context).read()";
+    let url = scene.server.url("/hello.json");
+    let captured = |format: &str| {
+        let words = ["/usr/bin/python3", "-c", script, &url];
+        let finished = run(&[&["tls", "--format", format, "--"][..], &words].concat());
+        assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+        finished
+    };
+    let program = fs::canonicalize("/usr/bin/python3").expect("python is there");
+    let program = program
+        .file_name()
+        .expect("a file")
+        .to_str()
+        .expect("a plain name");
+    let finished = captured("jsonl");
+    let lines = with_port(&finished, scene.server.port);
+    for message in exchange(&lines, "http1", "own name", true) {
+        assert_eq!(message["program"], program, "{message}");
+    }
+    let text = captured("text").text();
+    let header = format!(", Comm:own name, Program:{program}, Src:127.0.0.1:");
+    assert!(text.contains(&header), "{text}");
+}

@@ -60,6 +60,7 @@ fn data(connection: u16, direction: Direction, timestamp_ns: u64, payload: Strin
             comm: "client".into(),
         },
         container_id: None,
+        program: None,
         direction,
         fd: Some(u32::from(connection) + 3),
         session: None,

@@ -217,6 +217,7 @@ fn data_event(sock: u64, timestamp_ns: u64, direction: Direction, payload: Bytes
             comm: "bench".into(),
         },
         container_id: None,
+        program: None,
         direction,
         fd: Some(5),
         session: None,

@@ -58,6 +58,7 @@ fn data(connection: u64, timestamp_ns: u64, direction: Direction, payload: &'sta
             comm: "example".into(),
         },
         container_id: None,
+        program: None,
         direction,
         fd: Some(5),
         session: None,

@@ -357,6 +357,7 @@ mod tests {
                 comm: "app".into(),
             },
             container_id: None,
+            program: None,
             direction: Direction::Write,
             fd: Some(fd),
             session: None,

@@ -386,6 +386,7 @@ mod tests {
                 comm: "app".into(),
             },
             container_id: None,
+            program: None,
             direction: Direction::Read,
             fd: None,
             session: None,

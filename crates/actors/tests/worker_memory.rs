@@ -70,6 +70,7 @@ fn exchange(number: usize) -> [CapturedEvent; 2] {
                 comm: "test".into(),
             },
             container_id: None,
+            program: None,
             direction,
             fd: Some(5),
             session: None,

@@ -179,6 +179,7 @@ mod tests {
                 comm: comm.into(),
             },
             container_id: None,
+            program: None,
             direction: Direction::Write,
             fd: None,
             session: None,

@@ -1,58 +1,17 @@
 //! Which container a process runs in, by the path of its cgroup.
 
-use std::collections::HashMap;
 use std::fs;
-use std::sync::Arc;
 
-use ecapture_protocols::{CapturedEvent, Close};
-
-use crate::handle::CaptureHandle;
-
-/// Most processes that are remembered. With more it begins anew.
-const PROCESSES: usize = 16 * 1024;
 /// Length of the names that Docker, containerd, CRI-O and Podman give: a hash in hexadecimal digits.
 const HASH_LENGTH: usize = 64;
 /// Longest name of an LXC container that is told, in bytes.
 const NAME_LIMIT: usize = 64;
 
-/// The containers of processes, each looked up when its first event comes, while it most probably still runs.
-#[derive(Default)]
-pub(crate) struct Containers {
-    of_processes: HashMap<u32, Option<Arc<str>>>,
-}
-
-impl Containers {
-    /// Tells an event its container, and `handle` of each process with its first event. A process that ends is
-    /// forgotten: its number goes to another one.
-    pub(crate) fn complete(&mut self, event: &mut CapturedEvent, handle: &CaptureHandle) {
-        match event {
-            CapturedEvent::Data(data) => {
-                data.container_id = self.of(data.process.pid, |pid| handle.hear(pid));
-            }
-            CapturedEvent::Close {
-                close: Close::Process { pid },
-                ..
-            } => {
-                if self.of_processes.remove(pid).is_some() {
-                    handle.forget(*pid);
-                }
-            }
-            CapturedEvent::Close { .. } => {}
-        }
-    }
-
-    fn of(&mut self, pid: u32, hear: impl FnOnce(u32)) -> Option<Arc<str>> {
-        if self.of_processes.len() >= PROCESSES && !self.of_processes.contains_key(&pid) {
-            self.of_processes.clear();
-        }
-        let container = self.of_processes.entry(pid).or_insert_with(|| {
-            hear(pid);
-            let cgroups = fs::read(format!("/proc/{pid}/cgroup")).ok()?;
-            // Names of cgroups are bytes; one that is no text is no container's.
-            container_id(&String::from_utf8_lossy(&cgroups)).map(Arc::from)
-        });
-        container.clone()
-    }
+/// The container that a process runs in now.
+pub(crate) fn of(pid: u32) -> Option<String> {
+    let cgroups = fs::read(format!("/proc/{pid}/cgroup")).ok()?;
+    // Names of cgroups are bytes; one that is no text is no container's.
+    container_id(&String::from_utf8_lossy(&cgroups)).map(str::to_owned)
 }
 
 /// The innermost container that `/proc/PID/cgroup` names.
@@ -141,15 +100,5 @@ mod tests {
         ] {
             assert_eq!(container_id(cgroups), None, "{cgroups}");
         }
-    }
-
-    #[test]
-    fn a_process_is_looked_up_once() {
-        let mut containers = Containers::default();
-        let mut heard = Vec::new();
-        for pid in [std::process::id(), 1, std::process::id()] {
-            containers.of(pid, |pid| heard.push(pid));
-        }
-        assert_eq!(heard, [std::process::id(), 1]);
     }
 }

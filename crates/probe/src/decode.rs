@@ -34,6 +34,7 @@ fn data(header: &DataHeader, payload: &[u8]) -> DataEvent {
             comm: Comm::new(header.comm),
         },
         container_id: None,
+        program: None,
         direction: if header.direction == DIRECTION_WRITE {
             Direction::Write
         } else {

@@ -12,13 +12,13 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, Sleep};
 
-use crate::container::Containers;
 use crate::decode;
 use crate::detach::Programs;
 use crate::discovery::Discoverer;
 use crate::excluded::Excluded;
 use crate::handle::CaptureHandle;
 use crate::joined_late::Counted;
+use crate::origin::Origins;
 
 /// Most events in one batch.
 const BATCH_EVENTS: usize = 512;
@@ -50,7 +50,7 @@ pub struct Events {
     programs: Arc<Programs>,
     handle: CaptureHandle,
     excluded: Excluded,
-    containers: Containers,
+    origins: Origins,
     counted: Counted,
     /// How long writes in progress are waited for after the stop.
     drain: Duration,
@@ -132,7 +132,7 @@ impl Events {
             programs,
             handle,
             excluded,
-            containers: Containers::default(),
+            origins: Origins::default(),
             counted: Counted::default(),
             drain,
             state: State::Looking,
@@ -168,7 +168,7 @@ impl Events {
                     {
                         self.excluded.forget(*pid);
                     }
-                    self.containers.complete(&mut event, &self.handle);
+                    self.origins.complete(&mut event, &self.handle);
                     self.counted.note(&event, &self.handle);
                     if let CapturedEvent::Data(data) = &event {
                         records += 1;

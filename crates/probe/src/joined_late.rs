@@ -145,6 +145,7 @@ mod tests {
                 comm: Comm::from("app"),
             },
             container_id: None,
+            program: None,
             direction,
             fd: None,
             session: Some(session),

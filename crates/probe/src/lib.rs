@@ -41,6 +41,7 @@ mod limits;
 mod loading;
 mod maps;
 mod object;
+mod origin;
 mod plan;
 pub mod process;
 mod rust_symbol;

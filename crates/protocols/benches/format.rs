@@ -31,6 +31,7 @@ fn identity() -> Identity {
             comm: Comm::from("curl"),
         },
         container_id: None,
+        program: None,
         direction: Direction::Write,
         fd: Some(5),
         session: 0,

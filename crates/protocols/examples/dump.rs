@@ -79,6 +79,7 @@ fn identity() -> Identity {
         uuid: format!("{pid}_{pid}_dump_0_1"),
         process,
         container_id: None,
+        program: None,
         direction: Direction::Write,
         fd: None,
         session: 0,

@@ -100,6 +100,7 @@ fn identity(payload: &Bytes) -> Identity {
             comm: Comm::from("bench"),
         },
         container_id: None,
+        program: None,
         direction: Direction::Write,
         fd: Some(5),
         session: None,

@@ -235,6 +235,8 @@ pub struct DataEvent {
     /// The container that the process runs in, as its runtime names it. `None` when there is none or it is not
     /// known.
     pub container_id: Option<Arc<str>>,
+    /// File name of the program that the process runs, when known.
+    pub program: Option<Arc<str>>,
     /// Sent or received.
     pub direction: Direction,
     /// File descriptor of the connection, when known.
@@ -279,6 +281,10 @@ pub enum Close {
 
 /// One event of a capture or of a recording.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all events are data, and a box would be an allocation for each"
+)]
 pub enum CapturedEvent {
     /// Plaintext.
     Data(DataEvent),
@@ -313,6 +319,8 @@ pub struct Identity {
     pub process: Process,
     /// Container of the process, when known.
     pub container_id: Option<Arc<str>>,
+    /// File name of its program, when known.
+    pub program: Option<Arc<str>>,
     /// Sent or received.
     pub direction: Direction,
     /// File descriptor, when known.
@@ -334,6 +342,7 @@ impl Identity {
             uuid: String::new(),
             process: event.process,
             container_id: event.container_id.clone(),
+            program: event.program.clone(),
             direction: event.direction,
             fd: event.fd,
             session: event.session.unwrap_or(0),

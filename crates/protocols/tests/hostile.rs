@@ -57,6 +57,7 @@ fn printed(messages: &[Message]) -> Vec<u8> {
         timestamp_ns: 1,
         process: Process::default(),
         container_id: None,
+        program: None,
         direction: Direction::Read,
         fd: None,
         session: None,

@@ -32,6 +32,7 @@ fn identity(local: Option<Side>) -> Identity {
             comm: Comm::from("cu\"rl"),
         },
         container_id: Some("0123abcd".into()),
+        program: Some("curl \"8\"".into()),
         direction: Direction::Write,
         fd: Some(5),
         session: 0,
@@ -52,6 +53,7 @@ fn identity(local: Option<Side>) -> Identity {
 fn bare_identity() -> Identity {
     Identity {
         container_id: None,
+        program: None,
         fd: None,
         session: 0,
         socket: None,
@@ -196,7 +198,7 @@ fn the_envelope_names_everything_that_is_known() {
         json!({
             "v": 1, "kind": "raw", "time": "2023-11-14T22:13:21.000000001Z",
             "ts_ns": 1_000_000_001, "end_ns": 1_000_000_002, "uuid": "12_13_curl_5_1",
-            "pid": 12, "tid": 13, "comm": "cu\"rl", "container_id": "0123abcd", "fd": 5, "direction": "write",
+            "pid": 12, "tid": 13, "comm": "cu\"rl", "program": "curl \"8\"", "container_id": "0123abcd", "fd": 5, "direction": "write",
             "src": "[2001:db8::1]:443", "dst": "10.0.0.1:40000",
             "addr_source": "exact", "tls_version": "TLS1_3_VERSION",
             "data": {"len": 5, "text": "hello"},

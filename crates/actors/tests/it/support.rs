@@ -232,6 +232,7 @@ pub(crate) fn plain(fd: u32, direction: Direction, at_ms: u64, text: &str) -> Da
             comm: "app".into(),
         },
         container_id: None,
+        program: None,
         direction,
         fd: Some(fd),
         session: None,

@@ -142,6 +142,7 @@ pub(crate) fn check_formats(messages: &[Message]) {
             comm: Comm::from("fuzz"),
         },
         container_id: None,
+        program: None,
         direction: Direction::Write,
         fd: None,
         session: 0,

@@ -139,6 +139,8 @@ struct Line<'a> {
     comm: Option<LineComm<'a>>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     container: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    program: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fd: Option<u32>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
@@ -205,6 +207,7 @@ impl<'a> Line<'a> {
             uid: data.process.uid,
             comm: Some(comm_line(data.process.comm)),
             container: data.container_id.as_deref().map(Cow::Borrowed),
+            program: data.program.as_deref().map(Cow::Borrowed),
             fd: data.fd,
             session: data.session.map(hex),
             tls: data.tls_version.map(|version| version.0),
@@ -287,7 +290,8 @@ impl<'a> Line<'a> {
                 uid: self.uid,
                 comm: self.comm.map(comm_of).unwrap_or_default(),
             },
-            container_id: self.container.map(container).transpose()?,
+            container_id: self.container.map(|id| name("container", id)).transpose()?,
+            program: self.program.map(|file| name("program", file)).transpose()?,
             direction: match self.dir.ok_or(LineError::Missing("dir"))? {
                 LineDirection::Read => Direction::Read,
                 LineDirection::Write => Direction::Write,
@@ -359,17 +363,18 @@ fn comm_of(comm: LineComm<'_>) -> Comm {
     }
 }
 
-/// A container's id; each message of each stream is printed with it.
-fn container(id: Cow<'_, str>) -> Result<Arc<str>, LineError> {
-    const LONGEST: usize = 128;
-    if id.len() > LONGEST {
+/// What each message of each stream is printed with. No file name is longer (`NAME_MAX`), but what is not UTF-8 in
+/// one takes three bytes instead of one.
+fn name(field: &'static str, name: Cow<'_, str>) -> Result<Arc<str>, LineError> {
+    const LONGEST: usize = 3 * 255;
+    if name.len() > LONGEST {
         return Err(LineError::Range {
-            field: "container",
-            expected: "at most 128 bytes",
-            observed: format!("{} bytes", id.len()),
+            field,
+            expected: "at most 765 bytes",
+            observed: format!("{} bytes", name.len()),
         });
     }
-    Ok(Arc::from(id))
+    Ok(Arc::from(name))
 }
 
 #[cfg(test)]
@@ -386,6 +391,7 @@ mod tests {
                 comm: Comm::from("curl"),
             },
             container_id: Some("0123456789ab".into()),
+            program: Some("curl-8.7".into()),
             direction: Direction::Write,
             fd: Some(5),
             session: Some(0x55d0),
@@ -426,6 +432,7 @@ mod tests {
         odd_comm.socket = None;
         odd_comm.session = None;
         odd_comm.fd = None;
+        odd_comm.program = None;
         odd_comm.joined_late = Some(JoinedLate::OpenBeforeCapture);
         round_trip(&CapturedEvent::Data(odd_comm));
         for close in [

@@ -77,6 +77,7 @@ impl OriginalLine {
                 comm: Comm::new(self.comm),
             },
             container_id: None,
+            program: None,
             direction: if self.data_type == 0 {
                 Direction::Read
             } else {

@@ -109,6 +109,9 @@ fn add_identity(identity: &Identity, content: &Content, object: &mut Object<'_>)
     object.number("pid", identity.process.pid);
     object.number("tid", identity.process.tid);
     object.string("comm", &String::from_utf8_lossy(identity.process.comm.as_bytes()));
+    if let Some(program) = &identity.program {
+        object.string("program", program);
+    }
     if let Some(container_id) = &identity.container_id {
         object.string("container_id", container_id);
     }

@@ -20,6 +20,7 @@ use crate::event::{Identity, JoinedLate};
 use crate::format::Format;
 use crate::format::text::page::Page;
 use crate::message::{Content, Gap, GapReason, Message};
+use crate::text::printable;
 use crate::write::{push_address, push_hexadecimal, push_number};
 
 /// The `--format text` writer.
@@ -58,6 +59,10 @@ impl Text {
         push_number(identity.process.pid.into(), out);
         out.extend_from_slice(b", Comm:");
         identity.process.comm.push_shown(out);
+        if let Some(program) = other_name(identity) {
+            out.extend_from_slice(b", Program:");
+            out.extend_from_slice(printable(program).as_bytes());
+        }
         match identity.socket.map(|socket| socket.tuple) {
             Some(tuple) => {
                 out.extend_from_slice(b", Src:");
@@ -110,6 +115,14 @@ impl Text {
             page.truncate(limit);
         }
     }
+}
+
+/// The program's name, where that of the thread does not tell it: threads are named after their program unless
+/// they have a name of their own.
+fn other_name(identity: &Identity) -> Option<&str> {
+    let program = identity.program.as_deref()?;
+    let is_told = program.as_bytes().starts_with(identity.process.comm.as_bytes());
+    (!is_told).then_some(program)
 }
 
 /// Whether the message is one unit of a stream that shares its record with its neighbours.

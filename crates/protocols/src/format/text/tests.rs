@@ -15,6 +15,7 @@ fn identity(socket: Option<Socket>) -> Identity {
             comm: "curl".into(),
         },
         container_id: None,
+        program: None,
         direction: Direction::Read,
         fd: None,
         session: 0,
@@ -266,6 +267,23 @@ fn names_and_marks_are_one_line_wherever_they_go() {
     assert_eq!(header, "PID:7, Comm:a,\\nPID:1, \\u{1b}[2J, Src::0, Dest::0,");
     let marks: Vec<&str> = rest.lines().filter(|line| line.contains("image/png")).collect();
     assert_eq!(marks, ["[ecapture: image/png]\\nPID:1\\n\\u{1b}]0, 3 bytes]"]);
+}
+
+#[test]
+fn a_program_is_named_where_its_thread_has_another_name() {
+    let header = |program: &str, comm: &str| {
+        let mut identity = identity(None);
+        identity.program = Some(program.into());
+        identity.process.comm = comm.into();
+        let mut out = Vec::new();
+        Text::default().write_header(&identity, &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    assert!(header("curl", "curl").contains(", Comm:curl, Src:"));
+    assert!(header("python3.11", "python3").contains(", Comm:python3, Src:"));
+    assert!(header("a-name-that-is-too-long", "a-name-that-is-").contains(", Comm:a-name-that-is-, Src:"));
+    assert!(header("java", "http-worker").contains(", Comm:http-worker, Program:java, Src:"));
+    assert!(header("a\x1b[2Jb", "x").contains(", Program:a\\u{1b}[2Jb, "));
 }
 
 #[test]

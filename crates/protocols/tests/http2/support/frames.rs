@@ -56,6 +56,7 @@ pub(crate) fn text(contents: Vec<Content>) -> String {
             comm: "c".into(),
         },
         container_id: None,
+        program: None,
         direction: Direction::Read,
         fd: None,
         session: 0,
