@@ -1,16 +1,17 @@
 //! How captures end, and what they refuse.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Command, Stdio};
 
 use crate::discovery::{is_detaching, wait_until_detached};
 use crate::support::can_capture;
-use crate::support::capture::{Scene, curl};
+use crate::support::capture::{Scene, curl, with_port};
 use crate::support::exchanges::assert_balanced;
 use crate::support::program::{Running, ecapture, run};
+use crate::support::servers::peer;
 
 #[test]
 fn the_exit_code_is_the_commands_own() {
@@ -241,4 +242,57 @@ fn without_privileges_the_way_out_is_named_and_the_demo_replays() {
         "{}",
         finished.text()
     );
+}
+
+/// Numbers of processes are given again.
+#[test]
+fn a_later_process_with_the_number_of_one_that_ended_is_not_captured() {
+    let Some(scene) = Scene::python(&["curl", "cat"]) else {
+        return;
+    };
+    let url = scene.server.url("/hello.json");
+    let piped = |command: &mut Command| {
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.spawn().expect("it starts")
+    };
+    // It has its TLS library, waits for a line, asks, and ends.
+    let script = "import ssl, sys, urllib.request\n\
+                  context = ssl._create_unverified_context()\n\
+                  print(flush=True)\n\
+                  sys.stdin.readline()\n\
+                  urllib.request.urlopen(sys.argv[1], context=context).read()";
+    let mut first = piped(Command::new("/usr/bin/python3").args(["-c", script, &url]));
+    let mut ready = BufReader::new(first.stdout.take().expect("a pipe"));
+    ready.read_line(&mut String::new()).expect("a line");
+    // The capture goes on for this one.
+    let mut other = piped(&mut Command::new("cat"));
+    let pids = format!("{},{}", first.id(), other.id());
+    let mut running = Running::start(&["tls", "--format", "jsonl", "-p", &pids]);
+    running.wait_until_capturing();
+    first
+        .stdin
+        .take()
+        .expect("a pipe")
+        .write_all(b"\n")
+        .expect("it reads");
+    assert!(first.wait().expect("it ends").success());
+    let later = Command::new("/usr/bin/python3")
+        .arg(peer("with_number.py"))
+        .arg(first.id().to_string())
+        .args(["curl", "-sk", &scene.server.url("/page.txt")])
+        .output()
+        .expect("python runs");
+    assert!(
+        later.status.success(),
+        "{}",
+        String::from_utf8_lossy(&later.stderr)
+    );
+    drop(other.stdin.take());
+    assert!(other.wait().expect("it ends").success());
+    // It ends with the last of them.
+    let finished = running.finish();
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+    let lines = with_port(&finished, scene.server.port);
+    let paths: Vec<_> = lines.iter().filter_map(|line| line["path"].as_str()).collect();
+    assert_eq!(paths, ["/hello.json"], "{}", finished.stderr);
 }

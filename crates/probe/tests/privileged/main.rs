@@ -6,6 +6,7 @@ mod bulk;
 mod filters;
 mod go;
 mod identity;
+mod left;
 mod requests;
 mod support;
 mod verifier;
