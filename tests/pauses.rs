@@ -13,7 +13,7 @@ use std::time::Duration;
 use ecapture_actors::{Clock, PipelineConfig, Placement, SinkWriter, Statistics, Timings};
 use ecapture_cli::recording::Recording;
 use ecapture_protocols::format::{JsonLines, Text};
-use ecapture_protocols::{CapturedEvent, Format, Identity, Message, Options, View, stream_decoder};
+use ecapture_protocols::{CapturedEvent, Format, Identity, Message, Options, Records, View, stream_decoder};
 
 use crate::replay::own_fixtures;
 
@@ -78,12 +78,16 @@ struct ByStream {
 }
 
 impl Format for ByStream {
-    fn write(&self, identity: &Identity, messages: &[Message], out: &mut Vec<u8>) {
-        let before = out.len();
+    fn view(&self) -> View {
+        self.format.view()
+    }
+
+    fn write(&self, identity: &Identity, messages: &[Message], out: &mut Records) {
+        let before = out.as_bytes().len();
         self.format.write(identity, messages, out);
         let mut pages = self.pages.lock().expect("no format failed");
         let page = pages.entry(identity.uuid.clone()).or_default();
-        page.extend_from_slice(&out[before..]);
+        page.extend_from_slice(&out.as_bytes()[before..]);
     }
 }
 
@@ -113,7 +117,7 @@ fn replay(events: Vec<CapturedEvent>, view: View, timings: Timings) -> Shown {
     let pages = Arc::default();
     let format = ByStream {
         format: match view {
-            View::Text => Box::new(Text::default()),
+            View::Text | View::TextMessages => Box::new(Text::default()),
             View::Structured { .. } => Box::new(JsonLines::default()),
         },
         pages: Arc::clone(&pages),

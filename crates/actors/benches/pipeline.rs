@@ -23,7 +23,7 @@ use ecapture_protocols::format::Text;
 use ecapture_protocols::message::{Content, Gap, Message, Raw};
 use ecapture_protocols::{
     AddressSource, CapturedEvent, Close, DataEvent, Direction, Format, Identity, Options, Output, PeerNotice,
-    Process, Socket, StreamDecoder, Tuple, stream_decoder,
+    Process, Records, Socket, StreamDecoder, Tuple, View, stream_decoder,
 };
 use futures_util::Stream;
 
@@ -57,11 +57,16 @@ impl StreamDecoder for PassThrough {
 struct Plain;
 
 impl Format for Plain {
-    fn write(&self, identity: &Identity, messages: &[Message], out: &mut Vec<u8>) {
+    fn view(&self) -> View {
+        View::Text
+    }
+
+    fn write(&self, identity: &Identity, messages: &[Message], out: &mut Records) {
         for message in messages {
             if let Content::Raw(raw) = &message.content {
-                out.extend_from_slice(identity.uuid.as_bytes());
-                out.extend_from_slice(&raw.data);
+                out.bytes().extend_from_slice(identity.uuid.as_bytes());
+                out.bytes().extend_from_slice(&raw.data);
+                out.end(1);
             }
         }
     }
@@ -294,7 +299,7 @@ fn loop_floor(case: Case) {
     let payloads = case.payloads();
     let format = case.format();
     let mut streams: HashMap<u64, (Identity, Box<dyn StreamDecoder>)> = HashMap::new();
-    let (mut output, mut out) = (Output::default(), Vec::new());
+    let (mut output, mut out) = (Output::default(), Records::default());
     for number in 0..case.events() {
         let event = case.event(number, &payloads);
         let sock = event.socket.map_or(0, |socket| socket.sock);
@@ -304,9 +309,9 @@ fn loop_floor(case: Case) {
         decoder.feed(&event.payload, event.timestamp_ns, &mut output);
         format.write(identity, &output.messages, &mut out);
         output.clear();
-        if out.len() > 256 * 1024 {
+        if out.as_bytes().len() > 256 * 1024 {
             std::hint::black_box(&out);
-            out.clear();
+            out.truncate(0);
         }
     }
 }

@@ -50,7 +50,7 @@ pub use ledger::{KernelCounterSource, Ledger, Tally};
 pub use limits::{PipelineLimits, Timings};
 pub use loss::{Loss, LossRow, Stage};
 pub use pipeline::{PipelineConfig, PipelineHandle, Placement, spawn, spawn_with};
-pub use sink::{Resumption, SinkPolicy, SinkWriter};
+pub use sink::{ByteStream, Resumption, SinkPolicy, SinkWriter, Target, Unwritten, UnwrittenRecords};
 pub use summary::{Outcome, PipelineError, Statistics, Summary};
 
 /// Makes the decoder of a new stream, or of a stream whose Worker failed.

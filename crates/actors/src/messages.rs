@@ -6,7 +6,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 use bytes::Bytes;
 use ecapture_protocols::message::Gap;
-use ecapture_protocols::{CapturedEvent, Direction, Identity, PeerNotice, StreamDecoder};
+use ecapture_protocols::{CapturedEvent, Direction, Identity, PeerNotice, RecordEnd, Records, StreamDecoder};
 
 /// Names one Worker for ever: never used twice, so it is its generation as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -228,22 +228,72 @@ pub(crate) enum Cause {
     Expiry,
 }
 
-/// One record of a batch.
+/// The records that one event completed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Span {
     pub(crate) key: RecordKey,
-    pub(crate) end: usize,
-    pub(crate) messages: u64,
+    /// Records of the batch up to its end.
+    pub(crate) records: usize,
 }
 
 /// Workers of one Arbiter → Sink: formatted records, in order per Worker.
 #[derive(Message, Debug, Default)]
 #[rtype(result = "()")]
 pub(crate) struct RecordBatch {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) messages: u64,
-    /// Where each record ends.
+    pub(crate) records: Records,
+    /// Replay: what the records are sorted by.
     pub(crate) spans: Vec<Span>,
+    /// Records that are finished; what is beyond is being written.
+    pub(crate) finished: usize,
+    /// How far they count as produced.
+    pub(crate) counted: RecordEnd,
+}
+
+impl RecordBatch {
+    /// With room for what comes after `self`: probably about as much again, of which at most `most` bytes.
+    pub(crate) fn next(&self, most: usize) -> Self {
+        let bytes = self.records.as_bytes().len();
+        Self {
+            records: Records::with_capacity((bytes + bytes / 2).min(most), self.records.ends().len()),
+            spans: Vec::with_capacity(self.spans.len()),
+            ..Self::default()
+        }
+    }
+
+    /// What was written since the last call is finished. Returns how many bytes that are.
+    pub(crate) fn finish(&mut self, key: Option<RecordKey>) -> usize {
+        // A format that forgets to end its last record has still written it.
+        self.records.end(0);
+        let ends = self.records.ends();
+        let before = self.finished.checked_sub(1).map_or(0, |last| ends[last].bytes);
+        let is_empty = self.finished == ends.len();
+        self.finished = ends.len();
+        let key = key.filter(|_| !is_empty);
+        self.spans.extend(key.map(|key| Span {
+            key,
+            records: self.finished,
+        }));
+        self.records.last_end().bytes - before
+    }
+
+    /// Messages and bytes that were finished since the last call.
+    pub(crate) fn count(&mut self) -> (u64, u64) {
+        let last = self.finished.checked_sub(1);
+        let end = last.map_or_else(RecordEnd::default, |last| self.records.ends()[last]);
+        let before = std::mem::replace(&mut self.counted, end);
+        (end.messages - before.messages, (end.bytes - before.bytes) as u64)
+    }
+
+    /// Forgets what is not finished.
+    pub(crate) fn break_off(&mut self) {
+        self.records.truncate(self.finished);
+    }
+
+    /// Its messages and bytes.
+    pub(crate) fn total(&self) -> (u64, u64) {
+        let end = self.records.last_end();
+        (end.messages, end.bytes as u64)
+    }
 }
 
 /// Processor → Sink: all records of the round have been sent.

@@ -13,7 +13,7 @@ use crate::ledger::{KernelCounterSource, Ledger};
 use crate::messages::Incidents;
 use crate::processor::{Processor, ProcessorPorts, Shard};
 use crate::ring_reader::{ReaderPorts, RingReader};
-use crate::sink::{Sink, SinkPorts};
+use crate::sink::{ByteStream, Sink, SinkPorts};
 use crate::summary::{Outcome, PipelineError, Statistics, Summary};
 use crate::worker::{Desk, Outbox, OutboxPorts, WorkerPorts};
 use crate::{Clock, DecoderFactory, PipelineLimits, SinkPolicy, SinkWriter, Timings};
@@ -233,7 +233,7 @@ fn start_sink(
         timings: config.timings,
         policy: config.sink_policy,
         ledger: Arc::clone(&config.ledger),
-        writer,
+        target: Box::new(ByteStream(writer)),
         incidents: incidents.clone(),
     };
     let mailbox = config.limits.sink_mailbox;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ecapture_actors::{PipelineLimits, SinkPolicy};
 use ecapture_probe::target::Kind;
 use ecapture_protocols::format::{JsonLines, Text};
-use ecapture_protocols::{Format, Options, View};
+use ecapture_protocols::{Format, Options};
 
 use crate::args::{
     CaptureArgs, FormatName, Frames, GlobalArgs, GnutlsArgs, GotlsArgs, NsprArgs, OnSinkError, TlsArgs, When,
@@ -193,10 +193,12 @@ impl OutputSettings {
                 color: self.color,
                 truncate: self.truncate,
                 terminal: self.terminal,
+                http2_messages: self.frames == Some(Frames::Messages),
             }),
             FormatName::Jsonl => Arc::new(JsonLines {
                 wall_clock_offset_ns,
                 truncate: self.truncate,
+                frames: self.frames == Some(Frames::All),
             }),
         }
     }
@@ -212,16 +214,9 @@ impl OutputSettings {
 
     /// How decoders are set up for this output.
     pub(crate) fn decoder_options(&self) -> Options {
-        let view = match self.format {
-            FormatName::Text => View::Text,
-            FormatName::Jsonl => View::Structured {
-                frames: self.frames == Some(Frames::All),
-            },
-        };
         Options {
-            view,
+            view: self.formatter(None).view(),
             parts: !self.whole,
-            http2_messages: self.frames == Some(Frames::Messages),
             ..Options::default()
         }
     }

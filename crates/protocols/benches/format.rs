@@ -11,8 +11,8 @@ use divan::counter::{BytesCount, ItemsCount};
 use ecapture_protocols::format::{JsonLines, Text};
 use ecapture_protocols::message::{Body, Field, Http1Kind, Http1Message, Http2Kind, Http2Message, Part, Raw};
 use ecapture_protocols::{
-    AddressSource, Comm, Content, Direction, Format, Identity, Message, Process, Side, Socket, TlsVersion,
-    Tuple,
+    AddressSource, Comm, Content, Direction, Format, Identity, Message, Process, Records, Side, Socket,
+    TlsVersion, Tuple,
 };
 
 const MESSAGES: usize = 100;
@@ -132,14 +132,14 @@ fn measure(bencher: Bencher<'_, '_>, format: &dyn Format, content: &Content) {
     };
     let messages = vec![message; MESSAGES];
     let identity = identity();
-    let mut out = Vec::new();
+    let mut out = Records::default();
     format.write(&identity, &messages, &mut out);
-    assert!(out.len() > MESSAGES);
+    assert!(out.as_bytes().len() > MESSAGES);
     let counted = bencher
-        .counter(BytesCount::new(out.len()))
+        .counter(BytesCount::new(out.as_bytes().len()))
         .counter(ItemsCount::new(MESSAGES));
     counted.bench_local(|| {
-        out.clear();
+        out.truncate(0);
         format.write(&identity, &messages, &mut out);
         black_box(&out);
     });
@@ -160,7 +160,7 @@ fn content(name: &str) -> Content {
 fn json_lines(bencher: Bencher<'_, '_>, name: &str) {
     let format = JsonLines {
         wall_clock_offset_ns: Some(1_700_000_000_000_000_000),
-        truncate: None,
+        ..JsonLines::default()
     };
     measure(bencher, &format, &content(name));
 }

@@ -61,8 +61,7 @@ fn dump(bytes: &Bytes, view: View, format: &dyn Format) -> io::Result<()> {
     let mut output = Output::default();
     decoder.feed(bytes, 0, &mut output);
     decoder.close(&mut output);
-    let mut written = Vec::new();
-    format.write(&identity(), &output.messages, &mut written);
+    let written = format.formatted(&identity(), &output.messages);
     io::stdout().write_all(&written)
 }
 

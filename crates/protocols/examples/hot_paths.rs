@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use bytes::Bytes;
 use ecapture_protocols::format::{JsonLines, Text};
 use ecapture_protocols::{
-    Comm, DataEvent, Direction, Format, Identity, Options, Output, Process, View, stream_decoder,
+    Comm, DataEvent, Direction, Format, Identity, Options, Output, Process, Records, View, stream_decoder,
 };
 
 const REQUEST: &[u8] = b"GET /index.html?q=1 HTTP/1.1\r\nHost: example.com\r\nUser-Agent: curl/8.5.0\r\n\
@@ -67,7 +67,7 @@ fn http2_request() -> Vec<u8> {
 /// One event per round through a decoder and the format of its view.
 fn decode(view: View, first: &'static [u8], event: &[u8], rounds: u64) {
     let format: Box<dyn Format> = match view {
-        View::Text => Box::new(Text::default()),
+        View::Text | View::TextMessages => Box::new(Text::default()),
         View::Structured { .. } => Box::new(JsonLines {
             wall_clock_offset_ns: Some(0),
             ..JsonLines::default()
@@ -79,14 +79,14 @@ fn decode(view: View, first: &'static [u8], event: &[u8], rounds: u64) {
         view,
         ..Options::default()
     });
-    let (mut output, mut out) = (Output::default(), Vec::new());
+    let (mut output, mut out) = (Output::default(), Records::default());
     decoder.feed(&Bytes::from_static(first), 0, &mut output);
     for round in 0..rounds {
         decoder.feed(&event, round, &mut output);
         format.write(&identity, &output.messages, &mut out);
         output.clear();
         std::hint::black_box(&out);
-        out.clear();
+        out.truncate(0);
     }
 }
 

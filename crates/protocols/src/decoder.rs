@@ -165,21 +165,28 @@ pub struct Options {
     pub view: View,
     /// Messages may be emitted in parts as they come ([`StreamDecoder::emit_parts`]).
     pub parts: bool,
-    /// HTTP/2 as whole messages also in [`View::Text`].
-    pub http2_messages: bool,
 }
 
 /// The unit an output format shows where a protocol has more than one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum View {
     /// HTTP/2 as frames, partial messages at idle, as the text format prints them.
     #[default]
     Text,
+    /// As [`Self::Text`], with HTTP/2 as whole messages.
+    TextMessages,
     /// Whole messages per stream, one per JSON line; nothing partial before the stream ends.
     Structured {
         /// Also emit connection-level HTTP/2 frames.
         frames: bool,
     },
+}
+
+impl View {
+    /// True for the views of the text format.
+    pub const fn is_text(self) -> bool {
+        matches!(self, Self::Text | Self::TextMessages)
+    }
 }
 
 /// A decoder for one new stream: it detects the protocol from the first bytes and decodes on.

@@ -34,7 +34,7 @@ pub use event::{
     AddressSource, CapturedEvent, Close, Comm, DataEvent, Direction, Identity, JoinedLate, Process, Side,
     Socket, TlsVersion, Tuple,
 };
-pub use format::Format;
+pub use format::{EventFormat, Format, RecordEnd, Records};
 pub use limits::Limits;
 pub use message::{Content, Message};
 pub use text::printable;

@@ -67,9 +67,7 @@ fn printed(messages: &[Message]) -> Vec<u8> {
         joined_late: None,
         payload: Bytes::new(),
     });
-    let mut out = Vec::new();
-    Text::default().write(&identity, messages, &mut out);
-    out
+    Text::default().formatted(&identity, messages)
 }
 
 /// One TLS record of 218 responses, 14 bytes of brotli each, would be 1.7 GB.

@@ -11,8 +11,8 @@ use ecapture_protocols::message::{
     WebSocketMessage,
 };
 use ecapture_protocols::{
-    AddressSource, Comm, Content, Direction, Format, Identity, JoinedLate, Message, Process, Side, Socket,
-    TlsVersion, Tuple,
+    AddressSource, Comm, Content, Direction, Format, Identity, JoinedLate, Message, Process, Records, Side,
+    Socket, TlsVersion, Tuple,
 };
 use serde_json::{Value, json};
 
@@ -141,9 +141,11 @@ fn write(format: &JsonLines, identity: &Identity, content: Content) -> Value {
         last_ns: 1_000_000_002,
         content,
     };
-    let mut out = b"earlier output\n".to_vec();
+    let mut out = Records::default();
+    out.bytes().extend_from_slice(b"earlier output\n");
     format.write(identity, &[message], &mut out);
     let line = out
+        .as_bytes()
         .strip_prefix(b"earlier output\n")
         .unwrap()
         .strip_suffix(b"\n")
@@ -190,7 +192,7 @@ fn the_schema_refuses_what_the_contract_forbids() {
 fn the_envelope_names_everything_that_is_known() {
     let format = JsonLines {
         wall_clock_offset_ns: Some(1_700_000_000_000_000_000),
-        truncate: None,
+        ..JsonLines::default()
     };
     let line = write(&format, &identity(Some(Side::Destination)), raw(b"hello"));
     assert_eq!(
@@ -531,8 +533,8 @@ fn every_message_of_a_stream_without_its_beginning_says_why() {
 #[test]
 fn tsize_cuts_content_and_says_so() {
     let format = JsonLines {
-        wall_clock_offset_ns: None,
         truncate: Some(4),
+        ..JsonLines::default()
     };
     let cut = |content| write(&format, &bare_identity(), content);
     let shown = cut(raw("abcdef".as_bytes()));

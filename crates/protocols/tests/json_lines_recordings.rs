@@ -70,7 +70,8 @@ impl Replay<'_> {
         let mut output = Output::default();
         act(half, &mut output);
         if let Some(identity) = &half.identity {
-            self.format.write(identity, &output.messages, &mut self.written);
+            self.written
+                .extend(self.format.formatted(identity, &output.messages));
         }
         for notice in output.notices {
             self.tell(direction.opposite(), notice);
@@ -141,7 +142,7 @@ fn recordings_read_as_expected() {
         let (header, events) = read(&case);
         let json_lines = JsonLines {
             wall_clock_offset_ns: header.wall_clock_offset_ns,
-            truncate: None,
+            ..JsonLines::default()
         };
         let lines = replay(&events, View::Structured { frames: false }, &json_lines);
         assert_valid(&lines);

@@ -256,7 +256,7 @@ fn raw_text_and_dump_are_the_original_s() {
                 };
                 let mut observed = Vec::new();
                 for (stream, played) in fixture.streams.iter().zip(play_batches(&fixture)) {
-                    text.write(&stream.identity, &played, &mut observed);
+                    observed.extend(text.formatted(&stream.identity, &played));
                 }
                 let expected = fixture.file(file).unwrap();
                 assert_eq!(records(&observed), records(&expected), "{name} {file}");
@@ -316,7 +316,7 @@ fn formatted(fixture: &Fixture, text: &Text) -> Vec<u8> {
         .iter()
         .zip(play(fixture, Options::default(), Split::Whole))
     {
-        text.write(&stream.identity, &played.messages, &mut out);
+        out.extend(text.formatted(&stream.identity, &played.messages));
     }
     out
 }

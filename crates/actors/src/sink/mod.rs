@@ -12,21 +12,23 @@
 //! into large writes and flushed whenever the mailbox is empty.
 
 mod buffer;
-mod writer;
+mod target;
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use actix::prelude::*;
+use ecapture_protocols::{RecordEnd, Records};
 
 use buffer::Buffer;
-pub use writer::{Resumption, SinkPolicy, SinkWriter};
+pub use target::{ByteStream, Resumption, SinkPolicy, SinkWriter, Target, Unwritten, UnwrittenRecords};
 
 use crate::ledger::Ledger;
 use crate::loss::Loss;
-use crate::messages::{ActorGuard, Finish, Incident, Incidents, RecordBatch, RoundEnded, Span};
+use crate::messages::{ActorGuard, Finish, Incident, Incidents, RecordBatch, RecordKey, RoundEnded};
 use crate::{Clock, PipelineLimits, Timings};
 
 /// What the Sink is made of.
@@ -36,13 +38,13 @@ pub(crate) struct SinkPorts {
     pub(crate) timings: Timings,
     pub(crate) policy: SinkPolicy,
     pub(crate) ledger: Arc<Ledger>,
-    pub(crate) writer: Box<dyn SinkWriter>,
+    pub(crate) target: Box<dyn Target>,
     pub(crate) incidents: Incidents,
 }
 
 /// Whether the target takes output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Target {
+enum State {
     Open,
     /// To be re-opened.
     Failed {
@@ -56,7 +58,7 @@ enum Target {
 /// See the module's documentation.
 pub(crate) struct Sink {
     ports: SinkPorts,
-    target: Target,
+    state: State,
     /// The pause after the last failure, until all that was there has been written; none if
     /// some of it has.
     pause: Option<Duration>,
@@ -73,7 +75,7 @@ pub(crate) struct Sink {
 impl Sink {
     pub(crate) fn new(ports: SinkPorts) -> Self {
         Self {
-            target: Target::Open,
+            state: State::Open,
             pause: None,
             buffer: Buffer::default(),
             round: Vec::new(),
@@ -91,18 +93,25 @@ impl Sink {
     /// Takes the records of a capture. When nothing waits before them they are written from where
     /// they are.
     fn take(&mut self, batch: RecordBatch, ctx: &mut Context<Self>) {
-        if self.target == Target::Open && self.buffer.is_empty() {
-            let starts = std::iter::once(0).chain(batch.spans.iter().map(|span| span.end));
-            let parts = batch.spans.iter().zip(starts);
-            let parts = parts.map(|(span, start)| (span.end - start, span.messages));
-            self.buffer.fill(batch.bytes, parts);
+        if self.state == State::Open && self.buffer.is_empty() {
+            let (bytes, ends) = batch.records.into_parts();
+            self.buffer.fill(bytes, &ends);
             self.write_chunk(ctx);
         } else {
-            for (span, bytes) in records(&batch) {
-                self.push(bytes, span.messages, ctx);
-            }
+            self.push_all(&batch.records, 0..batch.records.ends().len(), ctx);
         }
         self.plan_flush(ctx);
+    }
+
+    /// Takes the records of `range` one by one.
+    fn push_all(&mut self, records: &Records, range: Range<usize>, ctx: &mut Context<Self>) {
+        let last = range.start.checked_sub(1);
+        let mut start = last.map_or_else(RecordEnd::default, |last| records.ends()[last]);
+        for &end in &records.ends()[range] {
+            let bytes = &records.as_bytes()[start.bytes..end.bytes];
+            self.push(bytes, end.messages - start.messages, ctx);
+            start = end;
+        }
     }
 
     fn push(&mut self, bytes: &[u8], messages: u64, ctx: &mut Context<Self>) {
@@ -121,26 +130,26 @@ impl Sink {
         }
     }
 
-    /// As what a record of `bytes` is lost, if it cannot be taken now.
+    /// The loss to count a record of `bytes` under, if it cannot be taken now.
     fn refusal(&self, bytes: usize) -> Option<Loss> {
-        match (self.target, self.ports.policy) {
-            (Target::Open, _) => None,
-            (Target::Gone(loss), _) => Some(loss),
-            (Target::Failed { .. }, SinkPolicy::Retry) => {
+        match (self.state, self.ports.policy) {
+            (State::Open, _) => None,
+            (State::Gone(loss), _) => Some(loss),
+            (State::Failed { .. }, SinkPolicy::Retry) => {
                 let fits = self.buffer.len() + bytes <= self.ports.limits.sink_buffer();
                 (!fits).then_some(Loss::SinkFull)
             }
-            (Target::Failed { .. }, SinkPolicy::Stop | SinkPolicy::Drop) => Some(Loss::SinkError),
+            (State::Failed { .. }, SinkPolicy::Stop | SinkPolicy::Drop) => Some(Loss::SinkError),
         }
     }
 
     /// Sorts and writes the records of a round.
     fn end_round(&mut self, ctx: &mut Context<Self>) {
         let round = std::mem::take(&mut self.round);
-        let mut records: Vec<(Span, &[u8])> = round.iter().flat_map(records).collect();
-        records.sort_unstable_by_key(|(span, _)| span.key);
-        for (span, bytes) in records {
-            self.push(bytes, span.messages, ctx);
+        let mut sorted: Vec<(RecordKey, &Records, Range<usize>)> = round.iter().flat_map(spans).collect();
+        sorted.sort_unstable_by_key(|&(key, ..)| key);
+        for (_, records, range) in sorted {
+            self.push_all(records, range, ctx);
         }
         self.plan_flush(ctx);
     }
@@ -158,12 +167,13 @@ impl Sink {
     }
 
     fn write(&mut self, ctx: &mut Context<Self>) {
-        if self.target != Target::Open || self.buffer.is_empty() {
+        if self.state != State::Open || self.buffer.is_empty() {
             return;
         }
-        let (done, result) = write_all(self.ports.writer.as_mut(), &self.buffer);
-        let (messages, bytes) = self.buffer.complete(done);
-        self.ports.ledger.write(messages, bytes);
+        let before = self.buffer.unwritten().bytes().len();
+        let result = self.write_all();
+        self.buffer.compact();
+        let done = before - self.buffer.unwritten().bytes().len();
         match result {
             Ok(()) if self.pause.take().is_some() => tracing::info!("output goes on"),
             Ok(()) => {}
@@ -176,9 +186,26 @@ impl Sink {
         }
     }
 
+    /// Writes until nothing is left, or an error.
+    fn write_all(&mut self) -> io::Result<()> {
+        let Self { ports, buffer, .. } = self;
+        while !buffer.is_empty() {
+            match ports.target.write(buffer.unwritten()) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    let (messages, bytes) = buffer.complete(written);
+                    ports.ledger.write(messages, bytes);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     fn flush(&mut self, ctx: &mut Context<Self>) {
-        if self.target == Target::Open
-            && let Err(error) = self.ports.writer.flush()
+        if self.state == State::Open
+            && let Err(error) = self.ports.target.flush()
         {
             self.fail(error, ctx);
         }
@@ -186,7 +213,7 @@ impl Sink {
 
     /// Does what the policy says about a failed write.
     fn fail(&mut self, error: io::Error, ctx: &mut Context<Self>) {
-        let unacknowledged = self.ports.writer.unacknowledged();
+        let unacknowledged = self.ports.target.unacknowledged();
         let gauges = &self.ports.ledger.gauges;
         gauges.sink_unacknowledged.fetch_add(unacknowledged, Relaxed);
         let closed = error.kind() == io::ErrorKind::BrokenPipe;
@@ -199,7 +226,7 @@ impl Sink {
             }
             SinkPolicy::Retry => {}
         }
-        self.target = Target::Failed { closed };
+        self.state = State::Failed { closed };
         self.plan_reopening(&error, ctx);
     }
 
@@ -225,7 +252,7 @@ impl Sink {
     fn give_up(&mut self, error: io::Error) {
         let closed = error.kind() == io::ErrorKind::BrokenPipe;
         let loss = if closed { Loss::SinkClosed } else { Loss::SinkError };
-        self.target = Target::Gone(loss);
+        self.state = State::Gone(loss);
         let (messages, bytes) = self.buffer.clear();
         self.ports.ledger.lose_output(loss, messages, bytes);
         let incident = if closed {
@@ -238,13 +265,13 @@ impl Sink {
     }
 
     fn reopen(&mut self, ctx: &mut Context<Self>) {
-        let Target::Failed { closed } = self.target else {
+        let State::Failed { closed } = self.state else {
             return;
         };
         self.ports.ledger.gauges.sink_retries.fetch_add(1, Relaxed);
-        match self.ports.writer.reopen() {
+        match self.ports.target.reopen() {
             Ok(resumption) => {
-                self.target = Target::Open;
+                self.state = State::Open;
                 if resumption == Resumption::NewPlace {
                     self.buffer.rewind();
                 }
@@ -270,42 +297,25 @@ impl Sink {
         self.write(ctx);
         self.flush(ctx);
         let mut fewest_left = usize::MAX;
-        while let Target::Failed { .. } = self.target
-            && self.buffer.unwritten(0).len() < fewest_left
+        while let State::Failed { .. } = self.state
+            && self.buffer.unwritten().bytes().len() < fewest_left
         {
-            fewest_left = self.buffer.unwritten(0).len();
+            fewest_left = self.buffer.unwritten().bytes().len();
             self.reopen(ctx);
         }
         let (messages, bytes) = self.buffer.clear();
         if bytes > 0 {
             self.ports.ledger.lose_output(Loss::SinkError, messages, bytes);
         }
-        self.target = Target::Gone(Loss::SinkClosed);
+        self.state = State::Gone(Loss::SinkClosed);
     }
 }
 
-/// The records of a batch.
-fn records(batch: &RecordBatch) -> impl Iterator<Item = (Span, &[u8])> {
-    let starts = std::iter::once(0).chain(batch.spans.iter().map(|span| span.end));
-    batch
-        .spans
-        .iter()
-        .zip(starts)
-        .map(|(&span, start)| (span, &batch.bytes[start..span.end]))
-}
-
-/// Writes until done or failed; returns how far it came.
-fn write_all(writer: &mut dyn SinkWriter, buffer: &Buffer) -> (usize, io::Result<()>) {
-    let mut done = 0;
-    while !buffer.unwritten(done).is_empty() {
-        match writer.write(buffer.unwritten(done)) {
-            Ok(0) => return (done, Err(io::ErrorKind::WriteZero.into())),
-            Ok(written) => done += written,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return (done, Err(error)),
-        }
-    }
-    (done, Ok(()))
+/// What the records of a batch are sorted by, and which records each key has.
+fn spans(batch: &RecordBatch) -> impl Iterator<Item = (RecordKey, &Records, Range<usize>)> {
+    let starts = std::iter::once(0).chain(batch.spans.iter().map(|span| span.records));
+    let spans = batch.spans.iter().zip(starts);
+    spans.map(|(span, start)| (span.key, &batch.records, start..span.records))
 }
 
 impl Actor for Sink {
@@ -314,7 +324,7 @@ impl Actor for Sink {
     /// Reached without [`Finish`] when the Processor is gone and with it, one by one, all
     /// Workers.
     fn stopping(&mut self, ctx: &mut Self::Context) -> Running {
-        if !std::thread::panicking() && !matches!(self.target, Target::Gone(_)) {
+        if !std::thread::panicking() && !matches!(self.state, State::Gone(_)) {
             self.finish(ctx);
         }
         Running::Stop

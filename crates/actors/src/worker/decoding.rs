@@ -133,7 +133,7 @@ impl Worker {
     fn emit(&mut self, cause: Cause, sequence: u64, deadline_ns: u64, output: &mut Output) {
         if !output.messages.is_empty() {
             let format = Arc::clone(&self.guard.ports.format);
-            let out = self.guard.turn().record_bytes();
+            let out = self.guard.turn().records();
             format.write(&self.identity, &output.messages, out);
             let key = RecordKey {
                 sequence,
@@ -141,7 +141,7 @@ impl Worker {
                 deadline_ns,
                 ..RecordKey::default()
             };
-            self.guard.commit_record(key, output.messages.len());
+            self.guard.commit_records(key);
             output.messages.clear();
         }
         for skipped in output.skipped.drain(..) {

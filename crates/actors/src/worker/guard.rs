@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use ecapture_protocols::{Output, StreamDecoder};
+use ecapture_protocols::{Output, Records, StreamDecoder};
 
 use super::WorkerPorts;
+use crate::Clock;
 use crate::loss::Loss;
 use crate::messages::{
-    Cause, Kept, Position, RecordBatch, RecordKey, SequencedNotice, Span, StreamEvent, StreamRef,
-    WorkerExited, WorkerReport,
+    Cause, Kept, Position, RecordBatch, RecordKey, SequencedNotice, StreamEvent, StreamRef, WorkerExited,
+    WorkerReport,
 };
 
 /// What of a Worker the Processor wants to know at any time. The Worker alone changes it.
@@ -53,22 +54,20 @@ pub(super) struct Turn {
     pub(super) notices: Vec<SequencedNotice>,
     /// The Arbiter's records that the Sink has not got yet; this Worker's come last.
     pub(super) records: RecordBatch,
-    /// Length of the finished records; what is beyond is being written.
-    finished: usize,
     /// Bytes of the event being fed.
     feeding: Option<u64>,
     /// It has done enough.
     is_spent: bool,
     fed: u64,
     fed_bytes: u64,
-    messages: u64,
-    message_bytes: u64,
+    /// Bytes formatted in this turn.
+    formatted: u64,
 }
 
 impl Turn {
     /// Where the formatter writes.
-    pub(super) fn record_bytes(&mut self) -> &mut Vec<u8> {
-        &mut self.records.bytes
+    pub(super) const fn records(&mut self) -> &mut Records {
+        &mut self.records.records
     }
 }
 
@@ -141,7 +140,7 @@ impl ExitGuard {
         turn.inbox = self.take_rest();
         turn.inbox.extend(inbox);
         turn.is_spent = false;
-        turn.finished = turn.records.bytes.len();
+        turn.formatted = 0;
         self.turn = Some(turn);
         output
     }
@@ -209,7 +208,7 @@ impl ExitGuard {
         turn.feeding = None;
         turn.fed += 1;
         turn.fed_bytes += bytes;
-        turn.is_spent |= turn.fed_bytes >= most || turn.message_bytes >= most;
+        turn.is_spent |= turn.fed_bytes >= most || turn.formatted >= most;
         self.held_captured = (self.held_captured + bytes).min(held as u64);
         if let Some(offset) = event.stream_offset {
             self.position.offset = Some(offset.saturating_add(bytes));
@@ -220,7 +219,7 @@ impl ExitGuard {
     pub(super) fn end_step(&mut self) {
         let most = self.ports.limits.turn_bytes() as u64;
         let turn = self.turn();
-        turn.is_spent |= turn.message_bytes >= most;
+        turn.is_spent |= turn.formatted >= most;
     }
 
     /// Bytes that the pipeline lost will not be missed again.
@@ -265,8 +264,8 @@ impl ExitGuard {
         bytes
     }
 
-    /// What was written since the last call is one finished record of `messages` messages.
-    pub(super) fn commit_record(&mut self, key: RecordKey, messages: usize) {
+    /// What was written since the last call is finished: the records that belong to `key`.
+    pub(super) fn commit_records(&mut self, key: RecordKey) {
         // One Worker's records never change places, whatever made them complete.
         self.last = self.last.max((key.sequence, key.cause, key.deadline_ns));
         self.records += 1;
@@ -278,14 +277,9 @@ impl ExitGuard {
             worker: self.stream.worker,
             index: self.records,
         };
+        let is_replay = self.ports.clock == Clock::Stream;
         let turn = self.turn();
-        let end = turn.records.bytes.len();
-        let messages = messages as u64;
-        turn.records.messages += messages;
-        turn.records.spans.push(Span { key, end, messages });
-        turn.messages += messages;
-        turn.message_bytes += (end - turn.finished) as u64;
-        turn.finished = end;
+        turn.formatted += turn.records.finish(is_replay.then_some(key)) as u64;
     }
 
     /// Brings the ledger up to date with the turn.
@@ -293,11 +287,9 @@ impl ExitGuard {
         let ledger = &self.ports.ledger;
         let (fed, fed_bytes) = (std::mem::take(&mut turn.fed), std::mem::take(&mut turn.fed_bytes));
         self.fed += fed;
-        if turn.messages > 0 {
-            ledger.produce(
-                std::mem::take(&mut turn.messages),
-                std::mem::take(&mut turn.message_bytes),
-            );
+        let (messages, bytes) = turn.records.count();
+        if messages > 0 {
+            ledger.produce(messages, bytes);
         }
         if fed > 0 {
             ledger.deliver(fed, fed_bytes);
@@ -326,7 +318,7 @@ impl Drop for ExitGuard {
         // A turn that is still here was broken off.
         if let Some(mut turn) = self.turn.take() {
             self.count(&mut turn);
-            turn.records.bytes.truncate(turn.finished);
+            turn.records.break_off();
             exited.failed_bytes = turn.feeding.take();
             exited.leftover = std::mem::take(&mut turn.inbox).into();
             exited.notices = std::mem::take(&mut turn.notices);

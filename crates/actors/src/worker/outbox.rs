@@ -94,8 +94,8 @@ impl Outbox {
         let mut state = self.state();
         state.put_back(turn, output);
         state.news.extend(report.map(News::Report));
-        let is_empty = state.news.is_empty() && state.records.messages == 0;
-        if state.records.bytes.len() >= self.ports.chunk {
+        let is_empty = state.news.is_empty() && state.records.records.is_empty();
+        if state.records.records.as_bytes().len() >= self.ports.chunk {
             self.send_records(&mut state);
         }
         let has_room = self.fits(&state.records);
@@ -125,7 +125,7 @@ impl Outbox {
     }
 
     fn fits(&self, records: &RecordBatch) -> bool {
-        records.bytes.len() < 2 * self.ports.chunk
+        records.records.as_bytes().len() < 2 * self.ports.chunk
     }
 
     /// Passes on an exit notice. It goes with the flush that is planned or else at once: a guard
@@ -173,14 +173,14 @@ impl Outbox {
 
     /// Sends the records. False when the Sink refuses.
     fn send_records(&self, state: &mut State) -> bool {
-        if state.records.messages > 0 {
+        if !state.records.records.is_empty() {
             // A replay's rounds wait for room before they begin.
             if self.ports.clock == Clock::Live && !self.ports.ledger.sink_has_room() {
                 return false;
             }
-            let bytes = state.records.bytes.len() as u64;
+            let (_, bytes) = state.records.total();
             self.ports.ledger.send_to_sink(bytes);
-            let next = self.room_for_next(&state.records);
+            let next = state.records.next(2 * self.ports.chunk);
             match self
                 .ports
                 .records
@@ -198,17 +198,6 @@ impl Outbox {
         true
     }
 
-    /// The next records probably take about as much room as the last: growing to it would copy them
-    /// all.
-    fn room_for_next(&self, last: &RecordBatch) -> RecordBatch {
-        let bytes = last.bytes.len() + last.bytes.len() / 2;
-        RecordBatch {
-            bytes: Vec::with_capacity(bytes.min(2 * self.ports.chunk)),
-            messages: 0,
-            spans: Vec::with_capacity(last.spans.len()),
-        }
-    }
-
     /// As `flush`, even if the Sink refuses.
     #[expect(
         clippy::disallowed_methods,
@@ -216,8 +205,8 @@ impl Outbox {
     )]
     pub(crate) fn flush_at_once(&self) {
         let records = std::mem::take(&mut self.state().records);
-        if records.messages > 0 {
-            self.ports.ledger.send_to_sink(records.bytes.len() as u64);
+        if !records.records.is_empty() {
+            self.ports.ledger.send_to_sink(records.total().1);
             if self.ports.records.connected() {
                 self.ports.records.do_send(records);
             } else {
@@ -228,9 +217,8 @@ impl Outbox {
     }
 
     fn lose(&self, records: &RecordBatch) {
-        self.ports
-            .ledger
-            .lose_output(Loss::SinkClosed, records.messages, records.bytes.len() as u64);
+        let (messages, bytes) = records.total();
+        self.ports.ledger.lose_output(Loss::SinkClosed, messages, bytes);
     }
 }
 

@@ -208,14 +208,18 @@ async fn a_panic_after_the_end_loses_nothing() {
 async fn a_formatter_that_panics_leaves_no_half_record() {
     struct Breaks;
     impl ecapture_protocols::Format for Breaks {
+        fn view(&self) -> ecapture_protocols::View {
+            ecapture_protocols::View::Text
+        }
+
         fn write(
             &self,
             identity: &ecapture_protocols::Identity,
             messages: &[ecapture_protocols::Message],
-            out: &mut Vec<u8>,
+            out: &mut ecapture_protocols::Records,
         ) {
             crate::support::UuidLines.write(identity, messages, out);
-            assert!(!out.ends_with(b"bad\n"), "told to");
+            assert!(!out.as_bytes().ends_with(b"bad\n"), "told to");
         }
     }
     let mut config = config(Clock::Stream);

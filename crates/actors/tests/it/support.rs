@@ -13,7 +13,7 @@ use ecapture_protocols::decoder::{MethodClass, StreamDecoder};
 use ecapture_protocols::message::{Content, Gap, Message, Raw};
 use ecapture_protocols::{
     AddressSource, CapturedEvent, Close, DataEvent, Direction, Format, Identity, Output, PeerNotice, Process,
-    Socket, Tuple,
+    Records, Socket, Tuple, View,
 };
 use futures_util::Stream;
 use tokio::sync::mpsc;
@@ -175,8 +175,13 @@ pub(crate) fn lines() -> DecoderFactory {
 pub(crate) struct UuidLines;
 
 impl Format for UuidLines {
-    fn write(&self, identity: &Identity, messages: &[Message], out: &mut Vec<u8>) {
+    fn view(&self) -> View {
+        View::Text
+    }
+
+    fn write(&self, identity: &Identity, messages: &[Message], records: &mut Records) {
         for message in messages {
+            let out = records.bytes();
             out.extend_from_slice(identity.uuid.as_bytes());
             out.push(b'|');
             match &message.content {
@@ -185,6 +190,7 @@ impl Format for UuidLines {
                 other => panic!("the test decoder never emits {other:?}"),
             }
             out.push(b'\n');
+            records.end(1);
         }
     }
 }

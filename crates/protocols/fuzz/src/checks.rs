@@ -17,7 +17,7 @@ const PREFACE_BYTES: u64 = 24;
 /// are the HTTP/2 preface and, where only whole messages are wanted, connection-level frames.
 pub(crate) fn check_accounting(output: &Output, bytes: &[u8], options: Options) {
     let view = options.view;
-    let tells_frames = view == View::Text && !options.http2_messages;
+    let tells_frames = view == View::Text;
     let fed = bytes.len() as u64;
     let has_preface = bytes.windows(PREFACE.len()).any(|window| window == PREFACE);
     let is_lost = |reason| matches!(reason, SkipReason::HeaderLimit | SkipReason::Resync);
@@ -94,7 +94,7 @@ fn whole_body(message: &Message) -> Option<&Body> {
 
 /// Chunk sizes are in no message, and frames of a connection are not wanted in each view.
 fn has_untold_framing(bytes: &[u8], options: Options, may_be_http2: bool) -> bool {
-    let tells_frames = options.view == View::Text && !options.http2_messages;
+    let tells_frames = options.view == View::Text;
     let is_chunked = bytes
         .windows(b"chunked".len())
         .any(|word| word.eq_ignore_ascii_case(b"chunked"));
@@ -151,12 +151,12 @@ pub(crate) fn check_formats(messages: &[Message]) {
         joined_late: None,
     };
     for truncate in [None, Some(7)] {
-        let mut lines = Vec::new();
-        JsonLines {
+        let lines = JsonLines {
             wall_clock_offset_ns: Some(1 << 60),
             truncate,
+            frames: false,
         }
-        .write(&identity, messages, &mut lines);
+        .formatted(&identity, messages);
         for line in lines.split_inclusive(|&byte| byte == b'\n') {
             let value: Result<serde_json::Value, _> = serde_json::from_slice(line);
             assert!(
@@ -169,13 +169,13 @@ pub(crate) fn check_formats(messages: &[Message]) {
             lines.split_inclusive(|&byte| byte == b'\n').count(),
             messages.len()
         );
-        let mut text = Vec::new();
         Text {
             hex: truncate.is_some(),
             color: false,
             truncate,
             terminal: truncate.is_none(),
+            http2_messages: false,
         }
-        .write(&identity, messages, &mut text);
+        .formatted(&identity, messages);
     }
 }

@@ -37,6 +37,7 @@ impl Steering {
 
     pub(crate) fn options(self) -> Options {
         let view = match self.flags & 3 {
+            0 | 1 if self.flags & 32 != 0 => View::TextMessages,
             0 | 1 => View::Text,
             2 => View::Structured { frames: false },
             _ => View::Structured { frames: true },
@@ -45,7 +46,6 @@ impl Steering {
             limits: limits(),
             view,
             parts: self.flags & 16 != 0,
-            http2_messages: self.flags & 32 != 0,
         }
     }
 

@@ -1,16 +1,42 @@
 //! Turns messages into bytes for the reader: text as the original prints it, or JSON Lines.
 
 mod json_lines;
+mod records;
 mod text;
 
 pub use json_lines::JsonLines;
+pub use records::{RecordEnd, Records};
 pub use text::Text;
 
-use crate::event::Identity;
+use crate::decoder::View;
+use crate::event::{CapturedEvent, Identity};
 use crate::message::Message;
 
 /// Formats the messages that one event completed. Pure: the same input gives the same bytes.
 pub trait Format: Send + Sync {
-    /// Appends `messages`, all of the stream `identity`, to `out`.
-    fn write(&self, identity: &Identity, messages: &[Message], out: &mut Vec<u8>);
+    /// What decoders have to emit for this format.
+    fn view(&self) -> View;
+
+    /// Appends what stands before the first record of a new target.
+    fn begin(&self, _out: &mut Vec<u8>) {}
+
+    /// Appends `messages`, all of the stream `identity`, to `out`, and ends every record there: the
+    /// smallest unit that makes sense to a reader by itself. A message may be in no record.
+    fn write(&self, identity: &Identity, messages: &[Message], out: &mut Records);
+
+    /// The bytes that [`Self::write`] appends.
+    fn formatted(&self, identity: &Identity, messages: &[Message]) -> Vec<u8> {
+        let mut out = Records::default();
+        self.write(identity, messages, &mut out);
+        out.into_parts().0
+    }
+}
+
+/// Formats events as they were captured, each as one record. Pure.
+pub trait EventFormat: Send + Sync {
+    /// Appends what stands before the first record of a new target.
+    fn begin(&self, _out: &mut Vec<u8>) {}
+
+    /// Appends `event` to `out`.
+    fn write(&self, event: &CapturedEvent, out: &mut Vec<u8>);
 }

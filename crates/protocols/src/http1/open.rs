@@ -144,7 +144,7 @@ impl Open {
             seen: 0,
             tail: BytesMut::new(),
         }));
-        if options.view == View::Text {
+        if options.view.is_text() {
             self.emit_part(self.start_ns, output);
         }
     }
@@ -272,7 +272,7 @@ impl Open {
 
     /// An event stream's body is whole in its last part.
     fn keeps_body(&self, view: View) -> bool {
-        self.events.is_some() && view != View::Text
+        self.events.is_some() && !view.is_text()
     }
 
     /// Emits the rest. `complete`: the framing says that this is the end.
@@ -324,7 +324,7 @@ impl Open {
             .decoder
             .push(&self.body.held()[events.seen..], &mut complete);
         events.seen = self.body.len();
-        if view == View::Text {
+        if view.is_text() {
             // The events are the text; their bytes need not be held for a second telling.
             let told = self.body.take_so_far().data;
             events.seen = 0;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::decoder::{Output, PeerNotice, StreamDecoder, View};
+use crate::decoder::{Output, PeerNotice, StreamDecoder};
 use crate::detect::{HandOver, Protocol, ProtocolDecoder, gap_message};
 use crate::http1::decoder::{Http1Decoder, State};
 use crate::http1::head::Side;
@@ -124,7 +124,7 @@ impl StreamDecoder for Http1Decoder {
 
     fn idle(&mut self, output: &mut Output) {
         self.notice_overdue(output);
-        if self.options.view != View::Text {
+        if !self.options.view.is_text() {
             return;
         }
         match &mut self.state {

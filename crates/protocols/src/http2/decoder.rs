@@ -82,11 +82,11 @@ impl Http2Decoder {
     pub fn new(options: impl Into<Arc<Options>>, start_seen: bool) -> Self {
         let options = options.into();
         let presenter: Box<dyn Presenter> = match options.view {
-            View::Text if !options.http2_messages => Box::new(FrameView::new(Arc::clone(&options))),
-            View::Text => Box::new(MessageView::new(Arc::clone(&options), false)),
+            View::Text => Box::new(FrameView::new(Arc::clone(&options))),
+            View::TextMessages => Box::new(MessageView::new(Arc::clone(&options), false)),
             View::Structured { frames } => Box::new(MessageView::new(Arc::clone(&options), frames)),
         };
-        let copies = options.view != View::Text || options.http2_messages;
+        let copies = options.view != View::Text;
         Self {
             phase: if start_seen {
                 Phase::Preface(0)

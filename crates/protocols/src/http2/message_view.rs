@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::body::BodyBuilder;
-use crate::decoder::{Options, Output, View};
+use crate::decoder::{Options, Output};
 use crate::expansion::Expansion;
 use crate::http2::carried::{Carried, Span, Tunnels, joined};
 use crate::http2::events::Events;
@@ -187,7 +187,7 @@ impl MessageView {
             content,
             // As text the body says it all, and comes as it comes.
             events: Events::announced(section, &self.options.limits)
-                .filter(|_| self.options.view != View::Text)
+                .filter(|_| !self.options.view.is_text())
                 .map(Box::new),
             error: None,
             begun: false,
@@ -226,7 +226,7 @@ impl MessageView {
             exchange.is_listed |= is_new;
             is_new
         };
-        let shows_parts = self.options.parts || self.options.view == View::Text;
+        let shows_parts = self.options.parts || self.options.view.is_text();
         if shows_parts && self.streams.with(id, is_new) == Some(true) {
             self.coming.push(id);
         }
@@ -347,7 +347,7 @@ impl Presenter for MessageView {
     }
 
     fn pause(&mut self, open: Option<FrameHead>, span: Span, output: &mut Output) {
-        if self.options.view == View::Text {
+        if self.options.view.is_text() {
             self.emit_parts(open, span, output);
         }
     }

@@ -23,6 +23,7 @@ use crate::event::{
     AddressSource, CapturedEvent, Close, Comm, DataEvent, Direction, JoinedLate, Process, Side, Socket,
     TlsVersion, Tuple,
 };
+use crate::format::EventFormat;
 
 /// The first line of a recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +67,23 @@ impl Header {
 /// Appends `event` as one line with its LF.
 pub fn write(event: &CapturedEvent, out: &mut Vec<u8>) {
     write_line(&Line::of(event), out);
+}
+
+/// Recordings as an output.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Recorder {
+    /// For the header line.
+    pub wall_clock_offset_ns: Option<i64>,
+}
+
+impl EventFormat for Recorder {
+    fn begin(&self, out: &mut Vec<u8>) {
+        Header::new(self.wall_clock_offset_ns).write(out);
+    }
+
+    fn write(&self, event: &CapturedEvent, out: &mut Vec<u8>) {
+        write(event, out);
+    }
 }
 
 /// Reads one event line.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::assembly::{Assembly, Payload, Window};
 use super::frame::{CONTINUATION, FrameHeader, LONGEST_HEADER, unmask};
 use super::resync::{Found, Search};
-use crate::decoder::{Options, Output, PeerNotice, SkipReason, Skipped, StreamDecoder, View};
+use crate::decoder::{Options, Output, PeerNotice, SkipReason, Skipped, StreamDecoder};
 use crate::detect::{self, HandOver, Protocol, ProtocolDecoder, joined};
 use crate::expansion::Expansion;
 use crate::http1::Upgrade;
@@ -476,7 +476,7 @@ impl StreamDecoder for WebSocketDecoder {
             let timestamp_ns = found.timestamp_ns;
             self.resume(found, 0, timestamp_ns, output);
         }
-        if self.options.view == View::Text {
+        if self.options.view.is_text() {
             self.emit_data_part(output);
         }
     }

@@ -12,8 +12,9 @@ use std::net::SocketAddr;
 
 use object::Object;
 
+use crate::decoder::View;
 use crate::event::{Direction, Identity, Socket};
-use crate::format::Format;
+use crate::format::{Format, Records};
 use crate::message::{
     Body, Content, Gap, Http1Kind, Http2Kind, Message, Part, ServerSentEvent, WebSocketMessage,
 };
@@ -26,12 +27,19 @@ pub struct JsonLines {
     pub wall_clock_offset_ns: Option<i64>,
     /// `--tsize`: cut bodies and data after this many bytes.
     pub truncate: Option<usize>,
+    /// Also the HTTP/2 frames that belong to no message.
+    pub frames: bool,
 }
 
 impl Format for JsonLines {
-    fn write(&self, identity: &Identity, messages: &[Message], out: &mut Vec<u8>) {
+    fn view(&self) -> View {
+        View::Structured { frames: self.frames }
+    }
+
+    fn write(&self, identity: &Identity, messages: &[Message], out: &mut Records) {
         for message in messages {
-            self.write_line(identity, message, out);
+            self.write_line(identity, message, out.bytes());
+            out.end(1);
         }
     }
 }

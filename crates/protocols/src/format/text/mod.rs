@@ -16,9 +16,10 @@ mod sse;
 mod terminal;
 mod websocket;
 
+use crate::decoder::View;
 use crate::event::{Identity, JoinedLate};
-use crate::format::Format;
 use crate::format::text::page::Page;
+use crate::format::{Format, Records};
 use crate::message::{Content, Gap, GapReason, Message};
 use crate::text::printable;
 use crate::write::{push_address, push_hexadecimal, push_number};
@@ -35,14 +36,25 @@ pub struct Text {
     /// It is read on a terminal: what was captured can neither steer it nor look like the header line
     /// or a mark (see [`terminal`]).
     pub terminal: bool,
+    /// HTTP/2 as messages instead of frames.
+    pub http2_messages: bool,
 }
 
 impl Format for Text {
-    fn write(&self, identity: &Identity, messages: &[Message], out: &mut Vec<u8>) {
+    fn view(&self) -> View {
+        if self.http2_messages {
+            View::TextMessages
+        } else {
+            View::Text
+        }
+    }
+
+    fn write(&self, identity: &Identity, messages: &[Message], out: &mut Records) {
         let joins = |first: &Message, second: &Message| is_streamed(first) && is_streamed(second);
         for record in messages.chunk_by(joins) {
-            self.write_header(identity, out);
-            self.write_record(record, out);
+            self.write_header(identity, out.bytes());
+            self.write_record(record, out.bytes());
+            out.end(record.len());
         }
     }
 }

@@ -62,8 +62,7 @@ fn body(data: &'static [u8]) -> Body {
 }
 
 fn formatted(text: &Text, messages: &[Message]) -> String {
-    let mut out = Vec::new();
-    text.write(&identity(None), messages, &mut out);
+    let out = text.formatted(&identity(None), messages);
     let out = String::from_utf8(out).unwrap();
     out.replace("PID:7, Comm:curl, Src::0, Dest::0,\n", "# ")
 }
@@ -87,8 +86,7 @@ fn header_line_shows_the_addresses_as_stored() {
         local: None,
         address_source: AddressSource::Exact,
     };
-    let mut out = Vec::new();
-    Text::default().write(&identity(Some(socket)), &[raw(b"x")], &mut out);
+    let out = Text::default().formatted(&identity(Some(socket)), &[raw(b"x")]);
     assert_eq!(out, b"PID:7, Comm:curl, Src:10.0.0.2:5000, Dest:[::1]:443,\nx\n");
 }
 
@@ -96,8 +94,7 @@ fn header_line_shows_the_addresses_as_stored() {
 fn without_addresses_the_session_tells_connections_apart() {
     let mut identity = identity(None);
     identity.session = 0xC000_01A0;
-    let mut out = Vec::new();
-    Text::default().write(&identity, &[raw(b"x")], &mut out);
+    let out = Text::default().formatted(&identity, &[raw(b"x")]);
     assert_eq!(
         out,
         b"PID:7, Comm:curl, Src:unknown, Dest:unknown, Session:c00001a0,\nx\n"
@@ -241,7 +238,7 @@ fn a_cut_character_does_not_make_text_binary() {
     cut.complete = false;
     let mut out = Vec::new();
     let messages = [message(Content::Http1(Box::new(http1("", cut))))];
-    Text::default().write(&identity(None), &messages, &mut out);
+    out.extend(Text::default().formatted(&identity(None), &messages));
     assert!(out.starts_with(b"PID:7, Comm:curl, Src::0, Dest::0,\na\xC3\n[ecapture"));
 }
 
@@ -260,8 +257,7 @@ fn forged() -> (Identity, Message) {
 #[test]
 fn names_and_marks_are_one_line_wherever_they_go() {
     let (identity, message) = forged();
-    let mut out = Vec::new();
-    Text::default().write(&identity, &[message], &mut out);
+    let out = Text::default().formatted(&identity, &[message]);
     let text = String::from_utf8(out).unwrap();
     let (header, rest) = text.split_once('\n').unwrap();
     assert_eq!(header, "PID:7, Comm:a,\\nPID:1, \\u{1b}[2J, Src::0, Dest::0,");
@@ -295,8 +291,7 @@ fn nothing_captured_steers_a_terminal_or_looks_like_our_own_lines() {
             color,
             ..Text::default()
         };
-        let mut out = Vec::new();
-        terminal.write(&identity, std::slice::from_ref(&message), &mut out);
+        let out = terminal.formatted(&identity, std::slice::from_ref(&message));
         let text = String::from_utf8(out).unwrap();
         let plain = text
             .replace("\x1b[36m", "")

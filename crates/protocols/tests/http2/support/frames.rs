@@ -70,8 +70,7 @@ pub(crate) fn text(contents: Vec<Content>) -> String {
         content,
     };
     let messages: Vec<Message> = contents.into_iter().map(message).collect();
-    let mut out = Vec::new();
-    Text::default().write(&identity, &messages, &mut out);
+    let out = Text::default().formatted(&identity, &messages);
     let text = String::from_utf8_lossy(&out).into_owned();
     text.replace("PID:1, Comm:c, Src::0, Dest::0,\n", "")
 }

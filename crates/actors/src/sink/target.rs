@@ -1,0 +1,172 @@
+//! The output's target, as the Sink sees it.
+
+use std::collections::vec_deque;
+use std::io;
+
+use super::buffer::Part;
+
+/// Takes records. Called on the Sink's own Arbiter, where it may block.
+pub trait Target: Send {
+    /// Takes some of `records`, from the first on, and returns how many bytes: those of whole records,
+    /// unless it can go on within a record. What it does not take comes again with the next call.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps it from taking any. Nothing of what was offered in this call counts as taken.
+    fn write(&mut self, records: Unwritten<'_>) -> io::Result<usize>;
+
+    /// Makes everything written so far visible to the reader of the output.
+    fn flush(&mut self) -> io::Result<()>;
+
+    /// After an error: makes the target ready again, by connecting or opening it again. Says how a
+    /// record that was half written goes on, so that no other is ever joined to the half.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::Unsupported`] when the target cannot be had again; then the Sink gives
+    /// up. Any other error makes it try later.
+    fn reopen(&mut self) -> io::Result<Resumption> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Bytes it took that its target has not confirmed. Asked after an error: they may be lost,
+    /// although they count as written.
+    fn unacknowledged(&self) -> u64 {
+        0
+    }
+}
+
+/// What a [`Target`] is to take next: the rest of the record of which it has taken a part, if there
+/// is one, and the records after it.
+#[derive(Debug, Clone, Copy)]
+pub struct Unwritten<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) parts: &'a std::collections::VecDeque<Part>,
+    pub(super) begun: usize,
+}
+
+impl<'a> Unwritten<'a> {
+    /// All of it, for targets without a notion of records.
+    pub const fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Bytes of the first record that the target has taken already. Always 0 for one that takes whole
+    /// records only.
+    pub const fn begun(&self) -> usize {
+        self.begun
+    }
+
+    /// The records, the first without what was taken of it.
+    pub fn records(&self) -> UnwrittenRecords<'a> {
+        UnwrittenRecords {
+            rest: self.bytes,
+            parts: self.parts.iter(),
+            begun: self.begun,
+        }
+    }
+}
+
+/// See [`Unwritten::records`].
+#[derive(Debug)]
+pub struct UnwrittenRecords<'a> {
+    rest: &'a [u8],
+    parts: vec_deque::Iter<'a, Part>,
+    begun: usize,
+}
+
+impl<'a> Iterator for UnwrittenRecords<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let bytes = self.parts.next()?.bytes - std::mem::take(&mut self.begun);
+        let (record, rest) = self.rest.split_at(bytes);
+        self.rest = rest;
+        Some(record)
+    }
+}
+
+/// A [`Target`] that takes bytes and has no notion of records: a file, a pipe, a connection.
+#[derive(Debug)]
+pub struct ByteStream<W>(pub W);
+
+impl<W: SinkWriter> Target for ByteStream<W> {
+    fn write(&mut self, records: Unwritten<'_>) -> io::Result<usize> {
+        self.0.write(records.bytes())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+
+    fn reopen(&mut self) -> io::Result<Resumption> {
+        self.0.reopen()
+    }
+
+    fn unacknowledged(&self) -> u64 {
+        self.0.unacknowledged()
+    }
+}
+
+/// Takes bytes. Called on the Sink's own Arbiter, where it may block.
+pub trait SinkWriter: Send {
+    /// Writes some of `bytes` and returns how many, as [`io::Write::write`] does.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// As [`Target::flush`].
+    fn flush(&mut self) -> io::Result<()>;
+
+    /// As [`Target::reopen`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Target::reopen`].
+    fn reopen(&mut self) -> io::Result<Resumption> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// As [`Target::unacknowledged`].
+    fn unacknowledged(&self) -> u64 {
+        0
+    }
+}
+
+impl<W: SinkWriter + ?Sized> SinkWriter for Box<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (**self).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        (**self).flush()
+    }
+
+    fn reopen(&mut self) -> io::Result<Resumption> {
+        (**self).reopen()
+    }
+
+    fn unacknowledged(&self) -> u64 {
+        (**self).unacknowledged()
+    }
+}
+
+/// How output goes on in a target that was opened again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resumption {
+    /// Behind what was written before: with the rest of a half-written record.
+    SamePlace,
+    /// At a beginning of its own: a half-written record is written again from its start.
+    NewPlace,
+}
+
+/// What the Sink does when its target fails. A record that was half written is never dropped
+/// while the target may come back: it is completed, or written again, before any other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SinkPolicy {
+    /// End the run.
+    #[default]
+    Stop,
+    /// Re-open the target with growing pauses and count the output of that time as lost.
+    Drop,
+    /// Re-open the target with growing pauses and keep the output of that time within a bound.
+    Retry,
+}
