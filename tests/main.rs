@@ -10,6 +10,7 @@
 //! - `options`: flags as people first try them, and what is printed where.
 //! - `other_protocols`: servers of protocols that are not decoded, byte for byte.
 //! - `outputs`: outputs that fail, and what is in them afterwards.
+//! - `several_outputs`: several of one run.
 //! - `resilience`: failures on purpose, collectors that go away, readers that stall, processes that are killed.
 //! - `short_connections`: a thousand and more a second, each with the right addresses.
 //! - `capture`: real capture of real programs; needs root and says so where it cannot run.
@@ -52,6 +53,7 @@ mod replay;
 mod resilience;
 mod rustls;
 mod sendfile;
+mod several_outputs;
 mod short_connections;
 mod shutdown;
 mod strangers;

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ecapture_actors::{Clock, PipelineConfig, Placement, SinkWriter, Statistics, Timings};
+use ecapture_actors::{Clock, Output, PipelineConfig, Placement, SinkWriter, Statistics, Timings};
 use ecapture_cli::recording::Recording;
 use ecapture_protocols::format::{JsonLines, Text};
 use ecapture_protocols::{CapturedEvent, Format, Identity, Message, Options, Records, View, stream_decoder};
@@ -113,7 +113,7 @@ fn replay(events: Vec<CapturedEvent>, view: View, timings: Timings) -> Shown {
         view,
         ..Options::default()
     });
-    let decoders = Arc::new(move |_: &Identity| stream_decoder(Arc::clone(&options)));
+    let decoders = Arc::new(move |_: &Identity, _| stream_decoder(Arc::clone(&options)));
     let pages = Arc::default();
     let format = ByStream {
         format: match view {
@@ -122,14 +122,15 @@ fn replay(events: Vec<CapturedEvent>, view: View, timings: Timings) -> Shown {
         },
         pages: Arc::clone(&pages),
     };
-    let mut config = PipelineConfig::new(decoders, Arc::new(format));
+    let mut config = PipelineConfig::new(decoders);
+    let output = Output::records("null", Arc::new(format), Null);
     config.clock = Clock::Stream;
     config.placement = Placement::Inline;
     config.timings = timings;
     // One event per batch: each is a round of its own, so that every silence is seen.
     let batches: Vec<Vec<CapturedEvent>> = events.into_iter().map(|event| vec![event]).collect();
     let summary = ecapture_actors::block_on(async move {
-        ecapture_actors::spawn(config, futures_util::stream::iter(batches), Box::new(Null))
+        ecapture_actors::spawn(config, futures_util::stream::iter(batches), vec![output])
             .finished()
             .await
     });

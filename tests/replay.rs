@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use ecapture_actors::{Clock, Outcome, PipelineConfig, Placement, SinkWriter, Summary};
+use ecapture_actors::{Clock, Outcome, Output, PipelineConfig, Placement, SinkWriter, Summary};
 use ecapture_cli::recording::Recording;
 use ecapture_protocols::format::Text;
 use ecapture_protocols::{Identity, Options, stream_decoder};
@@ -96,14 +96,14 @@ impl SinkWriter for Written {
 fn through_the_actors(events: &Path) -> (Summary, Vec<u8>) {
     let recording = Recording::open(events).expect("a recording");
     let batches: Vec<_> = recording.map(|batch| batch.expect("events")).collect();
-    let decoders = Arc::new(|_: &Identity| stream_decoder(Options::default()));
-    let mut config = PipelineConfig::new(decoders, Arc::new(Text::default()));
+    let decoders = Arc::new(|_: &Identity, _| stream_decoder(Options::default()));
+    let mut config = PipelineConfig::new(decoders);
     config.clock = Clock::Stream;
     config.placement = Placement::Inline;
     let written = Written::default();
-    let writer = Box::new(written.clone());
+    let output = Output::records("text", Arc::new(Text::default()), written.clone());
     let summary = ecapture_actors::block_on(async move {
-        ecapture_actors::spawn(config, futures_util::stream::iter(batches), writer)
+        ecapture_actors::spawn(config, futures_util::stream::iter(batches), vec![output])
             .finished()
             .await
     });

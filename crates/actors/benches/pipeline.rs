@@ -17,7 +17,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ecapture_actors::{
-    Clock, DecoderFactory, PipelineConfig, Placement, SinkWriter, Summary, spawn, spawn_with,
+    Clock, DecoderFactory, Output as PipelineOutput, PipelineConfig, Placement, SinkWriter, Summary, spawn,
+    spawn_with,
 };
 use ecapture_protocols::format::Text;
 use ecapture_protocols::message::{Content, Gap, Message, Raw};
@@ -197,6 +198,10 @@ impl Case {
         }
     }
 
+    fn output(self) -> PipelineOutput {
+        PipelineOutput::records("null", self.format(), Null)
+    }
+
     fn format(self) -> Arc<dyn Format> {
         match self.content {
             Payload::Raw => Arc::new(Plain),
@@ -317,8 +322,8 @@ fn loop_floor(case: Case) {
 }
 
 fn through_pipeline(case: Case, clock: Clock, worker_arbiters: usize) -> Summary {
-    let decoders: DecoderFactory = Arc::new(move |_| case.decoder());
-    let mut config = PipelineConfig::new(decoders, case.format());
+    let decoders: DecoderFactory = Arc::new(move |_, _| case.decoder());
+    let mut config = PipelineConfig::new(decoders);
     config.clock = clock;
     if case.uuids > 10_000 {
         // By default there would not be as many Workers.
@@ -326,7 +331,7 @@ fn through_pipeline(case: Case, clock: Clock, worker_arbiters: usize) -> Summary
     }
     config.placement = Placement::Threads { worker_arbiters };
     actix_rt::System::new()
-        .block_on(async move { spawn(config, case.source(), Box::new(Null)).finished().await })
+        .block_on(async move { spawn(config, case.source(), vec![case.output()]).finished().await })
 }
 
 /// What a capture brings: every millisecond some exchanges, a request and a response of 1 KB each. The reader
@@ -412,10 +417,11 @@ impl Paced {
 
     fn through_pipeline(self) -> Summary {
         let options = Arc::new(Options::default());
-        let decoders: DecoderFactory = Arc::new(move |_| stream_decoder(Arc::clone(&options)));
-        let config = PipelineConfig::new(decoders, Arc::new(Text::default()));
+        let decoders: DecoderFactory = Arc::new(move |_, _| stream_decoder(Arc::clone(&options)));
+        let config = PipelineConfig::new(decoders);
+        let output = PipelineOutput::records("null", Arc::new(Text::default()), Null);
         actix_rt::System::new().block_on(async move {
-            spawn_with(config, move || self.source(), Box::new(Null))
+            spawn_with(config, move || self.source(), vec![output])
                 .finished()
                 .await
         })

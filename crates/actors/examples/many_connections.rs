@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ecapture_actors::{Clock, PipelineConfig, PipelineHandle, SinkWriter, Timings, spawn};
+use ecapture_actors::{Clock, Output, PipelineConfig, PipelineHandle, SinkWriter, Timings, spawn};
 use ecapture_protocols::format::Text;
 use ecapture_protocols::{
     AddressSource, CapturedEvent, Close, DataEvent, Direction, Options, Process, Side, Socket, Tuple,
@@ -143,10 +143,8 @@ fn main() {
     let connections = arguments.first().copied().unwrap_or(100_000);
     let live = arguments.get(1).copied().unwrap_or(20_000);
     let options = Arc::new(Options::default());
-    let mut config = PipelineConfig::new(
-        Arc::new(move |_| stream_decoder(Arc::clone(&options))),
-        Arc::new(Text::default()),
-    );
+    let decoders = Arc::new(move |_: &_, _| stream_decoder(Arc::clone(&options)));
+    let mut config = PipelineConfig::new(decoders);
     config.clock = Clock::Stream;
     if live > 20_000 {
         // By default there would not be as many Workers.
@@ -167,7 +165,10 @@ fn main() {
     let batches = batches.chain(silence).chain(report);
     let started = tokio::time::Instant::now();
     let summary = actix_rt::System::new().block_on(async move {
-        let handle = spawn(config, futures_util::stream::iter(batches), Box::new(Null(0)));
+        let handle = {
+            let output = Output::records("text", Arc::new(Text::default()), Null(0));
+            spawn(config, futures_util::stream::iter(batches), vec![output])
+        };
         HANDLE.get_or_init(|| handle.clone());
         handle.finished().await
     });

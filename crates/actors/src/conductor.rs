@@ -1,6 +1,7 @@
 //! Outside of the actors: stops the run, notices failures and stuck Arbiters, and publishes the
 //! summary.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::Timings;
 use crate::ledger::{KernelCounterSource, Ledger, Tally};
 use crate::loss::Loss;
-use crate::messages::{Finish, Incident, SourceEnded, StopReading};
+use crate::messages::{ActorName, Finish, Incident, SourceEnded, StopReading};
 use crate::summary::{Outcome, PipelineError, Statistics, Summary};
 use crate::worker::Desk;
 
@@ -24,6 +25,13 @@ pub(crate) struct NamedArbiter {
     pub(crate) desk: Option<Arc<Desk>>,
 }
 
+/// A Sink, by its output's number.
+pub(crate) struct ConductedSink {
+    pub(crate) finish: Recipient<Finish>,
+    /// It gets its output from the `RingReader`.
+    pub(crate) takes_events: bool,
+}
+
 /// See the module's documentation.
 pub(crate) struct Conductor {
     pub(crate) ledger: Arc<Ledger>,
@@ -32,10 +40,10 @@ pub(crate) struct Conductor {
     pub(crate) stop_reading: WeakRecipient<StopReading>,
     /// Also what keeps the Processor going when the reader has ended.
     pub(crate) source_ended: Recipient<SourceEnded>,
-    /// Keeps the Sink going until it has taken [`Finish`]: actix ends an actor whose last address
-    /// is dropped, and forgets what came into its mailbox since it last looked. Used when the
-    /// Processor fails, who would have sent it.
-    pub(crate) sink: Recipient<Finish>,
+    /// Keep the Sinks going until they have taken [`Finish`]: actix ends an actor whose last address
+    /// is dropped, and forgets what came into its mailbox since it last looked. Used for those of records
+    /// when the Processor fails, who would have sent it, and for those of captured events.
+    pub(crate) sinks: Vec<ConductedSink>,
     /// Outboxes of Workers that may still send records.
     pub(crate) outboxes: usize,
     pub(crate) stop: Arc<Notify>,
@@ -47,8 +55,14 @@ pub(crate) struct Conductor {
 /// The course of a run, as far as it is known.
 struct Course {
     outcome: Outcome,
-    /// `RingReader`, Processor and Sink.
+    /// `RingReader` and Processor, as far as they have not ended.
     actors_left: usize,
+    /// Sinks that have not ended, by their outputs.
+    sinks_left: BTreeSet<usize>,
+    /// Outputs whose targets are not given up.
+    targets_left: usize,
+    /// When outputs are given up that drop what they are too slow for; nothing else is left.
+    grace: Option<Instant>,
     /// The Processor has failed and its Workers are ending.
     orphaned: bool,
     deadline: Option<Instant>,
@@ -64,19 +78,35 @@ impl Course {
     }
 }
 
+impl Course {
+    /// The output that failed ends the run, in order if its reader went away.
+    fn end_by(&mut self, error: std::io::Error) {
+        if error.kind() != std::io::ErrorKind::BrokenPipe {
+            let source = Arc::new(error);
+            self.fail(PipelineError::Sink { source });
+        } else if matches!(self.outcome, Outcome::Complete) {
+            self.outcome = Outcome::SinkClosed;
+        }
+    }
+}
+
 impl Conductor {
     /// Follows the run to its end.
     pub(crate) async fn run(mut self) {
         let mut course = Course {
             outcome: Outcome::Complete,
-            actors_left: 3,
+            actors_left: 2,
+            sinks_left: (0..self.sinks.len()).collect(),
+            targets_left: self.sinks.len(),
+            grace: None,
             orphaned: false,
             deadline: None,
         };
         let mut watchdog = Watchdog::new(&self.arbiters, self.timings.watchdog_interval);
         let stop = Arc::clone(&self.stop);
-        while course.actors_left > 0 {
-            let deadline = course.deadline;
+        while course.actors_left > 0 || !course.sinks_left.is_empty() {
+            let grace = course.grace;
+            let deadline = course.deadline.filter(|_| grace.is_none());
             tokio::select! {
                 Some(incident) = self.incidents.recv() => self.meet(incident, &mut course),
                 () = stop.notified() => self.begin_stop(&mut course),
@@ -84,6 +114,7 @@ impl Conductor {
                     course.fail(PipelineError::DrainDeadline { deadline: self.timings.drain_deadline });
                     break;
                 }
+                () = until(grace) => break,
                 error = watchdog.wait() => {
                     course.fail(error);
                     break;
@@ -96,16 +127,12 @@ impl Conductor {
     fn meet(&mut self, incident: Incident, course: &mut Course) {
         match incident {
             Incident::Exited { actor, panicked } => {
-                course.actors_left -= 1;
                 if panicked {
+                    let actor = actor.as_str();
                     course.fail(PipelineError::ActorFailed { actor });
                     self.begin_stop(course);
                 }
-                if actor == "RingReader" {
-                    self.end_source(course);
-                }
-                course.orphaned |= actor == "Processor" && panicked;
-                self.finish_orphans(course);
+                self.note_exit(actor, panicked, course);
             }
             Incident::OutboxClosed => {
                 self.outboxes -= 1;
@@ -116,18 +143,35 @@ impl Conductor {
                 course.fail(PipelineError::RestartLimit { failures, window });
                 self.begin_stop(course);
             }
-            Incident::SinkClosed => {
-                if matches!(course.outcome, Outcome::Complete) {
-                    course.outcome = Outcome::SinkClosed;
+            Incident::SinkGone { error, ends_run } => {
+                course.targets_left -= 1;
+                if ends_run || course.targets_left == 0 {
+                    course.end_by(error);
+                    self.begin_stop(course);
                 }
-                self.begin_stop(course);
             }
-            Incident::SinkFailed(error) => {
-                course.fail(PipelineError::Sink {
-                    source: Arc::new(error),
-                });
-                self.begin_stop(course);
+        }
+    }
+
+    fn note_exit(&self, actor: ActorName, panicked: bool, course: &mut Course) {
+        match actor {
+            ActorName::RingReader => {
+                course.actors_left -= 1;
+                self.end_source(course);
             }
+            ActorName::Processor => {
+                course.actors_left -= 1;
+                course.orphaned |= panicked;
+                self.finish_orphans(course);
+            }
+            ActorName::Sink(output) => {
+                course.sinks_left.remove(&output);
+            }
+        }
+        let waits_for = |&output: &usize| self.ledger.column(output).holds_reading;
+        if course.actors_left == 0 && !course.sinks_left.iter().any(waits_for) {
+            let grace = self.timings.drain_deadline;
+            course.grace.get_or_insert_with(|| Instant::now() + grace);
         }
     }
 
@@ -147,19 +191,30 @@ impl Conductor {
     fn finish_orphans(&self, course: &mut Course) {
         if course.orphaned && self.outboxes == 0 {
             course.orphaned = false;
-            self.sink.do_send(Finish);
+            let sinks = self.sinks.iter().filter(|sink| !sink.takes_events);
+            sinks.for_each(|sink| sink.finish.do_send(Finish));
         }
     }
 
     /// The reader is gone. It has told the Processor unless it failed; telling twice is harmless.
-    #[expect(clippy::disallowed_methods, reason = "one message per run")]
+    #[expect(clippy::disallowed_methods, reason = "one message per run and Sink")]
     fn end_source(&self, course: &mut Course) {
         self.source_ended.do_send(SourceEnded);
+        let sinks = self.sinks.iter().filter(|sink| sink.takes_events);
+        sinks.for_each(|sink| sink.finish.do_send(Finish));
         if matches!(course.outcome, Outcome::Failed(_)) {
             course
                 .deadline
                 .get_or_insert_with(|| Instant::now() + self.timings.drain_deadline);
         }
+    }
+
+    /// The outputs with something that nobody will write any more.
+    fn unfinished(&self, course: &Course) -> Vec<usize> {
+        if matches!(course.outcome, Outcome::Failed(_)) {
+            return (0..self.sinks.len()).collect();
+        }
+        course.sinks_left.iter().copied().collect()
     }
 
     /// Counts what did not make it, ends the Arbiters, publishes the summary. A thread that is
@@ -175,8 +230,10 @@ impl Conductor {
             let Tally { events, bytes } = self.ledger.in_flight();
             self.ledger.lose(loss, events, bytes);
             self.ledger.lose_delivered(loss, self.ledger.held_captured());
-            let Tally { events, bytes } = self.ledger.unwritten();
-            self.ledger.lose_unsent(Loss::SinkDeadline, events, bytes);
+        }
+        for output in self.unfinished(&course) {
+            let Tally { events, bytes } = self.ledger.column(output).unwritten();
+            self.ledger.lose_unsent(output, Loss::SinkDeadline, events, bytes);
         }
         let statistics = Statistics::of(&self.ledger, self.kernel_counters.as_deref());
         for named in &self.arbiters {

@@ -24,9 +24,9 @@ use crate::{DecoderFactory, Ledger, Loss, Resumption, SinkWriter};
 /// replay is the same on every run.
 pub fn worker_panic(decoders: DecoderFactory, every: u64) -> DecoderFactory {
     let fed = Arc::new(AtomicU64::new(0));
-    Arc::new(move |identity| {
+    Arc::new(move |identity, view| {
         Box::new(Panicking {
-            decoder: decoders(identity),
+            decoder: decoders(identity, view),
             fed: Arc::clone(&fed),
             every: every.max(1),
         })

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! captured:   seen     = delivered + Σ losses before and in the decoders   (events and bytes)
-//! formatted:  produced = written   + Σ losses at the Sink                  (messages and bytes)
+//! formatted:  produced = written   + Σ losses at the Sink    (messages and bytes, for each output)
 //! ```
 //!
 //! *Seen* is what the `RingReader` (or an adapter before it) took from the source. *Delivered*
@@ -12,12 +12,14 @@
 //! it held when it failed. Losses before the source, in the kernel, are listed with their own
 //! counters and are on neither side.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
 use tokio::sync::Notify;
 
 use crate::PipelineLimits;
 use crate::by_connection::ByConnection;
+use crate::column::Column;
 use crate::loss::{Loss, LossRow};
 
 /// Gives the kernel side's counters of what never reached user space.
@@ -28,23 +30,23 @@ pub trait KernelCounterSource: Send + Sync {
 
 /// A pair of counters.
 #[derive(Debug, Default)]
-struct Count {
+pub(crate) struct Count {
     events: AtomicU64,
     bytes: AtomicU64,
 }
 
 impl Count {
-    fn add(&self, events: u64, bytes: u64) {
+    pub(crate) fn add(&self, events: u64, bytes: u64) {
         self.events.fetch_add(events, Relaxed);
         self.bytes.fetch_add(bytes, Relaxed);
     }
 
-    fn sub(&self, events: u64, bytes: u64) {
+    pub(crate) fn sub(&self, events: u64, bytes: u64) {
         self.events.fetch_sub(events, Relaxed);
         self.bytes.fetch_sub(bytes, Relaxed);
     }
 
-    fn get(&self) -> Tally {
+    pub(crate) fn get(&self) -> Tally {
         Tally {
             events: self.events.load(Relaxed),
             bytes: self.bytes.load(Relaxed),
@@ -61,22 +63,30 @@ pub struct Tally {
     pub bytes: u64,
 }
 
+impl Tally {
+    pub(crate) const fn plus(self, other: Self) -> Self {
+        Self {
+            events: self.events + other.events,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+}
+
 /// The counters of one run, shared by all its actors. Adding is wait-free; the actors add once
 /// per batch.
 #[derive(Debug, Default)]
 pub struct Ledger {
     seen: Count,
     delivered: Count,
-    produced: Count,
-    written: Count,
+    /// Losses before the outputs.
     losses: [Count; Loss::ALL.len()],
+    /// One for each output.
+    columns: OnceLock<Vec<Column>>,
     /// The same losses again, as far as it is known whose they are.
     pub(crate) by_connection: ByConnection,
     in_flight: Count,
-    unwritten: Count,
     held: AtomicU64,
     held_captured: AtomicU64,
-    at_sink: AtomicU64,
     pub(crate) gauges: Gauges,
     reader_waits: AtomicBool,
     room: Notify,
@@ -116,8 +126,6 @@ pub(crate) struct Gauges {
     pub(crate) given_up: AtomicU64,
     pub(crate) stalls: AtomicU64,
     pub(crate) stall_ns: AtomicU64,
-    pub(crate) sink_retries: AtomicU64,
-    pub(crate) sink_unacknowledged: AtomicU64,
 }
 
 impl Ledger {
@@ -156,49 +164,63 @@ impl Ledger {
         self.losses[loss.index()].add(0, bytes);
     }
 
-    /// Counts formatted output on its way to the Sink.
-    pub(crate) fn produce(&self, messages: u64, bytes: u64) {
-        self.produced.add(messages, bytes);
-        self.unwritten.add(messages, bytes);
+    /// Makes the columns of the run's outputs. A ledger counts one run.
+    pub(crate) fn open_columns(&self, columns: Vec<Column>) {
+        let opened = self.columns.set(columns);
+        debug_assert!(opened.is_ok(), "a ledger counts one run");
+    }
+
+    /// The columns of all outputs.
+    pub(crate) fn columns(&self) -> &[Column] {
+        self.columns.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// The column of one output.
+    pub(crate) fn column(&self, output: usize) -> &Column {
+        &self.columns()[output]
     }
 
     /// Counts output that its target took.
-    pub(crate) fn write(&self, messages: u64, bytes: u64) {
-        self.written.add(messages, bytes);
-        self.unwritten.sub(messages, bytes);
-        self.at_sink.fetch_sub(bytes, Relaxed);
+    pub(crate) fn write(&self, output: usize, messages: u64, bytes: u64) {
+        self.column(output).write(messages, bytes);
     }
 
     /// Counts output that was sent to the Sink and that its target never got.
-    pub(crate) fn lose_output(&self, loss: Loss, messages: u64, bytes: u64) {
-        self.at_sink.fetch_sub(bytes, Relaxed);
-        self.lose_unsent(loss, messages, bytes);
+    pub(crate) fn lose_output(&self, output: usize, loss: Loss, messages: u64, bytes: u64) {
+        self.column(output).lose(loss, messages, bytes);
     }
 
     /// Counts output that the Sink never got.
-    pub(crate) fn lose_unsent(&self, loss: Loss, messages: u64, bytes: u64) {
-        self.losses[loss.index()].add(messages, bytes);
-        self.unwritten.sub(messages, bytes);
+    pub(crate) fn lose_unsent(&self, output: usize, loss: Loss, messages: u64, bytes: u64) {
+        self.column(output).lose_unsent(loss, messages, bytes);
     }
 
-    /// Counts output that is about to be sent to the Sink.
-    pub(crate) fn send_to_sink(&self, bytes: u64) {
-        self.at_sink.fetch_add(bytes, Relaxed);
+    /// True while the output's Sink has less than its share of the memory.
+    pub(crate) fn sink_has_room(&self, output: usize) -> bool {
+        self.column(output).at_sink() < self.room_below.output_bytes.load(Relaxed)
     }
 
-    /// The Sink refused what was about to be sent.
-    pub(crate) fn take_from_sink(&self, bytes: u64) {
-        self.at_sink.fetch_sub(bytes, Relaxed);
+    /// True while every Sink that the run waits for has less than its share of the memory.
+    pub(crate) fn sinks_have_room(&self) -> bool {
+        let most = self.room_below.output_bytes.load(Relaxed);
+        self.awaited().all(|column| column.at_sink() < most)
     }
 
-    /// True while the Sink has less than the output's share of the memory.
-    pub(crate) fn sink_has_room(&self) -> bool {
-        self.at_sink.load(Relaxed) < self.room_below.output_bytes.load(Relaxed)
-    }
-
-    /// True while less is formatted and not yet written than the output's share of the memory.
+    /// True while less is formatted and not yet written than the share of the memory, in every output that
+    /// the run waits for.
     pub(crate) fn output_has_room(&self) -> bool {
-        self.unwritten.bytes.load(Relaxed) < self.room_below.output_bytes.load(Relaxed)
+        let most = self.room_below.output_bytes.load(Relaxed);
+        self.awaited().all(|column| column.unwritten().bytes < most)
+    }
+
+    /// Bytes that were written to the output that the run waits for most: the one with most at its Sink.
+    pub(crate) fn slowest_written_bytes(&self) -> u64 {
+        let slowest = self.awaited().max_by_key(|column| column.at_sink());
+        slowest.map_or(0, Column::written_bytes)
+    }
+
+    fn awaited(&self) -> impl Iterator<Item = &Column> {
+        self.columns().iter().filter(|column| column.holds_reading)
     }
 
     /// Replaces what one decoder holds in the sum of all.
@@ -234,11 +256,6 @@ impl Ledger {
         self.in_flight.get()
     }
 
-    /// Produced and neither written nor lost yet.
-    pub(crate) fn unwritten(&self) -> Tally {
-        self.unwritten.get()
-    }
-
     pub(crate) fn seen(&self) -> Tally {
         self.seen.get()
     }
@@ -247,27 +264,17 @@ impl Ledger {
         self.delivered.get()
     }
 
-    pub(crate) fn produced(&self) -> Tally {
-        self.produced.get()
+    /// Bytes that were formatted for all outputs.
+    pub(crate) fn produced_bytes(&self) -> u64 {
+        self.columns().iter().map(Column::produced_bytes).sum()
     }
 
-    pub(crate) fn written(&self) -> Tally {
-        self.written.get()
-    }
-
-    /// The losses that are not zero.
+    /// The losses that are not zero, those of all outputs together.
     pub(crate) fn loss_rows(&self) -> Vec<LossRow> {
-        let rows = Loss::ALL.iter().map(|&loss| {
-            let Tally { events, bytes } = self.losses[loss.index()].get();
-            LossRow {
-                stage: loss.stage(),
-                reason: loss.as_str(),
-                events,
-                bytes,
-                intended: loss.intended(),
-            }
-        });
-        rows.filter(|row| row.events > 0 || row.bytes > 0).collect()
+        Loss::rows(|loss| {
+            let columns = self.columns().iter().map(|column| column.lost(loss));
+            columns.fold(self.losses[loss.index()].get(), Tally::plus)
+        })
     }
 
     /// Counts one more live Worker.

@@ -1,7 +1,7 @@
 //! The actor pipeline: captured events in, formatted records out.
 //!
 //! ```text
-//! source ─▶ RingReader ─▶ Processor ─▶ one Worker per stream ─▶ Sink ─▶ writer
+//! source ─▶ RingReader ─▶ Processor ─▶ one Worker per stream ─▶ one Sink per output ─▶ target
 //! ```
 //!
 //! | actor | receives | sends | lost on restart |
@@ -25,12 +25,14 @@ compile_error!("a failed Worker is replaced after its panic has unwound: build w
 
 mod by_connection;
 mod clock;
+mod column;
 mod conductor;
 pub mod inject;
 mod ledger;
 mod limits;
 mod loss;
 mod messages;
+mod output;
 mod pipeline;
 mod processor;
 mod registry;
@@ -42,19 +44,21 @@ mod worker;
 
 use std::sync::Arc;
 
-use ecapture_protocols::{Identity, StreamDecoder};
+use ecapture_protocols::{Identity, StreamDecoder, View};
 
 pub use by_connection::ConnectionLosses;
 pub use clock::Clock;
+pub use column::OutputStatistics;
 pub use ledger::{KernelCounterSource, Ledger, Tally};
 pub use limits::{PipelineLimits, Timings};
 pub use loss::{Loss, LossRow, Stage};
+pub use output::{Output, Tap};
 pub use pipeline::{PipelineConfig, PipelineHandle, Placement, spawn, spawn_with};
 pub use sink::{ByteStream, Resumption, SinkPolicy, SinkWriter, Target, Unwritten, UnwrittenRecords};
 pub use summary::{Outcome, PipelineError, Statistics, Summary};
 
-/// Makes the decoder of a new stream, or of a stream whose Worker failed.
-pub type DecoderFactory = Arc<dyn Fn(&Identity) -> Box<dyn StreamDecoder> + Send + Sync>;
+/// Makes the decoder of a new stream, or of a stream whose Worker failed, for one view.
+pub type DecoderFactory = Arc<dyn Fn(&Identity, View) -> Box<dyn StreamDecoder> + Send + Sync>;
 
 /// Runs `future` on a System of its own, as a program's `main` does with all that uses a pipeline.
 pub fn block_on<F: Future>(future: F) -> F::Output {

@@ -40,6 +40,10 @@ pub struct PipelineLimits {
     pub failures_per_connection: usize,
     /// Failures of all Workers within [`Timings::failure_window`] that end the run.
     pub failures_per_run: usize,
+    /// Outputs that divide the memory for output among them. The pipeline sets it.
+    pub outputs: usize,
+    /// Event batches in the mailbox of the Sink of an output of captured events.
+    pub event_sink_mailbox: usize,
 }
 
 impl Default for PipelineLimits {
@@ -58,6 +62,8 @@ impl Default for PipelineLimits {
             notice_backlog: 16,
             failures_per_connection: 3,
             failures_per_run: 50,
+            outputs: 1,
+            event_sink_mailbox: 8,
         }
     }
 }
@@ -111,14 +117,14 @@ impl PipelineLimits {
     /// Payload of one round of a replay, whose output is kept until its end: as much as fills the output's
     /// share if each byte becomes as many as content codings are allowed to make of it.
     pub const fn round_bytes(&self) -> usize {
-        let bytes = self.output_bytes() / Self::EXPANSION_RATIO;
+        let bytes = self.output_memory() / Self::EXPANSION_RATIO;
         if bytes == 0 { 1 } else { bytes }
     }
 
     /// Streams that begin in one round of a replay. What content codings may make of a few bytes, they may
     /// make of the first bytes of each.
     pub const fn round_streams(&self) -> usize {
-        let streams = self.output_bytes() / Self::EXPANSION_BYTES;
+        let streams = self.output_memory() / Self::EXPANSION_BYTES;
         if streams == 0 { 1 } else { streams }
     }
 
@@ -144,14 +150,19 @@ impl PipelineLimits {
         self.max_memory / 4
     }
 
-    /// Formatted bytes not yet written.
-    pub const fn output_bytes(&self) -> usize {
+    /// Formatted bytes of all outputs not yet written.
+    pub const fn output_memory(&self) -> usize {
         self.max_memory / 4
+    }
+
+    /// Formatted bytes of one output not yet written.
+    pub const fn output_bytes(&self) -> usize {
+        self.output_memory() / if self.outputs == 0 { 1 } else { self.outputs }
     }
 
     /// Formatted bytes that a Sink keeps while its target fails.
     pub const fn sink_buffer(&self) -> usize {
-        self.max_memory / 8
+        self.output_bytes() / 2
     }
 }
 

@@ -2,6 +2,8 @@
 
 use ecapture_protocols::decoder::SkipReason;
 
+use crate::ledger::Tally;
+
 /// Where something was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
@@ -91,6 +93,21 @@ impl Loss {
         Self::SinkDeadline,
     ];
 
+    /// The rows of the losses that are not zero.
+    pub(crate) fn rows(count: impl Fn(Self) -> Tally) -> Vec<LossRow> {
+        let rows = Self::ALL.iter().map(|&loss| {
+            let Tally { events, bytes } = count(loss);
+            LossRow {
+                stage: loss.stage(),
+                reason: loss.as_str(),
+                events,
+                bytes,
+                intended: loss.intended(),
+            }
+        });
+        rows.filter(|row| row.events > 0 || row.bytes > 0).collect()
+    }
+
     pub(crate) const fn index(self) -> usize {
         self as usize
     }
@@ -158,6 +175,15 @@ pub struct LossRow {
     pub bytes: u64,
     /// The user asked for it.
     pub intended: bool,
+}
+
+impl LossRow {
+    pub(crate) const fn tally(&self) -> Tally {
+        Tally {
+            events: self.events,
+            bytes: self.bytes,
+        }
+    }
 }
 
 #[cfg(test)]

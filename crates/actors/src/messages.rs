@@ -289,6 +289,24 @@ impl RecordBatch {
         self.records.truncate(self.finished);
     }
 
+    /// True without any record.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Its bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.records.as_bytes().len()
+    }
+
+    /// Forgets all records.
+    pub(crate) fn clear(&mut self) {
+        self.records.truncate(0);
+        self.spans.clear();
+        self.finished = 0;
+        self.counted = RecordEnd::default();
+    }
+
     /// Its messages and bytes.
     pub(crate) fn total(&self) -> (u64, u64) {
         let end = self.records.last_end();
@@ -296,12 +314,17 @@ impl RecordBatch {
     }
 }
 
+/// `RingReader` → Sink of an output of captured events: the events, in order.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct CapturedBatch(pub(crate) Vec<CapturedEvent>);
+
 /// Processor → Sink: all records of the round have been sent.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct RoundEnded;
 
-/// Processor → Sink: no record follows; write everything and stop.
+/// Processor or conductor → Sink: nothing follows; write everything and stop.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Finish;
@@ -315,15 +338,36 @@ pub(crate) struct StopReading;
 #[derive(Debug)]
 pub(crate) enum Incident {
     /// An actor is gone.
-    Exited { actor: &'static str, panicked: bool },
+    Exited { actor: ActorName, panicked: bool },
     /// The Workers of one Arbiter, and the Processor with them, have sent their last.
     OutboxClosed,
     /// Workers failed too often.
     RestartLimit { failures: usize },
-    /// The output's target has gone away.
-    SinkClosed,
-    /// The output's target failed and the policy is to stop.
-    SinkFailed(std::io::Error),
+    /// An output's target is given up: its reader has gone away, or it failed.
+    SinkGone {
+        error: std::io::Error,
+        /// The run is to end, whatever the other outputs do.
+        ends_run: bool,
+    },
+}
+
+/// An actor of which there is one, or one for each output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ActorName {
+    RingReader,
+    Processor,
+    /// Of the output with this number.
+    Sink(usize),
+}
+
+impl ActorName {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::RingReader => "RingReader",
+            Self::Processor => "Processor",
+            Self::Sink(_) => "Sink",
+        }
+    }
 }
 
 /// Way of incidents to the handle: control only, a handful per run.
@@ -332,7 +376,7 @@ pub(crate) type Incidents = tokio::sync::mpsc::UnboundedSender<Incident>;
 /// Reports the end of a singular actor, however it ends.
 #[derive(Debug)]
 pub(crate) struct ActorGuard {
-    pub(crate) actor: &'static str,
+    pub(crate) actor: ActorName,
     pub(crate) incidents: Incidents,
 }
 

@@ -3,20 +3,21 @@
 use std::sync::Arc;
 
 use actix::prelude::*;
-use ecapture_protocols::{CapturedEvent, Format};
+use ecapture_protocols::{CapturedEvent, Format, View};
 use futures_util::Stream;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
-use crate::conductor::{Conductor, NamedArbiter};
+use crate::column::Column;
+use crate::conductor::{ConductedSink, Conductor, NamedArbiter};
 use crate::ledger::{KernelCounterSource, Ledger};
 use crate::messages::Incidents;
 use crate::processor::{Processor, ProcessorPorts, Shard};
-use crate::ring_reader::{ReaderPorts, RingReader};
-use crate::sink::{ByteStream, Sink, SinkPorts};
+use crate::ring_reader::{EventTap, ReaderPorts, RingReader};
+use crate::sink::{Sink, SinkPorts};
 use crate::summary::{Outcome, PipelineError, Statistics, Summary};
-use crate::worker::{Desk, Outbox, OutboxPorts, WorkerPorts};
-use crate::{Clock, DecoderFactory, PipelineLimits, SinkPolicy, SinkWriter, Timings};
+use crate::worker::{Desk, Formatted, Outbox, OutboxPorts, RecordPort, WorkerPorts};
+use crate::{Clock, DecoderFactory, Output, PipelineLimits, SinkPolicy, Tap, Timings};
 
 /// Where the actors run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,12 +53,8 @@ pub struct PipelineConfig {
     pub limits: PipelineLimits,
     /// Every period.
     pub timings: Timings,
-    /// What to do when the output fails.
-    pub sink_policy: SinkPolicy,
     /// Makes the decoders.
     pub decoders: DecoderFactory,
-    /// Turns messages into bytes.
-    pub format: Arc<dyn Format>,
     /// The counters. Adapters before the pipeline count what they drop in the same ledger.
     pub ledger: Arc<Ledger>,
     /// What the kernel side lost.
@@ -66,15 +63,13 @@ pub struct PipelineConfig {
 
 impl PipelineConfig {
     /// A capture on threads, with the default limits and a new ledger.
-    pub fn new(decoders: DecoderFactory, format: Arc<dyn Format>) -> Self {
+    pub fn new(decoders: DecoderFactory) -> Self {
         Self {
             clock: Clock::Live,
             placement: Placement::Threads { worker_arbiters: 1 },
             limits: PipelineLimits::default(),
             timings: Timings::default(),
-            sink_policy: SinkPolicy::default(),
             decoders,
-            format,
             ledger: Arc::new(Ledger::new()),
             kernel_counters: None,
         }
@@ -117,41 +112,43 @@ impl PipelineHandle {
     }
 }
 
-/// Starts a pipeline that reads `source` and writes to `writer`. To be called on a System's
+/// Starts a pipeline that reads `source` and writes to `outputs`. To be called on a System's
 /// thread, which must go on running until [`PipelineHandle::finished`].
-pub fn spawn<S>(config: PipelineConfig, source: S, writer: Box<dyn SinkWriter>) -> PipelineHandle
+pub fn spawn<S>(config: PipelineConfig, source: S, outputs: Vec<Output>) -> PipelineHandle
 where
     S: Stream<Item = Vec<CapturedEvent>> + Send + Unpin + 'static,
 {
-    spawn_with(config, move || source, writer)
+    spawn_with(config, move || source, outputs)
 }
 
 /// As [`spawn`], with a source that is made on the reader's Arbiter: one whose readiness comes
 /// from that Arbiter's reactor need not wake any other thread.
-pub fn spawn_with<S, F>(config: PipelineConfig, source: F, writer: Box<dyn SinkWriter>) -> PipelineHandle
+pub fn spawn_with<S, F>(config: PipelineConfig, source: F, outputs: Vec<Output>) -> PipelineHandle
 where
     S: Stream<Item = Vec<CapturedEvent>> + Unpin + 'static,
     F: FnOnce() -> S + Send + 'static,
 {
-    assemble(config, source, writer).0
+    assemble(config, source, outputs).0
 }
 
-/// Starts all actors, the Sink first, so that each has its ports from the beginning.
+/// Starts all actors, the Sinks first, so that each has its ports from the beginning.
 fn assemble<S, F>(
-    config: PipelineConfig,
+    mut config: PipelineConfig,
     source: F,
-    writer: Box<dyn SinkWriter>,
+    outputs: Vec<Output>,
 ) -> (PipelineHandle, Addr<Processor>)
 where
     S: Stream<Item = Vec<CapturedEvent>> + Unpin + 'static,
     F: FnOnce() -> S + Send + 'static,
 {
+    config.limits.outputs = outputs.len().max(1);
     config.ledger.limit(&config.limits);
+    config.ledger.open_columns(columns(&outputs));
     let (incidents, received) = mpsc::unbounded_channel();
     let mut arbiters = Arbiters::new(config.placement);
-    let sink = start_sink(&config, &mut arbiters, writer, &incidents);
-    let processor = start_processor(&config, &mut arbiters, &sink, &incidents);
-    let reader = start_reader(&config, &mut arbiters, &processor, source, incidents);
+    let sinks = start_sinks(&config, &mut arbiters, outputs, &incidents);
+    let processor = start_processor(&config, &mut arbiters, &sinks, &incidents);
+    let reader = start_reader(&config, &mut arbiters, &processor, &sinks, source, incidents);
     let stop = Arc::new(Notify::new());
     let (publish, summary) = watch::channel(None);
     let conductor = Conductor {
@@ -160,7 +157,7 @@ where
         timings: config.timings,
         stop_reading: reader.downgrade().recipient(),
         source_ended: processor.clone().recipient(),
-        sink: sink.recipient(),
+        sinks: sinks.into_iter().map(StartedSink::conducted).collect(),
         outboxes: config.placement.shards(),
         stop: Arc::clone(&stop),
         incidents: received,
@@ -220,33 +217,120 @@ where
     }
 }
 
-fn start_sink(
+/// The outputs' columns in the ledger. The only output is always waited for: it slows no other one.
+fn columns(outputs: &[Output]) -> Vec<Column> {
+    let is_only = outputs.len() == 1;
+    let columns = outputs.iter().map(|output| {
+        let holds_reading = is_only || output.policy != SinkPolicy::Drop;
+        let of_events = matches!(output.tap, Tap::Events(_));
+        Column::new(output.name.clone(), of_events, holds_reading)
+    });
+    columns.collect()
+}
+
+/// A Sink and what it gets.
+struct StartedSink {
+    /// The number of its output.
+    output: usize,
+    tap: Tap,
+    addr: Addr<Sink>,
+}
+
+impl StartedSink {
+    fn conducted(self) -> ConductedSink {
+        ConductedSink {
+            finish: self.addr.recipient(),
+            takes_events: matches!(self.tap, Tap::Events(_)),
+        }
+    }
+}
+
+fn start_sinks(
     config: &PipelineConfig,
     arbiters: &mut Arbiters,
-    writer: Box<dyn SinkWriter>,
+    outputs: Vec<Output>,
     incidents: &Incidents,
-) -> Addr<Sink> {
-    let arbiter = arbiters.start("Sink", None);
-    let ports = SinkPorts {
-        clock: config.clock,
-        limits: config.limits,
-        timings: config.timings,
-        policy: config.sink_policy,
-        ledger: Arc::clone(&config.ledger),
-        target: Box::new(ByteStream(writer)),
-        incidents: incidents.clone(),
-    };
-    let mailbox = config.limits.sink_mailbox;
-    start_on(arbiter.as_ref(), move |ctx| {
-        ctx.set_mailbox_capacity(mailbox);
-        Sink::new(ports)
-    })
+) -> Vec<StartedSink> {
+    let is_only = outputs.len() == 1;
+    let sinks = outputs.into_iter().enumerate().map(|(number, output)| {
+        let arbiter = arbiters.start("Sink", None);
+        let tap = output.tap.clone();
+        let mailbox = match tap {
+            Tap::Events(_) => config.limits.event_sink_mailbox,
+            Tap::Records(_) => config.limits.sink_mailbox,
+        };
+        let ports = SinkPorts {
+            clock: config.clock,
+            limits: config.limits,
+            timings: config.timings,
+            output: number,
+            name: (!is_only).then_some(output.name),
+            tap: output.tap,
+            policy: output.policy,
+            ledger: Arc::clone(&config.ledger),
+            target: output.target,
+            incidents: incidents.clone(),
+        };
+        let addr = start_on(arbiter.as_ref(), move |ctx| {
+            ctx.set_mailbox_capacity(mailbox);
+            Sink::new(ports)
+        });
+        StartedSink {
+            output: number,
+            tap,
+            addr,
+        }
+    });
+    sinks.collect()
+}
+
+/// What the Workers make for the outputs of records: the Sinks, with the formats by their views.
+#[derive(Clone, Default)]
+struct RecordOutputs {
+    views: Vec<View>,
+    sinks: Vec<(usize, Arc<dyn Format>, Addr<Sink>)>,
+}
+
+impl RecordOutputs {
+    fn of(sinks: &[StartedSink]) -> Self {
+        let mut outputs = Self::default();
+        for StartedSink { output, tap, addr } in sinks {
+            if let Tap::Records(format) = tap {
+                if !outputs.views.contains(&format.view()) {
+                    outputs.views.push(format.view());
+                }
+                outputs.sinks.push((*output, Arc::clone(format), addr.clone()));
+            }
+        }
+        outputs
+    }
+
+    fn formatted(&self) -> Vec<Formatted> {
+        let formatted = self.sinks.iter().map(|(output, format, _)| {
+            let view = format.view();
+            Formatted {
+                output: *output,
+                view: self.views.iter().position(|&known| known == view).unwrap_or(0),
+                format: Arc::clone(format),
+            }
+        });
+        formatted.collect()
+    }
+
+    /// A port of its own for each Arbiter: see [`RecordPort::sink`].
+    fn ports(&self) -> Vec<RecordPort> {
+        let ports = self.sinks.iter().map(|(output, _, addr)| RecordPort {
+            output: *output,
+            sink: addr.clone().recipient(),
+        });
+        ports.collect()
+    }
 }
 
 fn start_processor(
     config: &PipelineConfig,
     arbiters: &mut Arbiters,
-    sink: &Addr<Sink>,
+    sinks: &[StartedSink],
     incidents: &Incidents,
 ) -> Addr<Processor> {
     let desk = Arc::new(Desk::default());
@@ -258,7 +342,7 @@ fn start_processor(
         (arbiters.start("Workers", Some(&desk)), desk)
     }));
     let config = config.clone();
-    let sink = sink.clone();
+    let outputs = RecordOutputs::of(sinks);
     let incidents = incidents.clone();
     start_on(arbiter.as_ref(), move |ctx: &mut Context<Processor>| {
         ctx.set_mailbox_capacity(config.limits.processor_mailbox);
@@ -272,12 +356,13 @@ fn start_processor(
                 limits: config.limits,
                 timings: config.timings,
                 decoders: Arc::clone(&config.decoders),
-                format: Arc::clone(&config.format),
+                views: outputs.views.clone(),
+                formatted: outputs.formatted(),
                 ledger: Arc::clone(&config.ledger),
                 desk,
                 outbox: Arc::new(Outbox::new(OutboxPorts {
                     clock: config.clock,
-                    records: sink.clone().recipient(),
+                    records: outputs.ports(),
                     news: itself.clone().recipient(),
                     incidents: incidents.clone(),
                     ledger: Arc::clone(&config.ledger),
@@ -286,10 +371,12 @@ fn start_processor(
                 })),
             }),
         });
+        let shards = shards.collect();
+        let sinks: Vec<Addr<Sink>> = outputs.sinks.into_iter().map(|(_, _, addr)| addr).collect();
         Processor::new(ProcessorPorts {
-            shards: shards.collect(),
-            rounds: sink.clone().recipient(),
-            finish: sink.recipient(),
+            shards,
+            rounds: sinks.iter().map(|sink| sink.clone().recipient()).collect(),
+            finish: sinks.into_iter().map(Addr::recipient).collect(),
             incidents,
         })
     })
@@ -299,6 +386,7 @@ fn start_reader<S, F>(
     config: &PipelineConfig,
     arbiters: &mut Arbiters,
     processor: &Addr<Processor>,
+    sinks: &[StartedSink],
     source: F,
     incidents: Incidents,
 ) -> Addr<RingReader>
@@ -307,12 +395,17 @@ where
     F: FnOnce() -> S + Send + 'static,
 {
     let arbiter = arbiters.start("RingReader", None);
+    let takes_events = |sink: &&StartedSink| matches!(sink.tap, Tap::Events(_));
+    let decodes = !sinks.iter().all(|sink| takes_events(&sink));
+    let taps = sinks.iter().filter(takes_events);
+    let taps = taps.map(|sink| EventTap::new(sink.output, sink.addr.clone().recipient()));
     let ports = ReaderPorts {
         clock: config.clock,
         limits: config.limits,
         timings: config.timings,
         ledger: Arc::clone(&config.ledger),
-        batches: processor.clone().recipient(),
+        batches: decodes.then(|| processor.clone().recipient()),
+        taps: taps.collect(),
         ended: processor.clone().recipient(),
         incidents,
     };
@@ -330,6 +423,7 @@ mod tests {
     use ecapture_protocols::{DataEvent, Direction, Options, Process, stream_decoder};
 
     use super::*;
+    use crate::SinkWriter;
     use crate::messages::{ConnectionId, EventBatch, News, StreamRef, WorkerId, WorkerNews, WorkerReport};
     use crate::processor::Poison;
 
@@ -345,6 +439,10 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    fn text(page: Page) -> Output {
+        Output::records("page", Arc::new(Text::default()), page)
     }
 
     fn event(fd: u32, text: &str) -> CapturedEvent {
@@ -374,13 +472,13 @@ mod tests {
     #[actix::test]
     async fn a_processor_that_fails_ends_the_run_and_its_workers_in_order() {
         for placement in [Placement::Inline, Placement::Threads { worker_arbiters: 2 }] {
-            let decoders: DecoderFactory = Arc::new(|_| stream_decoder(Options::default()));
-            let mut config = PipelineConfig::new(decoders, Arc::new(Text::default()));
+            let decoders: DecoderFactory = Arc::new(|_, _| stream_decoder(Options::default()));
+            let mut config = PipelineConfig::new(decoders);
             config.placement = placement;
             let page = Page::default();
             let (feed, mut receiver) = mpsc::unbounded_channel();
             let source = futures_util::stream::poll_fn(move |context| receiver.poll_recv(context));
-            let (handle, processor) = assemble(config, move || source, Box::new(page.clone()));
+            let (handle, processor) = assemble(config, move || source, vec![text(page.clone())]);
             feed.send(
                 (1..=10)
                     .map(|fd| event(fd, "GET /half HTTP/1.1\r\nHost"))
@@ -411,13 +509,13 @@ mod tests {
     #[actix::test]
     async fn an_idle_request_that_crosses_an_event_is_refused() {
         tokio::time::pause();
-        let decoders: DecoderFactory = Arc::new(|_| stream_decoder(Options::default()));
-        let mut config = PipelineConfig::new(decoders, Arc::new(Text::default()));
+        let decoders: DecoderFactory = Arc::new(|_, _| stream_decoder(Options::default()));
+        let mut config = PipelineConfig::new(decoders);
         config.placement = Placement::Inline;
         let page = Page::default();
         let (feed, mut receiver) = mpsc::unbounded_channel();
         let source = futures_util::stream::poll_fn(move |context| receiver.poll_recv(context));
-        let (handle, processor) = assemble(config, move || source, Box::new(page.clone()));
+        let (handle, processor) = assemble(config, move || source, vec![text(page.clone())]);
         feed.send(vec![event(4, "GET /first HTTP/1.1\r\nHo")]).unwrap();
         tokio::time::sleep(Duration::from_millis(1)).await;
         let rest = "st: example.org\r\n\r\n";

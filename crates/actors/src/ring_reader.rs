@@ -1,7 +1,8 @@
 //! The `RingReader`: takes batches from the source, numbers the events, passes them on.
 //!
 //! * receives: the source's batches, `StopReading`
-//! * sends: `EventBatch`, `SourceEnded` to the Processor
+//! * sends: `EventBatch`, `SourceEnded` to the Processor; `CapturedBatch` to the Sinks of outputs of
+//!   captured events
 //! * bound: what one source batch makes; while that is refused, or too much is in flight, the
 //!   source is not polled, so that a capture's events stay in the kernel's ring
 //! * lost on restart: it is not restarted; the run ends, and what was read is still shown
@@ -20,7 +21,9 @@ use tokio::time::Instant;
 
 use crate::ledger::Ledger;
 use crate::loss::Loss;
-use crate::messages::{ActorGuard, EventBatch, Incidents, SourceEnded, StopReading};
+use crate::messages::{
+    ActorGuard, ActorName, CapturedBatch, EventBatch, Incidents, SourceEnded, StopReading,
+};
 use crate::supervision::nanoseconds;
 use crate::{Clock, PipelineLimits, Timings};
 
@@ -30,9 +33,56 @@ pub(crate) struct ReaderPorts {
     pub(crate) limits: PipelineLimits,
     pub(crate) timings: Timings,
     pub(crate) ledger: Arc<Ledger>,
-    pub(crate) batches: Recipient<EventBatch>,
+    /// `None` without an output of what Workers make: then what the taps have taken is delivered.
+    pub(crate) batches: Option<Recipient<EventBatch>>,
+    pub(crate) taps: Vec<EventTap>,
     pub(crate) ended: Recipient<SourceEnded>,
     pub(crate) incidents: Incidents,
+}
+
+/// The way to the Sink of an output of captured events.
+pub(crate) struct EventTap {
+    /// The number of the output.
+    pub(crate) output: usize,
+    pub(crate) sink: Recipient<CapturedBatch>,
+    /// What it has not got yet.
+    pending: VecDeque<Vec<CapturedEvent>>,
+}
+
+impl EventTap {
+    pub(crate) const fn new(output: usize, sink: Recipient<CapturedBatch>) -> Self {
+        Self {
+            output,
+            sink,
+            pending: VecDeque::new(),
+        }
+    }
+
+    fn push(&mut self, events: &[CapturedEvent], ledger: &Ledger) {
+        let (count, bytes) = measure(events);
+        ledger.column(self.output).produce(count, bytes);
+        self.pending.push_back(events.to_vec());
+    }
+
+    /// Sends what is pending. False when the Sink refuses and has to be waited for.
+    fn send(&mut self, ledger: &Ledger) -> bool {
+        let column = ledger.column(self.output);
+        while let Some(events) = self.pending.pop_front() {
+            let (count, bytes) = measure(&events);
+            column.send(bytes);
+            match self.sink.try_send(CapturedBatch(events)) {
+                Ok(()) => {}
+                Err(SendError::Full(CapturedBatch(events))) if column.holds_reading => {
+                    column.take_back(bytes);
+                    self.pending.push_front(events);
+                    return false;
+                }
+                Err(SendError::Full(_)) => ledger.lose_output(self.output, Loss::SinkFull, count, bytes),
+                Err(SendError::Closed(_)) => ledger.lose_output(self.output, Loss::SinkClosed, count, bytes),
+            }
+        }
+        true
+    }
 }
 
 /// How the source is told to end.
@@ -106,7 +156,7 @@ impl RingReader {
             only_counts: false,
             source_ended: false,
             _guard: ActorGuard {
-                actor: "RingReader",
+                actor: ActorName::RingReader,
                 incidents: ports.incidents.clone(),
             },
             ports,
@@ -161,6 +211,9 @@ impl RingReader {
     fn push_batch(&mut self, advance_ns: Option<u64>, events: Vec<CapturedEvent>) {
         let first_sequence = self.next_sequence;
         self.next_sequence += events.len() as u64;
+        for tap in &mut self.ports.taps {
+            tap.push(&events, &self.ports.ledger);
+        }
         self.outgoing.push_back(EventBatch {
             first_sequence,
             advance_ns,
@@ -170,14 +223,21 @@ impl RingReader {
 
     /// Passes on what is there; what is refused is kept, and the source waits meanwhile.
     fn forward(&mut self, ctx: &mut Context<Self>) {
+        if !self.send_taps() {
+            self.try_later(ctx);
+            return;
+        }
         while let Some(batch) = self.outgoing.pop_front() {
-            match self.ports.batches.try_send(batch) {
+            let Some(batches) = &self.ports.batches else {
+                let (count, bytes) = count(&batch.events);
+                self.ports.ledger.deliver(count, bytes);
+                continue;
+            };
+            match batches.try_send(batch) {
                 Ok(()) => {}
                 Err(SendError::Full(batch)) => {
                     self.outgoing.push_front(batch);
-                    self.stall();
-                    let pause = tokio::time::sleep(self.ports.timings.retry_delay);
-                    ctx.wait(pause.into_actor(self).map(|(), reader, ctx| reader.forward(ctx)));
+                    self.try_later(ctx);
                     return;
                 }
                 Err(SendError::Closed(_)) => {
@@ -197,6 +257,22 @@ impl RingReader {
             let room = async move { ledger.room().await };
             ctx.wait(room.into_actor(self).map(|(), reader, _| reader.resume()));
         }
+    }
+
+    /// Sends what is pending to all taps; one that refuses keeps no other one waiting. False when any does.
+    fn send_taps(&mut self) -> bool {
+        let ReaderPorts { taps, ledger, .. } = &mut self.ports;
+        let mut all_sent = true;
+        for tap in taps {
+            all_sent &= tap.send(ledger);
+        }
+        all_sent
+    }
+
+    fn try_later(&mut self, ctx: &mut Context<Self>) {
+        self.stall();
+        let pause = tokio::time::sleep(self.ports.timings.retry_delay);
+        ctx.wait(pause.into_actor(self).map(|(), reader, ctx| reader.forward(ctx)));
     }
 
     #[expect(clippy::disallowed_methods, reason = "the last message of the run")]
@@ -231,6 +307,12 @@ fn count(events: &[CapturedEvent]) -> (u64, u64) {
         CapturedEvent::Close { .. } => None,
     });
     payloads.fold((0, 0), |(events, bytes), payload| (events + 1, bytes + payload))
+}
+
+/// How many events, and how many bytes of payload.
+fn measure(events: &[CapturedEvent]) -> (u64, u64) {
+    let bytes = events.iter().map(CapturedEvent::payload_bytes).sum();
+    (events.len() as u64, bytes)
 }
 
 impl Actor for RingReader {

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crate::by_connection::ConnectionLosses;
+use crate::column::{Column, OutputStatistics};
 use crate::ledger::{KernelCounterSource, Ledger, Tally};
 use crate::loss::{LossRow, Stage};
 
@@ -18,13 +19,15 @@ pub struct Statistics {
     pub delivered: Tally,
     /// Of these, what is on its way.
     pub in_flight: Tally,
-    /// Messages and formatted bytes that Workers made.
+    /// Messages and formatted bytes that Workers made, for all outputs together.
     pub produced: Tally,
-    /// Of these, what the output took.
+    /// Of these, what the outputs took.
     pub written: Tally,
     /// Of these, what is on its way.
     pub unwritten: Tally,
-    /// Every loss that is not zero, from the kernel to the output.
+    /// The same for each output, in their order.
+    pub outputs: Vec<OutputStatistics>,
+    /// Every loss that is not zero, from the kernel to the outputs; those of all outputs together.
     pub losses: Vec<LossRow>,
     /// The losses of the connections of which it is known, the worst first. They are in
     /// [`Self::losses`] as well.
@@ -56,9 +59,9 @@ pub struct Statistics {
     pub stalls: u64,
     /// See [`Self::stalls`].
     pub stall_time: Duration,
-    /// Tries to re-open the output.
+    /// Tries to open an output again.
     pub sink_retries: u64,
-    /// Bytes that the output's target had not confirmed when it failed: they count as written and
+    /// Bytes that an output's target had not confirmed when it failed: they count as written and
     /// may be lost nevertheless.
     pub sink_unacknowledged: u64,
 }
@@ -71,13 +74,16 @@ impl Statistics {
         losses.retain(|row| row.events > 0 || row.bytes > 0);
         losses.extend(ledger.loss_rows());
         let (by_connection, other_connections) = ledger.by_connection.snapshot();
+        let outputs: Vec<_> = ledger.columns().iter().map(Column::statistics).collect();
+        let sum =
+            |of: fn(&OutputStatistics) -> Tally| outputs.iter().map(of).fold(Tally::default(), Tally::plus);
         Self {
             seen: ledger.seen(),
             delivered: ledger.delivered(),
             in_flight: ledger.in_flight(),
-            produced: ledger.produced(),
-            written: ledger.written(),
-            unwritten: ledger.unwritten(),
+            produced: sum(|output| output.produced),
+            written: sum(|output| output.written),
+            unwritten: sum(|output| output.unwritten),
             losses,
             by_connection,
             other_connections,
@@ -93,20 +99,16 @@ impl Statistics {
             given_up: gauges.given_up.load(Relaxed),
             stalls: gauges.stalls.load(Relaxed),
             stall_time: Duration::from_nanos(gauges.stall_ns.load(Relaxed)),
-            sink_retries: gauges.sink_retries.load(Relaxed),
-            sink_unacknowledged: gauges.sink_unacknowledged.load(Relaxed),
+            sink_retries: outputs.iter().map(|output| output.retries).sum(),
+            sink_unacknowledged: outputs.iter().map(|output| output.unacknowledged).sum(),
+            outputs,
         }
     }
 
-    /// True when both equations of the ledger hold with nothing in flight.
+    /// True when the equations of the ledger hold with nothing in flight.
     pub fn balanced(&self) -> bool {
         let lost_input = self.lost(|stage| !matches!(stage, Stage::Kernel | Stage::Sink));
-        let lost_output = self.lost(|stage| stage == Stage::Sink);
-        let sum = |left: Tally, right: Tally| Tally {
-            events: left.events + right.events,
-            bytes: left.bytes + right.bytes,
-        };
-        self.seen == sum(self.delivered, lost_input) && self.produced == sum(self.written, lost_output)
+        self.seen == self.delivered.plus(lost_input) && self.outputs.iter().all(OutputStatistics::balanced)
     }
 
     /// True when something was lost, or may have been, that the user did not ask to leave out.
@@ -116,10 +118,7 @@ impl Statistics {
 
     fn lost(&self, at: impl Fn(Stage) -> bool) -> Tally {
         let rows = self.losses.iter().filter(|row| at(row.stage));
-        rows.fold(Tally::default(), |sum, row| Tally {
-            events: sum.events + row.events,
-            bytes: sum.bytes + row.bytes,
-        })
+        rows.map(LossRow::tally).fold(Tally::default(), Tally::plus)
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ecapture_actors::{PipelineConfig, PipelineLimits, Placement, SinkWriter, spawn};
+use ecapture_actors::{Output, PipelineConfig, PipelineLimits, Placement, SinkWriter, spawn};
 use ecapture_protocols::format::Text;
 use ecapture_protocols::{
     AddressSource, CapturedEvent, DataEvent, Direction, Options, Process, Socket, Tuple, stream_decoder,
@@ -100,12 +100,16 @@ fn exchange(number: usize) -> [CapturedEvent; 2] {
 async fn a_silent_worker_takes_what_the_limits_reckon_with() {
     tokio::time::pause();
     let options = Arc::new(Options::default());
-    let decoders = Arc::new(move |_: &_| stream_decoder(Arc::clone(&options)));
-    let mut config = PipelineConfig::new(decoders, Arc::new(Text::default()));
+    let decoders = Arc::new(move |_: &_, _| stream_decoder(Arc::clone(&options)));
+    let mut config = PipelineConfig::new(decoders);
     config.placement = Placement::Inline;
     let (feed, mut receiver) = mpsc::unbounded_channel();
     let source = futures_util::stream::poll_fn(move |context| receiver.poll_recv(context));
-    let handle = spawn(config, source, Box::new(Null));
+    let handle = spawn(
+        config,
+        source,
+        vec![Output::records("text", Arc::new(Text::default()), Null)],
+    );
     let before = ALLOCATED.load(Relaxed);
     for number in 0..CONNECTIONS {
         feed.send(exchange(number).to_vec()).unwrap();

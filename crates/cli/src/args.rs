@@ -37,6 +37,7 @@ Examples:
   ecapture tls --pid 1234 --hex         one process, as a hex dump
   ecapture tls -- curl https://example  run a command, capture it and its children, end with it
   ecapture tls --format jsonl           one JSON object per message
+  ecapture tls -o text -o jsonl:FILE    print them, and keep them in a file as well
   ecapture gotls --elfpath ./server     one Go program; gnutls and nspr capture those libraries only
   ecapture record out.jsonl -- COMMAND  keep the events; `ecapture replay out.jsonl` prints them again
   ecapture doctor                       what can be captured here, and what keeps the rest from it
@@ -138,7 +139,8 @@ pub(crate) struct GlobalArgs {
     /// Also write the logs, as JSON lines, to FILE (appending) or tcp://HOST:PORT.
     #[arg(short, long, global = true, value_name = "TARGET")]
     pub(crate) logaddr: Option<String>,
-    /// Write the events to FILE (appending) or tcp://HOST:PORT instead of standard output.
+    /// Write the events to FILE (appending) or tcp://HOST:PORT instead of standard output; short for
+    /// `-o FORMAT:TARGET`.
     #[arg(long, global = true, value_name = "TARGET")]
     pub(crate) eventaddr: Option<String>,
     /// Cut each message after this many bytes; 0 means never.
@@ -151,9 +153,18 @@ pub(crate) struct GlobalArgs {
         hide_default_value = true
     )]
     pub(crate) tsize: u64,
-    /// How messages are printed.
-    #[arg(long, global = true, value_enum, default_value_t = FormatName::Text)]
-    pub(crate) format: FormatName,
+    /// Write the events in FORMAT to TARGET; may be given several times, for several outputs of one run.
+    ///
+    /// FORMAT is `text`, `jsonl` (one JSON object per message) or `recording` (the events as captured, for
+    /// `ecapture replay`; the file is replaced). TARGET is a file (appending) or tcp://HOST:PORT; without it,
+    /// standard output. `,on-error=POLICY` at the end sets what --on-sink-error sets for all. Reading waits
+    /// for the slowest output; one of several with the policy `drop` is not waited for, and loses what its
+    /// target is too slow for.
+    #[arg(short, long, global = true, value_name = "FORMAT[:TARGET]")]
+    pub(crate) output: Vec<String>,
+    /// How messages are printed [default: text]; short for `-o FORMAT`.
+    #[arg(long, global = true, value_enum)]
+    pub(crate) format: Option<FormatName>,
     /// HTTP/2 as all its frames, as the original prints it, or as messages. The default is `all` for text
     /// and `messages` for JSON, where `all` adds the frames that belong to no message.
     #[arg(long, global = true, value_enum, value_name = "WHAT")]

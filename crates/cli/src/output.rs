@@ -13,34 +13,29 @@ use ecapture_actors::{Resumption, SinkWriter};
 use nix::libc::O_NONBLOCK;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::private_file;
-use crate::settings::Target;
+use crate::private_file::{self, Replacement};
+use crate::settings::{OutputTarget, Target};
 
 /// A collector that takes longer than this to answer or to take data counts as failed.
 const COLLECTOR_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Opens the target of the events.
-pub(crate) fn open(target: &Target) -> Result<Box<dyn SinkWriter>> {
-    Ok(match target {
+/// Opens the target of an output.
+pub(crate) fn open(output: &OutputTarget) -> Result<Box<dyn SinkWriter>> {
+    let flag = output.flag;
+    Ok(match &output.target {
         Target::StandardOutput => Box::new(StandardOutput::open().context("standard output is closed")?),
         Target::File(path) => {
-            let file = private_file::append(path).with_context(|| {
+            let file = FileOutput::open(path, output.is_replaced()).with_context(|| {
                 format!(
-                    "--eventaddr: cannot write {}; give a path in an existing folder you may write to",
+                    "{flag}: cannot write {}; give a path in an existing folder you may write to",
                     path.display()
                 )
             })?;
-            Box::new(FileOutput {
-                path: path.clone(),
-                file,
-                broke_at: 0,
-                within_a_line: ends_within_a_line(path),
-            })
+            Box::new(file)
         }
         Target::Tcp(address) => {
-            let stream = connect(address).with_context(|| {
-                format!("--eventaddr: nobody listens on {address}; start the collector first")
-            })?;
+            let stream = connect(address)
+                .with_context(|| format!("{flag}: nobody listens on {address}; start the collector first"))?;
             Box::new(TcpOutput {
                 address: address.clone(),
                 stream,
@@ -150,6 +145,8 @@ impl SinkWriter for StandardOutput {
 struct FileOutput {
     path: PathBuf,
     file: File,
+    /// Empties the file with the first write.
+    replacement: Option<Replacement>,
     /// Its length at the last failure.
     broke_at: u64,
     /// The next record is not the continuation of what the file ends with.
@@ -157,11 +154,29 @@ struct FileOutput {
 }
 
 impl FileOutput {
+    /// Opens it to append to it, or to replace what is there.
+    fn open(path: &Path, replaces: bool) -> io::Result<Self> {
+        let replacement = replaces.then(|| Replacement::open(path)).transpose()?;
+        Ok(Self {
+            path: path.to_owned(),
+            file: match &replacement {
+                Some(replacement) => replacement.file()?,
+                None => private_file::append(path)?,
+            },
+            within_a_line: replacement.is_none() && ends_within_a_line(path),
+            replacement,
+            broke_at: 0,
+        })
+    }
+
     fn named(&self, error: &io::Error) -> io::Error {
         io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
     }
 
     fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(replacement) = self.replacement.take() {
+            self.file = replacement.begin()?;
+        }
         if self.within_a_line {
             self.file.write_all(b"\n")?;
             self.within_a_line = false;

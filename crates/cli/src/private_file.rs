@@ -43,6 +43,11 @@ impl Replacement {
         }
     }
 
+    /// The file as it is.
+    pub(crate) fn file(&self) -> io::Result<File> {
+        self.file.as_ref().ok_or(io::ErrorKind::NotFound)?.try_clone()
+    }
+
     /// Empties it: from now on it is the new file.
     pub(crate) fn begin(mut self) -> io::Result<File> {
         self.made = None;

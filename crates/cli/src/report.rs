@@ -3,17 +3,14 @@
 pub(crate) mod late;
 mod meaning;
 
-use std::path::Path;
-
 use ecapture_actors::{
-    ConnectionLosses, KernelCounterSource, Loss, LossRow, Outcome, Stage, Statistics, Summary, Tally,
+    ConnectionLosses, KernelCounterSource, Loss, LossRow, Outcome, OutputStatistics, Stage, Statistics,
+    Summary, Tally,
 };
 use ecapture_probe::survey::Silent;
 use ecapture_probe::{AttachReport, CaptureHandle, Discovered, KernelCounters, Refused};
 use ecapture_protocols::decoder::SkipReason;
 use ecapture_protocols::printable;
-
-use crate::commands::Recorded;
 
 /// Most processes that are named as silent.
 const SILENT_LINES: usize = 20;
@@ -271,16 +268,22 @@ pub(crate) fn statistics(statistics: &Statistics) {
 }
 
 fn figures(statistics: &Statistics) {
+    let written = match statistics.outputs.as_slice() {
+        [only] if !only.of_events => {
+            let Tally { events, bytes } = only.written;
+            format!("written {events} records with {bytes} bytes; ")
+        }
+        _ => String::new(),
+    };
     tracing::info!(
-        "seen {} events with {} bytes; written {} records with {} bytes; streams {} now, {} at most, {} silent",
+        "seen {} events with {} bytes; {written}streams {} now, {} at most, {} silent",
         statistics.seen.events,
         statistics.seen.bytes,
-        statistics.written.events,
-        statistics.written.bytes,
         statistics.live_workers,
         statistics.peak_workers,
         statistics.sleeping,
     );
+    outputs(&statistics.outputs);
     if statistics.restarts > 0 {
         tracing::warn!(
             "decoders restarted {} times; {} connections shown raw since",
@@ -321,6 +324,26 @@ fn figures(statistics: &Statistics) {
     }
     losses(&statistics.losses);
     losses_by_connection(&statistics.by_connection, statistics.other_connections);
+}
+
+/// A row for each output, where there are several; what a recording got is always said.
+fn outputs(outputs: &[OutputStatistics]) {
+    for output in outputs
+        .iter()
+        .filter(|output| output.of_events || outputs.len() > 1)
+    {
+        let Tally { events, bytes } = output.written;
+        let lost = match reasons(&output.losses) {
+            lost if lost.is_empty() => String::new(),
+            lost => format!("; of {} lost: {lost}", output.produced.events),
+        };
+        let name = &output.name;
+        if output.of_events {
+            tracing::info!("recorded {events} events with {bytes} bytes in {name}{lost}");
+        } else {
+            tracing::info!("written {events} records with {bytes} bytes to {name}{lost}");
+        }
+    }
 }
 
 /// What a limit left out of a body, and what never came from the kernel, is said in the same line. Of a
@@ -497,31 +520,4 @@ pub(crate) fn silent(processes: &[Silent]) {
             processes.len() - SILENT_LINES
         );
     }
-}
-
-/// Tells what went into a recording. True when something was lost.
-pub(crate) fn recorded(recorded: &Recorded, file: &Path) -> bool {
-    tracing::info!(
-        "recorded {} events with {} bytes in {}",
-        recorded.written.0,
-        recorded.written.1,
-        file.display()
-    );
-    ring_users(&recorded.capture);
-    late::connections(&recorded.capture);
-    let mut rows = KernelLosses(recorded.capture.clone()).rows();
-    rows.push(LossRow {
-        stage: Stage::Sink,
-        reason: Loss::SinkDeadline.as_str(),
-        events: recorded.captured.0 - recorded.written.0,
-        bytes: recorded.captured.1 - recorded.written.1,
-        intended: false,
-    });
-    rows.retain(|row| row.events > 0 || row.bytes > 0);
-    losses(&rows);
-    let lost = rows.iter().any(|row| !row.intended);
-    if !lost {
-        tracing::info!("nothing was lost");
-    }
-    lost
 }

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use ecapture_actors::{
-    Clock, Ledger, Outcome, PipelineConfig, PipelineHandle, Placement, SinkWriter, Summary, spawn, spawn_with,
+    ByteStream, Clock, DecoderFactory, Ledger, Outcome, Output, PipelineConfig, PipelineHandle, Placement,
+    SinkPolicy, SinkWriter, Summary, Tap, spawn, spawn_with,
 };
 use ecapture_probe::Capture;
-use ecapture_protocols::{CapturedEvent, stream_decoder};
+use ecapture_protocols::{CapturedEvent, View, stream_decoder};
 use futures_util::stream;
 use tokio::signal::unix::{Signal, SignalKind};
 use tokio::sync::mpsc;
@@ -25,21 +26,46 @@ use crate::settings::OutputSettings;
 use crate::signals::{self, Listener};
 use crate::{output, report};
 
-/// A configured pipeline with an opened output.
+/// A configured pipeline with opened outputs.
 pub(crate) struct Session {
     config: PipelineConfig,
-    writer: Box<dyn SinkWriter>,
+    outputs: Vec<Opened>,
     fail_on_loss: bool,
     statistics_interval: Option<Duration>,
 }
 
+/// An output whose target is open.
+struct Opened {
+    name: String,
+    tap: Tap,
+    policy: SinkPolicy,
+    writer: Box<dyn SinkWriter>,
+}
+
+impl From<Opened> for Output {
+    fn from(opened: Opened) -> Self {
+        Self {
+            name: opened.name,
+            tap: opened.tap,
+            target: Box::new(ByteStream(opened.writer)),
+            policy: opened.policy,
+        }
+    }
+}
+
 impl Session {
-    /// Opens the output.
+    /// Opens the outputs.
     pub(crate) fn new(settings: &OutputSettings, wall_clock_offset_ns: Option<i64>) -> Result<Self> {
-        let options = Arc::new(settings.decoder_options());
-        let decoders = Arc::new(move |_: &_| stream_decoder(Arc::clone(&options)));
-        let mut config = PipelineConfig::new(decoders, settings.formatter(wall_clock_offset_ns));
-        config.sink_policy = settings.sink_policy;
+        let outputs = settings.outputs.iter().map(|output| {
+            Ok(Opened {
+                name: output.name(),
+                tap: settings.tap(output, wall_clock_offset_ns),
+                policy: output.policy,
+                writer: output::open(output)?,
+            })
+        });
+        let outputs: Vec<Opened> = outputs.collect::<Result<_>>()?;
+        let mut config = PipelineConfig::new(decoders(settings, &outputs));
         config.limits = settings.limits;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         // Reader and Sink take little; what is left decodes.
@@ -48,7 +74,7 @@ impl Session {
         };
         Ok(Self {
             config,
-            writer: output::open(&settings.target)?,
+            outputs,
             fail_on_loss: settings.fail_on_loss,
             statistics_interval: settings.statistics_interval,
         })
@@ -58,7 +84,8 @@ impl Session {
     pub(crate) async fn capture(mut self, capture: Capture, conditions: StopConditions) -> Result<Exit> {
         let counters = capture.handle();
         self.config.kernel_counters = Some(Arc::new(report::KernelLosses(counters.clone())));
-        let pipeline = spawn_with(self.config, move || capture.into_events(), self.writer);
+        let outputs = self.outputs.into_iter().map(Output::from).collect();
+        let pipeline = spawn_with(self.config, move || capture.into_events(), outputs);
         // Whoever reads that the capture runs may send a signal at once.
         let watched = watch(pipeline.clone(), self.statistics_interval)?;
         let mut asked = signals::listen();
@@ -106,10 +133,15 @@ impl Session {
         let mut source = batches(recording, filter, Arc::clone(&failure))?;
         for injection in injections {
             self.config.decoders = injection.into_decoders(self.config.decoders);
-            self.writer = injection.into_writer(self.writer);
+            let outputs = self.outputs.into_iter().map(|output| Opened {
+                writer: injection.into_writer(output.writer),
+                ..output
+            });
+            self.outputs = outputs.collect();
             source = injection.into_source(source, &self.config.ledger);
         }
-        let pipeline = spawn(self.config, source, self.writer);
+        let outputs = self.outputs.into_iter().map(Output::from).collect();
+        let pipeline = spawn(self.config, source, outputs);
         let mut asked = signals::listen();
         let watched = watch(pipeline.clone(), self.statistics_interval)?;
         tracing::debug!("replaying");
@@ -129,6 +161,19 @@ impl Session {
         }
         Ok(exit(&summary, self.fail_on_loss).unwrap_or(Exit::Success))
     }
+}
+
+/// Makes decoders of the views that the outputs need. Those of one view share their options.
+fn decoders(settings: &OutputSettings, outputs: &[Opened]) -> DecoderFactory {
+    let views = outputs.iter().filter_map(|output| output.tap.view());
+    let options: Vec<_> = views
+        .map(|view| Arc::new(settings.decoder_options(view)))
+        .collect();
+    let otherwise = Arc::new(settings.decoder_options(View::default()));
+    Arc::new(move |_, view| {
+        let known = options.iter().find(|options| options.view == view);
+        stream_decoder(Arc::clone(known.unwrap_or(&otherwise)))
+    })
 }
 
 /// A capture gives its last event so long after its stop: writes in progress have 100 ms to return, and the kernel

@@ -1,20 +1,17 @@
 //! What the command line means: resolved and checked, before anything is opened.
 
+mod outputs;
+
 use std::ffi::OsString;
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use ecapture_actors::{PipelineLimits, SinkPolicy};
+use ecapture_actors::PipelineLimits;
 use ecapture_probe::target::Kind;
-use ecapture_protocols::format::{JsonLines, Text};
-use ecapture_protocols::{Format, Options};
 
-use crate::args::{
-    CaptureArgs, FormatName, Frames, GlobalArgs, GnutlsArgs, GotlsArgs, NsprArgs, OnSinkError, TlsArgs, When,
-};
-use crate::held::CommandOutput;
+pub(crate) use outputs::{OutputSettings, OutputTarget, Target};
+
+use crate::args::{CaptureArgs, GlobalArgs, GnutlsArgs, GotlsArgs, NsprArgs, TlsArgs};
 use crate::injection::CaptureInjections;
 use crate::selection::Selection;
 
@@ -52,6 +49,16 @@ pub(crate) enum UsageError {
     /// `--` without anything behind it.
     #[error("no command follows `--`: write `-- COMMAND` to run one, or leave `--` out")]
     NoCommand,
+    /// Outputs that cannot go together.
+    #[error("{flag}: {problem}; {instead}")]
+    Outputs {
+        /// The flag.
+        flag: &'static str,
+        /// What is wrong.
+        problem: String,
+        /// What to write instead.
+        instead: String,
+    },
     /// A name that no process has.
     #[error(
         "{flag}: no process of that name runs: {name:?}; start it first, or let `-- COMMAND` start it and capture it \
@@ -70,157 +77,8 @@ pub(crate) enum UsageError {
     Filter(String),
 }
 
-/// Where events go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Target {
-    /// Standard output.
-    StandardOutput,
-    /// A file, appended to.
-    File(PathBuf),
-    /// A TCP collector, `host:port`.
-    Tcp(String),
-}
-
-impl Target {
-    /// Reads the value of `--eventaddr` or `--logaddr`.
-    pub(crate) fn parse(flag: &'static str, value: &str) -> Result<Self, UsageError> {
-        if value.starts_with("ws://") || value.starts_with("wss://") {
-            return Err(UsageError::Unbuilt {
-                what: format!("{flag} with a WebSocket address"),
-                instead: "use a file or tcp://HOST:PORT",
-            });
-        }
-        let Some(address) = value.strip_prefix("tcp://") else {
-            return if value.is_empty() {
-                Err(UsageError::Value {
-                    flag,
-                    expected: "a file or tcp://HOST:PORT",
-                    observed: value.into(),
-                })
-            } else {
-                Ok(Self::File(PathBuf::from(value)))
-            };
-        };
-        let address = address.trim_end_matches('/');
-        match address.rsplit_once(':') {
-            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) => {
-                Ok(Self::Tcp(address.to_owned()))
-            }
-            _ => Err(UsageError::Value {
-                flag,
-                expected: "tcp://HOST:PORT",
-                observed: value.into(),
-            }),
-        }
-    }
-}
-
-/// How and where messages are printed.
-#[derive(Debug, Clone)]
-pub(crate) struct OutputSettings {
-    /// Where to.
-    pub(crate) target: Target,
-    /// Text or JSON Lines.
-    pub(crate) format: FormatName,
-    /// `None`: what the format shows unless asked.
-    pub(crate) frames: Option<Frames>,
-    /// No message in parts.
-    pub(crate) whole: bool,
-    /// `--hex`.
-    pub(crate) hex: bool,
-    /// `--tsize`, `None` when off.
-    pub(crate) truncate: Option<usize>,
-    /// Colour the text.
-    pub(crate) color: bool,
-    /// The text is read on a terminal.
-    pub(crate) terminal: bool,
-    /// Exit with code 3 after any loss.
-    pub(crate) fail_on_loss: bool,
-    /// What happens when the target fails.
-    pub(crate) sink_policy: SinkPolicy,
-    /// Memory of the pipeline, Workers, and bytes per connection.
-    pub(crate) limits: PipelineLimits,
-    /// `--stats`.
-    pub(crate) statistics_interval: Option<Duration>,
-}
-
 /// Smallest `--max-memory` in MiB: below it, one connection's largest body does not fit.
 const LEAST_MEMORY_MIB: u32 = 32;
-
-impl OutputSettings {
-    /// Resolves the global flags.
-    pub(crate) fn resolve(global: &GlobalArgs) -> Result<Self, UsageError> {
-        refuse_unbuilt_globals(global)?;
-        let target = match &global.eventaddr {
-            Some(value) => Target::parse("--eventaddr", value)?,
-            None => Target::StandardOutput,
-        };
-        if global.hex && global.format == FormatName::Jsonl {
-            return Err(UsageError::Value {
-                flag: "--hex",
-                expected: "the text format (JSON Lines carries binary as base64)",
-                observed: "--format jsonl".into(),
-            });
-        }
-        let truncate = usize::try_from(global.tsize).ok().filter(|&bytes| bytes > 0);
-        let terminal = target == Target::StandardOutput && std::io::stdout().is_terminal();
-        let color = use_color(global.color, terminal);
-        Ok(Self {
-            target,
-            format: global.format,
-            frames: global.frames,
-            whole: global.whole,
-            hex: global.hex,
-            truncate,
-            color,
-            terminal,
-            fail_on_loss: global.fail_on_loss,
-            sink_policy: match global.on_sink_error {
-                OnSinkError::Stop => SinkPolicy::Stop,
-                OnSinkError::Drop => SinkPolicy::Drop,
-                OnSinkError::Retry => SinkPolicy::Retry,
-            },
-            limits: limits(global)?,
-            statistics_interval: statistics_interval(global)?,
-        })
-    }
-
-    /// The formatter; `wall_clock_offset_ns` turns kernel time into wall clock time.
-    pub(crate) fn formatter(&self, wall_clock_offset_ns: Option<i64>) -> Arc<dyn Format> {
-        match self.format {
-            FormatName::Text => Arc::new(Text {
-                hex: self.hex,
-                color: self.color,
-                truncate: self.truncate,
-                terminal: self.terminal,
-                http2_messages: self.frames == Some(Frames::Messages),
-            }),
-            FormatName::Jsonl => Arc::new(JsonLines {
-                wall_clock_offset_ns,
-                truncate: self.truncate,
-                frames: self.frames == Some(Frames::All),
-            }),
-        }
-    }
-
-    /// Where the output of `-- COMMAND` goes: messages share standard output with nothing.
-    pub(crate) fn command_output(&self) -> CommandOutput {
-        if self.target == Target::StandardOutput {
-            CommandOutput::StandardError
-        } else {
-            CommandOutput::Shared
-        }
-    }
-
-    /// How decoders are set up for this output.
-    pub(crate) fn decoder_options(&self) -> Options {
-        Options {
-            view: self.formatter(None).view(),
-            parts: !self.whole,
-            ..Options::default()
-        }
-    }
-}
 
 fn statistics_interval(global: &GlobalArgs) -> Result<Option<Duration>, UsageError> {
     match global.stats {
@@ -259,22 +117,10 @@ fn limits(global: &GlobalArgs) -> Result<PipelineLimits, UsageError> {
     })
 }
 
-fn use_color(when: When, terminal: bool) -> bool {
-    match when {
-        When::Always => true,
-        When::Never => false,
-        When::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
-    }
-}
-
 fn refuse_unbuilt_globals(global: &GlobalArgs) -> Result<(), UsageError> {
     let unbuilt = &global.unbuilt;
     let refused = [
-        (
-            &unbuilt.ecaptureq,
-            "--ecaptureq",
-            "use --format jsonl --eventaddr tcp://HOST:PORT",
-        ),
+        (&unbuilt.ecaptureq, "--ecaptureq", "use -o jsonl:tcp://HOST:PORT"),
         (&unbuilt.listen, "--listen", "stop and start with the new flags"),
         (
             &unbuilt.eventroratesize,
@@ -583,6 +429,9 @@ mod tests {
             "--eventaddr tcp://nowhere",
             "--eventaddr tcp://h:0",
             "--hex --format jsonl",
+            "--hex -o jsonl",
+            "-o nothing",
+            "-o text:tcp://h",
             "--max-memory 31",
             "--max-workers 1",
             "--max-buffered 63",
@@ -597,6 +446,23 @@ mod tests {
             resolve("ecapture tls tcp").unwrap_err(),
             UsageError::Filter(_)
         ));
+    }
+
+    #[test]
+    fn outputs_that_cannot_go_together_are_refused_with_a_way_out() {
+        for flags in [
+            "-o text -o jsonl",
+            "-o text:/x/f -o jsonl:/x/f",
+            "-o text --format jsonl",
+            "--eventaddr f -o text",
+        ] {
+            let error = resolve(&format!("ecapture tls {flags}")).unwrap_err();
+            assert!(matches!(error, UsageError::Outputs { .. }), "{flags}: {error}");
+            assert!(error.to_string().contains("; "), "{flags}: {error}");
+        }
+        let (output, _) = resolve("ecapture tls -o text -o jsonl:a -o recording:b").unwrap();
+        let names: Vec<_> = output.outputs.iter().map(OutputTarget::name).collect();
+        assert_eq!(names, ["text", "jsonl:a", "recording:b"]);
     }
 
     #[test]

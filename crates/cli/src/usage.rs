@@ -59,6 +59,7 @@ const UNUSABLE: [(&str, &[&str], &str); 4] = [
         "record",
         &[
             "hex",
+            "output",
             "eventaddr",
             "tsize",
             "format",
@@ -71,7 +72,8 @@ const UNUSABLE: [(&str, &[&str], &str); 4] = [
             "max_buffered",
             "stats",
         ],
-        "it writes events as they are captured; give it to `ecapture replay`",
+        "it writes events as they are captured; give it to `ecapture replay`, or to `ecapture tls` beside \
+         `-o recording:FILE`",
     ),
     (
         "replay",
@@ -83,6 +85,7 @@ const UNUSABLE: [(&str, &[&str], &str); 4] = [
         &[
             "btf",
             "hex",
+            "output",
             "mapsize",
             "uid",
             "tsize",
@@ -157,11 +160,9 @@ fn stop(error: &clap::Error, command: &Command, words: &[OsString]) -> Option<St
 }
 
 /// Flags of other programs, and what they are here.
-const ELSEWHERE: [(&str, &str); 10] = [
+const ELSEWHERE: [(&str, &str); 8] = [
     ("--json", "--format jsonl"),
     ("--jsonl", "--format jsonl"),
-    ("--output", "--eventaddr"),
-    ("-o", "--eventaddr"),
     ("--verbose", "--debug"),
     ("-v", "--debug"),
     ("--user", "--uid"),

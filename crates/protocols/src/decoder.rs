@@ -114,6 +114,8 @@ pub struct Output {
     pub notices: Vec<PeerNotice>,
     /// Bytes that are in no message, each with its reason.
     pub skipped: Vec<Skipped>,
+    /// The same bytes as messages of further views, a list for each, where a decoder decodes for several.
+    pub other_views: Vec<Vec<Message>>,
 }
 
 /// Bytes that a decoder took and did not emit.
@@ -153,6 +155,7 @@ impl Output {
         self.messages.clear();
         self.notices.clear();
         self.skipped.clear();
+        self.other_views.iter_mut().for_each(Vec::clear);
     }
 }
 

@@ -305,6 +305,14 @@ impl CapturedEvent {
             Self::Close { timestamp_ns, .. } => *timestamp_ns,
         }
     }
+
+    /// Bytes of plaintext in it.
+    pub const fn payload_bytes(&self) -> u64 {
+        match self {
+            Self::Data(data) => data.payload.len() as u64,
+            Self::Close { .. } => 0,
+        }
+    }
 }
 
 /// Who a stream of messages belongs to; what the header line and the JSON fields show.

@@ -62,7 +62,7 @@ impl Backlog {
     /// As much is in flight as may be. True when that has been so for too long: for the decoders a short time, for an
     /// output that goes on a longer one. An output that takes nothing is the user's wish, and all wait for it.
     fn has_waited(&mut self, now_ns: u64, ledger: &Ledger, timings: &Timings) -> bool {
-        let written = ledger.written().bytes;
+        let written = ledger.slowest_written_bytes();
         let begin = Full {
             since_ns: now_ns,
             period_ns: now_ns,
@@ -70,7 +70,7 @@ impl Backlog {
             waits_for_output: false,
         };
         let full = self.full.get_or_insert(begin);
-        full.waits_for_output |= !ledger.sink_has_room();
+        full.waits_for_output |= !ledger.sinks_have_room();
         if now_ns - full.period_ns < nanoseconds(timings.reading_patience) {
             return false;
         }
@@ -99,7 +99,7 @@ impl Processor {
     pub(super) fn keep_waiting(&mut self, touched: Touched) -> Option<Touched> {
         let now_ns = self.live_now_ns();
         let ports = Arc::clone(&self.shards[0].ports);
-        if !ports.ledger.sink_has_room() {
+        if !ports.ledger.sinks_have_room() {
             return Some(Touched {
                 refused_since_ns: None,
                 ..touched

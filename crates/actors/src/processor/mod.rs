@@ -2,7 +2,7 @@
 //!
 //! * receives: `EventBatch`, `SourceEnded` from the `RingReader`; `WorkerNews` from Workers
 //! * sends: `WorkerBatch`, `Notices`, `Advance`, `Retire` to Workers; `RoundEnded`,
-//!   `Finish` to the Sink
+//!   `Finish` to the Sinks
 //! * bound: `processor_mailbox` batches and the limits on events in flight; what a Worker refuses for too
 //!   long is dropped, and earlier when reading waits for it (`backlog`)
 //! * lost on restart: it is not restarted; the run ends and the Workers show what they hold
@@ -33,8 +33,8 @@ use rounds::Rounds;
 
 use crate::Clock;
 use crate::messages::{
-    ActorGuard, ConnectionId, End, EventBatch, Finish, Incidents, News, Position, RoundEnded, SourceEnded,
-    StreamEvent, StreamRef, WorkerExited, WorkerId, WorkerNews, WorkerReport,
+    ActorGuard, ActorName, ConnectionId, End, EventBatch, Finish, Incidents, News, Position, RoundEnded,
+    SourceEnded, StreamEvent, StreamRef, WorkerExited, WorkerId, WorkerNews, WorkerReport,
 };
 use crate::registry::Registry;
 use crate::supervision::{FailureWindow, nanoseconds};
@@ -51,8 +51,8 @@ pub(crate) struct Shard {
 /// Where the Processor's messages go.
 pub(crate) struct ProcessorPorts {
     pub(crate) shards: Vec<Shard>,
-    pub(crate) rounds: Recipient<RoundEnded>,
-    pub(crate) finish: Recipient<Finish>,
+    pub(crate) rounds: Vec<Recipient<RoundEnded>>,
+    pub(crate) finish: Vec<Recipient<Finish>>,
     pub(crate) incidents: Incidents,
 }
 
@@ -190,8 +190,8 @@ struct Successor {
 pub(crate) struct Processor {
     clock: Clock,
     shards: Vec<Shard>,
-    rounds_port: Recipient<RoundEnded>,
-    finish_port: Recipient<Finish>,
+    round_ports: Vec<Recipient<RoundEnded>>,
+    finish_ports: Vec<Recipient<Finish>>,
     incidents: Incidents,
     registry: Registry<Place>,
     next_worker: u64,
@@ -225,8 +225,8 @@ impl Processor {
             clock: ports.shards[0].ports.clock,
             backlog: Backlog::new(&ports.shards[0].ports.limits),
             shards: ports.shards,
-            rounds_port: ports.rounds,
-            finish_port: ports.finish,
+            round_ports: ports.rounds,
+            finish_ports: ports.finish,
             registry: Registry::default(),
             next_worker: 0,
             serving: 0,
@@ -245,7 +245,7 @@ impl Processor {
             draining: VecDeque::new(),
             handled: 0,
             _guard: ActorGuard {
-                actor: "Processor",
+                actor: ActorName::Processor,
                 incidents: ports.incidents.clone(),
             },
             incidents: ports.incidents,
@@ -337,7 +337,7 @@ impl Processor {
             for shard in &self.shards {
                 shard.ports.outbox.flush_at_once();
             }
-            self.finish_port.do_send(Finish);
+            self.finish_ports.iter().for_each(|port| port.do_send(Finish));
             ctx.stop();
         }
     }

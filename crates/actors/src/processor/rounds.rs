@@ -308,9 +308,9 @@ impl Processor {
         reason = "one per round, and rounds wait for their events"
     )]
     fn end_round(&mut self) {
-        let produced = self.shared().ledger.produced().bytes;
-        let most = self.shared().limits.output_bytes() as u64;
+        let produced = self.shared().ledger.produced_bytes();
+        let most = self.shared().limits.output_memory() as u64;
         self.rounds.size.learn(produced, most);
-        self.rounds_port.do_send(RoundEnded);
+        self.round_ports.iter().for_each(|port| port.do_send(RoundEnded));
     }
 }

@@ -10,7 +10,37 @@ use super::target::Unwritten;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Part {
     pub(super) bytes: usize,
+    pub(super) counted: Counted,
+}
+
+impl Part {
+    fn is_beginning(&self) -> bool {
+        self.counted == Counted::default()
+    }
+}
+
+/// As what the ledger counts a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Counted {
+    /// Messages, or captured events.
     pub(super) messages: u64,
+    /// Its own bytes, or those of the events' payloads; none of a beginning.
+    pub(super) bytes: u64,
+}
+
+impl Counted {
+    /// The record from one end to the next.
+    pub(super) const fn between(start: RecordEnd, end: RecordEnd) -> Self {
+        Self {
+            messages: end.messages - start.messages,
+            bytes: (end.bytes - start.bytes) as u64,
+        }
+    }
+
+    fn add(&mut self, part: &Part) {
+        self.messages += part.counted.messages;
+        self.bytes += part.counted.bytes;
+    }
 }
 
 /// A queue of records over one contiguous buffer.
@@ -25,12 +55,27 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    pub(super) fn push(&mut self, bytes: &[u8], messages: u64) {
+    pub(super) fn push(&mut self, bytes: &[u8], counted: Counted) {
         self.bytes.extend_from_slice(bytes);
         self.parts.push_back(Part {
             bytes: bytes.len(),
-            messages,
+            counted,
         });
+    }
+
+    /// Puts what begins a target before all else, in place of an earlier one that was not complete.
+    pub(super) fn begin(&mut self, beginning: &[u8]) {
+        self.compact();
+        self.written = 0;
+        let earlier = self.parts.pop_front_if(|part| part.is_beginning());
+        let earlier = earlier.map_or(0, |part| part.bytes);
+        self.bytes.splice(..earlier, beginning.iter().copied());
+        if !beginning.is_empty() {
+            self.parts.push_front(Part {
+                bytes: beginning.len(),
+                counted: Counted::default(),
+            });
+        }
     }
 
     /// As [`Self::push`] of all records that end at `ends` in `bytes`, without a copy; only for an
@@ -43,7 +88,7 @@ impl Buffer {
             let start = std::mem::replace(&mut last, end);
             Part {
                 bytes: end.bytes - start.bytes,
-                messages: end.messages - start.messages,
+                counted: Counted::between(start, end),
             }
         }));
     }
@@ -66,19 +111,18 @@ impl Buffer {
         }
     }
 
-    /// `bytes` more were written; returns the messages and bytes of the records that are thereby
-    /// complete, and forgets them.
-    pub(super) fn complete(&mut self, bytes: usize) -> (u64, u64) {
+    /// `bytes` more were written; returns as what the records count that are thereby complete, and
+    /// forgets them.
+    pub(super) fn complete(&mut self, bytes: usize) -> Counted {
         self.written += bytes;
-        let before = self.completed;
-        let mut messages = 0;
+        let mut counted = Counted::default();
         while let Some(part) = self.parts.front().filter(|part| part.bytes <= self.written) {
             self.written -= part.bytes;
             self.completed += part.bytes;
-            messages += part.messages;
+            counted.add(part);
             self.parts.pop_front();
         }
-        (messages, (self.completed - before) as u64)
+        counted
     }
 
     /// Gives back the room of records that are complete.
@@ -91,30 +135,26 @@ impl Buffer {
         self.completed = 0;
     }
 
-    /// The target begins again: so does the first record.
-    pub(super) fn rewind(&mut self) {
-        self.written = 0;
-    }
-
-    /// Forgets everything; returns the messages and bytes of the records that were not complete.
-    pub(super) fn clear(&mut self) -> (u64, u64) {
+    /// Forgets everything; returns as what the records count that were not complete.
+    pub(super) fn clear(&mut self) -> Counted {
         self.written = 0;
         self.keep_parts(0)
     }
 
-    /// As [`Self::clear`], but keeps a record of which something was written.
-    pub(super) fn clear_unbegun(&mut self) -> (u64, u64) {
-        self.keep_parts(usize::from(self.written > 0))
+    /// As [`Self::clear`], but keeps a record of which something was written, and the beginning.
+    pub(super) fn clear_unbegun(&mut self) -> Counted {
+        let keeps_first = self.written > 0 || self.parts.front().is_some_and(Part::is_beginning);
+        self.keep_parts(usize::from(keeps_first))
     }
 
     /// Forgets all but the first `count` records.
-    fn keep_parts(&mut self, count: usize) -> (u64, u64) {
+    fn keep_parts(&mut self, count: usize) -> Counted {
         self.compact();
         let kept: usize = self.parts.iter().take(count).map(|part| part.bytes).sum();
-        let bytes = (self.bytes.len() - kept) as u64;
-        let messages = self.parts.drain(count..).map(|part| part.messages).sum();
+        let mut counted = Counted::default();
+        self.parts.drain(count..).for_each(|part| counted.add(&part));
         self.bytes.truncate(kept);
-        (messages, bytes)
+        counted
     }
 }
 
@@ -126,17 +166,25 @@ mod tests {
         RecordEnd { bytes, messages }
     }
 
+    fn counted(messages: u64, bytes: u64) -> Counted {
+        Counted { messages, bytes }
+    }
+
+    fn push(buffer: &mut Buffer, bytes: &[u8], messages: u64) {
+        buffer.push(bytes, counted(messages, bytes.len() as u64));
+    }
+
     #[test]
     fn a_partly_written_record_is_written_again_after_a_rewind() {
         let mut buffer = Buffer::default();
-        buffer.push(b"one\n", 1);
-        buffer.push(b"two\n", 1);
-        assert_eq!(buffer.complete(6), (1, 4));
+        push(&mut buffer, b"one\n", 1);
+        push(&mut buffer, b"two\n", 1);
+        assert_eq!(buffer.complete(6), counted(1, 4));
         buffer.compact();
         assert_eq!(buffer.unwritten().bytes(), b"o\n");
-        buffer.rewind();
+        buffer.begin(b"");
         assert_eq!(buffer.unwritten().bytes(), b"two\n");
-        assert_eq!(buffer.complete(4), (1, 4));
+        assert_eq!(buffer.complete(4), counted(1, 4));
         assert!(buffer.is_empty());
     }
 
@@ -144,10 +192,10 @@ mod tests {
     fn a_filled_buffer_is_as_if_pushed() {
         let mut buffer = Buffer::default();
         buffer.fill(b"one\ntwo\n".to_vec(), &[end(4, 1), end(8, 3)]);
-        assert_eq!(buffer.complete(6), (1, 4));
-        buffer.push(b"three\n", 1);
+        assert_eq!(buffer.complete(6), counted(1, 4));
+        push(&mut buffer, b"three\n", 1);
         assert_eq!(buffer.unwritten().bytes(), b"o\nthree\n");
-        assert_eq!(buffer.complete(8), (3, 10));
+        assert_eq!(buffer.complete(8), counted(3, 10));
         buffer.compact();
         assert!(buffer.is_empty());
         assert_eq!(buffer.len(), 0);
@@ -166,12 +214,26 @@ mod tests {
     }
 
     #[test]
+    fn a_new_target_begins_with_its_beginning_once() {
+        let mut buffer = Buffer::default();
+        push(&mut buffer, b"one\n", 1);
+        push(&mut buffer, b"two\n", 1);
+        assert_eq!(buffer.complete(6), counted(1, 4));
+        buffer.begin(b"head\n");
+        assert_eq!(buffer.unwritten().bytes(), b"head\ntwo\n");
+        assert_eq!(buffer.complete(2), counted(0, 0));
+        buffer.begin(b"head\n");
+        assert_eq!(buffer.unwritten().bytes(), b"head\ntwo\n");
+        assert_eq!(buffer.complete(9), counted(1, 4));
+    }
+
+    #[test]
     fn clearing_counts_what_was_not_complete() {
         let mut buffer = Buffer::default();
-        buffer.push(b"one\n", 1);
-        buffer.push(b"two\n", 2);
+        push(&mut buffer, b"one\n", 1);
+        push(&mut buffer, b"two\n", 2);
         buffer.complete(5);
-        assert_eq!(buffer.clear(), (2, 4));
+        assert_eq!(buffer.clear(), counted(2, 4));
         assert_eq!(buffer.len(), 0);
     }
 
@@ -179,14 +241,14 @@ mod tests {
     fn a_record_that_was_begun_outlives_the_others() {
         let mut buffer = Buffer::default();
         for text in [b"one\n", b"two\n", b"six\n"] {
-            buffer.push(text, 1);
+            push(&mut buffer, text, 1);
         }
         buffer.complete(5);
-        assert_eq!(buffer.clear_unbegun(), (1, 4));
+        assert_eq!(buffer.clear_unbegun(), counted(1, 4));
         assert_eq!(buffer.unwritten().bytes(), b"wo\n");
-        assert_eq!(buffer.complete(3), (1, 4));
-        buffer.push(b"ten\n", 1);
-        assert_eq!(buffer.clear_unbegun(), (1, 4));
+        assert_eq!(buffer.complete(3), counted(1, 4));
+        push(&mut buffer, b"ten\n", 1);
+        assert_eq!(buffer.clear_unbegun(), counted(1, 4));
         assert!(buffer.is_empty());
     }
 }

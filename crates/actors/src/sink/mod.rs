@@ -1,13 +1,14 @@
 //! The Sink: writes records.
 //!
-//! * receives: `RecordBatch` from Workers; `RoundEnded`, `Finish` from the Processor
+//! * receives: `RecordBatch` from Workers, or `CapturedBatch` from the `RingReader`; `RoundEnded`,
+//!   `Finish` from the Processor
 //! * sends: nothing
-//! * bound: `sink_mailbox` batches; what it collects is part of the output in flight, which the
+//! * bound: `sink_mailbox` or `event_sink_mailbox` batches; what it collects is part of the output in flight, which the
 //!   reader waits for, and while the target fails at most
 //!   [`PipelineLimits::sink_buffer`](crate::PipelineLimits::sink_buffer)
 //! * lost on restart: it is not restarted; the run ends, and what it had is counted
 //!
-//! In a capture records are written as they come: in order per Worker, and in no promised order
+//! There is one for each output. In a capture records are written as they come: in order per Worker, and in no promised order
 //! between Workers. In a replay the records of a round are sorted first. Output is collected
 //! into large writes and flushed whenever the mailbox is empty.
 
@@ -17,25 +18,32 @@ mod target;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use actix::prelude::*;
-use ecapture_protocols::{RecordEnd, Records};
+use ecapture_protocols::{CapturedEvent, RecordEnd, Records};
 
-use buffer::Buffer;
+use buffer::{Buffer, Counted};
 pub use target::{ByteStream, Resumption, SinkPolicy, SinkWriter, Target, Unwritten, UnwrittenRecords};
 
+use crate::column::Column;
 use crate::ledger::Ledger;
 use crate::loss::Loss;
-use crate::messages::{ActorGuard, Finish, Incident, Incidents, RecordBatch, RecordKey, RoundEnded};
-use crate::{Clock, PipelineLimits, Timings};
+use crate::messages::{
+    ActorGuard, ActorName, CapturedBatch, Finish, Incident, Incidents, RecordBatch, RecordKey, RoundEnded,
+};
+use crate::{Clock, PipelineLimits, Tap, Timings};
 
 /// What the Sink is made of.
 pub(crate) struct SinkPorts {
     pub(crate) clock: Clock,
     pub(crate) limits: PipelineLimits,
     pub(crate) timings: Timings,
+    /// Its number and column in the ledger.
+    pub(crate) output: usize,
+    /// Its name, where there are others.
+    pub(crate) name: Option<String>,
+    pub(crate) tap: Tap,
     pub(crate) policy: SinkPolicy,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) target: Box<dyn Target>,
@@ -83,7 +91,7 @@ impl Sink {
             finishing: false,
             handled: 0,
             guard: ActorGuard {
-                actor: "Sink",
+                actor: ActorName::Sink(ports.output),
                 incidents: ports.incidents.clone(),
             },
             ports,
@@ -109,18 +117,43 @@ impl Sink {
         let mut start = last.map_or_else(RecordEnd::default, |last| records.ends()[last]);
         for &end in &records.ends()[range] {
             let bytes = &records.as_bytes()[start.bytes..end.bytes];
-            self.push(bytes, end.messages - start.messages, ctx);
+            self.push(bytes, Counted::between(start, end), ctx);
             start = end;
         }
     }
 
-    fn push(&mut self, bytes: &[u8], messages: u64, ctx: &mut Context<Self>) {
+    /// Takes captured events, each as one record.
+    fn take_events(&mut self, events: &[CapturedEvent], ctx: &mut Context<Self>) {
+        let Tap::Events(format) = self.ports.tap.clone() else {
+            return;
+        };
+        let mut bytes = Vec::new();
+        for event in events {
+            bytes.clear();
+            format.write(event, &mut bytes);
+            let counted = Counted {
+                messages: 1,
+                bytes: event.payload_bytes(),
+            };
+            self.push(&bytes, counted, ctx);
+        }
+        self.plan_flush(ctx);
+    }
+
+    fn push(&mut self, bytes: &[u8], counted: Counted, ctx: &mut Context<Self>) {
         if let Some(loss) = self.refusal(bytes.len()) {
-            self.ports.ledger.lose_output(loss, messages, bytes.len() as u64);
+            self.lose(loss, counted);
             return;
         }
-        self.buffer.push(bytes, messages);
+        self.buffer.push(bytes, counted);
         self.write_chunk(ctx);
+    }
+
+    fn lose(&self, loss: Loss, counted: Counted) {
+        let Counted { messages, bytes } = counted;
+        self.ports
+            .ledger
+            .lose_output(self.ports.output, loss, messages, bytes);
     }
 
     /// Writes when there is enough for it.
@@ -175,7 +208,7 @@ impl Sink {
         self.buffer.compact();
         let done = before - self.buffer.unwritten().bytes().len();
         match result {
-            Ok(()) if self.pause.take().is_some() => tracing::info!("output goes on"),
+            Ok(()) if self.pause.take().is_some() => tracing::info!(output = self.name(), "output goes on"),
             Ok(()) => {}
             Err(error) => {
                 if done > 0 {
@@ -193,8 +226,8 @@ impl Sink {
             match ports.target.write(buffer.unwritten()) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
-                    let (messages, bytes) = buffer.complete(written);
-                    ports.ledger.write(messages, bytes);
+                    let Counted { messages, bytes } = buffer.complete(written);
+                    ports.ledger.write(ports.output, messages, bytes);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -213,16 +246,14 @@ impl Sink {
 
     /// Does what the policy says about a failed write.
     fn fail(&mut self, error: io::Error, ctx: &mut Context<Self>) {
-        let unacknowledged = self.ports.target.unacknowledged();
-        let gauges = &self.ports.ledger.gauges;
-        gauges.sink_unacknowledged.fetch_add(unacknowledged, Relaxed);
+        self.column().doubt(self.ports.target.unacknowledged());
         let closed = error.kind() == io::ErrorKind::BrokenPipe;
         match self.ports.policy {
             SinkPolicy::Stop => return self.give_up(error),
             SinkPolicy::Drop if closed => return self.give_up(error),
             SinkPolicy::Drop => {
-                let (messages, bytes) = self.buffer.clear_unbegun();
-                self.ports.ledger.lose_output(Loss::SinkError, messages, bytes);
+                let counted = self.buffer.clear_unbegun();
+                self.lose(Loss::SinkError, counted);
             }
             SinkPolicy::Retry => {}
         }
@@ -240,40 +271,52 @@ impl Sink {
             (None, _) => Duration::ZERO,
         };
         match (self.pause.replace(pause), self.ports.policy) {
-            (Some(_), _) => tracing::debug!(%error, ?pause, "output still fails"),
-            (None, SinkPolicy::Retry) => tracing::warn!(%error, "output failed, trying again"),
-            (None, _) => tracing::warn!(%error, "output failed, what cannot be written is dropped"),
+            (Some(_), _) => tracing::debug!(output = self.name(), %error, ?pause, "output still fails"),
+            (None, SinkPolicy::Retry) => {
+                tracing::warn!(output = self.name(), %error, "output failed, trying again");
+            }
+            (None, _) => {
+                tracing::warn!(output = self.name(), %error, "output failed, what cannot be written is dropped");
+            }
         }
         if !self.finishing {
             ctx.run_later(pause, Self::reopen);
         }
     }
 
+    fn column(&self) -> &Column {
+        self.ports.ledger.column(self.ports.output)
+    }
+
+    /// For the log, where it could be another output.
+    fn name(&self) -> Option<&str> {
+        self.ports.name.as_deref()
+    }
+
     fn give_up(&mut self, error: io::Error) {
         let closed = error.kind() == io::ErrorKind::BrokenPipe;
         let loss = if closed { Loss::SinkClosed } else { Loss::SinkError };
         self.state = State::Gone(loss);
-        let (messages, bytes) = self.buffer.clear();
-        self.ports.ledger.lose_output(loss, messages, bytes);
-        let incident = if closed {
-            Incident::SinkClosed
-        } else {
-            Incident::SinkFailed(error)
-        };
+        let counted = self.buffer.clear();
+        self.lose(loss, counted);
+        let ends_run = self.ports.policy == SinkPolicy::Stop;
+        if !ends_run && self.ports.name.is_some() {
+            tracing::warn!(output = self.name(), %error, "output is gone; the others go on");
+        }
         // Nobody listens any more when the run was ended by force.
-        let _ = self.guard.incidents.send(incident);
+        let _ = self.guard.incidents.send(Incident::SinkGone { error, ends_run });
     }
 
     fn reopen(&mut self, ctx: &mut Context<Self>) {
         let State::Failed { closed } = self.state else {
             return;
         };
-        self.ports.ledger.gauges.sink_retries.fetch_add(1, Relaxed);
+        self.column().retry();
         match self.ports.target.reopen() {
             Ok(resumption) => {
                 self.state = State::Open;
                 if resumption == Resumption::NewPlace {
-                    self.buffer.rewind();
+                    self.buffer.begin(&self.ports.tap.beginning());
                 }
                 self.write(ctx);
                 self.flush(ctx);
@@ -303,9 +346,9 @@ impl Sink {
             fewest_left = self.buffer.unwritten().bytes().len();
             self.reopen(ctx);
         }
-        let (messages, bytes) = self.buffer.clear();
-        if bytes > 0 {
-            self.ports.ledger.lose_output(Loss::SinkError, messages, bytes);
+        let counted = self.buffer.clear();
+        if counted != Counted::default() {
+            self.lose(Loss::SinkError, counted);
         }
         self.state = State::Gone(Loss::SinkClosed);
     }
@@ -320,6 +363,14 @@ fn spans(batch: &RecordBatch) -> impl Iterator<Item = (RecordKey, &Records, Rang
 
 impl Actor for Sink {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let beginning = self.ports.tap.beginning();
+        if !beginning.is_empty() {
+            self.buffer.begin(&beginning);
+            self.plan_flush(ctx);
+        }
+    }
 
     /// Reached without [`Finish`] when the Processor is gone and with it, one by one, all
     /// Workers.
@@ -343,6 +394,14 @@ impl Handler<RecordBatch> for Sink {
         if self.handled.is_multiple_of(self.ports.limits.budget) {
             ctx.wait(tokio::task::yield_now().into_actor(self));
         }
+    }
+}
+
+impl Handler<CapturedBatch> for Sink {
+    type Result = ();
+
+    fn handle(&mut self, CapturedBatch(events): CapturedBatch, ctx: &mut Self::Context) {
+        self.take_events(&events, ctx);
     }
 }
 

@@ -26,9 +26,10 @@ impl Worker {
 
     fn new_decoder(&self) -> Box<dyn StreamDecoder> {
         if self.quarantined {
-            Box::new(Unparsed)
+            self.ports().decoder(|_| Box::new(Unparsed))
         } else {
-            (self.ports().decoders)(&self.identity)
+            self.ports()
+                .decoder(|view| (self.ports().decoders)(&self.identity, view))
         }
     }
 
@@ -131,19 +132,13 @@ impl Worker {
 
     /// Formats what the decoder put out and passes on what it told.
     fn emit(&mut self, cause: Cause, sequence: u64, deadline_ns: u64, output: &mut Output) {
-        if !output.messages.is_empty() {
-            let format = Arc::clone(&self.guard.ports.format);
-            let out = self.guard.turn().records();
-            format.write(&self.identity, &output.messages, out);
-            let key = RecordKey {
-                sequence,
-                cause,
-                deadline_ns,
-                ..RecordKey::default()
-            };
-            self.guard.commit_records(key);
-            output.messages.clear();
-        }
+        let key = RecordKey {
+            sequence,
+            cause,
+            deadline_ns,
+            ..RecordKey::default()
+        };
+        self.format(key, output);
         for skipped in output.skipped.drain(..) {
             let ledger = &self.guard.ports.ledger;
             let loss = Loss::from(skipped.reason);
@@ -155,6 +150,28 @@ impl Worker {
         let notices = output.notices.drain(..);
         let told = notices.map(|notice| SequencedNotice { sequence, notice });
         self.guard.turn().notices.extend(told);
+    }
+
+    /// Formats messages, for each output those of its view.
+    fn format(&mut self, key: RecordKey, output: &mut Output) {
+        if output.messages.is_empty() && output.other_views.iter().all(Vec::is_empty) {
+            return;
+        }
+        let key = self.guard.place(key);
+        let ports = Arc::clone(&self.guard.ports);
+        for (batch, formatted) in ports.formatted.iter().enumerate() {
+            let messages = match formatted.view {
+                0 => Some(&output.messages),
+                view => output.other_views.get(view - 1),
+            };
+            if let Some(messages) = messages.filter(|messages| !messages.is_empty()) {
+                let out = self.guard.turn().records(batch);
+                formatted.format.write(&self.identity, messages, out);
+                self.guard.commit_records(batch, key);
+            }
+        }
+        output.messages.clear();
+        output.other_views.iter_mut().for_each(Vec::clear);
     }
 
     /// Decoding this direction takes the time of all others: what is held is shown, and what follows as
@@ -294,9 +311,13 @@ impl Worker {
             decoder.close(output);
         }
         if end == End::Shed {
-            output
-                .messages
-                .push(shed_marker(self.guard.position.timestamp_ns));
+            let marker = shed_marker(self.guard.position.timestamp_ns);
+            let others = self.ports().views.len().saturating_sub(1);
+            output.other_views.resize_with(others, Vec::new);
+            for messages in &mut output.other_views {
+                messages.push(marker.clone());
+            }
+            output.messages.push(marker);
         }
         self.emit_last(end, sequence, output);
         self.guard.closed = true;

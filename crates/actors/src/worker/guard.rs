@@ -52,8 +52,9 @@ pub(super) struct Turn {
     pub(super) inbox: VecDeque<StreamEvent>,
     /// Not reported yet.
     pub(super) notices: Vec<SequencedNotice>,
-    /// The Arbiter's records that the Sink has not got yet; this Worker's come last.
-    pub(super) records: RecordBatch,
+    /// The Arbiter's records that the Sinks have not got yet, for each output that Workers format; this
+    /// Worker's come last.
+    pub(super) batches: Vec<RecordBatch>,
     /// Bytes of the event being fed.
     feeding: Option<u64>,
     /// It has done enough.
@@ -65,9 +66,16 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// Where the formatter writes.
-    pub(super) const fn records(&mut self) -> &mut Records {
-        &mut self.records.records
+    /// Where the formatter of one output writes.
+    pub(super) fn records(&mut self, batch: usize) -> &mut Records {
+        &mut self.batch(batch).records
+    }
+
+    fn batch(&mut self, batch: usize) -> &mut RecordBatch {
+        if batch >= self.batches.len() {
+            self.batches.resize_with(batch + 1, RecordBatch::default);
+        }
+        &mut self.batches[batch]
     }
 }
 
@@ -264,22 +272,27 @@ impl ExitGuard {
         bytes
     }
 
-    /// What was written since the last call is finished: the records that belong to `key`.
-    pub(super) fn commit_records(&mut self, key: RecordKey) {
+    /// The place of the records that are written next.
+    pub(super) fn place(&mut self, key: RecordKey) -> RecordKey {
         // One Worker's records never change places, whatever made them complete.
         self.last = self.last.max((key.sequence, key.cause, key.deadline_ns));
         self.records += 1;
         let (sequence, cause, deadline_ns) = self.last;
-        let key = RecordKey {
+        RecordKey {
             sequence,
             cause,
             deadline_ns,
             worker: self.stream.worker,
             index: self.records,
-        };
+        }
+    }
+
+    /// What was written for one output since the last call is finished: the records of the place `key`.
+    pub(super) fn commit_records(&mut self, batch: usize, key: RecordKey) {
         let is_replay = self.ports.clock == Clock::Stream;
         let turn = self.turn();
-        turn.formatted += turn.records.finish(is_replay.then_some(key)) as u64;
+        let bytes = turn.batch(batch).finish(is_replay.then_some(key));
+        turn.formatted += bytes as u64;
     }
 
     /// Brings the ledger up to date with the turn.
@@ -287,9 +300,11 @@ impl ExitGuard {
         let ledger = &self.ports.ledger;
         let (fed, fed_bytes) = (std::mem::take(&mut turn.fed), std::mem::take(&mut turn.fed_bytes));
         self.fed += fed;
-        let (messages, bytes) = turn.records.count();
-        if messages > 0 {
-            ledger.produce(messages, bytes);
+        for (batch, formatted) in turn.batches.iter_mut().zip(&self.ports.formatted) {
+            let (messages, bytes) = batch.count();
+            if bytes > 0 {
+                ledger.column(formatted.output).produce(messages, bytes);
+            }
         }
         if fed > 0 {
             ledger.deliver(fed, fed_bytes);
@@ -318,7 +333,7 @@ impl Drop for ExitGuard {
         // A turn that is still here was broken off.
         if let Some(mut turn) = self.turn.take() {
             self.count(&mut turn);
-            turn.records.break_off();
+            turn.batches.iter_mut().for_each(RecordBatch::break_off);
             exited.failed_bytes = turn.feeding.take();
             exited.leftover = std::mem::take(&mut turn.inbox).into();
             exited.notices = std::mem::take(&mut turn.notices);

@@ -24,6 +24,7 @@ mod guard;
 mod outbox;
 mod timing;
 mod unparsed;
+mod views;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,13 +32,14 @@ use std::sync::Arc;
 use actix::dev::channel::channel;
 use actix::prelude::*;
 use actix_rt::ArbiterHandle;
-use ecapture_protocols::{Format, Identity, Output, StreamDecoder};
+use ecapture_protocols::{Format, Identity, Output, StreamDecoder, View};
 use tokio::time::Instant;
 
 pub(crate) use desk::Desk;
 pub(crate) use guard::{ExitGuard, Gauge};
-pub(crate) use outbox::{Outbox, OutboxPorts};
+pub(crate) use outbox::{Outbox, OutboxPorts, RecordPort};
 use timing::Timing;
+use views::Views;
 
 use crate::ledger::Ledger;
 use crate::messages::{Advance, End, Kept, Notices, Retire, StreamEvent, WorkerBatch, WorkerReport};
@@ -52,13 +54,33 @@ pub(crate) struct WorkerPorts {
     pub(crate) limits: PipelineLimits,
     pub(crate) timings: Timings,
     pub(crate) decoders: DecoderFactory,
-    pub(crate) format: Arc<dyn Format>,
+    /// What decoders emit: each view that a format needs, once.
+    pub(crate) views: Vec<View>,
+    /// What the outputs of formatted records need.
+    pub(crate) formatted: Vec<Formatted>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) desk: Arc<Desk>,
 }
 
+/// One output of formatted records.
+pub(crate) struct Formatted {
+    /// Its number.
+    pub(crate) output: usize,
+    /// The number of its view.
+    pub(crate) view: usize,
+    pub(crate) format: Arc<dyn Format>,
+}
+
 impl WorkerPorts {
+    /// The decoder of a stream, by those of each view.
+    fn decoder(&self, make: impl Fn(View) -> Box<dyn StreamDecoder>) -> Box<dyn StreamDecoder> {
+        match self.views.as_slice() {
+            &[view] => make(view),
+            views => Box::new(Views::new(views.iter().map(|&view| make(view)).collect())),
+        }
+    }
+
     /// The runtime's time since the start of the pipeline.
     fn now_ns(&self) -> u64 {
         nanoseconds(self.started_at.elapsed())

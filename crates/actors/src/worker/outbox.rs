@@ -24,14 +24,21 @@ use crate::messages::{Incident, Incidents, News, RecordBatch, WorkerExited, Work
 /// What an [`Outbox`] is made of.
 pub(crate) struct OutboxPorts {
     pub(crate) clock: Clock,
-    /// The Arbiter's one sender to the Sink: that is what makes the bound of its mailbox hold.
-    pub(crate) records: Recipient<RecordBatch>,
+    pub(crate) records: Vec<RecordPort>,
     pub(crate) news: WeakRecipient<WorkerNews>,
     pub(crate) incidents: Incidents,
     pub(crate) ledger: Arc<Ledger>,
     /// Bytes of records that are sent without waiting for more.
     pub(crate) chunk: usize,
     pub(crate) retry_delay: Duration,
+}
+
+/// The way to one Sink.
+pub(crate) struct RecordPort {
+    /// The number of its output.
+    pub(crate) output: usize,
+    /// The Arbiter's one sender to it: that is what makes the bound of its mailbox hold.
+    pub(crate) sink: Recipient<RecordBatch>,
 }
 
 /// See the module's documentation.
@@ -44,14 +51,15 @@ pub(crate) struct Outbox {
 struct State {
     turn: Option<Box<Turn>>,
     output: Output,
-    records: RecordBatch,
+    /// One for each of the ports.
+    batches: Vec<RecordBatch>,
     news: Vec<News>,
     flush_planned: bool,
 }
 
 impl State {
     fn put_back(&mut self, mut turn: Box<Turn>, output: Output) {
-        self.records = std::mem::take(&mut turn.records);
+        self.batches = std::mem::take(&mut turn.batches);
         self.turn = Some(turn);
         self.output = output;
     }
@@ -74,7 +82,7 @@ impl Outbox {
     pub(super) fn lend(&self) -> (Box<Turn>, Output) {
         let mut state = self.state();
         let mut turn = state.turn.take().unwrap_or_default();
-        turn.records = std::mem::take(&mut state.records);
+        turn.batches = std::mem::take(&mut state.batches);
         (turn, std::mem::take(&mut state.output))
     }
 
@@ -94,11 +102,13 @@ impl Outbox {
         let mut state = self.state();
         state.put_back(turn, output);
         state.news.extend(report.map(News::Report));
-        let is_empty = state.news.is_empty() && state.records.records.is_empty();
-        if state.records.records.as_bytes().len() >= self.ports.chunk {
-            self.send_records(&mut state);
+        let is_empty = state.news.is_empty() && state.batches.iter().all(RecordBatch::is_empty);
+        for (port, batch) in self.ports.records.iter().zip(&mut state.batches) {
+            if batch.len() >= self.ports.chunk {
+                self.send_batch(port, batch);
+            }
         }
-        let has_room = self.fits(&state.records);
+        let has_room = self.fits(&state.batches);
         if !is_empty && !std::mem::replace(&mut state.flush_planned, true) {
             drop(state);
             self.plan_flush();
@@ -121,11 +131,11 @@ impl Outbox {
 
     /// True while Workers need not wait.
     pub(super) fn has_room(&self) -> bool {
-        self.fits(&self.state().records)
+        self.fits(&self.state().batches)
     }
 
-    fn fits(&self, records: &RecordBatch) -> bool {
-        records.records.as_bytes().len() < 2 * self.ports.chunk
+    fn fits(&self, batches: &[RecordBatch]) -> bool {
+        batches.iter().all(|batch| batch.len() < 2 * self.ports.chunk)
     }
 
     /// Passes on an exit notice. It goes with the flush that is planned or else at once: a guard
@@ -171,54 +181,84 @@ impl Outbox {
         true
     }
 
-    /// Sends the records. False when the Sink refuses.
+    /// Sends the records. False when a Sink refuses that has to be waited for.
     fn send_records(&self, state: &mut State) -> bool {
-        if !state.records.records.is_empty() {
-            // A replay's rounds wait for room before they begin.
-            if self.ports.clock == Clock::Live && !self.ports.ledger.sink_has_room() {
-                return false;
+        let mut all_sent = true;
+        for (port, batch) in self.ports.records.iter().zip(&mut state.batches) {
+            all_sent &= self.send_batch(port, batch);
+        }
+        all_sent
+    }
+
+    /// Sends the records of one output. False when its Sink refuses and has to be waited for.
+    fn send_batch(&self, port: &RecordPort, batch: &mut RecordBatch) -> bool {
+        if batch.is_empty() {
+            return true;
+        }
+        let ledger = &self.ports.ledger;
+        let column = ledger.column(port.output);
+        // A replay's rounds wait for room before they begin, except for that of outputs that drop.
+        let needs_room = self.ports.clock == Clock::Live || !column.holds_reading;
+        if needs_room && !ledger.sink_has_room(port.output) {
+            return self.refused(port, batch);
+        }
+        let (_, bytes) = batch.total();
+        column.send(bytes);
+        let next = batch.next(2 * self.ports.chunk);
+        match port.sink.try_send(std::mem::replace(batch, next)) {
+            Ok(()) => true,
+            Err(SendError::Full(refused)) => {
+                column.take_back(bytes);
+                *batch = refused;
+                self.refused(port, batch)
             }
-            let (_, bytes) = state.records.total();
-            self.ports.ledger.send_to_sink(bytes);
-            let next = state.records.next(2 * self.ports.chunk);
-            match self
-                .ports
-                .records
-                .try_send(std::mem::replace(&mut state.records, next))
-            {
-                Ok(()) => {}
-                Err(SendError::Full(records)) => {
-                    self.ports.ledger.take_from_sink(bytes);
-                    state.records = records;
-                    return false;
-                }
-                Err(SendError::Closed(records)) => self.lose(&records),
+            Err(SendError::Closed(refused)) => {
+                self.lose(port, &refused);
+                true
             }
         }
+    }
+
+    /// The Sink takes nothing now: the records are dropped if nobody is to wait for it. False otherwise.
+    fn refused(&self, port: &RecordPort, batch: &mut RecordBatch) -> bool {
+        let ledger = &self.ports.ledger;
+        if ledger.column(port.output).holds_reading {
+            return false;
+        }
+        let (messages, bytes) = batch.total();
+        ledger.lose_unsent(port.output, Loss::SinkFull, messages, bytes);
+        batch.clear();
         true
     }
 
-    /// As `flush`, even if the Sink refuses.
+    /// As `flush`, even if a Sink refuses that has to be waited for.
     #[expect(
         clippy::disallowed_methods,
         reason = "once per Worker that ended outside of a turn, and at the end"
     )]
     pub(crate) fn flush_at_once(&self) {
-        let records = std::mem::take(&mut self.state().records);
-        if !records.records.is_empty() {
-            self.ports.ledger.send_to_sink(records.total().1);
-            if self.ports.records.connected() {
-                self.ports.records.do_send(records);
-            } else {
-                self.lose(&records);
+        let mut state = self.state();
+        self.send_records(&mut state);
+        let batches = std::mem::take(&mut state.batches);
+        drop(state);
+        for (port, batch) in self.ports.records.iter().zip(batches) {
+            if !batch.is_empty() {
+                self.ports.ledger.column(port.output).send(batch.total().1);
+                if port.sink.connected() {
+                    port.sink.do_send(batch);
+                } else {
+                    self.lose(port, &batch);
+                }
             }
         }
         self.flush();
     }
 
-    fn lose(&self, records: &RecordBatch) {
-        let (messages, bytes) = records.total();
-        self.ports.ledger.lose_output(Loss::SinkClosed, messages, bytes);
+    fn lose(&self, port: &RecordPort, batch: &RecordBatch) {
+        let (messages, bytes) = batch.total();
+        self.ports
+            .ledger
+            .lose_output(port.output, Loss::SinkClosed, messages, bytes);
     }
 }
 

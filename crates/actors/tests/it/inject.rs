@@ -7,7 +7,7 @@ use ecapture_actors::inject::{DropEvent, ReaderStall, worker_panic};
 use ecapture_actors::{Clock, Ledger, Summary, spawn};
 use ecapture_protocols::{CapturedEvent, Direction};
 
-use crate::support::{Page, check, config, lines, on_socket, replay};
+use crate::support::{Page, check, config, lines, on_socket, one, replay};
 
 /// 100 connections, `rounds` lines each.
 fn recording(rounds: u64) -> Vec<CapturedEvent> {
@@ -64,7 +64,7 @@ async fn dropped_events_are_in_the_ledger() {
     let page = Page::default();
     let batches = recording(10).chunks(64).map(<[_]>::to_vec).collect::<Vec<_>>();
     let source = DropEvent::new(futures_util::stream::iter(batches), 10, ledger);
-    let summary = spawn(config, source, Box::new(page.clone())).finished().await;
+    let summary = spawn(config, source, one(page.clone())).finished().await;
     check(&summary);
     assert_eq!(lost(&summary, "injected").0, 100);
     // Every tenth event: always those of the same connections.
@@ -85,7 +85,7 @@ async fn a_stalling_reader_only_takes_longer() {
     let batches = recording(4).chunks(100).map(<[_]>::to_vec).collect::<Vec<_>>();
     let source = ReaderStall::new(futures_util::stream::iter(batches), Duration::from_millis(500));
     let started = tokio::time::Instant::now();
-    let summary = spawn(config(Clock::Live), source, Box::new(page.clone()))
+    let summary = spawn(config(Clock::Live), source, one(page.clone()))
         .finished()
         .await;
     check(&summary);

@@ -11,7 +11,7 @@ use ecapture_protocols::message::{Content, Gap, Message, Raw};
 use ecapture_protocols::{CapturedEvent, Direction, Output, PeerNotice, StreamDecoder};
 use futures_util::{StreamExt as _, stream};
 
-use crate::support::{Live, Page, check, config, on_socket, plain, replay, texts};
+use crate::support::{Live, Page, check, config, on_socket, one, plain, replay, texts};
 
 fn data(sock: u64, text: &str) -> CapturedEvent {
     CapturedEvent::Data(on_socket(sock, Direction::Write, 0, text))
@@ -122,7 +122,7 @@ async fn what_is_still_in_the_source_when_time_runs_out_is_counted() {
         vec![data(1, "line\n")]
     });
     let page = Page::default();
-    let handle = spawn(config, stream::iter(endless), Box::new(page.clone()));
+    let handle = spawn(config, stream::iter(endless), one(page.clone()));
     while handle.statistics().written.events == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -161,7 +161,7 @@ impl StreamDecoder for Hoarder {
 async fn a_decoder_that_does_not_let_go_is_replaced_and_counted() {
     let mut config = config(Clock::Stream);
     config.limits.buffered_per_connection = 10;
-    config.decoders = Arc::new(|_| Box::new(Hoarder(0)));
+    config.decoders = Arc::new(|_, _| Box::new(Hoarder(0)));
     let (_, summary) = replay(
         config,
         vec![data(1, "0123456789"), data(1, "a"), data(1, "b\n")],
@@ -207,7 +207,7 @@ async fn a_stuck_arbiter_is_noticed_and_named() {
     config.timings.watchdog_interval = Duration::from_millis(100);
     let (release, released) = channel();
     let released = Arc::new(Mutex::new(released));
-    config.decoders = Arc::new(move |_| {
+    config.decoders = Arc::new(move |_, _| {
         Box::new(Stuck {
             fed: 0,
             held: 0,
@@ -218,7 +218,7 @@ async fn a_stuck_arbiter_is_noticed_and_named() {
     // What another connection's decoder holds is lost with the run.
     let batches = [vec![event(3)], vec![event(4), event(4), event(4)]];
     let source = stream::iter(batches).chain(stream::pending());
-    let handle = spawn(config, source, Box::new(Page::default()));
+    let handle = spawn(config, source, one(Page::default()));
     let summary = handle.finished().await;
     drop(release);
     let Outcome::Failed(PipelineError::Stuck {
@@ -266,7 +266,7 @@ async fn one_connection_with_much_to_say_does_not_keep_the_others_waiting() {
     tokio::time::pause();
     let mut config = config(Clock::Live);
     config.limits.write_chunk = 1000;
-    config.decoders = Arc::new(|_| Box::new(Loud));
+    config.decoders = Arc::new(|_, _| Box::new(Loud));
     let mut events: Vec<CapturedEvent> = (0..100).map(|_| data(1, "a")).collect();
     events.push(data(2, "b"));
     let (text, summary) = replay(config, events, 101).await;
@@ -314,13 +314,13 @@ async fn output_that_takes_nothing_is_bounded_in_bytes() {
     config.timings.worker_stall = Duration::from_mins(10);
     config.timings.reading_patience = Duration::from_mins(10);
     config.limits.write_chunk = 10_000;
-    config.decoders = Arc::new(|_| Box::new(Loud));
+    config.decoders = Arc::new(|_, _| Box::new(Loud));
     let limits = config.limits;
     // 40 of them are read at once, 4 MB of output.
     let events = |_| (0..100).map(|_| data(1, &"x".repeat(10))).collect();
     let batches: Vec<Vec<CapturedEvent>> = (0..100).map(events).collect();
     let (release, released) = channel();
-    let handle = spawn(config, stream::iter(batches), Box::new(Blocked(released)));
+    let handle = spawn(config, stream::iter(batches), one(Blocked(released)));
     let most = limits.output_bytes() + 8 * limits.write_chunk + 10_000;
     while handle.statistics().stalls == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;

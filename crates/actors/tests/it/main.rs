@@ -8,6 +8,7 @@
 //! * `limits`: bounds that are reached, and an Arbiter that is stuck
 //! * `schedules`: random runs
 //! * `sink`: outputs that fail, block and come back
+//! * `outputs`: several of them, of views, records, captured events
 //! * `torn`: outputs that fail in the middle of a record
 //! * `restart`: panics of decoders, formatters, the Sink, the source
 
@@ -17,6 +18,7 @@ mod determinism;
 mod inject;
 mod lifecycle;
 mod limits;
+mod outputs;
 mod restart;
 mod routing;
 mod schedules;

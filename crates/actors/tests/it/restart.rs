@@ -9,7 +9,9 @@ use ecapture_actors::{Clock, Outcome, PipelineConfig, PipelineError, SinkWriter,
 use ecapture_protocols::message::Gap;
 use ecapture_protocols::{CapturedEvent, Close, DataEvent, Direction, Output, PeerNotice, StreamDecoder};
 
-use crate::support::{Feed, Lines, Live, Page, check, close, config, on_socket, plain, replay, texts};
+use crate::support::{
+    Feed, Lines, Live, Page, check, close, config, on_socket, one, plain, replay, replay_as, texts,
+};
 
 fn data(sock: u64, text: &str) -> CapturedEvent {
     CapturedEvent::Data(on_socket(sock, Direction::Write, 0, text))
@@ -198,7 +200,7 @@ impl StreamDecoder for PanicsWhenDropped {
 #[actix::test]
 async fn a_panic_after_the_end_loses_nothing() {
     let mut config = config(Clock::Stream);
-    config.decoders = Arc::new(|_| Box::new(PanicsWhenDropped(Lines::default())));
+    config.decoders = Arc::new(|_, _| Box::new(PanicsWhenDropped(Lines::default())));
     let (text, summary) = replay(config, vec![data(1, "a\nheld"), data(2, "b\n")], 10).await;
     assert_eq!(texts(&text, ":1-"), ["a", "held (end)"]);
     assert_eq!(summary.statistics.delivered, summary.statistics.seen);
@@ -222,8 +224,7 @@ async fn a_formatter_that_panics_leaves_no_half_record() {
             assert!(!out.as_bytes().ends_with(b"bad\n"), "told to");
         }
     }
-    let mut config = config(Clock::Stream);
-    config.format = Arc::new(Breaks);
+    let config = config(Clock::Stream);
     // The others share the Arbiter's outbox, before and after.
     let events = [
         data(2, "x\n"),
@@ -232,7 +233,7 @@ async fn a_formatter_that_panics_leaves_no_half_record() {
         data(1, "b\n"),
         data(3, "y\n"),
     ];
-    let (text, summary) = replay(config, events.to_vec(), 10).await;
+    let (text, summary) = replay_as(config, Arc::new(Breaks), events.to_vec(), 10).await;
     assert_eq!(texts(&text, ":1-"), ["a", "[gap restart 4]", "b"]);
     assert_eq!(text.lines().count(), 5, "{text}");
     assert!(text.ends_with("_10.0.0.1:3-10.0.0.2:443|y\n"), "{text}");
@@ -245,11 +246,7 @@ async fn too_many_failures_end_the_run() {
     config.limits.failures_per_run = 10;
     let events: Vec<CapturedEvent> = (1..=30).map(|sock| data(sock, "!panic\n")).collect();
     let page = Page::default();
-    let handle = spawn(
-        config,
-        futures_util::stream::iter([events]),
-        Box::new(page.clone()),
-    );
+    let handle = spawn(config, futures_util::stream::iter([events]), one(page.clone()));
     let summary = handle.finished().await;
     check(&summary);
     let Outcome::Failed(PipelineError::RestartLimit { failures: 10, .. }) = summary.outcome else {
@@ -307,7 +304,7 @@ async fn a_sink_that_panics_ends_the_run() {
             ..Bomb::default()
         };
         let (feed, source) = Feed::new();
-        let handle = spawn(config(Clock::Live), source, Box::new(bomb.clone()));
+        let handle = spawn(config(Clock::Live), source, one(bomb.clone()));
         feed.send(data(1, "fine\n"));
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         bomb.armed.store(true, Relaxed);
@@ -342,7 +339,7 @@ async fn a_sink_that_panics_in_the_last_flush_fails_the_run() {
     let handle = spawn(
         config(Clock::Live),
         futures_util::stream::iter([events]),
-        Box::new(bomb),
+        one(bomb),
     );
     let summary = handle.finished().await;
     assert!(matches!(
@@ -362,7 +359,7 @@ async fn a_source_that_panics_fails_the_run_and_what_was_read_is_shown() {
         assert!(event.is_some(), "told to");
         std::task::Poll::Ready(event.map(|event| vec![event]))
     });
-    let handle = spawn(config(Clock::Live), source, Box::new(page.clone()));
+    let handle = spawn(config(Clock::Live), source, one(page.clone()));
     let summary = handle.finished().await;
     assert!(matches!(
         summary.outcome,
@@ -405,7 +402,7 @@ async fn a_failed_worker_hands_its_offset_on() {
 
 #[actix::test]
 async fn defaults_are_those_of_the_documentation() {
-    let config = PipelineConfig::new(crate::support::lines(), Arc::new(crate::support::UuidLines));
+    let config = PipelineConfig::new(crate::support::lines());
     assert_eq!(config.limits.max_memory, 256 * 1024 * 1024);
     assert_eq!(config.limits.failures_per_connection, 3);
     assert_eq!(config.limits.failures_per_run, 50);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ecapture_actors::{Clock, Outcome, PipelineConfig, Resumption, SinkPolicy, SinkWriter, Summary, spawn};
 use ecapture_protocols::{CapturedEvent, Close, Direction};
 
-use crate::support::{Feed, Page, Random, check, close, config, on_socket, plain};
+use crate::support::{Feed, Page, Random, check, close, config, on_socket, plain, with_policy};
 
 /// A schedule of which connections fall asleep has them do so after this.
 const HIBERNATE: Duration = Duration::from_millis(1_300);
@@ -157,7 +157,6 @@ impl SinkWriter for Moody {
 fn configure(conditions: Conditions) -> PipelineConfig {
     let mut config = config(Clock::Live);
     config.limits.failures_per_run = usize::MAX;
-    config.sink_policy = SinkPolicy::Retry;
     if conditions.tiny_mailboxes {
         config.limits.processor_mailbox = 1;
         config.limits.worker_mailbox = 1;
@@ -188,7 +187,11 @@ async fn run(
         writes: 0,
     };
     let (feed, source) = Feed::new();
-    let handle = spawn(configure(conditions), source, Box::new(writer));
+    let handle = spawn(
+        configure(conditions),
+        source,
+        with_policy(SinkPolicy::Retry, writer),
+    );
     for (number, step) in steps.iter().enumerate() {
         if conditions.stop_at == Some(number) {
             handle.stop();

@@ -12,7 +12,7 @@ use ecapture_actors::{
 };
 use ecapture_protocols::{CapturedEvent, Direction};
 
-use crate::support::{Feed, Page, check, config, on_socket, plain};
+use crate::support::{Feed, Page, check, config, on_socket, one, plain, with_policy};
 
 fn line(number: u64) -> CapturedEvent {
     CapturedEvent::Data(on_socket(1, Direction::Write, 0, &format!("line {number}\n")))
@@ -52,10 +52,9 @@ impl SinkWriter for Switch {
 fn start(policy: SinkPolicy, writer: impl SinkWriter + 'static) -> (Feed, PipelineHandle) {
     tokio::time::pause();
     let mut config = config(Clock::Live);
-    config.sink_policy = policy;
     config.limits.max_memory = 8 * 1024;
     let (feed, source) = Feed::new();
-    (feed, spawn(config, source, Box::new(writer)))
+    (feed, spawn(config, source, with_policy(policy, writer)))
 }
 
 async fn pass(ms: u64) {
@@ -238,11 +237,7 @@ async fn a_blocked_output_stops_the_reader_within_the_memory_limit() {
     });
     let config = on_threads();
     let limit = config.limits;
-    let handle = spawn(
-        config,
-        futures_util::stream::iter(batches),
-        Box::new(gate.clone()),
-    );
+    let handle = spawn(config, futures_util::stream::iter(batches), one(gate.clone()));
     // The reader waits for room only once everything behind it is full.
     while handle.statistics().stalls == 0 {
         pass(5).await;
@@ -266,7 +261,7 @@ async fn a_blocked_output_cannot_hold_up_a_stop_for_ever() {
     config.timings.drain_deadline = Duration::from_millis(200);
     let events: Vec<CapturedEvent> = (0..100).map(line).collect();
     let (feed, source) = Feed::new();
-    let handle = spawn(config, source, Box::new(gate.clone()));
+    let handle = spawn(config, source, one(gate.clone()));
     feed.batch(events);
     pass(50).await;
     handle.stop();
@@ -287,7 +282,7 @@ async fn a_slow_output_slows_and_loses_nothing() {
     config.limits.write_chunk = 512;
     let events: Vec<_> = (0..500).map(|number| vec![line(number)]).collect();
     let writer = SlowSink::new(page.clone(), Duration::from_millis(1));
-    let handle = spawn(config, futures_util::stream::iter(events), Box::new(writer));
+    let handle = spawn(config, futures_util::stream::iter(events), one(writer));
     let summary = handle.finished().await;
     check(&summary);
     assert_eq!(summary.statistics.losses, []);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ecapture_actors::{
-    Clock, DecoderFactory, LossRow, Outcome, PipelineConfig, PipelineHandle, Placement, SinkWriter, Stage,
-    Statistics, Summary, Tally, spawn,
+    Clock, DecoderFactory, LossRow, Outcome, Output as PipelineOutput, PipelineConfig, PipelineHandle,
+    Placement, SinkPolicy, SinkWriter, Stage, Statistics, Summary, Tally, spawn,
 };
 use ecapture_protocols::decoder::{MethodClass, StreamDecoder};
 use ecapture_protocols::message::{Content, Gap, Message, Raw};
@@ -40,6 +40,13 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
+    pub(crate) fn counting_from(counted: usize) -> Self {
+        Self {
+            counted,
+            ..Self::default()
+        }
+    }
+
     fn say(&self, text: impl Into<Vec<u8>>, output: &mut Output) {
         let content = Content::Raw(Raw {
             data: Bytes::from(text.into()),
@@ -168,7 +175,7 @@ impl StreamDecoder for Lines {
 }
 
 pub(crate) fn lines() -> DecoderFactory {
-    Arc::new(|_| Box::<Lines>::default())
+    Arc::new(|_, _| Box::<Lines>::default())
 }
 
 /// `UUID|text`, one line per message.
@@ -295,10 +302,22 @@ fn silence_wanted_panics() {
 
 pub(crate) fn config(clock: Clock) -> PipelineConfig {
     silence_wanted_panics();
-    let mut config = PipelineConfig::new(lines(), Arc::new(UuidLines));
+    let mut config = PipelineConfig::new(lines());
     config.clock = clock;
     config.placement = Placement::Inline;
     config
+}
+
+/// An only output, of UUIDs and lines, that ends the run when it fails.
+pub(crate) fn one(writer: impl SinkWriter + 'static) -> Vec<PipelineOutput> {
+    with_policy(SinkPolicy::Stop, writer)
+}
+
+/// As [`one`], with another policy.
+pub(crate) fn with_policy(policy: SinkPolicy, writer: impl SinkWriter + 'static) -> Vec<PipelineOutput> {
+    let mut output = PipelineOutput::records("page", Arc::new(UuidLines), writer);
+    output.policy = policy;
+    vec![output]
 }
 
 /// Events that a test feeds while the pipeline runs.
@@ -347,7 +366,7 @@ impl Live {
     pub(crate) fn start_running(config: PipelineConfig) -> Self {
         let page = Page::default();
         let (feed, source) = Feed::new();
-        let handle = spawn(config, source, Box::new(page.clone()));
+        let handle = spawn(config, source, one(page.clone()));
         Self { feed, page, handle }
     }
 
@@ -397,7 +416,17 @@ fn check_shares(statistics: &Statistics) {
 
 /// Runs `events` through a replay, in batches of `batch`.
 pub(crate) async fn replay(
+    config: PipelineConfig,
+    events: Vec<CapturedEvent>,
+    batch: usize,
+) -> (String, Summary) {
+    replay_as(config, Arc::new(UuidLines), events, batch).await
+}
+
+/// As [`replay`], in another format.
+pub(crate) async fn replay_as(
     mut config: PipelineConfig,
+    format: Arc<dyn Format>,
     events: Vec<CapturedEvent>,
     batch: usize,
 ) -> (String, Summary) {
@@ -407,7 +436,7 @@ pub(crate) async fn replay(
     let handle = spawn(
         config,
         futures_util::stream::iter(batches),
-        Box::new(page.clone()),
+        vec![PipelineOutput::records("page", format, page.clone())],
     );
     let summary = handle.finished().await;
     check(&summary);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ecapture_actors::{Clock, Outcome, Resumption, SinkPolicy, SinkWriter, Summary, spawn};
 use ecapture_protocols::{CapturedEvent, Direction};
 
-use crate::support::{Feed, check, config, on_socket};
+use crate::support::{Feed, check, config, on_socket, one, with_policy};
 
 const RECORDS: u64 = 3;
 
@@ -68,10 +68,8 @@ async fn run(
         resumption,
         places: Arc::new(Mutex::new(vec![Vec::new()])),
     };
-    let mut config = config(Clock::Live);
-    config.sink_policy = policy;
     let (feed, source) = Feed::new();
-    let handle = spawn(config, source, Box::new(writer.clone()));
+    let handle = spawn(config(Clock::Live), source, with_policy(policy, writer.clone()));
     if at_once {
         feed.batch((0..RECORDS).map(line).collect());
     } else {
@@ -169,7 +167,7 @@ async fn an_output_that_fails_for_good_ends_with_at_most_half_a_record() {
             places: Arc::new(Mutex::new(vec![Vec::new()])),
         };
         let (feed, source) = Feed::new();
-        let handle = spawn(config(Clock::Live), source, Box::new(writer.clone()));
+        let handle = spawn(config(Clock::Live), source, one(writer.clone()));
         feed.batch((0..RECORDS).map(line).collect());
         let summary = handle.finished().await;
         check(&summary);

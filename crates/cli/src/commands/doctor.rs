@@ -13,7 +13,6 @@ use ecapture_probe::host::{self, Check};
 use ecapture_probe::survey::{Finding, Obstacle, Place, Planned, Survey};
 use serde_json::json;
 
-use crate::args::FormatName;
 use crate::exit::Exit;
 use crate::output;
 use crate::settings::OutputSettings;
@@ -34,12 +33,13 @@ pub(crate) fn run(settings: &OutputSettings, pids: &[u32]) -> Result<Exit> {
         },
     };
     let mut bytes = Vec::new();
-    match settings.format {
-        FormatName::Text => text::write(&report, &mut bytes),
-        FormatName::Jsonl => report.json_lines(&mut bytes),
+    if settings.is_json() {
+        report.json_lines(&mut bytes)
+    } else {
+        text::write(&report, &mut bytes)
     }
     .context("the report cannot be formatted")?;
-    let mut output = output::open(&settings.target)?;
+    let mut output = output::open(&settings.outputs[0])?;
     match write_all(output.as_mut(), &bytes) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         written => written.context("the report cannot be written")?,

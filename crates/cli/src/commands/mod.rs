@@ -9,7 +9,6 @@ mod replay;
 mod tls;
 
 pub(crate) use capture::StopConditions;
-pub(crate) use record::Recorded;
 
 use anyhow::Result;
 

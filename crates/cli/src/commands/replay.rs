@@ -37,14 +37,12 @@ pub(super) fn run_file(
         .map(|value| Injection::parse(value))
         .collect::<Result<Vec<_>, _>>()?;
     let recording = Recording::open(file)?;
-    if recording
-        .metadata()
-        .is_ok_and(|recording| output::is_same_file(&settings.target, &recording))
-    {
-        bail!(
-            "--eventaddr: {} is the recording itself; name another file",
-            file.display()
-        );
+    for output in &settings.outputs {
+        let is_recording = |metadata| output::is_same_file(&output.target, &metadata);
+        if recording.metadata().is_ok_and(is_recording) {
+            let (flag, file) = (output.flag, file.display());
+            bail!("{flag}: {file} is the recording itself; name another file");
+        }
     }
     let session = Session::new(settings, recording.wall_clock_offset_ns())?;
     ecapture_actors::block_on(session.replay(recording, selection, &injections))

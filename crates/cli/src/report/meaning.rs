@@ -80,7 +80,9 @@ fn of_output(reason: &str) -> &'static str {
     match reason {
         "sink_closed" => "messages whose reader had gone away",
         "sink_error" => "messages that could not be written",
-        "sink_full" => "messages beyond what is kept while the output fails",
+        "sink_full" => {
+            "messages beyond what is kept while the output fails, or too many for an output that drops"
+        }
         "sink_deadline" => "messages that were not written before the end's deadline",
         _ => "messages that were not written",
     }

@@ -1,0 +1,93 @@
+//! Decodes one stream for several outputs that want to see it differently.
+
+use bytes::Bytes;
+use ecapture_protocols::message::Gap;
+use ecapture_protocols::{Output, PeerNotice, StreamDecoder};
+
+type Decoder = dyn StreamDecoder;
+
+/// One decoder for each view, fed with the same bytes. What they learn of the stream is the same, so
+/// only the first one's notices and skipped bytes are passed on.
+pub(super) struct Views(Vec<Box<dyn StreamDecoder>>);
+
+impl Views {
+    /// The decoders in the order of the views.
+    pub(super) fn new(decoders: Vec<Box<dyn StreamDecoder>>) -> Self {
+        Self(decoders)
+    }
+
+    fn each(&mut self, output: &mut Output, mut act: impl FnMut(&mut Decoder, &mut Output)) {
+        let Some((first, others)) = self.0.split_first_mut() else {
+            return;
+        };
+        act(first.as_mut(), output);
+        output.other_views.resize_with(others.len(), Vec::new);
+        let mut other = Output::default();
+        for (decoder, messages) in others.iter_mut().zip(&mut output.other_views) {
+            std::mem::swap(&mut other.messages, messages);
+            act(decoder.as_mut(), &mut other);
+            std::mem::swap(&mut other.messages, messages);
+            other.clear();
+        }
+    }
+
+    fn any(&self, asks: impl Fn(&Decoder) -> bool) -> bool {
+        self.0.iter().any(|decoder| asks(decoder.as_ref()))
+    }
+}
+
+impl StreamDecoder for Views {
+    fn feed(&mut self, payload: &Bytes, timestamp_ns: u64, output: &mut Output) {
+        self.each(output, |decoder, output| {
+            decoder.feed(payload, timestamp_ns, output);
+        });
+    }
+
+    fn gap(&mut self, gap: Gap, timestamp_ns: u64, output: &mut Output) {
+        self.each(output, |decoder, output| decoder.gap(gap, timestamp_ns, output));
+    }
+
+    fn notice(&mut self, notice: &PeerNotice, output: &mut Output) {
+        self.each(output, |decoder, output| decoder.notice(notice, output));
+    }
+
+    fn awaits_notice(&self) -> bool {
+        self.any(StreamDecoder::awaits_notice)
+    }
+
+    fn notice_overdue(&mut self, output: &mut Output) {
+        self.each(output, |decoder, output| {
+            if decoder.awaits_notice() {
+                decoder.notice_overdue(output);
+            }
+        });
+    }
+
+    fn has_parts(&self) -> bool {
+        self.any(StreamDecoder::has_parts)
+    }
+
+    fn emit_parts(&mut self, output: &mut Output) {
+        self.each(output, StreamDecoder::emit_parts);
+    }
+
+    fn idle(&mut self, output: &mut Output) {
+        self.each(output, StreamDecoder::idle);
+    }
+
+    fn sleep(&mut self) {
+        self.0.iter_mut().for_each(|decoder| decoder.sleep());
+    }
+
+    fn is_begun_anew(&self, payload: &[u8]) -> bool {
+        self.any(|decoder| decoder.is_begun_anew(payload))
+    }
+
+    fn close(&mut self, output: &mut Output) {
+        self.each(output, StreamDecoder::close);
+    }
+
+    fn buffered_bytes(&self) -> usize {
+        self.0.iter().map(|decoder| decoder.buffered_bytes()).sum()
+    }
+}
