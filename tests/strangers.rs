@@ -285,6 +285,33 @@ fn a_named_pipe_under_the_name_of_a_library_holds_up_nothing() {
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
 }
 
+/// With privileges from the file, its user does not choose what is loaded into the kernel.
+#[test]
+fn a_program_that_gained_privileges_takes_no_other_kernel_object() {
+    let Some(_alone) = can_capture(PROGRAMS) else {
+        return;
+    };
+    let folder = open_folder();
+    let privileged = folder.path().join("ecapture");
+    fs::copy(env!("CARGO_BIN_EXE_ecapture"), &privileged).expect("a copy");
+    fs::set_permissions(&privileged, fs::Permissions::from_mode(0o4755)).expect("a set-user-ID program");
+    let run = |command: &mut Command| {
+        command.args(["doctor", "--format", "jsonl"]);
+        command.env("ECAPTURE_BPF_OBJECT", "/nonexistent");
+        let output = command.output().expect("it starts");
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    let mut command = Command::new("setpriv");
+    let said = run(command
+        .args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"])
+        .arg(&privileged));
+    assert!(said.contains("ECAPTURE_BPF_OBJECT is ignored"), "{said}");
+    assert!(!said.contains("cannot read the kernel object"), "{said}");
+    // Root itself may choose.
+    let said = run(&mut Command::new(&privileged));
+    assert!(said.contains("cannot read the kernel object"), "{said}");
+}
+
 /// What a stranger's libraries take, root's can still have, and somebody is told.
 #[test]
 fn many_libraries_of_a_stranger_leave_room_for_others() {
