@@ -37,6 +37,7 @@ mod cli;
 mod coverage;
 mod discovery;
 mod doctor;
+mod documents;
 mod endings;
 mod field;
 mod git;
