@@ -14,7 +14,7 @@ use ecapture_protocols::{
 };
 
 use crate::support::{
-    Feed, Lines, Page, UuidLines, check, close, config, on_socket, plain, replay, replay_as,
+    Feed, Lines, Page, Switch, UuidLines, check, close, config, on_socket, plain, replay, replay_as,
 };
 
 fn line(number: u64) -> CapturedEvent {
@@ -204,35 +204,7 @@ async fn a_stalled_output_that_drops_slows_nothing_and_loses_in_its_own_column()
     }
 }
 
-/// Works until told to fail.
-#[derive(Clone, Default)]
-struct Switch {
-    page: Page,
-    broken: Arc<AtomicBool>,
-    kind: Option<io::ErrorKind>,
-}
-
-impl SinkWriter for Switch {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.broken.load(SeqCst) {
-            return Err(self.kind.unwrap_or(io::ErrorKind::StorageFull).into());
-        }
-        self.page.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn reopen(&mut self) -> io::Result<Resumption> {
-        match self.kind {
-            Some(io::ErrorKind::BrokenPipe) => Err(io::ErrorKind::Unsupported.into()),
-            _ => Ok(Resumption::SamePlace),
-        }
-    }
-}
-
-/// Ten lines to three outputs, of which the second fails from the third line on.
+/// Ten lines to three outputs. The second fails from the third line on.
 async fn one_of_three_fails(policy: SinkPolicy, kind: Option<io::ErrorKind>) -> (Summary, [Page; 3]) {
     let writer = Switch {
         kind,

@@ -1,52 +1,21 @@
 //! Outputs that fail, block and come back.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use ecapture_actors::inject::{SinkError, SlowSink};
 use ecapture_actors::{
-    Clock, Outcome, PipelineConfig, PipelineError, PipelineHandle, Placement, Resumption, SinkPolicy,
-    SinkWriter, Summary, spawn,
+    Clock, Outcome, PipelineConfig, PipelineError, PipelineHandle, Placement, SinkPolicy, SinkWriter,
+    Summary, spawn,
 };
 use ecapture_protocols::{CapturedEvent, Direction};
 
-use crate::support::{Feed, Page, check, config, on_socket, one, plain, with_policy};
+use crate::support::{Feed, Page, Switch, check, config, on_socket, one, plain, with_policy};
 
 fn line(number: u64) -> CapturedEvent {
     CapturedEvent::Data(on_socket(1, Direction::Write, 0, &format!("line {number}\n")))
-}
-
-/// Works until told to fail; counts how often it was opened anew.
-#[derive(Clone, Default)]
-struct Switch {
-    page: Page,
-    broken: Arc<AtomicBool>,
-    reopened: Arc<AtomicUsize>,
-    kind: Option<io::ErrorKind>,
-}
-
-impl SinkWriter for Switch {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.broken.load(SeqCst) {
-            return Err(self.kind.unwrap_or(io::ErrorKind::StorageFull).into());
-        }
-        self.page.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn reopen(&mut self) -> io::Result<Resumption> {
-        self.reopened.fetch_add(1, SeqCst);
-        if self.broken.load(SeqCst) {
-            Err(io::ErrorKind::ConnectionRefused.into())
-        } else {
-            Ok(Resumption::SamePlace)
-        }
-    }
 }
 
 fn start(policy: SinkPolicy, writer: impl SinkWriter + 'static) -> (Feed, PipelineHandle) {

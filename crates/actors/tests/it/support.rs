@@ -1,13 +1,14 @@
 //! Decoder, format, writer and source for tests, and one way to run a pipeline with them.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use ecapture_actors::{
     Clock, DecoderFactory, LossRow, Outcome, Output as PipelineOutput, PipelineConfig, PipelineHandle,
-    Placement, SinkPolicy, SinkWriter, Stage, Statistics, Summary, Tally, spawn,
+    Placement, Resumption, SinkPolicy, SinkWriter, Stage, Statistics, Summary, Tally, spawn,
 };
 use ecapture_protocols::decoder::{MethodClass, StreamDecoder};
 use ecapture_protocols::message::{Content, Gap, Message, Raw};
@@ -298,6 +299,40 @@ fn silence_wanted_panics() {
             }
         }));
     });
+}
+
+/// An output that works until it is to fail, and counts how often it was opened again.
+#[derive(Clone, Default)]
+pub(crate) struct Switch {
+    pub(crate) page: Page,
+    pub(crate) broken: Arc<AtomicBool>,
+    pub(crate) reopened: Arc<AtomicUsize>,
+    /// How it fails: `None` as a full disk. Who reads a broken pipe is gone for good.
+    pub(crate) kind: Option<io::ErrorKind>,
+}
+
+impl SinkWriter for Switch {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.broken.load(SeqCst) {
+            return Err(self.kind.unwrap_or(io::ErrorKind::StorageFull).into());
+        }
+        self.page.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn reopen(&mut self) -> io::Result<Resumption> {
+        self.reopened.fetch_add(1, SeqCst);
+        if self.kind == Some(io::ErrorKind::BrokenPipe) {
+            Err(io::ErrorKind::Unsupported.into())
+        } else if self.broken.load(SeqCst) {
+            Err(io::ErrorKind::ConnectionRefused.into())
+        } else {
+            Ok(Resumption::SamePlace)
+        }
+    }
 }
 
 pub(crate) fn config(clock: Clock) -> PipelineConfig {
