@@ -47,9 +47,9 @@ impl Prepared {
             ring_bytes: settings.ring_bytes,
             ..CaptureConfig::default()
         })?;
-        report::refused(capture.refused());
-        report::attached_at_start(capture.attached());
-        capture.discover(|found| report::discovered(&found))?;
+        report::attached::refused(capture.refused());
+        report::attached::at_start(capture.attached());
+        capture.discover(|found| report::attached::discovered(&found))?;
         let command = match settings.command.as_slice() {
             [] => None,
             words => {

@@ -1,0 +1,113 @@
+//! What the kernel side lost, as rows of the ledger.
+
+use ecapture_actors::{KernelCounterSource, LossRow, Stage};
+use ecapture_probe::{CaptureHandle, KernelCounters};
+
+/// The kernel's counters as rows of the ledger.
+pub(crate) struct KernelLosses(pub(crate) CaptureHandle);
+
+impl KernelCounterSource for KernelLosses {
+    fn rows(&self) -> Vec<LossRow> {
+        match self.0.counters() {
+            Ok(counters) => {
+                let mut rows = kernel_rows(&counters, self.0.undecodable_records(), self.0.excluded());
+                if self.0.is_stopped() {
+                    rows.extend(final_rows(&self.0, &counters));
+                }
+                rows.extend(late_rows(&self.0));
+                rows
+            }
+            Err(error) => {
+                tracing::error!("the kernel's counters cannot be read: {error}");
+                Vec::new()
+            }
+        }
+    }
+}
+
+fn kernel_rows(counters: &KernelCounters, undecodable: u64, excluded: (u64, u64)) -> Vec<LossRow> {
+    let row = |reason, events, bytes| LossRow {
+        stage: Stage::Kernel,
+        reason,
+        events,
+        bytes,
+        intended: false,
+    };
+    vec![
+        row("ring_full", counters.ring_full_records, counters.ring_full_bytes),
+        row(
+            "ring_share",
+            counters.ring_share_records,
+            counters.ring_share_bytes,
+        ),
+        row("memory_fault", counters.fault_records, counters.fault_bytes),
+        row("call_too_long", 0, counters.cut_bytes),
+        row("sent_from_file", 0, counters.file_bytes),
+        row("calls_map_full", counters.calls_full, 0),
+        row("calls_forgotten", counters.forgotten_calls, 0),
+        row("sessions_map_full", counters.sessions_full, 0),
+        row("call_not_understood", counters.unintelligible_calls, 0),
+        row("thread_ended_in_write", counters.unfinished_writes, 0),
+        row("close_lost", counters.close_lost, 0),
+        row("undecodable_record", undecodable, 0),
+        LossRow {
+            intended: true,
+            ..row("excluded", excluded.0, excluded.1)
+        },
+        // Nothing of these calls was promised: they were under way when the capture began.
+        LossRow {
+            intended: true,
+            ..row("call_began_before_capture", counters.unmatched_returns, 0)
+        },
+        // All their bytes are there: only what was known of them is not.
+        LossRow {
+            intended: true,
+            ..row("sessions_forgotten", counters.forgotten_sessions, 0)
+        },
+        LossRow {
+            intended: true,
+            ..row("connections_forgotten", counters.forgotten_sockets, 0)
+        },
+        LossRow {
+            intended: true,
+            ..row("filtered", counters.filtered_calls, 0)
+        },
+    ]
+}
+
+/// What means something only when the run is over: what nobody read any more, and calls of which nothing was
+/// promised, because mostly they go on after the capture.
+fn final_rows(capture: &CaptureHandle, counters: &KernelCounters) -> [LossRow; 2] {
+    let (events, bytes) = capture.left_in_ring(counters);
+    let row = |reason, events, bytes, intended| LossRow {
+        stage: Stage::Kernel,
+        reason,
+        events,
+        bytes,
+        intended,
+    };
+    [
+        row("left_in_ring", events, bytes, false),
+        row("write_not_returned", counters.writes_in_progress, 0, true),
+    ]
+}
+
+/// Connections, programs and files, not events: what they sent is not known.
+fn late_rows(capture: &CaptureHandle) -> [LossRow; 6] {
+    let row = |reason, events, intended| LossRow {
+        stage: Stage::Kernel,
+        reason,
+        events,
+        bytes: 0,
+        intended,
+    };
+    let late = capture.late_connections();
+    [
+        row("connection_joined_late", late.before_probes, false),
+        row("program_too_short", capture.too_short(), false),
+        row("program_not_captured", capture.not_captured(), false),
+        row("file_without_room", capture.files_without_room(), false),
+        row("file_given_up", capture.files_given_up(), true),
+        row("connection_open_before_capture", late.open_before_capture, true),
+    ]
+}
