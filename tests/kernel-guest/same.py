@@ -7,8 +7,9 @@ two directions of one do; so the lines stand by connection and direction, and th
 import json
 import re
 
-# Times of the capture, and what is made of the ids that follow.
-LEFT_OUT = ["ts_ns", "end_ns", "time", "pid", "tid", "uuid"]
+# Times of the capture, and what is made of the ids that follow. "program" is there if the process still was when its
+# first event was read, which is a matter of time, too.
+LEFT_OUT = ["ts_ns", "end_ns", "time", "pid", "tid", "uuid", "program"]
 
 
 def normalised(lines, servers):
