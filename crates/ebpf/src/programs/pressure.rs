@@ -1,9 +1,9 @@
 //! Who may put how much into the ring while it fills up.
 //!
 //! As long as less than an eighth of it waits for the reader, nobody is asked. From then on a process may have as
-//! much of the ring as three times what is free (a dynamic threshold, as switches have it for their buffers): one
-//! process alone takes three quarters, six that flood it take some seven eighths together and leave each other
-//! one room for what a process at a moderate rate puts there. So a flood hurts its author first.
+//! much of the ring as twice what is free (a dynamic threshold, as switches have it for their buffers): one
+//! process alone takes two thirds, six that flood it take twelve thirteenths together and leave everyone else room
+//! for what a process at a moderate rate puts there. So a flood hurts its author first.
 
 use aya_ebpf::helpers::generated::bpf_get_current_comm;
 use ecapture_ebpf::config::FILTER_PID;
@@ -18,7 +18,7 @@ const WAITING: u64 = 0;
 /// `BPF_RB_CONS_POS`: how far the reader has come.
 const CONSUMED: u64 = 2;
 /// What one process may have in the ring, in parts of what is free.
-const SHARE_OF_FREE: u64 = 3;
+const SHARE_OF_FREE: u64 = 2;
 
 /// Whether the process `pid`, which is the current one, may put the `length` bytes of a call into the ring.
 /// Counts them where it may not.
