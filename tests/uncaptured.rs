@@ -95,6 +95,22 @@ fn a_short_program_of_a_host_wide_run_is_named_if_it_connected() {
 }
 
 #[test]
+fn bun_is_named() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tmp/bun/node_modules/@oven");
+    let name = if cfg!(target_arch = "x86_64") {
+        "bun-linux-x64"
+    } else {
+        "bun-linux-aarch64"
+    };
+    let bun = folder.join(name).join("bin/bun");
+    let bun = bun.to_str().expect("a plain path");
+    let Some(_alone) = can_capture(&[bun]) else { return };
+    let finished = run(&["tls", "--fail-on-loss", "--", bun, "--version"]);
+    assert_eq!(finished.code(), LOSS, "{}", finished.stderr);
+    assert_named(&finished, "bun (", "BoringSSL");
+}
+
+#[test]
 fn uv_is_named() {
     let uv = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tmp/uv/bin/uv");
     let uv = uv.to_str().expect("a plain path");

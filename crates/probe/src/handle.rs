@@ -78,6 +78,7 @@ struct Shared {
     heard: Mutex<HashSet<u32>>,
     too_short: AtomicU64,
     not_captured: AtomicU64,
+    not_inspected: AtomicU64,
     files_without_room: AtomicU64,
     files_given_up: AtomicU64,
     /// Records and bytes of payload of excluded processes.
@@ -104,6 +105,7 @@ impl CaptureHandle {
             heard: Mutex::default(),
             too_short: AtomicU64::new(0),
             not_captured: AtomicU64::new(0),
+            not_inspected: AtomicU64::new(0),
             files_without_room: AtomicU64::new(0),
             files_given_up: AtomicU64::new(0),
             excluded: Default::default(),
@@ -186,6 +188,16 @@ impl CaptureHandle {
     pub(crate) fn count_excluded(&self, bytes: u64) {
         self.shared.excluded[0].fetch_add(1, Ordering::Relaxed);
         self.shared.excluded[1].fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Programs among the processes that are captured that could not be inspected before the end: they may have TLS that
+    /// cannot be captured.
+    pub fn not_inspected(&self) -> u64 {
+        self.shared.not_inspected.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_not_inspected(&self, programs: u64) {
+        self.shared.not_inspected.fetch_add(programs, Ordering::Relaxed);
     }
 
     pub(crate) fn count_not_captured(&self) {

@@ -93,7 +93,7 @@ fn final_rows(capture: &CaptureHandle, counters: &KernelCounters) -> [LossRow; 2
 }
 
 /// Connections, programs and files, not events: what they sent is not known.
-fn late_rows(capture: &CaptureHandle) -> [LossRow; 6] {
+fn late_rows(capture: &CaptureHandle) -> [LossRow; 7] {
     let row = |reason, events, intended| LossRow {
         stage: Stage::Kernel,
         reason,
@@ -106,6 +106,7 @@ fn late_rows(capture: &CaptureHandle) -> [LossRow; 6] {
         row("connection_joined_late", late.before_probes, false),
         row("program_too_short", capture.too_short(), false),
         row("program_not_captured", capture.not_captured(), false),
+        row("program_not_inspected", capture.not_inspected(), false),
         row("file_without_room", capture.files_without_room(), false),
         row("file_given_up", capture.files_given_up(), true),
         row("connection_open_before_capture", late.open_before_capture, true),

@@ -47,6 +47,7 @@ fn of_kernel(reason: &str) -> &'static str {
             "connections that were opened before the probes were attached; their beginning may be missing"
         }
         "program_too_short" => "programs that connected and ended before the probes were attached",
+        "program_not_inspected" => "programs that could not be inspected for TLS before the end",
         "program_not_captured" => "programs with TLS that cannot be captured; each is named in the log",
         "file_without_room" => "times that too many new programs waited for one more to be looked into",
         "file_given_up" => {

@@ -134,6 +134,18 @@ impl Files {
     }
 
     /// Counts and reports a process whose TLS cannot be captured.
+    /// The capture ended before `programs` of them could be read. Among the processes of a whole host they are mostly
+    /// programs without TLS; those of a command or of given processes are what the capture was for.
+    pub(super) fn tell_not_inspected(&self, programs: usize) {
+        tracing::warn!(
+            "the capture ended before {programs} programs could be inspected: whether they have TLS that cannot be \
+             captured is not known"
+        );
+        if self.captures_a_set() {
+            self.handle.count_not_inspected(programs as u64);
+        }
+    }
+
     pub(super) fn tell_not_captured(&self, found: Discovered) {
         self.handle.count_not_captured();
         if let Discovered::NotCaptured { process, .. } = &found {

@@ -73,15 +73,17 @@ impl Inspections {
         PendingGuard(Arc::clone(&self.pending))
     }
 
-    /// The capture ends: waits until nothing is pending any more that may be reported, for so long at most.
-    pub(super) fn wait(&self, limit: Duration) {
+    /// The capture ends: waits until nothing is pending any more that may be reported, for so long at most. Returns
+    /// how many programs still are.
+    pub(super) fn wait(&self, limit: Duration) -> usize {
         self.ending.store(true, Ordering::Release);
         let count = lock(&self.pending.count);
         let waited = self
             .pending
             .changed
             .wait_timeout_while(count, limit, |count| *count > 0);
-        drop(waited);
+        let (count, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        *count
     }
 
     pub(super) fn close(&self) {
@@ -186,9 +188,9 @@ mod tests {
     #[test]
     fn what_is_pending_is_waited_for_within_the_limit() {
         let inspections = Inspections::default();
-        inspections.wait(Duration::from_hours(1));
+        assert_eq!(inspections.wait(Duration::from_hours(1)), 0);
         let guard = inspections.pending();
-        inspections.wait(Duration::ZERO);
+        assert_eq!(inspections.wait(Duration::ZERO), 1);
         std::thread::scope(|scope| {
             scope.spawn(|| inspections.wait(Duration::from_hours(1)));
             drop(guard);

@@ -187,7 +187,10 @@ impl Discoverer {
 impl Drop for Discoverer {
     fn drop(&mut self) {
         // What was executed last may still wait.
-        self.files.inspections.wait(limits::INSPECTION);
+        let pending = self.files.inspections.wait(limits::INSPECTION);
+        if pending > 0 {
+            self.files.tell_not_inspected(pending);
+        }
         self.stop = None;
         let waiting = self.queues.close();
         self.files.inspections.close();
