@@ -63,6 +63,18 @@ impl StreamDecoder for Views {
         });
     }
 
+    fn has_more(&self) -> bool {
+        self.any(StreamDecoder::has_more)
+    }
+
+    fn go_on(&mut self, output: &mut Output) {
+        self.each(output, |decoder, output| {
+            if decoder.has_more() {
+                decoder.go_on(output);
+            }
+        });
+    }
+
     fn has_parts(&self) -> bool {
         self.any(StreamDecoder::has_parts)
     }
