@@ -103,3 +103,33 @@ impl StreamDecoder for Views {
         self.0.iter().map(|decoder| decoder.buffered_bytes()).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ecapture_protocols::decoder::Options;
+    use ecapture_protocols::{View, stream_decoder};
+
+    use super::*;
+
+    #[test]
+    fn every_view_goes_on_with_what_it_held() {
+        let decoder = |view| {
+            stream_decoder(Options {
+                view,
+                ..Options::default()
+            })
+        };
+        let structured = View::Structured { frames: false };
+        let mut views = Views::new(vec![decoder(View::Text), decoder(structured)]);
+        let mut output = Output::default();
+        let responses = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".repeat(1000);
+        views.feed(&Bytes::from(responses), 1, &mut output);
+        views.notice_overdue(&mut output);
+        assert!(views.has_more(), "it takes more than one step");
+        while views.has_more() {
+            views.go_on(&mut output);
+        }
+        assert_eq!(output.messages.len(), 1000);
+        assert_eq!(output.other_views[0].len(), 1000);
+    }
+}
