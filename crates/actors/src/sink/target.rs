@@ -36,7 +36,7 @@ pub trait Target: Send {
     }
 }
 
-/// What a [`Target`] is to take next: the rest of the record of which it has taken a part, if there
+/// What a [`Target`] is to take next: the rest of a record that it has taken a part of, if there
 /// is one, and the records after it.
 #[derive(Debug, Clone, Copy)]
 pub struct Unwritten<'a> {

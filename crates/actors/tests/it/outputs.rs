@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ecapture_actors::{
@@ -14,7 +14,7 @@ use ecapture_protocols::{
 };
 
 use crate::support::{
-    Feed, Lines, Page, Switch, UuidLines, check, close, config, on_socket, plain, replay, replay_as,
+    Feed, Gate, Lines, Page, Switch, UuidLines, check, close, config, on_socket, plain, replay, replay_as,
 };
 
 fn line(number: u64) -> CapturedEvent {
@@ -121,32 +121,6 @@ async fn each_output_of_a_replay_gets_what_it_would_get_alone() {
         let handle = spawn(config, futures_util::stream::iter(batches), outputs);
         check(&handle.finished().await);
         assert!(first.text() == alone && second.text() == viewed);
-    }
-}
-
-/// Blocks until it is let go.
-#[derive(Clone, Default)]
-struct Gate {
-    page: Page,
-    open: Arc<(Mutex<bool>, Condvar)>,
-}
-
-impl SinkWriter for Gate {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let (open, opened) = &*self.open;
-        drop(opened.wait_while(open.lock().unwrap(), |open| !*open).unwrap());
-        self.page.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Gate {
-    fn open(&self) {
-        *self.open.0.lock().unwrap() = true;
-        self.open.1.notify_all();
     }
 }
 

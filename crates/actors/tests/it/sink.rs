@@ -1,8 +1,8 @@
 //! Outputs that fail, block and come back.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use ecapture_actors::inject::{SinkError, SlowSink};
@@ -12,7 +12,7 @@ use ecapture_actors::{
 };
 use ecapture_protocols::{CapturedEvent, Direction};
 
-use crate::support::{Feed, Page, Switch, check, config, on_socket, one, plain, with_policy};
+use crate::support::{Feed, Gate, Page, Switch, check, config, on_socket, one, plain, with_policy};
 
 fn line(number: u64) -> CapturedEvent {
     CapturedEvent::Data(on_socket(1, Direction::Write, 0, &format!("line {number}\n")))
@@ -154,32 +154,6 @@ async fn an_injected_error_is_made_good_by_opening_anew() {
     check(&summary);
     assert_eq!(summary.statistics.written.events, 10);
     assert!(summary.statistics.sink_retries > 0);
-}
-
-/// Blocks until it is let go.
-#[derive(Clone, Default)]
-struct Gate {
-    page: Page,
-    open: Arc<(Mutex<bool>, Condvar)>,
-}
-
-impl Gate {
-    fn open(&self) {
-        *self.open.0.lock().unwrap() = true;
-        self.open.1.notify_all();
-    }
-}
-
-impl SinkWriter for Gate {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let (open, opened) = &*self.open;
-        drop(opened.wait_while(open.lock().unwrap(), |open| !*open).unwrap());
-        self.page.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 fn on_threads() -> PipelineConfig {

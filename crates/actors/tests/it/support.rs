@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -299,6 +299,32 @@ fn silence_wanted_panics() {
             }
         }));
     });
+}
+
+/// An output that takes nothing until it is opened.
+#[derive(Clone, Default)]
+pub(crate) struct Gate {
+    pub(crate) page: Page,
+    open: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl Gate {
+    pub(crate) fn open(&self) {
+        *self.open.0.lock().unwrap() = true;
+        self.open.1.notify_all();
+    }
+}
+
+impl SinkWriter for Gate {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (open, opened) = &*self.open;
+        drop(opened.wait_while(open.lock().unwrap(), |open| !*open).unwrap());
+        self.page.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// An output that works until it is to fail, and counts how often it was opened again.
