@@ -11,17 +11,21 @@ use aya::Ebpf;
 use aya::maps::{Array, CgroupArray, HashMap, MapData, RingBuf};
 use ecapture_ebpf::limits;
 
-use crate::attach::{self, AttachReport, Scope};
-use crate::detach::Programs;
-use crate::discovery::{Discovered, Discoverer, Discovery, FileKeyValue, Files, Inspections, State};
-use crate::excluded::{Excluded, Pipe};
-use crate::grace_period::Expedited;
+use crate::file::library::{Inode, Library};
+use crate::find::discovery::{Discovered, Discoverer, Discovery, FileKeyValue, Files, Inspections, State};
+use crate::find::target;
 use crate::handle::{CaptureHandle, take_map};
-use crate::library::{Inode, Library};
-use crate::loading::{Attachment, Loading, Refused};
-use crate::standing::Standing;
-use crate::tables;
-use crate::{Error, Events, cgroup, host, kernel, plan, process, target, tracepoints};
+use crate::host::{cgroup, kernel};
+use crate::kernel::attach::{self, AttachReport, Scope};
+use crate::kernel::attach_times::Standing;
+use crate::kernel::detach::Programs;
+use crate::kernel::grace_period::Expedited;
+use crate::kernel::loading::{Attachment, Loading, Refused};
+use crate::kernel::tables;
+use crate::kernel::tracepoints;
+use crate::proc::process;
+use crate::ring::excluded::{Excluded, Pipe};
+use crate::{Error, Events, host, plan};
 
 /// Size of the ring buffer unless the configuration says otherwise, in bytes.
 pub const DEFAULT_RING_BYTES: u32 = limits::RING_BYTES;

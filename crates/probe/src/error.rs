@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use aya::EbpfError;
 use aya::maps::MapError;
 
-use crate::btf::BtfError;
+use crate::kernel::btf::BtfError;
 
 /// Why a capture could not begin. Each message is one line and says how to help.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +44,7 @@ pub enum Error {
         /// As given.
         path: PathBuf,
         /// How many there are.
-        source: crate::descriptors::NoDescriptors,
+        source: crate::host::descriptors::NoDescriptors,
     },
     /// No library was given.
     #[error("no TLS library to attach to; install one (apt-get install libssl3) or name it with --libssl")]
@@ -65,7 +65,7 @@ pub enum Error {
     },
     /// The cgroup to capture is none.
     #[error(transparent)]
-    Cgroup(#[from] crate::cgroup::CgroupError),
+    Cgroup(#[from] crate::host::cgroup::CgroupError),
     /// New programs cannot be looked for.
     #[error(
         "cannot look for new programs: {source}; free memory or processes, or name the libraries with --libssl"

@@ -1,6 +1,6 @@
 //! Whether there is an instruction where a probe is to stand.
 
-use crate::elf::Image;
+use crate::file::elf::Image;
 
 /// Bytes of the longest instruction of x86.
 #[cfg(target_arch = "x86_64")]

@@ -15,9 +15,9 @@ pub(crate) mod rustls;
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::elf::{Function, Image};
+use crate::file::elf::{Function, Image};
+use crate::find::target::Kind;
 use crate::limits;
-use crate::target::Kind;
 
 /// What kind of place a probe stands at. An `endbr64` at its beginning may be left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,9 +7,9 @@
 //! and that the other one has its bytes where rustls 0.23 has them, and where it returns. Returns
 //! are probes at each `ret`: a return probe would stand in the way of a panic.
 
-use crate::elf::{Function, Image};
+use crate::file::elf::{Function, Image};
+use crate::file::rust_symbol::RustFunction;
 use crate::limits;
-use crate::rust_symbol::RustFunction;
 
 use super::{Point, PointKind, Returns, few, offset, rules};
 

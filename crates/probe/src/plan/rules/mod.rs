@@ -10,7 +10,7 @@ use aarch64 as machine;
 #[cfg(target_arch = "x86_64")]
 use x86_64 as machine;
 
-use crate::elf::{Function, Image};
+use crate::file::elf::{Function, Image};
 
 /// Bytes that hold the instructions at the beginning of a function that [`emulated_start`] looks at.
 const START_BYTES: u64 = 16;

@@ -1,0 +1,7 @@
+//! Files that may hold TLS functions: opened once, read within bounds.
+
+pub(crate) mod elf;
+pub(crate) mod go_table;
+pub(crate) mod ld_cache;
+pub(crate) mod library;
+pub(crate) mod rust_symbol;

@@ -1,0 +1,364 @@
+//! Looks into files, attaches to those with TLS, and remembers all of them.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, Metadata};
+use std::io;
+use std::num::NonZeroU32;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+
+use aya::maps::{HashMap as KernelMap, MapData};
+use ecapture_ebpf::discovery::{EVENT_EXECUTED, EVENT_MAPPED, FileKey, FileRecord};
+use ecapture_ebpf::limits::KNOWN_FILES;
+
+use super::mapping::{Sighting, executor, name};
+use super::watch::{hurry, is_running, user_of};
+use super::{Discovered, Discovery, Inspections};
+use crate::file::elf::Image;
+use crate::file::library::{Inode, Library, Located, inode};
+use crate::find::target::{self, Kind};
+use crate::handle::CaptureHandle;
+use crate::host::clock::monotonic_ns;
+use crate::kernel::attach;
+use crate::kernel::attach::Scope;
+use crate::kernel::attach_times::Standing;
+use crate::kernel::detach::Programs;
+use crate::kernel::grace_period::Expedited;
+use crate::{AttachReport, Error, limits, plan};
+
+/// [`FileKey`] as a map key.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct FileKeyValue(FileKey);
+
+// SAFETY: `FileKey` is `repr(C)`, has only integer fields and no padding.
+#[expect(unsafe_code, reason = "aya asks for this promise about map keys")]
+unsafe impl aya::Pod for FileKeyValue {}
+
+/// The files that were looked into, and what is needed to attach to more.
+pub(crate) struct Files {
+    pub(crate) discovery: Discovery,
+    /// Gone when the capture has ended, whatever is being read then.
+    pub(crate) programs: Weak<Programs>,
+    /// The only process to attach in, if there is one.
+    pub(crate) process: Option<NonZeroU32>,
+    /// Only certain processes are captured.
+    pub(crate) set: bool,
+    /// The only user to capture, if there is one.
+    pub(crate) uid: Option<u32>,
+    /// Only processes of a cgroup are captured.
+    pub(crate) cgroup: bool,
+    pub(crate) inspections: Inspections,
+    pub(crate) entries_only: bool,
+    /// See [`CaptureConfig::hold_discovery`](crate::CaptureConfig::hold_discovery).
+    pub(crate) hold: Option<PathBuf>,
+    /// Is told of programs that were too short.
+    pub(crate) handle: CaptureHandle,
+    pub(crate) state: Mutex<State>,
+}
+
+/// What is known.
+pub(crate) struct State {
+    /// What the kernel need not tell again.
+    pub(crate) known: KernelMap<MapData, FileKeyValue, u32>,
+    /// When a process last began to connect or to listen.
+    pub(crate) connected: KernelMap<MapData, u32, u64>,
+    pub(crate) standing: Option<Standing>,
+    /// When the probes stood in each, in nanoseconds: not yet at the end of time. Probes keep a file's
+    /// inode, so its number stays its own.
+    pub(crate) attached: HashMap<Inode, u64>,
+    /// Files without TLS, with the time of their last change: their numbers are given again.
+    pub(crate) others: HashSet<(Inode, i64, i64)>,
+    pub(crate) tell: Box<dyn FnMut(Discovered) + Send>,
+}
+
+impl Files {
+    /// Looks into a file and attaches to it when that is wanted. `record` is how the kernel told
+    /// of it. An error when the file is not there any more.
+    pub(super) fn look(
+        &self,
+        sighting: Sighting,
+        record: Option<&FileRecord>,
+        reader: Reader,
+    ) -> io::Result<Looked> {
+        let located = &sighting.located;
+        if self.state().is_new(located.metadata()) {
+            if reader == Reader::Quick && !is_quick(located) {
+                return Ok(Looked::Later);
+            }
+            // From here on the process may end: the open file stays.
+            let library = located.open(sighting.path())?;
+            self.look_into(&sighting, &library, record);
+        }
+        if let Some(record) = record {
+            if self.state().stands_later(located.metadata(), record) {
+                self.tell_too_late(record, sighting.path().display().to_string());
+            }
+            if !self.inspect(record, sighting) {
+                self.make_known(record);
+            }
+        }
+        Ok(Looked::Done)
+    }
+
+    /// Has a program inspected that was not attached to. False when that is of no use.
+    fn inspect(&self, record: &FileRecord, sighting: Sighting) -> bool {
+        let is_attached = |files: &Self| {
+            let inode = inode(sighting.located.metadata());
+            files.state().attached.contains_key(&inode)
+        };
+        let all_kinds = matches!(&self.discovery, Discovery::Kinds(kinds) if kinds.is_empty());
+        let user = user_of(record.pid);
+        // Outside of the set the filters are not known to the kernel's report of files.
+        let wanted = self.set || !self.cgroup && self.uid.is_none_or(|uid| uid == user);
+        all_kinds
+            && record.event == EVENT_EXECUTED
+            && wanted
+            && !is_attached(self)
+            && self.inspections.push(user, *record, sighting)
+    }
+
+    /// Only certain processes are captured.
+    pub(super) fn captures_a_set(&self) -> bool {
+        self.set
+    }
+
+    /// The kernel need not report that file again.
+    pub(super) fn make_known(&self, record: &FileRecord) {
+        self.state().make_known(record);
+    }
+
+    /// Whether the process of a record has connected, or listened, since.
+    pub(super) fn connected_since(&self, record: &FileRecord) -> bool {
+        self.state().connected_since(record)
+    }
+
+    /// Counts and reports a process whose TLS cannot be captured.
+    /// The capture ended before `programs` of them could be read. Among the processes of a whole host they are mostly
+    /// programs without TLS; those of a command or of given processes are what the capture was for.
+    pub(super) fn tell_not_inspected(&self, programs: usize) {
+        tracing::warn!(
+            "the capture ended before {programs} programs could be inspected: whether they have TLS that cannot be \
+             captured is not known"
+        );
+        if self.captures_a_set() {
+            self.handle.count_not_inspected(programs as u64);
+        }
+    }
+
+    pub(super) fn tell_not_captured(&self, found: Discovered) {
+        self.handle.count_not_captured();
+        if let Discovered::NotCaptured { process, .. } = &found {
+            // Named once is enough, see `Survey::silent`.
+            self.handle.hear(process.pid);
+        }
+        (self.state().tell)(found);
+    }
+
+    pub(super) fn hold(&self) {
+        if let Some(hold) = &self.hold {
+            let _released = fs::read(hold);
+        }
+    }
+
+    /// Looks at the wanted paths, when paths are wanted: a new file may be there.
+    pub(super) fn look_at_paths(&self, record: &FileRecord) -> bool {
+        let Discovery::Paths(paths) = &self.discovery else {
+            return false;
+        };
+        for path in paths {
+            if let Ok(sighting) = Sighting::at(path.clone(), executor(record)) {
+                let _absent = self.look(sighting, None, Reader::Patient);
+            }
+        }
+        self.state().make_known(record);
+        true
+    }
+
+    /// The process of a record has ended, or does not execute the file any more, and nobody could look into
+    /// the file.
+    pub(super) fn missed(&self, record: &FileRecord) {
+        let file = name(record);
+        if record.event == EVENT_MAPPED && target::is_library_name(file) {
+            self.tell_too_late(record, String::from_utf8_lossy(file).into_owned());
+        }
+    }
+
+    /// The probes stand now in a `file` with TLS which the process of the record began to execute before.
+    fn tell_too_late(&self, record: &FileRecord, file: String) {
+        let ended = !is_running(record.pid);
+        let mut state = self.state();
+        let connected = state.connected_since(record);
+        if ended && connected {
+            self.handle.count_too_short();
+        }
+        if ended || connected {
+            (state.tell)(Discovered::TooLate {
+                process: executor(record),
+                file,
+                ended,
+                connected,
+            });
+        }
+    }
+
+    fn look_into(&self, sighting: &Sighting, library: &Library, record: Option<&FileRecord>) {
+        let metadata = sighting.located.metadata();
+        let image = match Image::of(library, &plan::symbols()) {
+            Ok(image) if self.wants(&image) => image,
+            other => {
+                if let Err(error) = other
+                    && error.is_given_up()
+                {
+                    self.skip(sighting, library, &error.to_string());
+                }
+                self.state().set_aside(metadata);
+                return;
+            }
+        };
+        // Another thread may have looked into it at the same time.
+        if !self.state().begin(metadata) {
+            return;
+        }
+        hurry();
+        let Some(attached) = self.attach(&image) else {
+            return;
+        };
+        self.state().stands(metadata);
+        if let Some(record) = record {
+            let age = monotonic_ns().saturating_sub(record.timestamp_ns);
+            tracing::debug!(
+                "attached to {} {} us after it was mapped",
+                library.path().display(),
+                age / 1000
+            );
+        }
+        let process = sighting.process.clone();
+        match attached {
+            Ok(reports) => (self.state().tell)(Discovered::Attached { process, reports }),
+            Err(error) => self.skip(sighting, library, &error.to_string()),
+        }
+    }
+
+    /// A file with TLS, or one that may have it, is not attached to. The first ones are named: whoever makes
+    /// them can make as many as he likes.
+    fn skip(&self, sighting: &Sighting, library: &Library, reason: &str) {
+        let mut state = self.state();
+        let given_up = self.handle.count_given_up();
+        let reason = format!("{}: {reason}", library.path().display());
+        if given_up > limits::NAMED_SKIPS {
+            tracing::debug!("not attached to {reason}");
+            return;
+        }
+        let process = sighting.process.clone();
+        (state.tell)(Discovered::GivenUp { process, reason });
+        if given_up == limits::NAMED_SKIPS {
+            tracing::warn!("more files that are given up are counted, and named with --debug only");
+        }
+    }
+
+    /// A new file found no room among those that wait. The kernel tells of it again when it is executed again.
+    pub(super) fn leave_out(&self) {
+        self.handle.count_without_room();
+    }
+
+    /// `None` when the capture has ended.
+    fn attach(&self, image: &Image) -> Option<Result<Vec<AttachReport>, Error>> {
+        let all = self.programs.upgrade()?;
+        let mut programs = all.lock()?;
+        let _quick = Expedited::begin();
+        let number = self.state().standing.as_mut().map_or(0, Standing::next);
+        let scope = Scope {
+            process: self.process,
+            entries_only: self.entries_only,
+            cookie: number.into(),
+        };
+        let reports = attach::image(&mut programs, image, scope);
+        if let Some(standing) = &mut self.state().standing {
+            standing.stand(number);
+        }
+        (!all.has_ended()).then_some(reports)
+    }
+
+    fn wants(&self, image: &Image) -> bool {
+        let kinds = Kind::of(image);
+        match &self.discovery {
+            Discovery::Kinds(wanted) if !wanted.is_empty() => kinds.iter().any(|kind| wanted.contains(kind)),
+            Discovery::Off | Discovery::Kinds(_) | Discovery::Paths(_) => !kinds.is_empty(),
+        }
+    }
+
+    /// What is known holds after a panic elsewhere too: at worst a file is looked into twice.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn is_new(&self, metadata: &Metadata) -> bool {
+        !self.attached.contains_key(&inode(metadata)) && !self.others.contains(&stamp(metadata))
+    }
+
+    /// Probes are about to be put into a file. False when they have been before.
+    fn begin(&mut self, metadata: &Metadata) -> bool {
+        let is_new = !self.attached.contains_key(&inode(metadata));
+        self.attached.entry(inode(metadata)).or_insert(u64::MAX);
+        is_new
+    }
+
+    fn stands(&mut self, metadata: &Metadata) {
+        self.attached.insert(inode(metadata), monotonic_ns());
+    }
+
+    /// Whether the probes in a file were, or will be, later than the record of it.
+    fn stands_later(&self, metadata: &Metadata, record: &FileRecord) -> bool {
+        let stood = self.attached.get(&inode(metadata));
+        stood.is_some_and(|&stood| stood > record.timestamp_ns)
+    }
+
+    fn set_aside(&mut self, metadata: &Metadata) {
+        if self.others.len() >= KNOWN_FILES as usize {
+            self.others.clear();
+        }
+        self.others.insert(stamp(metadata));
+    }
+
+    /// Whether the process of a record has connected, or listened, since.
+    fn connected_since(&self, record: &FileRecord) -> bool {
+        let at = self.connected.get(&record.pid, 0);
+        at.is_ok_and(|at| at >= record.timestamp_ns)
+    }
+
+    fn make_known(&mut self, record: &FileRecord) {
+        if let Err(error) = self.known.insert(FileKeyValue(record.file), 1, 0) {
+            tracing::debug!(%error, "a file stays unknown to the kernel");
+        }
+    }
+}
+
+/// Who looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// Others wait for it, so it takes only what certainly does not take long.
+    Quick,
+    /// Others are served in between.
+    Patient,
+}
+
+/// What came of looking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Looked {
+    Done,
+    /// Only a patient reader may look into it.
+    Later,
+}
+
+/// Whether reading a file cannot be made to take long by a user of this host.
+fn is_quick(located: &Located) -> bool {
+    located.is_trusted() && located.metadata().len() <= limits::QUICK_FILE_BYTES
+}
+
+fn stamp(metadata: &Metadata) -> (Inode, i64, i64) {
+    (inode(metadata), metadata.ctime(), metadata.ctime_nsec())
+}

@@ -1,0 +1,214 @@
+//! Files that processes begin to execute while a capture runs.
+//!
+//! The kernel tells of each file that it does not find among the known ones (`FileRecord`): the
+//! program of an `execve`, or a library at the moment it is mapped. It is looked into, attached to
+//! when it has TLS, and made known, so that the kernel tells of each file once, whoever executes it.
+//!
+//! ```text
+//! FILES (ring buffer) ─► watch ─┬─ libraries whose names tell, of root ─────► files ─► attach
+//!                               ├─► thread for those of others ─────────────► files
+//!                               ├─► thread for programs ────────────────────► files
+//!                               └─► thread for the rest, and what runs already ─► files
+//! ```
+//!
+//! A process that has just mapped a TLS library waits for nobody, so this is a race: the library is
+//! looked into at once, while large programs and libraries that merely might have TLS wait for each
+//! other on threads of their own. What anybody but root can have written may be made to take long, so it
+//! waits, too. On each thread users are served in turn (`queue`). No thread is waited for at the end.
+
+mod files;
+mod hold;
+mod inspection;
+mod mapping;
+mod queue;
+mod watch;
+
+use std::convert::Infallible;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+use aya::maps::{MapData, RingBuf};
+
+use crate::find::survey::Obstacle;
+use crate::find::target::Kind;
+use crate::handle::CaptureHandle;
+use crate::{AttachReport, limits};
+pub(crate) use files::{FileKeyValue, Files, State};
+use hold::Holder;
+pub(crate) use inspection::Inspections;
+use queue::Queue;
+use watch::{Job, Queues};
+
+/// Which files are attached to that processes begin to execute while the capture runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Discovery {
+    /// None.
+    #[default]
+    Off,
+    /// Those with functions of one of these kinds; of any kind when none is given.
+    Kinds(Vec<Kind>),
+    /// What stands at these paths by then, such as a library's next version.
+    Paths(Vec<PathBuf>),
+}
+
+/// What came of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Discovered {
+    /// It has TLS functions.
+    Attached {
+        /// Who executes it.
+        process: Executor,
+        /// Where the probes stand.
+        reports: Vec<AttachReport>,
+    },
+    /// It has, or may have, TLS functions, and is not attached to.
+    GivenUp {
+        /// Who executes it.
+        process: Executor,
+        /// The reason, which names the file.
+        reason: String,
+    },
+    /// It is a program with TLS that cannot be captured. Said of the processes that are captured, and in a capture of
+    /// the whole host of those that connected.
+    NotCaptured {
+        /// Who executes it, or did.
+        process: Executor,
+        /// The program.
+        file: PathBuf,
+        /// Its TLS.
+        implementation: &'static str,
+        /// Why it cannot be captured.
+        obstacle: Obstacle,
+    },
+    /// It has TLS functions, and the probes came too late for what the process did before.
+    TooLate {
+        /// Who executes it, or did.
+        process: Executor,
+        /// The file, or its name where that is all that is known.
+        file: String,
+        /// The process had ended by then.
+        ended: bool,
+        /// The process had begun to connect, or to listen, by then: what it sent at once was not seen.
+        connected: bool,
+    },
+}
+
+/// A process that executes a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Executor {
+    /// Its id.
+    pub pid: u32,
+    /// Its name.
+    pub command: String,
+}
+
+/// The running threads; they end when this is dropped.
+pub(crate) struct Discoverer {
+    // Closed first: that ends the thread that hears from the kernel.
+    stop: Option<io::PipeWriter>,
+    queues: Arc<Queues>,
+    files: Arc<Files>,
+    /// Closed when no thread is left.
+    ended: Receiver<Infallible>,
+}
+
+/// How long the end of a capture waits for its threads. One may be reading a file that takes long, or that a
+/// network file system does not give; it can do no harm any more.
+const ENDING: Duration = Duration::from_millis(100);
+
+impl Discoverer {
+    /// Begins with the records in `ring` and the files of the processes `running`. With `follows_children` the
+    /// processes of the captured tree are held meanwhile.
+    pub(crate) fn start(
+        ring: RingBuf<MapData>,
+        files: Files,
+        handle: CaptureHandle,
+        running: Vec<u32>,
+        follows_children: bool,
+    ) -> io::Result<Self> {
+        let files = Arc::new(files);
+        let queues = Arc::new(Queues::default());
+        let (stopped, stop) = io::pipe()?;
+        let (runs, ended) = channel::<Infallible>();
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            let runs = runs.clone();
+            thread::Builder::new().name(name.to_owned()).spawn(move || {
+                let _runs = runs;
+                work();
+            })
+        };
+        let worker = |queue: fn(&Queues) -> &Queue<Job>, running| -> Box<dyn FnOnce() + Send> {
+            let (files, queues) = (Arc::clone(&files), Arc::clone(&queues));
+            Box::new(move || watch::work(&files, queue(&queues), running))
+        };
+        // Dropped when a thread cannot be started: that ends the others.
+        let discoverer = Self {
+            stop: Some(stop),
+            queues: Arc::clone(&queues),
+            files: Arc::clone(&files),
+            ended,
+        };
+        spawn("other-libraries", worker(|queues| &queues.libraries, Vec::new()))?;
+        spawn("new-programs", worker(|queues| &queues.programs, Vec::new()))?;
+        spawn("other-files", worker(|queues| &queues.others, running))?;
+        let inspected = Arc::clone(&files);
+        spawn(
+            "inspections",
+            Box::new(move || {
+                watch::step_back();
+                inspected.inspections.work(&inspected);
+            }),
+        )?;
+        let holder = if follows_children {
+            let (holder, work) = Holder::new();
+            spawn("hold", Box::new(work))?;
+            Some(holder)
+        } else {
+            None
+        };
+        let watch = watch::Watch {
+            holder,
+            ring,
+            stopped,
+            handle,
+            files,
+            queues,
+            lost: 0,
+        };
+        spawn("new-libraries", Box::new(move || watch.run()))?;
+        Ok(discoverer)
+    }
+}
+
+impl Drop for Discoverer {
+    fn drop(&mut self) {
+        // What was executed last may still wait.
+        let pending = self.files.inspections.wait(limits::INSPECTION);
+        if pending > 0 {
+            self.files.tell_not_inspected(pending);
+        }
+        self.stop = None;
+        let waiting = self.queues.close();
+        self.files.inspections.close();
+        self.files.inspections.end(&self.files);
+        if self.ended.recv_timeout(ENDING) == Err(RecvTimeoutError::Timeout) {
+            tracing::debug!("a file is still being read, for nobody");
+        }
+        let left_out = self.files.handle.files_without_room();
+        // A few wait at any moment on a busy host: programs that have just begun.
+        if left_out > 0 {
+            tracing::warn!(
+                "files of programs were not looked into, because too many came at once: {left_out} times there was no \
+                 room for a new one, {waiting} still waited at the end; those with TLS were not captured"
+            );
+        }
+        let skipped = self.files.handle.files_given_up();
+        if skipped > 0 {
+            tracing::warn!("{skipped} files of running programs were given up: they were not captured");
+        }
+    }
+}

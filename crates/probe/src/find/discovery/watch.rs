@@ -1,0 +1,268 @@
+//! The threads: who looks into which file when.
+
+use std::fs;
+use std::io::PipeReader;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+
+use aya::maps::{MapData, RingBuf};
+use ecapture_ebpf::discovery::{EVENT_EXECUTED, FileRecord};
+
+use super::files::{Files, Looked, Reader};
+use super::hold::{self, Held, Holder};
+use super::inspection::PendingGuard;
+use super::mapping::{Sighting, Sought, name};
+use super::queue::{Popped, Queue};
+use crate::find::target;
+use crate::handle::CaptureHandle;
+use crate::limits;
+
+/// Times that a mapping is looked for: the kernel tells of it just before it is there.
+const LOOKS: u32 = 20;
+
+/// Nice values: what is looked into in the first place, as usual, and last.
+const FIRST: libc::c_int = -20;
+const USUAL: libc::c_int = 0;
+const LAST: libc::c_int = 19;
+
+const ROOT: u32 = 0;
+
+/// A file of which the kernel told.
+pub(super) struct Told {
+    record: FileRecord,
+    // Let go first: then nothing is pending any more.
+    _held: Option<Held>,
+    _pending: PendingGuard,
+}
+
+/// Something to be looked into.
+pub(super) enum Job {
+    File(Box<Told>),
+    /// What these processes execute: records of them were lost.
+    Processes(Vec<u32>),
+}
+
+/// What waits for each thread.
+#[derive(Default)]
+pub(super) struct Queues {
+    /// Libraries whose names tell that they have TLS, and whose files may take long to read.
+    pub(super) libraries: Queue<Job>,
+    pub(super) programs: Queue<Job>,
+    /// Libraries that merely might have TLS, and what runs already.
+    pub(super) others: Queue<Job>,
+}
+
+impl Queues {
+    /// Ends the threads. Gives how many files still waited.
+    pub(super) fn close(&self) -> u64 {
+        let queues = [&self.libraries, &self.programs, &self.others];
+        queues.map(|queue| queue.close() as u64).iter().sum()
+    }
+}
+
+/// Hears from the kernel, and looks into the libraries whose names tell that they have TLS, as long as that
+/// is quick.
+pub(super) struct Watch {
+    pub(super) ring: RingBuf<MapData>,
+    pub(super) stopped: PipeReader,
+    pub(super) handle: CaptureHandle,
+    /// Holds the processes of a captured tree.
+    pub(super) holder: Option<Holder>,
+    pub(super) files: Arc<Files>,
+    pub(super) queues: Arc<Queues>,
+    /// Records that did not fit into the ring, as far as they were made up for.
+    pub(super) lost: u64,
+}
+
+impl Watch {
+    pub(super) fn run(mut self) {
+        set_priority(FIRST);
+        if self.holder.is_some() {
+            hold::run_at_once();
+        }
+        let first = Queue::default();
+        while self.wait() {
+            loop {
+                self.distribute(&first);
+                let Popped::Item(told) = first.try_pop() else {
+                    break;
+                };
+                self.look(told);
+            }
+            self.make_up();
+        }
+    }
+
+    /// Takes all records from the ring: one user's many are not to be before another one's.
+    fn distribute(&mut self, first: &Queue<Box<Told>>) {
+        while let Some(bytes) = self.ring.next() {
+            let Some(record) = FileRecord::decode(&bytes) else {
+                continue;
+            };
+            // First of all: the process runs meanwhile.
+            let held = self.holder.as_ref().map(|holder| holder.hold(record.pid));
+            drop(bytes);
+            let user = user_of(record.pid);
+            let told = Box::new(Told {
+                record,
+                _held: held,
+                _pending: self.files.inspections.pending(),
+            });
+            let has_room = if record.event == EVENT_EXECUTED {
+                self.queues.programs.push(user, Job::File(told)).is_ok()
+            } else if target::is_library_name(name(&record)) {
+                first.push(user, told).is_ok()
+            } else {
+                self.queues.others.push(user, Job::File(told)).is_ok()
+            };
+            if !has_room {
+                self.files.leave_out();
+            }
+        }
+    }
+
+    fn look(&self, told: Box<Told>) {
+        let record = told.record;
+        if look(&self.files, &record, Reader::Quick) == Looked::Later {
+            let user = user_of(record.pid);
+            let waits = self.queues.libraries.push(user, Job::File(told));
+            if waits.is_err() {
+                self.files.leave_out();
+                self.files.missed(&record);
+            }
+        }
+    }
+
+    /// Waits for records. False when the capture ends.
+    fn wait(&self) -> bool {
+        let waits_for = |descriptor| libc::pollfd {
+            fd: descriptor,
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        let mut waits = [
+            waits_for(self.ring.as_raw_fd()),
+            waits_for(self.stopped.as_raw_fd()),
+        ];
+        // SAFETY: the array has two entries, and both descriptors are open.
+        #[expect(unsafe_code, reason = "no safe wrapper among the dependencies")]
+        unsafe {
+            libc::poll(waits.as_mut_ptr(), 2, -1);
+        }
+        waits[1].revents == 0
+    }
+
+    /// When records were lost, all processes are looked into instead.
+    fn make_up(&mut self) {
+        if let Ok(counters) = self.handle.counters()
+            && counters.files_lost > self.lost
+            && self
+                .queues
+                .others
+                .push(ROOT, Job::Processes(target::processes()))
+                .is_ok()
+        {
+            self.lost = counters.files_lost;
+        }
+    }
+}
+
+/// Looks into what is in `queue` and, while it is empty, into what the processes `running` execute.
+/// Ends when the queue is closed.
+pub(super) fn work(files: &Files, queue: &Queue<Job>, mut running: Vec<u32>) {
+    loop {
+        let job = match queue.try_pop() {
+            Popped::Empty => match running.pop() {
+                Some(pid) => {
+                    scan(files, pid);
+                    continue;
+                }
+                None => queue.pop(),
+            },
+            Popped::Closed => None,
+            Popped::Item(job) => Some(job),
+        };
+        match job {
+            Some(Job::File(told)) => {
+                set_priority(USUAL);
+                look(files, &told.record, Reader::Patient);
+            }
+            Some(Job::Processes(pids)) => running = pids,
+            None => return,
+        }
+    }
+}
+
+fn look(files: &Files, record: &FileRecord, reader: Reader) -> Looked {
+    files.hold();
+    if files.look_at_paths(record) {
+        return Looked::Done;
+    }
+    let most = match reader {
+        Reader::Quick => limits::QUICK_MAPS_BYTES,
+        Reader::Patient => limits::MAPS_BYTES,
+    };
+    for _ in 0..LOOKS {
+        match Sighting::of(record, most) {
+            Sought::Found(sighting) => {
+                if let Ok(looked) = files.look(*sighting, Some(record), reader) {
+                    return looked;
+                }
+            }
+            Sought::Long if reader == Reader::Quick => return Looked::Later,
+            Sought::Long => break,
+            Sought::Absent => {}
+        }
+        if !is_running(record.pid) {
+            break;
+        }
+        std::thread::yield_now();
+    }
+    let by_path = Sighting::by_path(record);
+    by_path
+        .and_then(|sighting| files.look(sighting, Some(record), reader).ok())
+        .unwrap_or_else(|| {
+            files.missed(record);
+            Looked::Done
+        })
+}
+
+fn scan(files: &Files, pid: u32) {
+    files.hold();
+    Sighting::all(pid, |sighting| {
+        // Attaching to the last one has raised it.
+        set_priority(LAST);
+        // What cannot be opened has gone meanwhile.
+        let _gone = files.look(sighting, None, Reader::Patient);
+    });
+}
+
+/// The user of a process; root when it has ended, which there is nothing left of to look into for long.
+pub(super) fn user_of(pid: u32) -> u32 {
+    fs::metadata(format!("/proc/{pid}")).map_or(ROOT, |process| process.uid())
+}
+
+/// A process that has ended has no program any more, whether or not somebody has waited for it.
+pub(super) fn is_running(pid: u32) -> bool {
+    fs::read_link(format!("/proc/{pid}/exe")).is_ok()
+}
+
+/// What this thread does can wait.
+pub(super) fn step_back() {
+    set_priority(LAST);
+}
+
+/// Nobody but the attaching thread may use the programs meanwhile, so it is to be quick.
+pub(super) fn hurry() {
+    set_priority(FIRST);
+}
+
+/// Where a priority is refused, the thread keeps the one it has.
+fn set_priority(nice: libc::c_int) {
+    // SAFETY: it takes plain numbers; for Linux, 0 is the calling thread.
+    #[expect(unsafe_code, reason = "no safe wrapper among the dependencies")]
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, nice);
+    }
+}

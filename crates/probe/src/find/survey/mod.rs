@@ -1,0 +1,500 @@
+//! Which processes have TLS in them, which of their functions would be captured, and what keeps
+//! the others from it. Nothing is attached.
+
+mod fingerprints;
+mod kernel_tls;
+mod mapping;
+mod obstacle;
+mod uncaptured;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use crate::file::elf::Image;
+use crate::file::library::{Inode, Library, Located};
+use crate::find::target::{self, Kind};
+use crate::plan::{self, Point};
+use crate::proc::maps;
+use crate::proc::maps::Maps;
+use crate::{AttachPoint, limits};
+use fingerprints::Marks;
+use mapping::{Role, mappings};
+
+pub use obstacle::Obstacle;
+pub use uncaptured::Silent;
+
+/// What was found in all processes that could be looked into.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// By process.
+    pub findings: Vec<Finding>,
+    /// How many processes could not be looked into.
+    pub hidden: usize,
+}
+
+/// A TLS implementation in a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Of the process.
+    pub pid: u32,
+    /// The process's name, `/proc/PID/comm`.
+    pub command: String,
+    /// As the process sees it.
+    pub file: PathBuf,
+    /// How it was found.
+    pub place: Place,
+    /// Its name, such as `OpenSSL`.
+    pub implementation: &'static str,
+    /// Where it can be had.
+    pub version: Option<String>,
+    /// The functions that would be captured, and where.
+    pub hooks: Vec<Planned>,
+    /// Why it would not be captured; then there are no hooks.
+    pub obstacle: Option<Obstacle>,
+    /// The file was deleted since the process began, as by an upgrade; it is reached all the same.
+    pub deleted: bool,
+}
+
+/// A function that would be captured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// Its name.
+    pub symbol: &'static str,
+    /// Where its probe would stand.
+    pub point: AttachPoint,
+}
+
+/// How a TLS implementation was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// As a library in the memory of the process.
+    Library,
+    /// In the executable itself.
+    Executable,
+    /// As sockets that leave TLS to the kernel; the file is the executable.
+    Kernel,
+}
+
+impl Survey {
+    /// Of all processes but this program's own.
+    pub fn of_all() -> Self {
+        Self::of(target::processes())
+    }
+
+    /// Of some processes. One that has ended has nothing.
+    pub fn of(pids: impl IntoIterator<Item = u32>) -> Self {
+        // Where the kernel does not tell, or has no kernel TLS, no process is said to use it.
+        let mut surveyor = Surveyor {
+            kernel_tls: kernel_tls::sockets().unwrap_or_default(),
+            ..Surveyor::default()
+        };
+        for pid in pids {
+            match surveyor.process(pid) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => surveyor.survey.hidden += 1,
+                _ => {}
+            }
+        }
+        surveyor.survey
+    }
+
+    /// How many processes would be captured.
+    pub fn captured(&self) -> usize {
+        self.captured_pids().len()
+    }
+
+    /// How many processes have TLS of which nothing would be captured.
+    pub fn missed(&self) -> usize {
+        let captured = self.captured_pids();
+        let missed = self.findings.iter().filter(|finding| {
+            finding.obstacle.as_ref().is_some_and(Obstacle::hides_plaintext)
+                && !captured.contains(&finding.pid)
+        });
+        missed.map(|finding| finding.pid).collect::<BTreeSet<_>>().len()
+    }
+
+    fn captured_pids(&self) -> BTreeSet<u32> {
+        let captured = self.findings.iter().filter(|finding| finding.obstacle.is_none());
+        captured.map(|finding| finding.pid).collect()
+    }
+}
+
+/// Runs on a thread that takes only what time others leave: reading every program is much work,
+/// and a capture must not wait for it. Of the processes `pids`, or of all when there are none.
+pub fn in_background(pids: Vec<u32>, tell: impl FnOnce(Survey) + Send + 'static) {
+    std::thread::spawn(move || {
+        step_back();
+        tell(if pids.is_empty() {
+            Survey::of_all()
+        } else {
+            Survey::of(pids)
+        });
+    });
+}
+
+/// The TLS in a program that would not be captured, and why.
+pub(crate) fn obstacle_in(library: &Library) -> Option<(&'static str, Obstacle)> {
+    let mut finding = Finding {
+        pid: 0,
+        command: String::new(),
+        file: library.path().to_owned(),
+        place: Place::Executable,
+        implementation: "",
+        version: None,
+        hooks: Vec::new(),
+        obstacle: None,
+        deleted: false,
+    };
+    executable(&mut finding, &Offer::of(library));
+    let obstacle = finding.obstacle.filter(Obstacle::hides_plaintext)?;
+    Some((finding.implementation, obstacle))
+}
+
+/// Reads a file as a survey does.
+pub(crate) fn look_for_marks(library: &Library) {
+    let _marks = Marks::read(library);
+}
+
+/// Gives this thread the least priority. Where that fails it merely competes.
+fn step_back() {
+    // SAFETY: it takes plain numbers; for Linux, 0 is the calling thread.
+    #[expect(unsafe_code, reason = "no safe wrapper among the dependencies")]
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, 19);
+    }
+}
+
+/// What one file offers, the same in every process.
+struct Offer {
+    kinds: Vec<Kind>,
+    hooks: Vec<Planned>,
+    /// Why it could not be read.
+    unusable: Option<String>,
+    /// Why the rustls in it, if there is one, would not be captured.
+    rustls: String,
+    marks: Marks,
+}
+
+impl Offer {
+    fn of(library: &Library) -> Self {
+        let marks = Marks::read(library);
+        let mut offer = Self {
+            kinds: Vec::new(),
+            hooks: Vec::new(),
+            unusable: None,
+            rustls: String::new(),
+            marks,
+        };
+        match Image::read(library, &plan::symbols()) {
+            Ok(image) => {
+                offer.kinds = Kind::of(&image);
+                offer.rustls = rustls_obstacle(&image);
+                let (points, _) = plan::points(&image, false);
+                offer.hooks = points.into_iter().flat_map(planned).collect();
+            }
+            Err(error) => offer.unusable = Some(error.to_string()),
+        }
+        offer
+    }
+}
+
+/// The functions of a point that bring plaintext.
+fn planned(point: Point) -> impl Iterator<Item = Planned> {
+    let at = AttachPoint {
+        offset: point.offset,
+        kind: point.kind,
+        reason: point.reason,
+    };
+    let symbols = point.symbols.into_iter();
+    let symbols = symbols.filter(|symbol| !plan::passes_files(symbol));
+    symbols.map(move |symbol| Planned {
+        symbol,
+        point: at.clone(),
+    })
+}
+
+fn rustls_obstacle(image: &Image) -> String {
+    if !image.names_rustls() {
+        return "its symbols were removed".to_owned();
+    }
+    plan::rustls::points(image).err().unwrap_or_default()
+}
+
+#[derive(Default)]
+struct Surveyor {
+    survey: Survey,
+    offers: HashMap<Inode, Rc<Offer>>,
+    /// Inodes of sockets.
+    kernel_tls: HashSet<u64>,
+}
+
+impl Surveyor {
+    fn process(&mut self, pid: u32) -> io::Result<()> {
+        let folder = PathBuf::from(format!("/proc/{pid}"));
+        // Kernel threads and processes that have ended have no command line.
+        if fs::read(folder.join("cmdline"))?.is_empty() {
+            return Ok(());
+        }
+        let maps = Maps::read(pid, limits::MAPS_BYTES)?;
+        let executable = fs::read_link(folder.join("exe"))?;
+        let command = maps::command(pid)?;
+        let about = |file: &Path, place| Finding {
+            pid,
+            command: command.clone(),
+            file: file.to_owned(),
+            place,
+            implementation: "",
+            version: None,
+            hooks: Vec::new(),
+            obstacle: None,
+            deleted: false,
+        };
+        let mut findings = self.libraries(&maps, &about(Path::new(""), Place::Library));
+        findings.extend(self.kernel_tls(about(&executable, Place::Kernel)));
+        findings.extend(self.executable(about(&executable, Place::Executable)));
+        // NSPR without NSS is no TLS.
+        let has_nss = findings
+            .iter()
+            .any(|finding| finding.implementation == Kind::Nss.name());
+        findings.retain(|finding| has_nss || finding.implementation != Kind::Nspr.name());
+        self.survey.findings.append(&mut findings);
+        Ok(())
+    }
+
+    fn libraries(&mut self, maps: &Maps, blank: &Finding) -> Vec<Finding> {
+        let mappings = mappings(maps);
+        let crypto = mappings.iter().find(|(role, _)| *role == Role::Crypto);
+        let crypto =
+            crypto.and_then(|(_, mapping)| self.offer(mapping.locate(blank.pid), &mapping.path()).ok());
+        let libraries = mappings.iter().filter(|(role, _)| *role != Role::Crypto);
+        let findings = libraries.map(|(role, mapping)| {
+            let mut finding = Finding {
+                file: mapping.path(),
+                deleted: mapping.deleted,
+                ..blank.clone()
+            };
+            if *role == Role::Java {
+                finding.implementation = "Java";
+                finding.obstacle = Some(Obstacle::Java);
+                return finding;
+            }
+            match self.offer(mapping.locate(blank.pid), &finding.file) {
+                Ok(offer) => library(&mut finding, &offer, crypto.as_deref()),
+                Err(error) => {
+                    finding.implementation = "unknown";
+                    finding.obstacle =
+                        Some(Obstacle::Unusable(format!("the file cannot be reached: {error}")));
+                }
+            }
+            finding
+        });
+        findings.collect()
+    }
+
+    fn executable(&mut self, mut finding: Finding) -> Option<Finding> {
+        let path = PathBuf::from(format!("/proc/{}/exe", finding.pid));
+        finding.deleted = finding.file.as_os_str().as_bytes().ends_with(b" (deleted)");
+        let offer = self.offer(Located::at(&path), &finding.file).ok()?;
+        executable(&mut finding, &offer).then_some(finding)
+    }
+
+    fn kernel_tls(&self, mut finding: Finding) -> Option<Finding> {
+        if self.kernel_tls.is_empty() {
+            return None;
+        }
+        let sockets = uncaptured::socket_inodes(finding.pid);
+        let connections = sockets.filter(|inode| self.kernel_tls.contains(inode)).count();
+        finding.implementation = "kernel TLS";
+        finding.obstacle = Some(Obstacle::KernelTls(connections));
+        (connections > 0).then_some(finding)
+    }
+
+    /// What a file offers, which is read once for all processes.
+    fn offer(&mut self, located: io::Result<Located>, path: &Path) -> io::Result<Rc<Offer>> {
+        let located = located?;
+        if let Some(offer) = self.offers.get(&located.inode()) {
+            return Ok(Rc::clone(offer));
+        }
+        let offer = Rc::new(Offer::of(&located.open(path.to_owned())?));
+        self.offers.insert(located.inode(), Rc::clone(&offer));
+        Ok(offer)
+    }
+}
+
+/// Tells about a TLS library. The version of OpenSSL and its relatives stands in their libcrypto.
+fn library(finding: &mut Finding, offer: &Offer, crypto: Option<&Offer>) {
+    let Some(&kind) = offer.kinds.first() else {
+        if let Some(other) = not_supported(&offer.marks) {
+            (finding.implementation, finding.version, finding.obstacle) = other;
+            return;
+        }
+        finding.implementation = "unknown";
+        finding.obstacle = Some(
+            offer
+                .unusable
+                .clone()
+                .map_or(Obstacle::NoFunctions, Obstacle::Unusable),
+        );
+        return;
+    };
+    let mut marks = offer.marks.clone();
+    if let Some(crypto) = crypto {
+        marks.add(crypto.marks.clone());
+    }
+    captured(finding, offer, kind, &marks);
+}
+
+/// Tells about a program that has TLS in its executable. False when it has none.
+fn executable(finding: &mut Finding, offer: &Offer) -> bool {
+    if let Some(&kind) = offer.kinds.first() {
+        captured(finding, offer, kind, &offer.marks);
+        return true;
+    }
+    if is_erlang(&finding.file) {
+        finding.implementation = "Erlang";
+        finding.obstacle = Some(Obstacle::Erlang);
+        return true;
+    }
+    let marks = &offer.marks;
+    if marks.own {
+        return false;
+    }
+    let (implementation, version, obstacle) = if marks.openssl {
+        let (name, version) = marks.openssl_release();
+        (name, version, Obstacle::NoSymbols)
+    } else if marks.go && marks.go_tls {
+        ("Go crypto/tls", marks.go_version.as_ref(), Obstacle::GoTable)
+    } else if marks.rustls {
+        (
+            "rustls",
+            marks.rustls_version.as_ref(),
+            Obstacle::Rustls(offer.rustls.clone()),
+        )
+    } else if let Some(other) = not_supported(marks) {
+        (finding.implementation, finding.version, finding.obstacle) = other;
+        return true;
+    } else if marks.go {
+        ("Go", marks.go_version.as_ref(), Obstacle::GoWithoutTls)
+    } else {
+        return false;
+    };
+    finding.implementation = implementation;
+    finding.version = version.cloned();
+    finding.obstacle = Some(obstacle);
+    true
+}
+
+/// The implementations that are known by what stands in them only.
+fn not_supported(marks: &Marks) -> Option<(&'static str, Option<String>, Option<Obstacle>)> {
+    if marks.mbedtls {
+        let version = marks.mbedtls_version.clone();
+        Some(("Mbed TLS", version, Some(Obstacle::NotSupported("Mbed TLS"))))
+    } else if marks.wolfssl {
+        Some(("wolfSSL", None, Some(Obstacle::NotSupported("wolfSSL"))))
+    } else {
+        None
+    }
+}
+
+/// Erlang's virtual machine is `beam.smp`, whatever is run in it.
+fn is_erlang(program: &Path) -> bool {
+    program
+        .file_name()
+        .is_some_and(|name| name.as_bytes().starts_with(b"beam.") || name.as_bytes() == b"beam")
+}
+
+fn captured(finding: &mut Finding, offer: &Offer, kind: Kind, marks: &Marks) {
+    let (implementation, version) = match kind {
+        Kind::OpenSsl => marks.openssl_release(),
+        Kind::GnuTls => (kind.name(), marks.gnutls_version.as_ref()),
+        Kind::Go => (kind.name(), marks.go_version.as_ref()),
+        Kind::Rustls => (kind.name(), marks.rustls_version.as_ref()),
+        Kind::Nspr | Kind::Nss => (kind.name(), None),
+    };
+    finding.implementation = implementation;
+    finding.version = version.cloned();
+    finding.hooks.clone_from(&offer.hooks);
+    if finding.hooks.is_empty() {
+        finding.obstacle = Some(Obstacle::NoFunctions);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(pid: u32, obstacle: Option<Obstacle>) -> Finding {
+        Finding {
+            pid,
+            command: "program".to_owned(),
+            file: PathBuf::from("/program"),
+            place: Place::Executable,
+            implementation: "OpenSSL",
+            version: None,
+            hooks: Vec::new(),
+            obstacle,
+            deleted: false,
+        }
+    }
+
+    #[test]
+    fn a_process_counts_once_and_as_captured_if_anything_of_it_is() {
+        let survey = Survey {
+            findings: vec![
+                finding(1, None),
+                finding(1, Some(Obstacle::NoSymbols)),
+                finding(2, Some(Obstacle::Java)),
+                finding(2, Some(Obstacle::NoFunctions)),
+                finding(3, Some(Obstacle::GoWithoutTls)),
+            ],
+            hidden: 0,
+        };
+        assert_eq!((survey.captured(), survey.missed()), (1, 1));
+    }
+
+    #[test]
+    fn what_was_linked_in_without_symbols_is_told() {
+        let offer = |marks| Offer {
+            kinds: Vec::new(),
+            hooks: Vec::new(),
+            unusable: None,
+            rustls: String::new(),
+            marks,
+        };
+        let mut found = finding(1, None);
+        assert!(!executable(&mut found, &offer(Marks::default())));
+        let stripped = Marks::of(b"ssl/statem/statem OpenSSL 3.0.2 15 Mar 2022 and so on");
+        assert!(executable(&mut found, &offer(stripped)));
+        assert_eq!(found.obstacle, Some(Obstacle::NoSymbols));
+        assert_eq!(found.version.as_deref(), Some("3.0.2"));
+    }
+
+    #[test]
+    fn sockets_of_kernel_tls_are_told_with_their_process() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = fs::File::from(std::os::fd::OwnedFd::from(listener));
+        let surveyor = |inode| Surveyor {
+            kernel_tls: HashSet::from([inode]),
+            ..Surveyor::default()
+        };
+        let blank = finding(std::process::id(), None);
+        let inode = std::os::unix::fs::MetadataExt::ino(&socket.metadata().unwrap());
+        let found = surveyor(inode).kernel_tls(blank.clone()).unwrap();
+        assert_eq!(found.obstacle, Some(Obstacle::KernelTls(1)));
+        assert_eq!(surveyor(0).kernel_tls(blank), None);
+    }
+
+    #[test]
+    fn this_program_is_not_part_of_it() {
+        assert_eq!(Survey::of([std::process::id()]).hidden, 0);
+        assert!(
+            Survey::of([std::process::id()])
+                .findings
+                .iter()
+                .all(|finding| finding.place == Place::Library)
+        );
+    }
+}

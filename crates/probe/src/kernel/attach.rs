@@ -1,0 +1,146 @@
+//! Puts the programs onto the planned points and reports each outcome.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use crate::Error;
+use crate::file::elf::Image;
+use crate::file::library::Library;
+use crate::find::target::Kind;
+use crate::kernel::loading::Attachment;
+use crate::plan::{self, Point, PointKind, Returns};
+
+/// Where probes were attached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttachPoint {
+    /// Offset in the file, in bytes.
+    pub offset: u64,
+    /// What stands there.
+    pub kind: PointKind,
+    /// Why this place was chosen.
+    pub reason: String,
+}
+
+/// The outcome for one function of one library.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttachReport {
+    /// Path of the library or program.
+    pub library: PathBuf,
+    /// Name of the function.
+    pub symbol: &'static str,
+    /// Where it was attached, or why not.
+    pub outcome: Result<AttachPoint, String>,
+}
+
+/// How a file is attached to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scope {
+    /// The only process, if there is one.
+    pub(crate) process: Option<NonZeroU32>,
+    /// See [`CaptureConfig::entries_only`](crate::CaptureConfig::entries_only).
+    pub(crate) entries_only: bool,
+    /// The file's place among the [`Standing`](crate::kernel::attach_times::Standing) ones.
+    pub(crate) cookie: u64,
+}
+
+/// Attaches everything that `library` offers.
+pub(crate) fn library(
+    probes: &mut Attachment,
+    library: &Library,
+    scope: Scope,
+) -> Result<Vec<AttachReport>, Error> {
+    let image = Image::read(library, &plan::symbols())?;
+    if Kind::of(&image).is_empty() {
+        return Err(Error::NoFunctions {
+            path: library.path().to_owned(),
+            expected: plan::examples(),
+        });
+    }
+    self::image(probes, &image, scope)
+}
+
+/// Attaches everything that an opened file offers.
+pub(crate) fn image(
+    probes: &mut Attachment,
+    image: &Image,
+    scope: Scope,
+) -> Result<Vec<AttachReport>, Error> {
+    let (points, failures) = plan::points(image, scope.entries_only);
+    // All or none: half of a library is no use to anybody.
+    let library = image.library();
+    probes
+        .reserve(points.iter().flat_map(uses), library.is_trusted())
+        .map_err(|source| Error::Descriptors {
+            path: library.path().to_owned(),
+            source,
+        })?;
+    let mut reports = Vec::new();
+    let mut report = |symbol, outcome| {
+        reports.push(AttachReport {
+            library: image.path().to_owned(),
+            symbol,
+            outcome,
+        });
+    };
+    for point in points {
+        let outcome = attach(probes, image, &point, scope);
+        for symbol in point.symbols {
+            report(symbol, outcome.clone());
+        }
+    }
+    for (symbol, reason) in failures {
+        report(symbol, Err(reason));
+    }
+    Ok(reports)
+}
+
+/// At how many offsets each program of a point is attached.
+fn uses(point: &Point) -> impl Iterator<Item = usize> {
+    let returns = match &point.returns {
+        Returns::Unseen => None,
+        Returns::Probe(_) => Some(1),
+        Returns::Instructions(_, offsets) => Some(offsets.len()),
+    };
+    returns.into_iter().chain([1])
+}
+
+/// The return comes first: a call that is then seen entering is seen returning too. One without the other
+/// would only be counted, so nothing is attached when the kernel refused the program of either.
+fn attach(
+    probes: &mut Attachment,
+    image: &Image,
+    point: &Point,
+    scope: Scope,
+) -> Result<AttachPoint, String> {
+    let returns = match &point.returns {
+        Returns::Unseen => None,
+        Returns::Probe(program) => Some((*program, vec![point.offset])),
+        Returns::Instructions(program, offsets) => Some((*program, offsets.clone())),
+    };
+    let both: Vec<_> = returns
+        .into_iter()
+        .chain([(point.entry, vec![point.offset])])
+        .collect();
+    if let Some(refusal) = both.iter().find_map(|(program, _)| probes.refusal(program)) {
+        return Err(refusal);
+    }
+    let pid = scope.process.map_or(0, NonZeroU32::get);
+    // The kernel resolves a path once more: this one leads to the file that was read.
+    let path = image.library().kernel_path();
+    for (program, offsets) in both {
+        probes
+            .attach(program, &offsets, &path, pid, scope.cookie)
+            .map_err(|error| error.to_string())?;
+    }
+    let Point {
+        offset,
+        kind,
+        ref reason,
+        ..
+    } = *point;
+    Ok(AttachPoint {
+        offset,
+        kind,
+        reason: reason.clone(),
+    })
+}

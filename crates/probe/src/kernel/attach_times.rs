@@ -1,0 +1,79 @@
+//! When the probes stood: what the kernel compares with the time at which a connection was opened.
+
+use aya::maps::{Array, MapData};
+use ecapture_ebpf::limits;
+
+use crate::host::clock::monotonic_ns;
+
+/// The time of a file whose probes do not stand yet.
+const NOT_YET: u64 = 0;
+
+/// Numbers files by their turn, and tells the kernel when the probes stand in each. Those that are attached
+/// to at once have the number 0, and what was opened before they stood was open before the capture.
+///
+/// A kernel without cookies (before Linux 5.15) does not know in which file a probe stands. There all files
+/// share the last number.
+pub(crate) struct Standing {
+    times: Array<MapData, u64>,
+    next: u32,
+}
+
+/// The number that stands for every file for which there is none.
+const LAST: u32 = limits::STANDING - 1;
+
+impl Standing {
+    /// `cookies`: the kernel has `bpf_get_attach_cookie`.
+    pub(crate) fn new(times: Array<MapData, u64>, cookies: bool) -> Self {
+        Self {
+            times,
+            next: if cookies { following(0) } else { LAST },
+        }
+    }
+
+    /// All probes that the capture begins with stand from now on.
+    pub(crate) fn begin(&mut self) {
+        self.stand(0);
+        if self.next == LAST {
+            self.stand(LAST);
+        }
+    }
+
+    /// The number of a file whose probes do not stand yet.
+    pub(crate) fn next(&mut self) -> u32 {
+        let number = self.next;
+        self.next = following(number);
+        self.set(number, NOT_YET);
+        number
+    }
+
+    /// The probes stand in that file from now on.
+    pub(crate) fn stand(&mut self, number: u32) {
+        self.set(number, monotonic_ns());
+    }
+
+    fn set(&mut self, number: u32, time: u64) {
+        if let Err(error) = self.times.set(number, time, 0) {
+            tracing::warn!(%error, "it is not known which connections lost their beginning");
+        }
+    }
+}
+
+/// The number of the next file. All beyond the limit share the last one: its time is that of the latest of
+/// them, so a connection with one of the others may be marked without need, but none is missed.
+fn following(number: u32) -> u32 {
+    (number + 1).min(LAST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_have_numbers_of_their_own_up_to_the_last_one() {
+        assert_eq!(following(0), 1, "0 is the capture's beginning");
+        assert_eq!(following(1), 2);
+        let last = limits::STANDING - 1;
+        assert_eq!(following(last - 1), last);
+        assert_eq!(following(last), last);
+    }
+}

@@ -1,0 +1,88 @@
+//! What the programs know as constants: the configuration, and where this kernel keeps what they read.
+
+use aya::{Btf, Ebpf, EbpfLoader};
+use ecapture_ebpf::config::{
+    Config, DISCOVER, FILTER_CGROUP, FILTER_PID, FILTER_PID_SET, FILTER_UID, FOLLOW_CHILDREN, HAS_COOKIE,
+    HAS_LOOP, KernelOffsets,
+};
+
+use crate::Error;
+use crate::capture::{CaptureConfig, Processes};
+use crate::find::discovery::Discovery;
+use crate::host::kernel;
+use crate::kernel::tables;
+
+/// The reader is woken early when so many bytes wait.
+const WAKE_BYTES: u32 = 1024 * 1024;
+const PAGE_BYTES: u32 = 4096;
+
+/// [`Config`] as a constant of the object.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct ConfigValue(Config);
+
+// SAFETY: `Config` is `repr(C)`, has only integer fields and no padding.
+#[expect(unsafe_code, reason = "aya asks for this promise about constants")]
+unsafe impl aya::Pod for ConfigValue {}
+
+/// Makes the maps of the object, with the configuration as its constants.
+pub(super) fn make_maps(
+    config: &CaptureConfig,
+    offsets: KernelOffsets,
+    btf: &Btf,
+    object: &[u8],
+) -> Result<Ebpf, Error> {
+    let constants = ConfigValue(constants(config, offsets));
+    let mut loader = EbpfLoader::new();
+    loader
+        .btf(Some(btf))
+        .override_global("CONFIG", &constants, true)
+        .map_max_entries("EVENTS", ring_bytes(config));
+    for (table, entries) in tables::sizes(config.table_entries) {
+        loader.map_max_entries(table, entries);
+    }
+    loader.load(object).map_err(|error| Error::Load(Box::new(error)))
+}
+
+fn constants(config: &CaptureConfig, offsets: KernelOffsets) -> Config {
+    let (mut filters, pid) = match config.processes {
+        Processes::All => (0, 0),
+        // The set forgets a process that has ended: its number may be given to another one.
+        Processes::One(pid) => (FILTER_PID | FILTER_PID_SET, pid),
+        Processes::Set {
+            follow_children: false,
+        } => (FILTER_PID_SET, 0),
+        Processes::Set {
+            follow_children: true,
+        } => (FILTER_PID_SET | FOLLOW_CHILDREN, 0),
+    };
+    if config.uid.is_some() {
+        filters |= FILTER_UID;
+    }
+    if config.cgroup.is_some() {
+        filters |= FILTER_CGROUP;
+    }
+    let wake_bytes = WAKE_BYTES.min(config.ring_bytes / 4);
+    let mut features = if kernel::has_loop() { HAS_LOOP } else { 0 };
+    if config.discovery != Discovery::Off {
+        features |= DISCOVER;
+    }
+    if kernel::has_cookie() {
+        features |= HAS_COOKIE;
+    }
+    Config {
+        filters,
+        pid,
+        uid: config.uid.unwrap_or(0),
+        features,
+        ring_bytes: ring_bytes(config),
+        wake_bytes,
+        offsets,
+    }
+}
+
+/// A power of two of at least a page.
+fn ring_bytes(config: &CaptureConfig) -> u32 {
+    let bytes = config.ring_bytes.max(PAGE_BYTES).checked_next_power_of_two();
+    bytes.unwrap_or(1 << 31)
+}

@@ -1,0 +1,101 @@
+//! Which of the kernel's tracepoints the programs of the same name are attached to.
+
+use crate::kernel::btf::Types;
+
+/// Who connects, and which processes and connections begin and end; each with what is lost without it.
+const ALWAYS: [(&str, &str); 5] = [
+    (
+        "inet_sock_set_state",
+        "who opened a connection, and which ones were open before the capture",
+    ),
+    ("tcp_destroy_sock", "when connections end"),
+    (
+        "sched_process_fork",
+        "children of a command or of a process that is followed",
+    ),
+    ("sched_process_exec", "programs that start later"),
+    ("sched_process_exit", "when processes end"),
+];
+
+/// Which sockets a thread uses (Linux 6.3) and which files it maps, with the number of arguments. Up to Linux
+/// 6.13 the last one has one more, a path that the kernel composes each time: that costs too much.
+const OF_THEIR_OWN: [(&str, u32); 3] = [
+    ("sock_send_length", 3),
+    ("sock_recv_length", 3),
+    ("mmap_lock_start_locking", 2),
+];
+
+/// The same from system calls, every one of which becomes a little slower.
+const OF_SYSTEM_CALLS: &str = "sys_enter";
+
+/// All that there are programs for.
+pub(crate) fn all() -> Vec<&'static str> {
+    let always = ALWAYS.map(|(name, _)| name);
+    always
+        .into_iter()
+        .chain(of_their_own())
+        .chain([OF_SYSTEM_CALLS])
+        .collect()
+}
+
+/// Those that tell what [`OF_SYSTEM_CALLS`] tells, at less cost.
+pub(crate) fn of_their_own() -> [&'static str; 3] {
+    OF_THEIR_OWN.map(|(name, _)| name)
+}
+
+/// What is not known without one of them.
+pub(crate) fn lost_without(name: &str) -> Option<&'static str> {
+    if let Some((_, lost)) = ALWAYS.iter().find(|&&(known, _)| known == name) {
+        return Some(lost);
+    }
+    if name == OF_SYSTEM_CALLS {
+        return Some("addresses of connections, and libraries that are loaded later");
+    }
+    of_their_own()
+        .contains(&name)
+        .then_some("a cheaper way than system calls")
+}
+
+/// Whether a kernel with these types has all of [`of_their_own`].
+pub(crate) fn are_cheap(types: &Types<'_>) -> bool {
+    let as_expected = |&(name, arguments)| types.tracepoint_arguments(name) == Some(arguments);
+    OF_THEIR_OWN.iter().all(as_expected)
+}
+
+/// Those to attach to in a kernel with these types.
+pub(crate) fn chosen(types: &Types<'_>, system_calls: bool) -> Vec<&'static str> {
+    let left_out = if !system_calls && are_cheap(types) {
+        &[OF_SYSTEM_CALLS][..]
+    } else {
+        &of_their_own()
+    };
+    let mut chosen = all();
+    chosen.retain(|name| !left_out.contains(name));
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::btf::tests::with_tracepoints;
+
+    fn chosen_of(tracepoints: &[(&str, u32)], system_calls: bool) -> Vec<&'static str> {
+        let bytes = with_tracepoints(tracepoints);
+        chosen(&Types::parse(&bytes).unwrap(), system_calls)
+    }
+
+    #[test]
+    fn system_calls_are_looked_at_only_where_there_is_no_other_way() {
+        let always = ALWAYS.map(|(name, _)| name);
+        assert_eq!(
+            chosen_of(&OF_THEIR_OWN, false),
+            [&always[..], &of_their_own()].concat()
+        );
+        let from_system_calls = [&always[..], &[OF_SYSTEM_CALLS]].concat();
+        assert_eq!(chosen_of(&OF_THEIR_OWN, true), from_system_calls);
+        assert_eq!(chosen_of(&OF_THEIR_OWN[..2], false), from_system_calls);
+        let older =
+            OF_THEIR_OWN.map(|(name, arguments)| (name, arguments + u32::from(name.starts_with("mmap"))));
+        assert_eq!(chosen_of(&older, false), from_system_calls);
+    }
+}

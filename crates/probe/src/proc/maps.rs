@@ -1,0 +1,212 @@
+//! The files that a process has mapped, from `/proc/PID/maps` (kernel documentation, `filesystems/proc.rst`).
+//! Paths are bytes: whoever maps a file chooses its name.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+
+use memchr::memmem;
+
+use crate::file::library::Located;
+
+/// What the kernel writes behind the path of a file that was deleted.
+const DELETED: &[u8] = b" (deleted)";
+/// What the kernel writes for a newline in a path, the only character that it replaces.
+const NEWLINE: &[u8] = b"\\012";
+
+/// The lines of a process's mappings, at most `most` bytes of them.
+pub(crate) struct Maps {
+    bytes: Vec<u8>,
+    /// There are more.
+    pub(crate) cut: bool,
+}
+
+impl Maps {
+    pub(crate) fn read(pid: u32, most: u64) -> io::Result<Self> {
+        let mut bytes = Vec::new();
+        let file = File::open(format!("/proc/{pid}/maps"))?;
+        file.take(most + 1).read_to_end(&mut bytes)?;
+        Ok(Self::new(bytes, most))
+    }
+
+    pub(crate) fn new(mut bytes: Vec<u8>, most: u64) -> Self {
+        let cut = bytes.len() as u64 > most;
+        if cut {
+            bytes.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+            let whole_lines = memchr::memrchr(b'\n', &bytes).map_or(0, |end| end + 1);
+            bytes.truncate(whole_lines);
+        }
+        Self { bytes, cut }
+    }
+
+    /// Those that belong to files.
+    pub(crate) fn files(&self) -> impl Iterator<Item = Mapping<'_>> {
+        self.bytes.split(|&byte| byte == b'\n').filter_map(Mapping::read)
+    }
+
+    /// Those of which code is executed.
+    pub(crate) fn executed(&self) -> impl Iterator<Item = Mapping<'_>> {
+        self.files().filter(|mapping| mapping.executable)
+    }
+}
+
+/// The name of a process (`/proc/PID/comm`), of which the kernel keeps 15 bytes: they may end within a character.
+pub(crate) fn command(pid: u32) -> io::Result<String> {
+    let bytes = fs::read(format!("/proc/{pid}/comm"))?;
+    Ok(String::from_utf8_lossy(bytes.trim_ascii_end()).into_owned())
+}
+
+/// A line with a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mapping<'maps> {
+    /// The addresses, which name it in `/proc/PID/map_files`.
+    range: &'maps [u8],
+    pub(crate) executable: bool,
+    /// Major and minor number.
+    pub(crate) device: (u32, u32),
+    pub(crate) inode: u64,
+    /// As the kernel writes it, without the word for deleted files.
+    path: &'maps [u8],
+    pub(crate) deleted: bool,
+}
+
+impl<'maps> Mapping<'maps> {
+    fn read(line: &'maps [u8]) -> Option<Self> {
+        let mut fields = line.splitn(6, |&byte| byte == b' ');
+        let range = fields.next()?;
+        let executable = fields.next()?.contains(&b'x');
+        let device = std::str::from_utf8(fields.nth(1)?).ok()?;
+        let inode = std::str::from_utf8(fields.next()?).ok()?;
+        let path = fields.next()?.trim_ascii_start();
+        let (major, minor) = device.split_once(':')?;
+        let number = |digits| u32::from_str_radix(digits, 16).ok();
+        let (path, deleted) = match path.strip_suffix(DELETED) {
+            Some(path) => (path, true),
+            None => (path, false),
+        };
+        Some(Self {
+            range,
+            executable,
+            device: (number(major)?, number(minor)?),
+            inode: inode.parse().ok().filter(|&inode| inode != 0)?,
+            path,
+            deleted,
+        })
+    }
+
+    /// Last part of the path.
+    pub(crate) fn name(&self) -> &'maps [u8] {
+        match memchr::memrchr(b'/', self.path) {
+            Some(slash) => &self.path[slash + 1..],
+            None => self.path,
+        }
+    }
+
+    /// The path as the process sees it.
+    pub(crate) fn path(&self) -> PathBuf {
+        let mut path = Vec::with_capacity(self.path.len());
+        let mut rest = self.path;
+        while let Some(at) = memmem::find(rest, NEWLINE) {
+            path.extend_from_slice(&rest[..at]);
+            path.push(b'\n');
+            rest = &rest[at + NEWLINE.len()..];
+        }
+        path.extend_from_slice(rest);
+        PathBuf::from(OsString::from_vec(path))
+    }
+
+    /// Leads privileged users to the very file, also when it was deleted or is in another mount namespace.
+    pub(crate) fn link(&self, pid: u32) -> PathBuf {
+        let range = std::ffi::OsStr::from_bytes(self.range);
+        PathBuf::from(format!("/proc/{pid}/map_files")).join(range)
+    }
+
+    /// Finds the file. A plain user may not follow the links of mappings, so the path is followed and must
+    /// lead to the mapped file.
+    pub(crate) fn locate(&self, pid: u32) -> io::Result<Located> {
+        match Located::at(&self.link(pid)) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            found => return found,
+        }
+        let mut inside = OsString::from(format!("/proc/{pid}/root"));
+        inside.push(self.path());
+        let located = Located::at(&PathBuf::from(inside))?;
+        if self.is(&located) {
+            Ok(located)
+        } else {
+            Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "another file has taken its place",
+            ))
+        }
+    }
+
+    fn is(&self, located: &Located) -> bool {
+        let device = located.metadata().dev();
+        let (major, minor) = (libc::major(device), libc::minor(device));
+        // Without a block device of their own, file systems such as overlayfs and btrfs may show another
+        // number in mappings.
+        let same_device = (major, minor) == self.device || major == 0;
+        same_device && located.metadata().ino() == self.inode
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mapping(line: &str) -> Option<Mapping<'_>> {
+        Mapping::read(line.as_bytes())
+    }
+
+    #[test]
+    fn a_line_with_a_file_is_read() {
+        let line = "7f00-7f10 r-xp 0001f000 fe:01 1234    /opt/a b/libssl-9f.so.3 (deleted)";
+        let found = mapping(line).unwrap();
+        assert_eq!((found.device, found.inode), ((0xFE, 1), 1234));
+        assert!(found.executable && found.deleted);
+        assert_eq!(found.name(), b"libssl-9f.so.3");
+        assert_eq!(found.path(), PathBuf::from("/opt/a b/libssl-9f.so.3"));
+        assert_eq!(found.link(7), PathBuf::from("/proc/7/map_files/7f00-7f10"));
+        let data = "7f00-7f10 rw-p 0001f000 fe:00 1234    /usr/lib/libssl.so.3";
+        assert!(!mapping(data).unwrap().executable);
+        assert_eq!(mapping("7f00-7f10 rw-p 00000000 00:00 0 "), None);
+        assert_eq!(mapping("7f00-7f10 rw-p 00000000 00:00 0     [heap]"), None);
+    }
+
+    #[test]
+    fn names_that_are_no_text_are_read() {
+        let line = b"7f00-7f10 r-xp 0001f000 fe:00 9    /x/caf\xe9/libssl\\012.so";
+        let found = Mapping::read(line).unwrap();
+        assert_eq!(found.name(), b"libssl\\012.so");
+        assert_eq!(found.path().as_os_str().as_bytes(), b"/x/caf\xe9/libssl\n.so");
+    }
+
+    #[test]
+    fn a_line_cut_anywhere_is_harmless() {
+        let line = "7f00-7f10 r-xp 0001f000 fe:00 1234    /usr/lib/libssl.so.3 (deleted)";
+        for length in 0..line.len() {
+            let _ = mapping(&line[..length]);
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_ends_with_a_whole_line() {
+        let line = b"7f00-7f10 r-xp 0001f000 fe:00 9    /x/libssl.so\n";
+        let maps = Maps::new(line.repeat(3), line.len() as u64 * 2 + 5);
+        assert!(maps.cut);
+        assert_eq!(maps.files().count(), 2);
+        assert!(!Maps::new(line.repeat(3), line.len() as u64 * 3).cut);
+    }
+
+    #[test]
+    fn this_program_is_found_among_its_mappings() {
+        let maps = Maps::read(std::process::id(), 1 << 20).unwrap();
+        let own = Located::at(&PathBuf::from("/proc/self/exe")).unwrap();
+        let found = maps.executed().find(|mapping| mapping.is(&own)).unwrap();
+        assert_eq!(found.locate(std::process::id()).unwrap().inode(), own.inode());
+    }
+}

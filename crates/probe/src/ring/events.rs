@@ -1,0 +1,341 @@
+//! The ring buffer as a stream of batches.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use aya::maps::{MapData, RingBuf};
+use ecapture_protocols::{CapturedEvent, Close};
+use futures_util::Stream;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, Sleep};
+
+use crate::find::discovery::Discoverer;
+use crate::handle::CaptureHandle;
+use crate::kernel::detach::Programs;
+use crate::ring::decode;
+use crate::ring::excluded::Excluded;
+use crate::ring::joined_late::Counted;
+use crate::ring::origin::Origins;
+
+/// Most events in one batch.
+const BATCH_EVENTS: usize = 512;
+/// A batch ends with the event that makes its payloads reach this many bytes.
+const BATCH_BYTES: usize = 256 * 1024;
+/// How often the ring is looked at while records keep coming: a wake-up costs the captured
+/// process more than a record does.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
+/// The same after a look that found [`BUSY_RECORDS`] or more: larger batches cost the pipeline, and the
+/// program whose processor it shares, a good deal less per record. Much data wakes the reader sooner.
+const BUSY_POLL_INTERVAL: Duration = Duration::from_millis(4);
+const BUSY_RECORDS: usize = 16;
+/// Calls that return when the capture is stopped have this time for it; writes have longer, see
+/// [`CaptureConfig::drain`](crate::CaptureConfig::drain). Then programs that run in the kernel have it once more:
+/// they may wait for a processor in the midst of a record.
+const RETURNING: Duration = Duration::from_millis(10);
+/// After so long without a record the reader sleeps until the kernel wakes it.
+const IDLE_AFTER: Duration = Duration::from_millis(20);
+
+/// The events of a capture, in the order of the ring: per session and direction in the order of
+/// the bytes. Ends after [`CaptureHandle::stop`], when everything captured was delivered.
+///
+/// Must be polled inside a tokio runtime with I/O and time enabled. Dropping it detaches the
+/// probes.
+pub struct Events {
+    ring: Ring,
+    // Ends before the programs do.
+    discoverer: Option<Discoverer>,
+    programs: Arc<Programs>,
+    handle: CaptureHandle,
+    excluded: Excluded,
+    origins: Origins,
+    counted: Counted,
+    /// How long writes in progress are waited for after the stop.
+    drain: Duration,
+    state: State,
+    /// When a look found nothing, and all since.
+    idle_since: Option<Instant>,
+    /// Records since the last timer was set.
+    found: usize,
+    /// Room for the events of the next batch: as many as the last one had.
+    room: usize,
+}
+
+/// The ring registers with the runtime when it is first polled.
+enum Ring {
+    Plain(Option<RingBuf<MapData>>),
+    Registered(AsyncFd<RingBuf<MapData>>),
+}
+
+/// What the next look at the ring waits for.
+enum State {
+    /// Nothing.
+    Looking,
+    /// The timer since the last look, or much data.
+    Polling(Pin<Box<Sleep>>),
+    /// The kernel was told to wake us with the next record; one more look is due, because a record may
+    /// have come before it knew.
+    Announced,
+    /// The kernel wakes us with the next record.
+    Waiting,
+    /// Stopped at that time; calls in progress may still deliver.
+    Draining {
+        /// None after a look that found something.
+        timer: Option<Pin<Box<Sleep>>>,
+        since: Instant,
+    },
+    /// They may no longer; what runs in the kernel just now gets the time to come to its end.
+    Ending(Pin<Box<Sleep>>),
+    /// The next look that finds nothing is the last one.
+    Ended,
+}
+
+impl State {
+    fn draining(since: Instant) -> Self {
+        Self::Draining {
+            timer: Some(pause(POLL_INTERVAL)),
+            since,
+        }
+    }
+
+    fn is_last(&self) -> bool {
+        matches!(self, Self::Draining { .. } | Self::Ending(_) | Self::Ended)
+    }
+}
+
+fn pause(length: Duration) -> Pin<Box<Sleep>> {
+    Box::pin(tokio::time::sleep(length))
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.programs.stop();
+        self.discoverer = None;
+        self.programs.end();
+    }
+}
+
+impl Events {
+    pub(crate) fn new(
+        ring: RingBuf<MapData>,
+        programs: Arc<Programs>,
+        discoverer: Option<Discoverer>,
+        handle: CaptureHandle,
+        excluded: Excluded,
+        drain: Duration,
+    ) -> Self {
+        Self {
+            ring: Ring::Plain(Some(ring)),
+            discoverer,
+            programs,
+            handle,
+            excluded,
+            origins: Origins::default(),
+            counted: Counted::default(),
+            drain,
+            state: State::Looking,
+            idle_since: None,
+            found: 0,
+            room: 0,
+        }
+    }
+
+    fn next_batch(&mut self) -> Vec<CapturedEvent> {
+        let mut batch = Vec::with_capacity(self.room);
+        let (mut records, mut bytes) = (0, 0);
+        let mut excluded = (0, 0);
+        let Some(ring) = self.ring.get_mut() else {
+            return batch;
+        };
+        while batch.len() < BATCH_EVENTS && bytes < BATCH_BYTES {
+            let Some(record) = ring.next() else { break };
+            match decode::event(&record) {
+                Ok(mut event) => {
+                    if let CapturedEvent::Data(data) = &event
+                        && self.excluded.has(data.process.pid)
+                    {
+                        self.handle.count_excluded(data.payload.len() as u64);
+                        excluded.0 += 1;
+                        excluded.1 += data.payload.len() as u64;
+                        continue;
+                    }
+                    if let CapturedEvent::Close {
+                        close: Close::Process { pid },
+                        ..
+                    } = &event
+                    {
+                        self.excluded.forget(*pid);
+                    }
+                    self.origins.complete(&mut event, &self.handle);
+                    self.counted.note(&event, &self.handle);
+                    if let CapturedEvent::Data(data) = &event {
+                        records += 1;
+                        bytes += data.payload.len();
+                    }
+                    batch.push(event);
+                }
+                Err(error) => {
+                    self.handle.count_undecodable();
+                    tracing::debug!(%error, "record skipped");
+                }
+            }
+        }
+        if records + excluded.0 != 0 {
+            self.handle
+                .count_read(records + excluded.0, bytes as u64 + excluded.1);
+        }
+        self.room = batch.len();
+        batch
+    }
+
+    /// Ready when a look at the ring is due, pending when something will wake the task.
+    fn poll_due(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.handle.is_stopped() && !self.state.is_last() {
+            self.state = State::draining(Instant::now());
+        }
+        self.state = match &mut self.state {
+            State::Looking | State::Announced | State::Ended => return Poll::Ready(()),
+            State::Polling(timer) => {
+                if self.ring.poll_readable(context).is_pending() {
+                    ready!(timer.as_mut().poll(context));
+                }
+                State::Looking
+            }
+            State::Waiting => {
+                ready!(self.ring.poll_readable(context));
+                State::Looking
+            }
+            State::Draining { timer, since } => {
+                if let Some(timer) = timer {
+                    ready!(timer.as_mut().poll(context));
+                }
+                let since = *since;
+                if self.is_drained(since.elapsed()) {
+                    self.end();
+                    State::Ending(pause(RETURNING))
+                } else {
+                    State::draining(since)
+                }
+            }
+            State::Ending(timer) => {
+                ready!(timer.as_mut().poll(context));
+                State::Ended
+            }
+        };
+        Poll::Ready(())
+    }
+
+    /// Whether nobody is waited for any more, so long after the stop.
+    fn is_drained(&self, elapsed: Duration) -> bool {
+        let writes = || {
+            self.handle
+                .counters()
+                .map_or(0, |counters| counters.writes_in_progress)
+        };
+        elapsed >= RETURNING && (elapsed >= self.drain || writes() == 0)
+    }
+
+    fn end(&self) {
+        if let Err(error) = self.handle.end() {
+            tracing::warn!(%error, "calls that return from now on are captured in part");
+        }
+    }
+
+    fn found(&mut self, records: usize) {
+        self.found += records;
+        self.idle_since = None;
+        if let State::Draining { timer, .. } = &mut self.state {
+            *timer = None;
+        } else if !self.state.is_last() {
+            self.state = State::Looking;
+        }
+    }
+
+    /// Decides what the next look waits for, after one that found nothing.
+    fn found_nothing(&mut self) {
+        let now = Instant::now();
+        let idle_since = *self.idle_since.get_or_insert(now);
+        self.state = if matches!(self.state, State::Announced) {
+            State::Waiting
+        } else if now.duration_since(idle_since) >= IDLE_AFTER && self.handle.reader_waits().is_ok() {
+            State::Announced
+        } else {
+            let interval = if self.found >= BUSY_RECORDS {
+                BUSY_POLL_INTERVAL
+            } else {
+                POLL_INTERVAL
+            };
+            self.found = 0;
+            State::Polling(Box::pin(tokio::time::sleep_until(now + interval)))
+        };
+    }
+}
+
+impl Stream for Events {
+    type Item = Vec<CapturedEvent>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        this.handle.register_reader(context.waker());
+        loop {
+            ready!(this.poll_due(context));
+            let batch = this.next_batch();
+            if !batch.is_empty() {
+                this.found(batch.len());
+                return Poll::Ready(Some(batch));
+            }
+            if matches!(this.state, State::Ended) {
+                // What it finds last is counted before the figures are read.
+                this.discoverer = None;
+                return Poll::Ready(None);
+            }
+            if !this.state.is_last() {
+                this.found_nothing();
+            }
+        }
+    }
+}
+
+impl Ring {
+    fn get_mut(&mut self) -> Option<&mut RingBuf<MapData>> {
+        match self {
+            Self::Plain(ring) => ring.as_mut(),
+            Self::Registered(ring) => Some(ring.get_mut()),
+        }
+    }
+
+    fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Self::Plain(ring) = self
+            && let Some(ring) = ring.take()
+        {
+            *self = register(ring);
+        }
+        match self {
+            Self::Plain(_) => Poll::Ready(()),
+            Self::Registered(ring) => match ready!(ring.poll_read_ready(context)) {
+                Ok(mut guard) => {
+                    guard.clear_ready();
+                    Poll::Ready(())
+                }
+                Err(_) => Poll::Ready(()),
+            },
+        }
+    }
+}
+
+/// Without a registration the ring is polled on the timer only.
+fn register(ring: RingBuf<MapData>) -> Ring {
+    // SAFETY: the ring owns its descriptor and never closes or replaces it while it lives.
+    #[expect(unsafe_code, reason = "tokio asks for this promise about the descriptor")]
+    let registered = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
+    match registered {
+        Ok(ring) => Ring::Registered(ring),
+        Err(error) => {
+            let (ring, error) = error.into_parts();
+            tracing::warn!(%error, "the ring buffer is polled only");
+            Ring::Plain(Some(ring))
+        }
+    }
+}
