@@ -108,7 +108,7 @@ impl Conductor {
             let grace = course.grace;
             let deadline = course.deadline.filter(|_| grace.is_none());
             tokio::select! {
-                Some(incident) = self.incidents.recv() => self.meet(incident, &mut course),
+                Some(incident) = self.incidents.recv() => self.on_incident(incident, &mut course),
                 () = stop.notified() => self.begin_stop(&mut course),
                 () = until(deadline) => {
                     course.fail(PipelineError::DrainDeadline { deadline: self.timings.drain_deadline });
@@ -124,7 +124,7 @@ impl Conductor {
         self.end(course);
     }
 
-    fn meet(&mut self, incident: Incident, course: &mut Course) {
+    fn on_incident(&mut self, incident: Incident, course: &mut Course) {
         match incident {
             Incident::Exited { actor, panicked } => {
                 if panicked {

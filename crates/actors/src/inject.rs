@@ -240,11 +240,13 @@ impl<S> DropEvent<S> {
         let keeps = !self.seen.is_multiple_of(self.every);
         if !keeps {
             let bytes = data.payload.len() as u64;
-            self.ledger.lose_before_reading(Loss::Injected, 1, bytes);
-            // A numbered stream's Worker will miss the bytes, and tell whose they were.
-            if data.stream_offset.is_none() {
+            // A numbered stream's Worker misses the bytes, and reports whose they were.
+            if data.stream_offset.is_some() {
+                self.ledger.lose_before_reading(Loss::Injected, 1, bytes);
+            } else {
                 let uuid = Identity::of(data).uuid;
-                self.ledger.by_connection.add(&uuid, Loss::Injected, 1, bytes);
+                self.ledger
+                    .lose_before_reading_of(&uuid, Loss::Injected, 1, bytes);
             }
         }
         keeps

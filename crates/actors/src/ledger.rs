@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqC
 use tokio::sync::Notify;
 
 use crate::PipelineLimits;
-use crate::by_connection::ByConnection;
+use crate::by_connection::{ByConnection, ConnectionLosses};
 use crate::column::Column;
 use crate::loss::{Loss, LossRow};
 
@@ -82,8 +82,8 @@ pub struct Ledger {
     losses: [Count; Loss::ALL.len()],
     /// One for each output.
     columns: OnceLock<Vec<Column>>,
-    /// The same losses again, as far as it is known whose they are.
-    pub(crate) by_connection: ByConnection,
+    /// The same losses again, where it is known whose they are.
+    by_connection: ByConnection,
     in_flight: Count,
     held: AtomicU64,
     held_captured: AtomicU64,
@@ -162,6 +162,35 @@ impl Ledger {
     pub(crate) fn lose_delivered(&self, loss: Loss, bytes: u64) {
         self.delivered.sub(0, bytes);
         self.losses[loss.index()].add(0, bytes);
+    }
+
+    /// As [`Self::lose`], where the connection is known. Every loss of a known connection goes through
+    /// one of the methods with `_of`, so that the two accounts agree.
+    pub(crate) fn lose_of(&self, uuid: &str, loss: Loss, events: u64, bytes: u64) {
+        self.lose(loss, events, bytes);
+        self.by_connection.add(uuid, loss, events, bytes);
+    }
+
+    /// As [`Self::lose_delivered`], where the connection is known.
+    pub(crate) fn lose_delivered_of(&self, uuid: &str, loss: Loss, bytes: u64) {
+        self.lose_delivered(loss, bytes);
+        self.by_connection.add(uuid, loss, 0, bytes);
+    }
+
+    /// As [`Self::lose_before_reading`], where the connection is known.
+    pub(crate) fn lose_before_reading_of(&self, uuid: &str, loss: Loss, events: u64, bytes: u64) {
+        self.lose_before_reading(loss, events, bytes);
+        self.by_connection.add(uuid, loss, events, bytes);
+    }
+
+    /// Counts bytes of a connection that never came from the kernel, which counts them itself.
+    pub(crate) fn miss_of(&self, uuid: &str, bytes: u64) {
+        self.by_connection.add_missing(uuid, bytes);
+    }
+
+    /// The losses by connection; see [`ByConnection::snapshot`].
+    pub(crate) fn losses_by_connection(&self) -> (Vec<ConnectionLosses>, Tally) {
+        self.by_connection.snapshot()
     }
 
     /// Makes the columns of the run's outputs. A ledger counts one run.

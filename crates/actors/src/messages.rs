@@ -83,10 +83,10 @@ pub(crate) struct WorkerBatch {
     pub(crate) has_sibling: bool,
 }
 
-/// Processor → Worker: what the other direction told.
+/// Processor → Worker: the notices of the other direction.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Notices(pub(crate) Vec<SequencedNotice>);
+pub(crate) struct PeerNotices(pub(crate) Vec<SequencedNotice>);
 
 /// Processor → Worker, [`Clock::Stream`](crate::Clock::Stream) only: the time is now `now_ns`;
 /// `sequence` is the last event before it.
@@ -158,7 +158,7 @@ pub(crate) struct Retire {
 /// The answer to one message in a replay; in a capture only sent when there
 /// is something to say.
 #[derive(Debug)]
-pub(crate) struct WorkerReport {
+pub(crate) struct TurnReport {
     pub(crate) stream: StreamRef,
     /// For the Worker of the other direction.
     pub(crate) notices: Vec<SequencedNotice>,
@@ -196,17 +196,17 @@ pub(crate) struct WorkerExited {
     pub(crate) kept: Option<Box<Kept>>,
 }
 
-/// What one Worker tells.
+/// What a Worker reports to the Processor.
 #[derive(Debug)]
-pub(crate) enum News {
+pub(crate) enum WorkerReport {
     Exited(Box<WorkerExited>),
-    Report(WorkerReport),
+    Turn(TurnReport),
 }
 
-/// Workers of one Arbiter → Processor: what they told, in that order.
+/// Workers of one Arbiter → Processor: their reports, in the order in which they were made.
 #[derive(Message, Debug)]
 #[rtype(result = "()")]
-pub(crate) struct WorkerNews(pub(crate) Vec<News>);
+pub(crate) struct WorkerReports(pub(crate) Vec<WorkerReport>);
 
 /// Orders the records of a replay: by the event that completed them, then events before notices
 /// before expiries, then by the moment of expiry, then by Worker, then as produced.

@@ -363,7 +363,7 @@ fn start_processor(
                 outbox: Arc::new(Outbox::new(OutboxPorts {
                     clock: config.clock,
                     records: outputs.ports(),
-                    news: itself.clone().recipient(),
+                    reports: itself.clone().recipient(),
                     incidents: incidents.clone(),
                     ledger: Arc::clone(&config.ledger),
                     chunk: config.limits.write_chunk,
@@ -424,7 +424,9 @@ mod tests {
 
     use super::*;
     use crate::SinkWriter;
-    use crate::messages::{ConnectionId, EventBatch, News, StreamRef, WorkerId, WorkerNews, WorkerReport};
+    use crate::messages::{
+        ConnectionId, EventBatch, StreamRef, TurnReport, WorkerId, WorkerReport, WorkerReports,
+    };
     use crate::processor::Poison;
 
     #[derive(Clone, Default)]
@@ -532,7 +534,7 @@ mod tests {
             direction: Direction::Write,
             worker: WorkerId(0),
         };
-        let request = WorkerReport {
+        let request = TurnReport {
             stream,
             notices: Vec::new(),
             idle_after: Some(1),
@@ -541,7 +543,7 @@ mod tests {
             deadline_ns: None,
         };
         processor
-            .try_send(WorkerNews(vec![News::Report(request)]))
+            .try_send(WorkerReports(vec![WorkerReport::Turn(request)]))
             .ok()
             .unwrap();
         tokio::time::sleep(Duration::from_millis(1)).await;

@@ -288,6 +288,11 @@ impl<S> Registry<S> {
         self.connections.get_mut(id.0 as usize)?.as_deref_mut()
     }
 
+    /// What the owner keeps of one direction of a connection.
+    pub(crate) fn stream_mut(&mut self, id: ConnectionId, direction: Direction) -> Option<&mut S> {
+        self.get_mut(id)?.stream_mut(direction).as_mut()
+    }
+
     /// Forgets a connection without streams.
     pub(crate) fn remove_if_vacant(&mut self, id: ConnectionId) {
         let place = &mut self.connections[id.0 as usize];

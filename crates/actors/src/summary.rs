@@ -73,7 +73,7 @@ impl Statistics {
         let mut losses: Vec<LossRow> = kernel.map(KernelCounterSource::rows).unwrap_or_default();
         losses.retain(|row| row.events > 0 || row.bytes > 0);
         losses.extend(ledger.loss_rows());
-        let (by_connection, other_connections) = ledger.by_connection.snapshot();
+        let (by_connection, other_connections) = ledger.losses_by_connection();
         let outputs: Vec<_> = ledger.columns().iter().map(Column::statistics).collect();
         let sum =
             |of: fn(&OutputStatistics) -> Tally| outputs.iter().map(of).fold(Tally::default(), Tally::plus);

@@ -18,8 +18,8 @@ use ecapture_protocols::{Direction, Identity};
 use super::routing::BOTH;
 use super::{Place, Processor, Stream};
 use crate::PipelineLimits;
-use crate::messages::{ConnectionId, End, Kept};
-use crate::registry::{Connection, Lifecycle};
+use crate::messages::{ConnectionId, End, Kept, StreamRef};
+use crate::registry::{Connection, Lifecycle, Registry};
 use crate::supervision::nanoseconds;
 
 /// What is kept of a stream.
@@ -79,31 +79,32 @@ impl Connection<Place> {
             Place::Asleep(asleep) => Some(asleep),
         }
     }
+}
 
-    /// See [`Self::asleep`].
-    pub(super) fn asleep_mut(&mut self, direction: Direction) -> Option<&mut Asleep> {
-        match self.stream_mut(direction) {
-            Some(Place::Asleep(asleep)) => Some(asleep),
-            Some(Place::Awake(_)) | None => None,
-        }
+impl Registry<Place> {
+    /// The Worker of a direction of a connection.
+    pub(super) fn awake_mut(&mut self, id: ConnectionId, direction: Direction) -> Option<&mut Stream> {
+        self.get_mut(id)?.awake_mut(direction)
+    }
+
+    /// The stream that this Worker still serves.
+    pub(super) fn served_by(&mut self, worker: StreamRef) -> Option<&mut Stream> {
+        self.awake_mut(worker.connection, worker.direction)
+            .filter(|stream| stream.worker == worker.worker)
     }
 
     /// Takes a Worker's place.
-    pub(super) fn take_awake(&mut self, direction: Direction) -> Option<Box<Stream>> {
-        let place = self
-            .stream_mut(direction)
-            .take_if(|place| matches!(place, Place::Awake(_)))?;
-        match place {
+    pub(super) fn take_awake(&mut self, id: ConnectionId, direction: Direction) -> Option<Box<Stream>> {
+        let place = self.get_mut(id)?.stream_mut(direction);
+        match place.take_if(|place| matches!(place, Place::Awake(_)))? {
             Place::Awake(stream) => Some(stream),
             Place::Asleep(_) => None,
         }
     }
 
-    fn take_asleep(&mut self, direction: Direction) -> Option<Box<Asleep>> {
-        let place = self
-            .stream_mut(direction)
-            .take_if(|place| matches!(place, Place::Asleep(_)))?;
-        match place {
+    fn take_asleep(&mut self, id: ConnectionId, direction: Direction) -> Option<Box<Asleep>> {
+        let place = self.get_mut(id)?.stream_mut(direction);
+        match place.take_if(|place| matches!(place, Place::Asleep(_)))? {
             Place::Asleep(asleep) => Some(asleep),
             Place::Awake(_) => None,
         }
@@ -142,11 +143,7 @@ impl Processor {
     /// Starts a Worker that goes on where the last one of a stream that sleeps ended. Of one that has been
     /// closed it shows the end.
     pub(super) fn wake(&mut self, id: ConnectionId, direction: Direction) {
-        let Some(asleep) = self
-            .registry
-            .get_mut(id)
-            .and_then(|connection| connection.take_asleep(direction))
-        else {
+        let Some(asleep) = self.registry.take_asleep(id, direction) else {
             return;
         };
         let Asleep {
@@ -173,11 +170,7 @@ impl Processor {
     /// A stream that sleeps was closed by the event `sequence`: it is woken when there is room, or when its
     /// place is needed.
     pub(super) fn close_asleep(&mut self, id: ConnectionId, direction: Direction, end: End, sequence: u64) {
-        let Some(asleep) = self
-            .registry
-            .get_mut(id)
-            .and_then(|connection| connection.asleep_mut(direction))
-        else {
+        let Some(Place::Asleep(asleep)) = self.registry.stream_mut(id, direction) else {
             return;
         };
         if asleep.ended.is_none() {

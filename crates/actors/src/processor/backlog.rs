@@ -142,7 +142,7 @@ impl Processor {
     }
 
     fn waiting_stream(&mut self, touched: Touched) -> Option<&mut Stream> {
-        self.registry.get_mut(touched.id)?.awake_mut(touched.direction)
+        self.registry.awake_mut(touched.id, touched.direction)
     }
 
     /// Counts what waits for a stream's Worker as lost; the decoder learns of the gap.
@@ -154,9 +154,6 @@ impl Processor {
         let (count, bytes) = measure(&std::mem::take(&mut stream.outbox));
         stream.gap = Some(add_gap(stream.gap, bytes, GapReason::Shed));
         let ledger = &ports.ledger;
-        ledger.lose(Loss::WorkerFull, count, bytes);
-        ledger
-            .by_connection
-            .add(&stream.identity.uuid, Loss::WorkerFull, count, bytes);
+        ledger.lose_of(&stream.identity.uuid, Loss::WorkerFull, count, bytes);
     }
 }

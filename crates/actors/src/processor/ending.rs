@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 use ecapture_protocols::Direction;
 
 use super::routing::{BOTH, measure};
-use super::{Ending, Place, Processor, Stream, Waiting};
-use crate::messages::{ConnectionId, End, Notices, Retire, SequencedNotice, StreamRef, WorkerBatch};
+use super::{Ending, Place, Processor, Waiting};
+use crate::messages::{ConnectionId, End, PeerNotices, Retire, SequencedNotice, StreamRef, WorkerBatch};
 
 impl Processor {
     /// Hands notices to the other direction's Worker, or keeps them for it.
@@ -37,27 +37,24 @@ impl Processor {
         let Some(connection) = self.registry.get_mut(from.connection) else {
             return;
         };
-        match connection.awake_mut(direction) {
-            Some(stream) if stream.epoch > epoch => {}
-            Some(Stream {
-                epoch: same,
-                addr: Some(addr),
-                unanswered,
-                ..
-            }) if *same == epoch => {
-                *unanswered = unanswered.wrapping_add(1);
-                self.rounds.outstanding += 1;
-                addr.do_send(Notices(notices));
+        if let Some(stream) = connection.awake_mut(direction) {
+            if stream.epoch > epoch {
+                return;
             }
-            // Without a Worker, or with one of an earlier connection.
-            _ => connection.keep_notices(direction, epoch, notices, limit),
+            if let (true, Some(addr)) = (stream.epoch == epoch, &stream.addr) {
+                addr.do_send(PeerNotices(notices));
+                return self.rounds.expect_answer(stream);
+            }
         }
+        // Without a Worker, or with one of an earlier connection.
+        connection.keep_notices(direction, epoch, notices, limit);
     }
 
     /// A Worker that was told to end waits for the last notices.
     pub(super) fn note_holding(&mut self, stream: StreamRef) {
         if let Some(ending) = self
-            .stream_mut(stream)
+            .registry
+            .served_by(stream)
             .and_then(|current| current.ending.as_mut())
         {
             ending.holding = true;
@@ -78,26 +75,21 @@ impl Processor {
             (!holding).then_some(stream.epoch)
         });
         for (direction, teller_epoch) in BOTH.into_iter().zip([may_tell[1], may_tell[0]]) {
-            let Some(Stream {
-                epoch,
-                ending: Some(ending),
-                addr: Some(addr),
-                unanswered,
-                ..
-            }) = connection.awake_mut(direction)
-            else {
+            let Some(stream) = connection.awake_mut(direction) else {
                 continue;
             };
-            let will_be_told = teller_epoch == Some(*epoch);
+            let (Some(ending), Some(addr)) = (&mut stream.ending, &stream.addr) else {
+                continue;
+            };
+            let will_be_told = teller_epoch == Some(stream.epoch);
             if let (true, false, Some(end)) = (ending.holding, will_be_told, ending.end) {
                 ending.holding = false;
-                *unanswered = unanswered.wrapping_add(1);
-                self.rounds.outstanding += 1;
                 addr.do_send(Retire {
                     end,
                     sequence: ending.sequence,
                     last: true,
                 });
+                self.rounds.expect_answer(stream);
             }
         }
     }
@@ -118,11 +110,7 @@ impl Processor {
 
     /// Ends one direction: its Worker, or the last of those that are still to come to its place.
     fn end_stream(&mut self, id: ConnectionId, direction: Direction, end: End, sequence: u64) {
-        let place = self
-            .registry
-            .get_mut(id)
-            .and_then(|connection| connection.stream_mut(direction).as_mut());
-        let stream = match place {
+        let stream = match self.registry.stream_mut(id, direction) {
             None => return,
             Some(Place::Asleep(_)) => return self.close_asleep(id, direction, end, sequence),
             Some(Place::Awake(stream)) => stream,
@@ -182,13 +170,12 @@ impl Processor {
         if let Some(addr) = &stream.addr {
             addr.do_send(Retire { end, sequence, last });
         }
-        stream.unanswered = stream.unanswered.wrapping_add(1);
+        self.rounds.expect_answer(stream);
         stream.ending = Some(Box::new(Ending {
             end: Some(end),
             sequence,
             ..Ending::default()
         }));
-        self.rounds.outstanding += 1;
         self.serving -= 1;
         self.sleepers.ending_workers += 1;
         self.shedding += usize::from(end == End::Shed);
@@ -197,19 +184,14 @@ impl Processor {
 
     #[expect(clippy::disallowed_methods, reason = "the last batch before a retirement")]
     fn force_outbox(&mut self, id: ConnectionId, direction: Direction) {
-        let Some(stream) = self
-            .registry
-            .get_mut(id)
-            .and_then(|found| found.awake_mut(direction))
-        else {
+        let Some(stream) = self.registry.awake_mut(id, direction) else {
             return;
         };
         let events = std::mem::take(&mut stream.outbox);
         let (count, bytes) = measure(&events);
         stream.sent += count;
         stream.sent_bytes += bytes;
-        stream.unanswered = stream.unanswered.wrapping_add(1);
-        self.rounds.outstanding += 1;
+        self.rounds.expect_answer(stream);
         if let Some(addr) = &stream.addr {
             addr.do_send(WorkerBatch {
                 events,

@@ -1,7 +1,7 @@
 //! The Processor: routes events to Workers, and spawns, supervises and retires them.
 //!
-//! * receives: `EventBatch`, `SourceEnded` from the `RingReader`; `WorkerNews` from Workers
-//! * sends: `WorkerBatch`, `Notices`, `Advance`, `Retire` to Workers; `RoundEnded`,
+//! * receives: `EventBatch`, `SourceEnded` from the `RingReader`; `WorkerReports` from Workers
+//! * sends: `WorkerBatch`, `PeerNotices`, `Advance`, `Retire` to Workers; `RoundEnded`,
 //!   `Finish` to the Sinks
 //! * bound: `processor_mailbox` batches and the limits on events in flight; what a Worker refuses for too
 //!   long is dropped, and earlier when reading waits for it (`backlog`)
@@ -33,8 +33,8 @@ use rounds::Rounds;
 
 use crate::Clock;
 use crate::messages::{
-    ActorGuard, ActorName, ConnectionId, End, EventBatch, Finish, Incidents, News, Position, RoundEnded,
-    SourceEnded, StreamEvent, StreamRef, WorkerExited, WorkerId, WorkerNews, WorkerReport,
+    ActorGuard, ActorName, ConnectionId, End, EventBatch, Finish, Incidents, Position, RoundEnded,
+    SourceEnded, StreamEvent, StreamRef, TurnReport, WorkerExited, WorkerId, WorkerReport, WorkerReports,
 };
 use crate::registry::Registry;
 use crate::supervision::{FailureWindow, nanoseconds};
@@ -265,14 +265,6 @@ impl Processor {
         nanoseconds(self.shared().started_at.elapsed())
     }
 
-    /// The stream that `stream` still serves.
-    fn stream_mut(&mut self, stream: StreamRef) -> Option<&mut Stream> {
-        let connection = self.registry.get_mut(stream.connection)?;
-        connection
-            .awake_mut(stream.direction)
-            .filter(|current| current.worker == stream.worker)
-    }
-
     /// Lets the others on this Arbiter run after every `budget` messages.
     fn spend_budget(&mut self, ctx: &mut Context<Self>) {
         self.handled = self.handled.wrapping_add(1);
@@ -283,7 +275,7 @@ impl Processor {
 
     /// A Worker asks to end because its stream is idle; granted when no event is on its way.
     fn consider_idle(&mut self, stream: StreamRef, fed: u64) {
-        let granted = self.stream_mut(stream).is_some_and(|current| {
+        let granted = self.registry.served_by(stream).is_some_and(|current| {
             current.ending.is_none() && current.sent == fed && current.outbox.is_empty()
         });
         if granted {
@@ -291,7 +283,7 @@ impl Processor {
         }
     }
 
-    fn take_report(&mut self, report: WorkerReport) {
+    fn take_report(&mut self, report: TurnReport) {
         let stream = report.stream;
         if let Some(fed) = report.idle_after {
             self.consider_idle(stream, fed);
@@ -301,7 +293,7 @@ impl Processor {
         }
         if self.is_replay() {
             self.note_report(report);
-        } else if !report.notices.is_empty() && self.stream_mut(stream).is_some() {
+        } else if !report.notices.is_empty() && self.registry.served_by(stream).is_some() {
             self.pass_notices(stream, report.notices);
         }
     }
@@ -310,7 +302,7 @@ impl Processor {
         if self.is_replay() {
             self.note_exit(exited);
         } else {
-            self.bury(exited, ctx);
+            self.settle_exit(exited, ctx);
         }
     }
 
@@ -379,17 +371,17 @@ impl Handler<SourceEnded> for Processor {
     }
 }
 
-impl Handler<WorkerNews> for Processor {
+impl Handler<WorkerReports> for Processor {
     type Result = ();
 
-    fn handle(&mut self, WorkerNews(news): WorkerNews, ctx: &mut Self::Context) {
+    fn handle(&mut self, WorkerReports(reports): WorkerReports, ctx: &mut Self::Context) {
         if !self.is_replay() {
             self.now_ns = self.live_now_ns();
         }
-        for told in news {
-            match told {
-                News::Exited(exited) => self.take_exit(*exited, ctx),
-                News::Report(report) => self.take_report(report),
+        for report in reports {
+            match report {
+                WorkerReport::Exited(exited) => self.take_exit(*exited, ctx),
+                WorkerReport::Turn(report) => self.take_report(report),
             }
         }
         if self.is_replay() {

@@ -19,9 +19,9 @@ use std::collections::{BinaryHeap, VecDeque};
 use actix::prelude::*;
 use ecapture_protocols::CapturedEvent;
 
-use super::Processor;
+use super::{Processor, Stream};
 use crate::messages::{
-    Advance, EventBatch, RoundEnded, SequencedNotice, StreamRef, WorkerExited, WorkerReport,
+    Advance, EventBatch, RoundEnded, SequencedNotice, StreamRef, TurnReport, WorkerExited,
 };
 
 /// What the `RingReader` sent and is not yet worked off; bounded by the events in flight.
@@ -95,8 +95,8 @@ pub(super) struct Rounds {
     waits_for_output: bool,
     queue: VecDeque<Input>,
     stage: Stage,
-    /// Messages that Workers have not answered.
-    pub(super) outstanding: u64,
+    /// Messages that Workers have not answered: the sum of `unanswered` of all streams.
+    outstanding: u64,
     exits: Vec<WorkerExited>,
     notices: Vec<(StreamRef, Vec<SequencedNotice>)>,
     deadlines: BinaryHeap<Reverse<(u64, StreamRef)>>,
@@ -114,12 +114,37 @@ impl Rounds {
     pub(super) fn queue_end(&mut self) {
         self.queue.push_back(Input::End);
     }
+
+    /// Counts a message that was sent to the stream's Worker, and that it will answer.
+    pub(super) fn expect_answer(&mut self, stream: &mut Stream) {
+        stream.unanswered = stream.unanswered.wrapping_add(1);
+        self.outstanding += 1;
+    }
+
+    /// Counts an answer of the stream's Worker.
+    fn take_answer(&mut self, stream: &mut Stream) {
+        stream.unanswered = stream.unanswered.wrapping_sub(1);
+        self.outstanding -= 1;
+    }
+
+    /// Expects no more answers of the stream's Worker, which has ended.
+    fn give_up_answers(&mut self, stream: &mut Stream) {
+        self.outstanding -= u64::from(std::mem::take(&mut stream.unanswered));
+    }
+
+    /// Queues the stream's deadline, unless an earlier one is queued.
+    fn queue_deadline(&mut self, id: StreamRef, stream: &mut Stream) {
+        if stream.deadline_ns < stream.queued_deadline_ns {
+            stream.queued_deadline_ns = stream.deadline_ns;
+            self.deadlines.push(Reverse((stream.deadline_ns, id)));
+        }
+    }
 }
 
 impl Processor {
     /// A Worker has answered one message.
-    pub(super) fn note_report(&mut self, report: WorkerReport) {
-        let WorkerReport {
+    pub(super) fn note_report(&mut self, report: TurnReport) {
+        let TurnReport {
             stream,
             notices,
             deadline_ns,
@@ -129,26 +154,18 @@ impl Processor {
         if !notices.is_empty() {
             self.rounds.notices.push((stream, notices));
         }
-        let Some(current) = self.stream_mut(stream).filter(|_| answers) else {
-            return;
-        };
-        current.unanswered = current.unanswered.wrapping_sub(1);
-        current.deadline_ns = deadline_ns.unwrap_or(u64::MAX);
-        let earlier = current.deadline_ns < current.queued_deadline_ns;
-        if earlier {
-            current.queued_deadline_ns = current.deadline_ns;
-            let deadline_ns = current.deadline_ns;
-            self.rounds.deadlines.push(Reverse((deadline_ns, stream)));
+        if let Some(current) = self.registry.served_by(stream).filter(|_| answers) {
+            self.rounds.take_answer(current);
+            current.deadline_ns = deadline_ns.unwrap_or(u64::MAX);
+            self.rounds.queue_deadline(stream, current);
         }
-        self.rounds.outstanding -= 1;
     }
 
     /// A Worker has ended; it will not answer what it has not answered.
     pub(super) fn note_exit(&mut self, exited: WorkerExited) {
-        if let Some(current) = self.stream_mut(exited.stream) {
-            let unanswered = std::mem::take(&mut current.unanswered);
+        if let Some(current) = self.registry.served_by(exited.stream) {
+            self.rounds.give_up_answers(current);
             current.addr = None;
-            self.rounds.outstanding -= u64::from(unanswered);
             self.rounds.exits.push(exited);
         }
     }
@@ -197,7 +214,7 @@ impl Processor {
             let mut exits = std::mem::take(&mut self.rounds.exits);
             exits.sort_by_key(|exited| exited.stream);
             for exited in exits {
-                self.bury(exited, ctx);
+                self.settle_exit(exited, ctx);
             }
             self.dispatch(ctx);
             return true;
@@ -246,7 +263,7 @@ impl Processor {
                 return;
             }
             self.rounds.deadlines.pop();
-            let Some(current) = self.stream_mut(stream) else {
+            let Some(current) = self.registry.served_by(stream) else {
                 continue;
             };
             current.queued_deadline_ns = u64::MAX;
@@ -254,15 +271,12 @@ impl Processor {
                 continue;
             }
             if current.deadline_ns > now_ns {
-                current.queued_deadline_ns = current.deadline_ns;
-                let deadline_ns = current.deadline_ns;
-                self.rounds.deadlines.push(Reverse((deadline_ns, stream)));
+                self.rounds.queue_deadline(stream, current);
                 continue;
             }
             if let Some(addr) = &current.addr {
                 addr.do_send(Advance { now_ns, sequence });
-                current.unanswered = current.unanswered.wrapping_add(1);
-                self.rounds.outstanding += 1;
+                self.rounds.expect_answer(current);
             }
         }
     }

@@ -103,11 +103,7 @@ impl Processor {
         } else {
             None
         };
-        let Some(stream) = self
-            .registry
-            .get_mut(id)
-            .and_then(|found| found.awake_mut(direction))
-        else {
+        let Some(stream) = self.registry.awake_mut(id, direction) else {
             return;
         };
         if let Some(ending) = &mut stream.ending {
@@ -125,7 +121,7 @@ impl Processor {
             }) = stream.gap
             {
                 let ledger = &self.shards[0].ports.ledger;
-                ledger.by_connection.add_missing(&stream.identity.uuid, bytes);
+                ledger.miss_of(&stream.identity.uuid, bytes);
             }
         } else {
             stream.learn_lateness(data.joined_late);
@@ -306,8 +302,7 @@ impl Processor {
                 stream.identity_changed = false;
                 stream.sent += count;
                 stream.sent_bytes += bytes;
-                stream.unanswered = stream.unanswered.wrapping_add(1);
-                self.rounds.outstanding += 1;
+                self.rounds.expect_answer(stream);
                 return Ok(());
             }
             Err(refused) => refused,

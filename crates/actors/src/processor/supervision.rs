@@ -17,28 +17,23 @@ use crate::supervision::{Verdict, judge, nanoseconds};
 
 impl Processor {
     /// Takes the place of a Worker that has ended: vacates it, or starts its successor.
-    pub(super) fn bury(&mut self, mut exited: WorkerExited, ctx: &mut Context<Self>) {
+    pub(super) fn settle_exit(&mut self, mut exited: WorkerExited, ctx: &mut Context<Self>) {
         let stream_ref = exited.stream;
         let StreamRef {
             connection: id,
             direction,
             ..
         } = stream_ref;
-        if self.stream_mut(stream_ref).is_none() {
+        if self.registry.served_by(stream_ref).is_none() {
             return;
         }
         let notices = std::mem::take(&mut exited.notices);
         if !notices.is_empty() {
             self.pass_notices(stream_ref, notices);
         }
-        let Some(stream) = self
-            .registry
-            .get_mut(id)
-            .and_then(|found| found.take_awake(direction))
-        else {
+        let Some(mut stream) = self.registry.take_awake(id, direction) else {
             return;
         };
-        let mut stream = stream;
         match &stream.ending {
             None => self.serving -= 1,
             Some(ending) if ending.end.is_some() => {
@@ -131,23 +126,14 @@ impl Processor {
         let failed_bytes = exited.failed_bytes.unwrap_or(0);
         let queued = unfed - leftover - failed;
         let uuid = &stream.identity.uuid;
-        ledger.lose(Loss::WorkerFailed, failed, failed_bytes);
-        ledger
-            .by_connection
-            .add(uuid, Loss::WorkerFailed, failed, failed_bytes);
-        ledger.lose_delivered(Loss::WorkerRestart, exited.held_bytes);
-        ledger
-            .by_connection
-            .add(uuid, Loss::WorkerRestart, 0, exited.held_bytes);
+        ledger.lose_of(uuid, Loss::WorkerFailed, failed, failed_bytes);
+        ledger.lose_delivered_of(uuid, Loss::WorkerRestart, exited.held_bytes);
         // What was queued behind the leftover died with the mailbox: one gap covers both.
         let (missing_bytes, events) = if queued == 0 {
             (unfed_bytes - leftover_bytes, exited.leftover)
         } else {
             let (lost, lost_bytes) = (queued + leftover, unfed_bytes - failed_bytes);
-            ledger.lose(Loss::WorkerRestart, lost, lost_bytes);
-            ledger
-                .by_connection
-                .add(uuid, Loss::WorkerRestart, lost, lost_bytes);
+            ledger.lose_of(uuid, Loss::WorkerRestart, lost, lost_bytes);
             (unfed_bytes, Vec::new())
         };
         let mut position = exited.position;
@@ -193,7 +179,7 @@ impl Processor {
             direction,
             ..
         } = failed;
-        let Some(stream) = self.stream_mut(failed) else {
+        let Some(stream) = self.registry.served_by(failed) else {
             return;
         };
         let (identity, epoch) = (Arc::clone(&stream.identity), stream.epoch);
@@ -204,11 +190,7 @@ impl Processor {
             return;
         };
         self.start_worker(id, direction, epoch, identity, successor.position, None);
-        if let Some(stream) = self
-            .registry
-            .get_mut(id)
-            .and_then(|found| found.awake_mut(direction))
-        {
+        if let Some(stream) = self.registry.awake_mut(id, direction) {
             stream.gap = Some(successor.gap);
             stream.outbox = successor.events;
         }

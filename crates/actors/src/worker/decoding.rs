@@ -82,7 +82,7 @@ impl Worker {
         let held = self.buffered_bytes();
         self.guard.commit(&event, held);
         if held > self.ports().limits.buffered_per_connection {
-            self.relieve(output);
+            self.shed_held(output);
         }
         true
     }
@@ -120,9 +120,7 @@ impl Worker {
             None => None,
         };
         let ledger = &self.guard.ports.ledger;
-        ledger
-            .by_connection
-            .add_missing(&self.identity.uuid, bytes.unwrap_or(0));
+        ledger.miss_of(&self.identity.uuid, bytes.unwrap_or(0));
         let gap = Gap {
             bytes,
             reason: GapReason::KernelLoss,
@@ -142,10 +140,7 @@ impl Worker {
         for skipped in output.skipped.drain(..) {
             let ledger = &self.guard.ports.ledger;
             let loss = Loss::from(skipped.reason);
-            ledger.lose_delivered(loss, skipped.bytes);
-            ledger
-                .by_connection
-                .add(&self.identity.uuid, loss, 0, skipped.bytes);
+            ledger.lose_delivered_of(&self.identity.uuid, loss, skipped.bytes);
         }
         let notices = output.notices.drain(..);
         let told = notices.map(|notice| SequencedNotice { sequence, notice });
@@ -238,16 +233,12 @@ impl Worker {
 
     /// The decoder holds more than it may: what it holds is shown as incomplete, and if that
     /// does not free it, it is replaced.
-    fn relieve(&mut self, output: &mut Output) {
+    fn shed_held(&mut self, output: &mut Output) {
         self.decoder().idle(output);
         self.emit(Cause::Event, self.guard.position.sequence, 0, output);
         if self.buffered_bytes() > self.ports().limits.buffered_per_connection {
             self.decoder = None;
-            let lost = self.guard.lose_held(Loss::BufferLimit);
-            let ledger = &self.guard.ports.ledger;
-            ledger
-                .by_connection
-                .add(&self.identity.uuid, Loss::BufferLimit, 0, lost);
+            let lost = self.guard.lose_held(&self.identity.uuid, Loss::BufferLimit);
             let gap = Gap {
                 bytes: Some(lost),
                 reason: GapReason::Shed,

@@ -10,8 +10,8 @@ use super::WorkerPorts;
 use crate::Clock;
 use crate::loss::Loss;
 use crate::messages::{
-    Cause, Kept, Position, RecordBatch, RecordKey, SequencedNotice, StreamEvent, StreamRef, WorkerExited,
-    WorkerReport,
+    Cause, Kept, Position, RecordBatch, RecordKey, SequencedNotice, StreamEvent, StreamRef, TurnReport,
+    WorkerExited,
 };
 
 /// What of a Worker the Processor wants to know at any time. The Worker alone changes it.
@@ -159,7 +159,7 @@ impl ExitGuard {
     }
 
     /// Gives the turn back, with what came of it. False when Workers have to wait for the Sink.
-    pub(super) fn end_turn(&mut self, output: Output, report: Option<WorkerReport>) -> bool {
+    pub(super) fn end_turn(&mut self, output: Output, report: Option<TurnReport>) -> bool {
         let mut turn = self.turn.take().unwrap_or_default();
         self.count(&mut turn);
         let rest = std::mem::take(&mut turn.inbox);
@@ -265,9 +265,9 @@ impl ExitGuard {
     }
 
     /// Counts what the decoder held as lost; returns how many captured bytes that were.
-    pub(super) fn lose_held(&mut self, loss: Loss) -> u64 {
+    pub(super) fn lose_held(&mut self, uuid: &str, loss: Loss) -> u64 {
         let bytes = std::mem::take(&mut self.held_captured);
-        self.ports.ledger.lose_delivered(loss, bytes);
+        self.ports.ledger.lose_delivered_of(uuid, loss, bytes);
         self.hold(0);
         bytes
     }

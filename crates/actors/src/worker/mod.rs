@@ -1,6 +1,6 @@
 //! The Worker: decodes and formats one direction of one connection.
 //!
-//! * receives: `WorkerBatch`, `Notices`, `Advance`, `Retire` from the Processor
+//! * receives: `WorkerBatch`, `PeerNotices`, `Advance`, `Retire` from the Processor
 //! * sends: through the `Outbox` of its Arbiter, records to the Sink and reports and its exit
 //!   notice to the Processor
 //! * bound: `worker_mailbox` batches; while the outbox is full it takes nothing
@@ -42,7 +42,7 @@ use timing::Timing;
 use views::Views;
 
 use crate::ledger::Ledger;
-use crate::messages::{Advance, End, Kept, Notices, Retire, StreamEvent, WorkerBatch, WorkerReport};
+use crate::messages::{Advance, End, Kept, PeerNotices, Retire, StreamEvent, TurnReport, WorkerBatch};
 use crate::registry::Lifecycle;
 use crate::supervision::nanoseconds;
 use crate::{Clock, DecoderFactory, PipelineLimits, Timings};
@@ -258,14 +258,14 @@ impl Worker {
     }
 
     /// What to tell the Processor: in a replay always, in a capture when there is something to tell.
-    fn report(&mut self) -> Option<WorkerReport> {
+    fn report(&mut self) -> Option<TurnReport> {
         let notices = self.guard.take_notices();
         let idle_after = std::mem::take(&mut self.asks_to_end).then(|| self.guard.fed());
         let holds_on = std::mem::take(&mut self.holds_on);
         let has_something = holds_on || idle_after.is_some() || !notices.is_empty();
         let has_rest = self.has_rest();
         let answers = self.ports().clock == Clock::Stream && !self.has_ended() && !has_rest;
-        (has_something || answers).then(|| WorkerReport {
+        (has_something || answers).then(|| TurnReport {
             stream: self.guard.stream,
             notices,
             idle_after,
@@ -359,10 +359,10 @@ impl Handler<WorkerBatch> for Worker {
     }
 }
 
-impl Handler<Notices> for Worker {
+impl Handler<PeerNotices> for Worker {
     type Result = ();
 
-    fn handle(&mut self, Notices(notices): Notices, ctx: &mut Self::Context) {
+    fn handle(&mut self, PeerNotices(notices): PeerNotices, ctx: &mut Self::Context) {
         self.take_turn(VecDeque::new(), ctx, |worker, output| {
             worker.take_notices(notices, output);
             let awaits = worker.awaits_notice();

@@ -1,10 +1,10 @@
 //! What the Workers of one Arbiter send, gathered: one message per destination and pass over the
 //! Workers instead of one per Worker.
 //!
-//! In a replay records leave before the news of the Workers that made them, so whoever has a
+//! In a replay records leave before the reports of the Workers that made them, so whoever has a
 //! Worker's report or exit notice knows that its records are in the Sink's mailbox. In a capture
-//! the news leave first: what they bring, a response that waited for its request say, goes with
-//! the same records, and the Sink's thread is woken once. While the Sink refuses, everything stays
+//! the reports leave first: what they release, such as a response that waited for its request, goes
+//! with the same records, and the Sink's thread is woken once. While the Sink refuses, everything stays
 //! here and the Workers wait.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,13 +19,15 @@ use super::guard::Turn;
 use crate::Clock;
 use crate::ledger::Ledger;
 use crate::loss::Loss;
-use crate::messages::{Incident, Incidents, News, RecordBatch, WorkerExited, WorkerNews, WorkerReport};
+use crate::messages::{
+    Incident, Incidents, RecordBatch, TurnReport, WorkerExited, WorkerReport, WorkerReports,
+};
 
 /// What an [`Outbox`] is made of.
 pub(crate) struct OutboxPorts {
     pub(crate) clock: Clock,
     pub(crate) records: Vec<RecordPort>,
-    pub(crate) news: WeakRecipient<WorkerNews>,
+    pub(crate) reports: WeakRecipient<WorkerReports>,
     pub(crate) incidents: Incidents,
     pub(crate) ledger: Arc<Ledger>,
     /// Bytes of records that are sent without waiting for more.
@@ -53,7 +55,7 @@ struct State {
     output: Output,
     /// One for each of the ports.
     batches: Vec<RecordBatch>,
-    news: Vec<News>,
+    reports: Vec<WorkerReport>,
     flush_planned: bool,
 }
 
@@ -97,12 +99,12 @@ impl Outbox {
         self: &Arc<Self>,
         turn: Box<Turn>,
         output: Output,
-        report: Option<WorkerReport>,
+        report: Option<TurnReport>,
     ) -> bool {
         let mut state = self.state();
         state.put_back(turn, output);
-        state.news.extend(report.map(News::Report));
-        let is_empty = state.news.is_empty() && state.batches.iter().all(RecordBatch::is_empty);
+        state.reports.extend(report.map(WorkerReport::Turn));
+        let is_empty = state.reports.is_empty() && state.batches.iter().all(RecordBatch::is_empty);
         for (port, batch) in self.ports.records.iter().zip(&mut state.batches) {
             if batch.len() >= self.ports.chunk {
                 self.send_batch(port, batch);
@@ -120,7 +122,7 @@ impl Outbox {
         let outbox = Arc::clone(self);
         actix_rt::spawn(async move {
             tokio::task::yield_now().await;
-            if outbox.ports.clock == Clock::Live && outbox.send_news() {
+            if outbox.ports.clock == Clock::Live && outbox.send_reports() {
                 tokio::task::yield_now().await;
             }
             while !outbox.flush() {
@@ -142,7 +144,7 @@ impl Outbox {
     /// may be dropped where nothing can be planned any more.
     pub(super) fn tell_exit(&self, exited: WorkerExited) {
         let mut state = self.state();
-        state.news.push(News::Exited(Box::new(exited)));
+        state.reports.push(WorkerReport::Exited(Box::new(exited)));
         if !state.flush_planned {
             drop(state);
             self.flush_at_once();
@@ -157,26 +159,26 @@ impl Outbox {
         }
         state.flush_planned = false;
         drop(state);
-        self.send_news();
+        self.send_reports();
         true
     }
 
-    /// Sends the news. False when there are none.
+    /// Sends the reports. Returns false when there are none.
     #[expect(
         clippy::disallowed_methods,
         reason = "two per pass over the Workers, whose reports are bounded"
     )]
-    fn send_news(&self) -> bool {
+    fn send_reports(&self) -> bool {
         let mut state = self.state();
-        if state.news.is_empty() {
+        if state.reports.is_empty() {
             return false;
         }
         // The next pass probably brings as many.
-        let next = Vec::with_capacity(state.news.len());
-        let news = std::mem::replace(&mut state.news, next);
+        let next = Vec::with_capacity(state.reports.len());
+        let reports = std::mem::replace(&mut state.reports, next);
         drop(state);
-        if let Some(processor) = self.ports.news.upgrade() {
-            processor.do_send(WorkerNews(news));
+        if let Some(processor) = self.ports.reports.upgrade() {
+            processor.do_send(WorkerReports(reports));
         }
         true
     }
