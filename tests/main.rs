@@ -2,6 +2,7 @@
 //!
 //! - `refused`: kernel programs that the kernel does not take.
 //! - `pauses`: silences in recordings, after which decoders go on.
+//! - `protobuf`: log entries, read by another library.
 //! - `policy`: rules about the workspace itself, such as who may depend on whom.
 //! - `cli`: the command line as a process, without privileges.
 //! - `replay`: recordings through the real actors and decoders, in process and as a command.
@@ -49,6 +50,7 @@ mod other_protocols;
 mod outputs;
 mod pauses;
 mod policy;
+mod protobuf;
 mod refused;
 mod replay;
 mod resilience;

@@ -155,8 +155,9 @@ pub(crate) struct GlobalArgs {
     pub(crate) tsize: u64,
     /// Write the events in FORMAT to TARGET; may be given several times, for several outputs of one run.
     ///
-    /// FORMAT is `text`, `jsonl` (one JSON object per message) or `recording` (the events as captured, for
-    /// `ecapture replay`; the file is replaced). TARGET is a file (appending) or tcp://HOST:PORT; without it,
+    /// FORMAT is `text`, `jsonl` (one JSON object per message), `protobuf` (the original's log entries, each
+    /// with its length before it) or `recording` (the events as captured, for `ecapture replay`; the file is
+    /// replaced). TARGET is a file (appending) or tcp://HOST:PORT; without it,
     /// standard output. `,on-error=POLICY` at the end sets what --on-sink-error sets for all. Reading waits
     /// for the slowest output; one of several with the policy `drop` is not waited for, and loses what its
     /// target is too slow for.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ecapture_actors::{PipelineLimits, SinkPolicy, Tap};
-use ecapture_protocols::format::{JsonLines, Text};
+use ecapture_protocols::format::{JsonLines, Protobuf, Text};
 use ecapture_protocols::recording::line::Recorder;
 use ecapture_protocols::{Options, View};
 
@@ -64,17 +64,29 @@ impl Target {
 enum OutputFormat {
     Text,
     Jsonl,
+    Protobuf,
     Recording,
 }
 
+impl OutputFormat {
+    /// Whether its records hold text, which `--hex` dumps.
+    fn has_text(self) -> bool {
+        match self {
+            Self::Text | Self::Protobuf => true,
+            Self::Jsonl | Self::Recording => false,
+        }
+    }
+}
+
 /// The formats of `-o` by their names.
-const FORMATS: [(&str, OutputFormat); 3] = [
+const FORMATS: [(&str, OutputFormat); 4] = [
     ("text", OutputFormat::Text),
     ("jsonl", OutputFormat::Jsonl),
+    ("protobuf", OutputFormat::Protobuf),
     ("recording", OutputFormat::Recording),
 ];
 
-const EXPECTED: &str = "FORMAT[:TARGET] with FORMAT text, jsonl or recording, and TARGET a file or tcp://HOST:PORT, as in \
+const EXPECTED: &str = "FORMAT[:TARGET] with FORMAT text, jsonl, protobuf or recording, and TARGET a file or tcp://HOST:PORT, as in \
                         `-o text -o jsonl:events.jsonl`";
 
 /// One output.
@@ -189,10 +201,10 @@ impl OutputSettings {
         refuse_unbuilt_globals(global)?;
         let outputs = outputs(global)?;
         refuse_shared(&outputs)?;
-        if global.hex && !outputs.iter().any(|output| output.format == OutputFormat::Text) {
+        if global.hex && !outputs.iter().any(|output| output.format.has_text()) {
             return Err(UsageError::Value {
                 flag: "--hex",
-                expected: "the text format (JSON Lines carries binary as base64)",
+                expected: "the text or protobuf format (JSON Lines carries binary as base64)",
                 observed: outputs
                     .iter()
                     .map(OutputTarget::name)
@@ -232,11 +244,14 @@ impl OutputSettings {
         let is_terminal = output.is_terminal();
         match output.format {
             OutputFormat::Text => Tap::Records(Arc::new(Text {
-                hex: self.hex,
                 color: use_color(self.color, is_terminal),
-                truncate: self.truncate,
                 terminal: is_terminal,
-                http2_messages: self.frames == Some(Frames::Messages),
+                ..self.text()
+            })),
+            OutputFormat::Protobuf => Tap::Records(Arc::new(Protobuf {
+                text: self.text(),
+                wall_clock_offset_ns,
+                ..Protobuf::default()
             })),
             OutputFormat::Jsonl => Tap::Records(Arc::new(JsonLines {
                 wall_clock_offset_ns,
@@ -244,6 +259,16 @@ impl OutputSettings {
                 frames: self.frames == Some(Frames::All),
             })),
             OutputFormat::Recording => Tap::Events(Arc::new(Recorder { wall_clock_offset_ns })),
+        }
+    }
+
+    /// The text format as a file gets it.
+    fn text(&self) -> Text {
+        Text {
+            hex: self.hex,
+            truncate: self.truncate,
+            http2_messages: self.frames == Some(Frames::Messages),
+            ..Text::default()
         }
     }
 
@@ -372,8 +397,8 @@ mod tests {
     fn wrong_outputs_name_the_right_form() {
         for (value, part) in [
             ("", "FORMAT[:TARGET]"),
-            ("events.jsonl", "text, jsonl or recording"),
-            ("xml:f", "text, jsonl or recording"),
+            ("events.jsonl", "text, jsonl, protobuf or recording"),
+            ("xml:f", "text, jsonl, protobuf or recording"),
             ("text:", "FORMAT[:TARGET]"),
             ("text:tcp://h", "tcp://HOST:PORT"),
             ("text:ws://h:1", "use a file or tcp://HOST:PORT"),

@@ -1,10 +1,12 @@
-//! Turns messages into bytes for the reader: text as the original prints it, or JSON Lines.
+//! Turns messages into bytes for the reader: text as the original prints it, JSON Lines, or protobuf.
 
 mod json_lines;
+pub mod protobuf;
 mod records;
 mod text;
 
 pub use json_lines::JsonLines;
+pub use protobuf::Protobuf;
 pub use records::{RecordEnd, Records};
 pub use text::Text;
 

@@ -50,8 +50,7 @@ impl Format for Text {
     }
 
     fn write(&self, identity: &Identity, messages: &[Message], out: &mut Records) {
-        let joins = |first: &Message, second: &Message| is_streamed(first) && is_streamed(second);
-        for record in messages.chunk_by(joins) {
+        for record in Self::records(messages) {
             self.write_header(identity, out.bytes());
             self.write_record(record, out.bytes());
             out.end(record.len());
@@ -60,6 +59,11 @@ impl Format for Text {
 }
 
 impl Text {
+    /// The messages of each record.
+    pub(super) fn records(messages: &[Message]) -> impl Iterator<Item = &[Message]> {
+        messages.chunk_by(|first, second| is_streamed(first) && is_streamed(second))
+    }
+
     fn write_header(&self, identity: &Identity, out: &mut Vec<u8>) {
         let (start, end) = if self.color {
             (&b"\x1b[36m"[..], &b"\x1b[0m"[..])
@@ -94,7 +98,8 @@ impl Text {
         out.push(b'\n');
     }
 
-    fn write_record(&self, messages: &[Message], out: &mut Vec<u8>) {
+    /// Appends a record without its header line.
+    pub(super) fn write_record(&self, messages: &[Message], out: &mut Vec<u8>) {
         if !self.hex {
             for message in messages {
                 self.write_page(message, Page::new(out, false));

@@ -1,0 +1,184 @@
+//! Protobuf log entries, as the original's eCaptureQ writes them. `schema/log_entry.proto` describes them.
+
+#[rustfmt::skip]
+#[expect(missing_docs, unreachable_pub, reason = "generated from the schema")]
+mod messages;
+
+pub use messages::{Event, Heartbeat, LogEntry, LogType, log_entry::Payload};
+
+use prost::Message as _;
+
+use super::text::Text;
+use super::{Format, Records};
+use crate::decoder::View;
+use crate::event::{Identity, Side};
+use crate::message::{Content, Http1Kind, Http2Detail, Http2Kind, Message};
+
+/// The `-o protobuf` writer: each record of the text format as an entry.
+#[derive(Debug, Clone, Default)]
+pub struct Protobuf {
+    /// Makes the payloads.
+    pub text: Text,
+    /// Wall clock minus kernel monotonic clock in nanoseconds; without it timestamps are the kernel's.
+    pub wall_clock_offset_ns: Option<i64>,
+    /// How a reader finds the end of an entry.
+    pub framing: Framing,
+}
+
+/// How a reader finds the end of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Framing {
+    /// A varint before each entry has its length, for files and streams.
+    #[default]
+    Delimited,
+    /// The target keeps records apart and takes at most so many bytes in one: a payload that would make
+    /// the entry longer is cut, and says so.
+    Message {
+        /// Bytes of an entry.
+        limit: usize,
+    },
+}
+
+/// More than an entry has beside its payload: its fields are bounded by what the kernel and addresses allow.
+const BESIDE_PAYLOAD: usize = 4096;
+
+impl Format for Protobuf {
+    fn view(&self) -> View {
+        self.text.view()
+    }
+
+    fn write(&self, identity: &Identity, messages: &[Message], out: &mut Records) {
+        for record in Text::records(messages) {
+            self.write_entry(identity, record, out.bytes());
+            out.end(record.len());
+        }
+    }
+}
+
+impl Protobuf {
+    fn write_entry(&self, identity: &Identity, record: &[Message], out: &mut Vec<u8>) {
+        let mut payload = Vec::new();
+        self.text.write_record(record, &mut payload);
+        if let Framing::Message { limit } = self.framing {
+            cut(&mut payload, limit.saturating_sub(BESIDE_PAYLOAD));
+        }
+        let tuple = identity.socket.map(|socket| socket.tuple);
+        let address = |address: std::net::SocketAddr| (address.ip().to_string(), address.port().into());
+        let (src_ip, src_port) = tuple.map(|tuple| address(tuple.source)).unwrap_or_default();
+        let (dst_ip, dst_port) = tuple.map(|tuple| address(tuple.destination)).unwrap_or_default();
+        let event = Event {
+            timestamp: self.timestamp(record),
+            uuid: identity.uuid.clone(),
+            src_ip,
+            src_port,
+            dst_ip,
+            dst_port,
+            pid: identity.process.pid.into(),
+            pname: identity.process.comm.to_string(),
+            r#type: record_type(identity, record),
+            length: u32::try_from(payload.len()).unwrap_or(u32::MAX),
+            payload,
+        };
+        let entry = LogEntry {
+            log_type: LogType::Event.into(),
+            payload: Some(Payload::EventPayload(event)),
+        };
+        let room = match self.framing {
+            Framing::Delimited => entry.encode_length_delimited(out),
+            Framing::Message { .. } => entry.encode(out),
+        };
+        room.expect("a Vec grows");
+    }
+
+    fn timestamp(&self, record: &[Message]) -> i64 {
+        let first = record.first().map_or(0, |message| message.first_ns);
+        let offset = self.wall_clock_offset_ns.unwrap_or(0);
+        offset.saturating_add_unsigned(first)
+    }
+}
+
+/// Cuts a payload to `limit` bytes, of which a mark at the end takes some.
+fn cut(payload: &mut Vec<u8>, limit: usize) {
+    if payload.len() <= limit {
+        return;
+    }
+    let total = payload.len();
+    let mark = format!("\n[ecapture: cut: the record has {total} bytes, this output takes fewer]\n");
+    payload.truncate(limit.saturating_sub(mark.len()));
+    payload.extend_from_slice(mark.as_bytes());
+}
+
+/// The original's numbers of what a payload is.
+fn record_type(identity: &Identity, record: &[Message]) -> u32 {
+    const UNKNOWN: u32 = 0;
+    const HTTP1_REQUEST: u32 = 1;
+    const HTTP2_REQUEST: u32 = 2;
+    const HTTP1_RESPONSE: u32 = 3;
+    const HTTP2_RESPONSE: u32 = 4;
+    const WEB_SOCKET: u32 = 5;
+    let Some(first) = record.first() else {
+        return UNKNOWN;
+    };
+    match &first.content {
+        Content::Http1(message) => match message.kind {
+            Http1Kind::Request => HTTP1_REQUEST,
+            Http1Kind::Response { .. } => HTTP1_RESPONSE,
+        },
+        Content::Http2(_) | Content::Http2Frame(_) | Content::Grpc(_) => {
+            match is_http2_request(identity, record) {
+                Some(true) => HTTP2_REQUEST,
+                Some(false) => HTTP2_RESPONSE,
+                None => UNKNOWN,
+            }
+        }
+        Content::ServerSentEvent(_) => match is_http2_request(identity, record) {
+            Some(false) if record.iter().any(is_http2) => HTTP2_RESPONSE,
+            _ => HTTP1_RESPONSE,
+        },
+        Content::WebSocket(_) => WEB_SOCKET,
+        Content::Gap(_) | Content::Raw(_) => UNKNOWN,
+    }
+}
+
+fn is_http2(message: &Message) -> bool {
+    matches!(message.content, Content::Http2(_) | Content::Http2Frame(_))
+}
+
+/// Whether the client sends this stream's frames: a field section says so, else the addresses.
+fn is_http2_request(identity: &Identity, record: &[Message]) -> Option<bool> {
+    record
+        .iter()
+        .find_map(|message| has_request_fields(&message.content))
+        .or_else(|| {
+            let socket = identity.socket?;
+            let sends = |side| (side == Side::Source) == (identity.direction == crate::Direction::Write);
+            socket.local.map(sends)
+        })
+}
+
+fn has_request_fields(content: &Content) -> Option<bool> {
+    match content {
+        Content::Http2(message) => Some(message.kind == Http2Kind::Request),
+        Content::Http2Frame(frame) => match &frame.detail {
+            // A promised request is sent by the server.
+            Http2Detail::Fields {
+                promised: Some(_), ..
+            } => Some(false),
+            Http2Detail::Fields { fields, .. } => {
+                let has = |name: &[u8]| fields.iter().any(|field| field.name.as_deref() == Some(name));
+                if has(b":method") {
+                    Some(true)
+                } else if has(b":status") {
+                    Some(false)
+                } else {
+                    None
+                }
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
