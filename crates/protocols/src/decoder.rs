@@ -1,7 +1,5 @@
 //! The contract between whoever has bytes and whoever decodes them.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use crate::message::{Gap, Message};
@@ -190,12 +188,6 @@ impl View {
     pub const fn is_text(self) -> bool {
         matches!(self, Self::Text | Self::TextMessages)
     }
-}
-
-/// A decoder for one new stream: it detects the protocol from the first bytes and decodes on.
-/// Whoever makes many hands in the same `Arc` each time.
-pub fn stream_decoder(options: impl Into<Arc<Options>>) -> Box<dyn StreamDecoder> {
-    Box::new(crate::detect::Detecting::new(options.into()))
 }
 
 /// Three-valued answer of a protocol's probe of the first bytes of a stream.

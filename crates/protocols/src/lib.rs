@@ -29,7 +29,8 @@ pub mod websocket;
 mod write;
 
 pub use body::BodyBuilder;
-pub use decoder::{Detection, Options, Output, PeerNotice, StreamDecoder, View, stream_decoder};
+pub use decoder::{Detection, Options, Output, PeerNotice, StreamDecoder, View};
+pub use detect::stream_decoder;
 pub use event::{
     AddressSource, CapturedEvent, Close, Comm, DataEvent, Direction, Identity, JoinedLate, Process, Side,
     Socket, TlsVersion, Tuple,

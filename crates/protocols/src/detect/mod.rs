@@ -12,9 +12,11 @@
 //!
 //! Probing looks at the bytes from the start of an event on, so a capture that begins in the
 //! middle of a message finds the first later message that begins an event. The order of
-//! [`PROTOCOLS`] decides: the first protocol that does not answer *no* is waited for. What each of
+//! [`PROTOCOLS`](table::PROTOCOLS) decides: the first protocol that does not answer *no* is waited for. What each of
 //! them must see is in the table there.
 
+mod probing;
+mod protocol;
 mod table;
 
 use std::collections::VecDeque;
@@ -22,67 +24,20 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::decoder::{Detection, Options, Output, PeerNotice, StreamDecoder};
+use crate::decoder::{Options, Output, PeerNotice, StreamDecoder};
 use crate::event::JoinedLate;
-use crate::limits::Limits;
-use crate::message::{Content, Gap, GapReason, Message};
-use crate::raw::RawWriter;
-use table::PROTOCOLS;
+use crate::message::{Gap, GapReason};
+use probing::{Probing, Verdict, next_look, quiet_verdict, verdict};
+pub(crate) use protocol::{HandOver, Place, Protocol, ProtocolDecoder, gap_message, joined};
 pub(crate) use table::upgraded;
 
 /// A connection that goes on when the capture begins has lost nothing if a message begins then.
 const OPEN_BEFORE: GapReason = GapReason::JoinedLate(JoinedLate::OpenBeforeCapture);
 
-/// What the table knows of a protocol.
-pub(crate) struct Protocol {
-    /// Whether these bytes begin a stream of it. Where the answer is not *yes* or *no* for
-    /// [`Limits::detect_bytes`] bytes, the stream is raw.
-    pub(crate) probe: fn(&[u8], &Limits, Place) -> Detection,
-    /// Whether to believe these bytes of which the probe wants more, when no more come.
-    pub(crate) probe_quiet: fn(&[u8], Place) -> bool,
-    /// A decoder for a stream that begins with these bytes.
-    pub(crate) start: fn(&Arc<Options>, &[u8]) -> Box<dyn ProtocolDecoder>,
-    /// Its decoder tells the other direction of every request ([`PeerNotice::RequestHead`]).
-    pub(crate) tells_requests: bool,
-}
-
-/// What is known of the bytes before the ones that are probed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// Some are missing: the stream was joined late or has a gap. What begins here may be the middle
-    /// of any protocol, and its bytes alone are the evidence. Otherwise all were seen, if there were
-    /// any; so a protocol that begins with a handshake and did not have it cannot begin here.
-    pub(crate) after_loss: bool,
-    /// They are raw and do not end a line, so that the first word here may be the end of a longer one.
-    pub(crate) mid_line: bool,
-}
-
-/// A protocol's decoder. One that may give way to another protocol says so in `hand_over`.
-pub(crate) trait ProtocolDecoder: StreamDecoder {
-    /// Asked after every call: whether the stream goes on in another protocol, and with which
-    /// bytes. After `Some` the decoder is dropped.
-    fn hand_over(&mut self) -> Option<HandOver> {
-        None
-    }
-
-    /// The protocol whose new decoder would be in the same state as this one, if there is one: it need not be
-    /// kept while the stream sleeps.
-    fn as_new(&self) -> Option<&'static Protocol> {
-        None
-    }
-
-    /// Whether the stream may go on with `payload`, which begins as connections do.
-    fn expects(&self, _payload: &[u8]) -> bool {
-        false
-    }
-}
-
-/// The end of one protocol and the beginning of another in the same stream.
-pub(crate) struct HandOver {
-    /// The next protocol; `None`: to be detected.
-    pub(crate) next: Option<&'static Protocol>,
-    /// Bytes of it that were already fed, with the time of the event that brought each.
-    pub(crate) rest: Vec<(Bytes, u64)>,
+/// A decoder for one new stream: it detects the protocol from the first bytes and decodes on.
+/// Whoever makes many hands in the same `Arc` each time.
+pub fn stream_decoder(options: impl Into<Arc<Options>>) -> Box<dyn StreamDecoder> {
+    Box::new(Detecting::new(options.into()))
 }
 
 /// A stream whose protocol is detected first and then decoded.
@@ -98,28 +53,6 @@ enum State {
     Decoding(Box<dyn ProtocolDecoder>),
     /// Asleep, in the state of a new decoder of this protocol.
     Resting(&'static Protocol),
-}
-
-/// Bytes of which it is not known yet what they begin.
-#[derive(Default)]
-struct Probing {
-    held: BytesMut,
-    /// Length and time of each event in `held`.
-    events: VecDeque<(usize, u64)>,
-    /// For the decoder to come.
-    notices: Vec<PeerNotice>,
-    raw: RawWriter,
-    /// Length of `held` from which on it is looked at again.
-    next_look: usize,
-    /// The stream may begin in the middle of something: to be told when it does.
-    middle: Option<(Gap, u64)>,
-    place: Place,
-}
-
-enum Verdict {
-    Is(&'static Protocol),
-    NeedMore,
-    Unknown,
 }
 
 /// Events still to be fed, oldest first.
@@ -451,79 +384,9 @@ impl StreamDecoder for Detecting {
     }
 }
 
-impl Probing {
-    fn hold(&mut self, payload: &Bytes, timestamp_ns: u64) {
-        if !payload.is_empty() {
-            if self.held.is_empty() {
-                self.next_look = 0;
-            }
-            self.held.extend_from_slice(payload);
-            self.events.push_back((payload.len(), timestamp_ns));
-        }
-    }
-
-    fn write_held(&mut self, output: &mut Output) {
-        while let Some((len, timestamp_ns)) = self.events.pop_front() {
-            let data = self.held.split_to(len).freeze();
-            self.write_raw(&data, timestamp_ns, output);
-        }
-    }
-
-    fn write_raw(&mut self, data: &Bytes, timestamp_ns: u64, output: &mut Output) {
-        if let Some((gap, timestamp_ns)) = self.middle.take() {
-            output.messages.push(gap_message(gap, timestamp_ns));
-        }
-        self.place.mid_line = data.last().is_some_and(|&last| last != b'\n');
-        self.raw.write(data, timestamp_ns, output);
-    }
-}
-
-/// After a look at `held` bytes that told nothing: each time at a sixteenth more, so that a stream
-/// that comes byte by byte is not looked at for each of them. Short beginnings are.
-fn next_look(held: usize) -> usize {
-    const SHORT: usize = 4096;
-    held + if held < SHORT { 1 } else { held / 16 }
-}
-
-fn verdict(bytes: &[u8], limits: &Limits, place: Place) -> Verdict {
-    for protocol in PROTOCOLS {
-        match (protocol.probe)(bytes, limits, place) {
-            Detection::No => {}
-            Detection::NeedMore => return Verdict::NeedMore,
-            Detection::Yes => return Verdict::Is(protocol),
-        }
-    }
-    Verdict::Unknown
-}
-
-fn quiet_verdict(bytes: &[u8], place: Place) -> Verdict {
-    let believed = PROTOCOLS
-        .iter()
-        .find(|protocol| (protocol.probe_quiet)(bytes, place));
-    believed.map_or(Verdict::Unknown, |protocol| Verdict::Is(protocol))
-}
-
 fn prepend(events: Vec<(Bytes, u64)>, backlog: &mut Backlog) {
     for event in events.into_iter().rev() {
         backlog.push_front(event);
-    }
-}
-
-/// What a decoder took for a header stands before the rest of its event: one event again.
-pub(crate) fn joined(rest: Vec<(Bytes, u64)>) -> Vec<(Bytes, u64)> {
-    let [(_, first_ns), ..] = rest[..] else {
-        return rest;
-    };
-    let bytes: Vec<u8> = rest.iter().flat_map(|(bytes, _)| bytes.iter().copied()).collect();
-    vec![(bytes.into(), first_ns)]
-}
-
-/// The message that stands for `gap` at its place in the stream.
-pub(crate) fn gap_message(gap: Gap, timestamp_ns: u64) -> Message {
-    Message {
-        first_ns: timestamp_ns,
-        last_ns: timestamp_ns,
-        content: Content::Gap(gap),
     }
 }
 

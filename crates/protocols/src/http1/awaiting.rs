@@ -3,12 +3,13 @@
 use bytes::Bytes;
 
 use crate::decoder::{Detection, MethodClass, Output};
-use crate::http1::decoder::{Http1Decoder, State};
+use crate::http1::decoder::Http1Decoder;
 use crate::http1::framing::{self, Framing};
 use crate::http1::head::{Head, Side};
 use crate::http1::open::Open;
 use crate::http1::peer::Answered;
 use crate::http1::probe;
+use crate::http1::state::State;
 use crate::message::Anomaly;
 
 /// A head behind which it is not known yet whether a body comes.
@@ -74,7 +75,7 @@ impl Http1Decoder {
                 method
             }
         };
-        if let State::Awaiting(awaiting) = std::mem::replace(&mut self.state, State::Start) {
+        if let Some(awaiting) = self.state.take_awaiting() {
             let Awaiting { open, head, .. } = *awaiting;
             self.frame(open, &head, method, &mut Bytes::new(), output);
         }

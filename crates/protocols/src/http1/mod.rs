@@ -28,13 +28,16 @@ mod chunked;
 mod decoder;
 mod framing;
 mod head;
+mod heads;
 mod held;
 mod long_head;
+mod messages;
 mod normal;
 mod open;
 mod peer;
 mod probe;
 mod search;
+mod state;
 mod stream;
 
 use crate::decoder::Detection;

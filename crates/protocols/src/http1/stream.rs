@@ -4,24 +4,18 @@ use bytes::Bytes;
 
 use crate::decoder::{Output, PeerNotice, StreamDecoder};
 use crate::detect::{HandOver, Protocol, ProtocolDecoder, gap_message};
-use crate::http1::decoder::{Http1Decoder, State};
+use crate::http1::decoder::Http1Decoder;
 use crate::http1::head::Side;
 use crate::http1::open::Reached;
+use crate::http1::state::State;
 use crate::http1::{REQUESTS, RESPONSES};
 use crate::message::Gap;
 
 impl ProtocolDecoder for Http1Decoder {
     fn hand_over(&mut self) -> Option<HandOver> {
-        match std::mem::replace(&mut self.state, State::Start) {
-            State::Over(mut hand_over) => {
-                hand_over.rest.extend(self.held.take());
-                Some(*hand_over)
-            }
-            other => {
-                self.state = other;
-                None
-            }
-        }
+        let mut hand_over = self.state.take_hand_over()?;
+        hand_over.rest.extend(self.held.take());
+        Some(*hand_over)
     }
 
     fn as_new(&self) -> Option<&'static Protocol> {

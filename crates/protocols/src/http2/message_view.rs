@@ -1,8 +1,8 @@
 //! The structured formats' view: one message per stream, with its whole content.
 
-use std::sync::Arc;
+mod exchange;
 
-use bytes::Bytes;
+use std::sync::Arc;
 
 use crate::body::BodyBuilder;
 use crate::decoder::{Options, Output};
@@ -10,13 +10,13 @@ use crate::expansion::Expansion;
 use crate::http2::carried::{Carried, Span, Tunnels, joined};
 use crate::http2::events::Events;
 use crate::http2::frame::{FrameHead, kind};
-use crate::http2::frame_view::{BAD_PADDING, count_skipped, emit, emit_damaged};
-use crate::http2::hpack::BlockError;
+use crate::http2::frame_view::{BAD_PADDING, emit, emit_damaged};
 use crate::http2::presenter::{Presenter, kind_of};
 use crate::http2::section::Section;
 use crate::http2::splitter::DataPiece;
-use crate::http2::streams::{Held, Streams};
+use crate::http2::streams::Streams;
 use crate::message::{Body, Content, Field, Gap, Http2Detail, Http2Kind, Http2Message, Part};
+use exchange::{End, Exchange, ExchangeContent};
 
 /// Emits a message when its stream ends in this direction, is reset, is evicted, or with the
 /// connection. A gap marks the streams that are open and keeps them: stream ids are never used
@@ -39,48 +39,6 @@ pub(super) struct MessageView {
     coming: Vec<u32>,
     tunnels: Tunnels,
     expansion: Expansion,
-}
-
-/// One stream's half of an exchange.
-struct Exchange {
-    kind: Http2Kind,
-    pushed: bool,
-    /// The field section that opens the message was seen.
-    headed: bool,
-    fields: Vec<Field>,
-    trailers: Vec<Field>,
-    /// What both sections take in memory, and as SETTINGS_MAX_HEADER_LIST_SIZE counts the trailers.
-    fields_bytes: usize,
-    trailers_listed: usize,
-    content: ExchangeContent,
-    /// The content is an event stream, whose events are emitted as they come.
-    events: Option<Box<Events>>,
-    error: Option<&'static str>,
-    /// A part has been emitted.
-    begun: bool,
-    /// It is among those that have something to emit.
-    is_listed: bool,
-    first_ns: u64,
-}
-
-enum ExchangeContent {
-    Body(BodyBuilder),
-    Carried {
-        carried: Carried,
-        content_type: Option<Bytes>,
-        wire_len: u64,
-    },
-}
-
-impl Held for Exchange {
-    fn held_bytes(&self) -> usize {
-        let content = match &self.content {
-            ExchangeContent::Body(body) => body.held_bytes(),
-            ExchangeContent::Carried { carried, .. } => carried.held_bytes(),
-        };
-        let events = self.events.as_ref().map_or(0, |events| events.held_bytes());
-        content + events + self.fields_bytes
-    }
 }
 
 impl MessageView {
@@ -147,7 +105,7 @@ impl MessageView {
             };
             // A second opening section without an end in between: the end was lost.
             if let Some(earlier) = self.streams.insert(id, exchange) {
-                finish(id, earlier, End::Lost, span, output);
+                earlier.finish(id, End::Lost, span, output);
             }
         }
         let limit = self.options.limits.hpack_list_bytes;
@@ -176,24 +134,13 @@ impl MessageView {
             body.share_expansion(&mut self.expansion, limits);
             ExchangeContent::Body(body)
         };
-        Exchange {
-            kind,
-            pushed: self.is_pushed(section.head.stream),
-            headed: false,
-            fields: Vec::new(),
-            trailers: Vec::new(),
-            fields_bytes: 0,
-            trailers_listed: 0,
-            content,
-            // As text the body says it all, and comes as it comes.
-            events: Events::announced(section, &self.options.limits)
-                .filter(|_| !self.options.view.is_text())
-                .map(Box::new),
-            error: None,
-            begun: false,
-            is_listed: false,
-            first_ns: span.first_ns,
-        }
+        let pushed = self.is_pushed(section.head.stream);
+        let mut exchange = Exchange::new(kind, pushed, content, span.first_ns);
+        // As text the body says it all, and comes as it comes.
+        exchange.events = Events::announced(section, &self.options.limits)
+            .filter(|_| !self.options.view.is_text())
+            .map(Box::new);
+        exchange
     }
 
     /// A stream of which only content is seen: its field section was lost.
@@ -202,21 +149,11 @@ impl MessageView {
         if !self.complete {
             body.gap(None);
         }
-        Exchange {
-            kind: self.side.unwrap_or(Http2Kind::Response),
-            pushed: self.is_pushed(id),
-            headed: false,
-            fields: Vec::new(),
-            trailers: Vec::new(),
-            fields_bytes: 0,
-            trailers_listed: 0,
-            content: ExchangeContent::Body(body),
-            events: None,
-            error: self.complete.then_some("content without a header section"),
-            begun: false,
-            is_listed: false,
-            first_ns: span.first_ns,
-        }
+        let kind = self.side.unwrap_or(Http2Kind::Response);
+        let content = ExchangeContent::Body(body);
+        let mut exchange = Exchange::new(kind, self.is_pushed(id), content, span.first_ns);
+        exchange.error = self.complete.then_some("content without a header section");
+        exchange
     }
 
     /// Notes that a stream has something to emit.
@@ -238,13 +175,13 @@ impl MessageView {
             self.coming.retain(|&coming| coming != id);
         }
         exchange
-            .map(|exchange| finish(id, exchange, end, span, output))
+            .map(|exchange| exchange.finish(id, end, span, output))
             .is_some()
     }
 
     fn evict(&mut self, span: Span, output: &mut Output) {
         while let Some((id, exchange)) = self.streams.evict() {
-            finish(id, exchange, End::Lost, span, output);
+            exchange.finish(id, End::Lost, span, output);
             self.complete = false;
         }
     }
@@ -361,196 +298,6 @@ impl Presenter for MessageView {
     fn held_bytes(&self) -> usize {
         self.streams.held_bytes()
     }
-}
-
-impl Exchange {
-    fn has_part(&self) -> bool {
-        let has_body = match &self.content {
-            ExchangeContent::Body(body) => self.events.is_none() && !body.is_empty(),
-            ExchangeContent::Carried { .. } => false,
-        };
-        self.headed && !self.begun || has_body
-    }
-
-    /// Emits what has come. The events of an event stream and the messages that a stream carries are
-    /// emitted anyway, so of those only the head is.
-    fn emit_part(&mut self, id: u32, span: Span, output: &mut Output) {
-        self.is_listed = false;
-        if !self.has_part() {
-            return;
-        }
-        let body = match &mut self.content {
-            ExchangeContent::Body(body) if self.events.is_none() => body.take_so_far(),
-            ExchangeContent::Body(body) => Body {
-                wire_len: body.wire_len(),
-                ..Body::default()
-            },
-            ExchangeContent::Carried { wire_len, .. } => Body {
-                wire_len: *wire_len,
-                len: *wire_len,
-                ..Body::default()
-            },
-        };
-        let part = if self.begun {
-            Part::Continued { final_part: false }
-        } else {
-            Part::First
-        };
-        self.begun = true;
-        let message = Http2Message {
-            part,
-            kind: self.kind,
-            stream: id,
-            pushed: self.pushed,
-            fields: std::mem::take(&mut self.fields),
-            trailers: Vec::new(),
-            body,
-            reset: None,
-            error: self.error.take(),
-        };
-        let span = Span {
-            first_ns: self.first_ns,
-            ..span
-        };
-        span.emit(output, Content::Http2(Box::new(message)));
-    }
-
-    /// A message has one trailer section (RFC 9113 §8.1); a peer that sends more of them adds to it up
-    /// to the limit of one.
-    fn add(&mut self, section: Section, opens: bool, list_limit: usize) {
-        self.error = self.error.or(section.error);
-        if opens {
-            self.headed = true;
-            self.fields_bytes = memory_of(&section.fields);
-            self.fields = section.fields;
-            return;
-        }
-        let listed: usize = section.fields.iter().map(Field::listed_bytes).sum();
-        if self.trailers_listed + listed > list_limit {
-            self.error = self.error.or(Some(BlockError::ListLimit.as_str()));
-            return;
-        }
-        self.trailers_listed += listed;
-        self.fields_bytes += memory_of(&section.fields);
-        self.trailers.extend(section.fields);
-    }
-
-    /// What was taken for a body so far are its first frames, unless some of it is gone.
-    fn turn_into_websocket(&mut self, id: u32, options: &Arc<Options>, span: Span, output: &mut Output) {
-        let (wire_len, held) = match &mut self.content {
-            ExchangeContent::Body(body) => (body.wire_len(), body.take_so_far().data),
-            ExchangeContent::Carried { .. } => return,
-        };
-        let mut carried = Carried::late_websocket(id, options, held.len() as u64 != wire_len);
-        carried.feed(&held, span, output);
-        self.content = ExchangeContent::Carried {
-            carried,
-            content_type: None,
-            wire_len,
-        };
-    }
-
-    /// Some of the content may have been among the lost bytes.
-    fn lose(&mut self, gap: Gap, span: Span, output: &mut Output) {
-        if let Some(events) = &mut self.events {
-            events.lose();
-        }
-        match &mut self.content {
-            ExchangeContent::Body(body) => body.gap(None),
-            ExchangeContent::Carried { carried, .. } => carried.gap(gap, span, output),
-        }
-    }
-
-    fn push(&mut self, piece: &DataPiece, span: Span, output: &mut Output) {
-        match &mut self.content {
-            ExchangeContent::Body(body) => {
-                body.push(&piece.content);
-                if let Some(events) = &mut self.events {
-                    events.emit(body, span, output);
-                }
-                count_skipped(body, output);
-            }
-            ExchangeContent::Carried {
-                carried, wire_len, ..
-            } => {
-                *wire_len += piece.content.len() as u64;
-                carried.push(piece, span, output);
-            }
-        }
-    }
-}
-
-/// How a stream ended.
-#[derive(Clone, Copy)]
-enum End {
-    Complete,
-    Reset(u32),
-    /// Not seen.
-    Lost,
-}
-
-fn finish(id: u32, exchange: Exchange, end: End, span: Span, output: &mut Output) {
-    let body = exchange
-        .content
-        .finish(matches!(end, End::Complete), span, output);
-    let part = if exchange.begun {
-        Part::Continued { final_part: true }
-    } else {
-        Part::Whole
-    };
-    let message = Http2Message {
-        part,
-        kind: exchange.kind,
-        stream: id,
-        pushed: exchange.pushed,
-        fields: exchange.fields,
-        trailers: exchange.trailers,
-        body,
-        reset: match end {
-            End::Reset(code) => Some(code),
-            End::Complete | End::Lost => None,
-        },
-        error: exchange.error,
-    };
-    let span = Span {
-        first_ns: exchange.first_ns,
-        ..span
-    };
-    span.emit(output, Content::Http2(Box::new(message)));
-}
-
-impl ExchangeContent {
-    fn finish(self, complete: bool, span: Span, output: &mut Output) -> Body {
-        match self {
-            Self::Body(mut body) => {
-                let whole = body.finish(complete);
-                count_skipped(&mut body, output);
-                whole
-            }
-            Self::Carried {
-                mut carried,
-                content_type,
-                wire_len,
-            } => {
-                carried.finish(span, output);
-                Body {
-                    wire_len,
-                    len: wire_len,
-                    content_type,
-                    complete,
-                    ..Body::default()
-                }
-            }
-        }
-    }
-}
-
-/// Memory of a field section: its text, at most, and a struct for each field.
-fn memory_of(fields: &[Field]) -> usize {
-    fields
-        .iter()
-        .map(|field| field.listed_bytes() + size_of::<Field>())
-        .sum()
 }
 
 fn is_informational(section: &Section) -> bool {

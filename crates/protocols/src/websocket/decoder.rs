@@ -1,18 +1,20 @@
 //! The state machine of one direction.
 
+mod contract;
+mod partial;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::assembly::{Assembly, Payload, Window};
-use super::frame::{CONTINUATION, FrameHeader, LONGEST_HEADER, unmask};
+use super::frame::{CONTINUATION, FrameHeader, unmask};
 use super::resync::{Found, Search};
-use crate::decoder::{Options, Output, PeerNotice, SkipReason, Skipped, StreamDecoder};
-use crate::detect::{self, HandOver, Protocol, ProtocolDecoder, joined};
+use crate::decoder::{Options, Output, SkipReason, Skipped};
 use crate::expansion::Expansion;
-use crate::http1::Upgrade;
-use crate::message::{Content, Gap, Message, WebSocketMessage};
+use crate::message::{Content, Message, WebSocketMessage};
 use crate::raw;
+use partial::PartialHeader;
 
 /// Decodes the frames of one direction into messages and control frames.
 ///
@@ -49,13 +51,6 @@ enum Phase {
     Searching(Search),
     /// These bytes, with their times, and whatever follows are no frames.
     Over(Vec<(Bytes, u64)>),
-}
-
-/// A header of which some bytes are here.
-struct PartialHeader {
-    bytes: [u8; LONGEST_HEADER],
-    length: usize,
-    first_ns: u64,
 }
 
 /// A frame whose payload is being read.
@@ -421,104 +416,6 @@ impl WebSocketDecoder {
             self.emit(part, output);
         }
         self.window.lose();
-    }
-}
-
-impl ProtocolDecoder for WebSocketDecoder {
-    fn hand_over(&mut self) -> Option<HandOver> {
-        let Phase::Over(over) = &mut self.phase else {
-            return None;
-        };
-        let rest = std::mem::take(over);
-        Some(HandOver {
-            next: None,
-            rest: joined(rest),
-        })
-    }
-
-    fn as_new(&self) -> Option<&'static Protocol> {
-        let is_new = matches!(&self.phase, Phase::Header(partial) if partial.length == 0)
-            && !self.after_loss
-            && self.stream.is_none()
-            && self.data.is_none()
-            && self.window.is_new()
-            && self.expansion.is_new();
-        self.masked
-            .filter(|_| is_new)
-            .and_then(|masked| detect::upgraded(Upgrade::WebSocket, masked))
-    }
-}
-
-impl StreamDecoder for WebSocketDecoder {
-    fn feed(&mut self, payload: &Bytes, timestamp_ns: u64, output: &mut Output) {
-        self.emit_over(output);
-        self.decode(payload, timestamp_ns, output);
-    }
-
-    fn gap(&mut self, gap: Gap, timestamp_ns: u64, output: &mut Output) {
-        if !self.step_over(gap.bytes, output) {
-            self.abandon(true, output);
-            self.after_loss = true;
-        }
-        output.messages.push(Message {
-            first_ns: timestamp_ns,
-            last_ns: timestamp_ns,
-            content: Content::Gap(gap),
-        });
-    }
-
-    fn notice(&mut self, _notice: &PeerNotice, _output: &mut Output) {}
-
-    fn idle(&mut self, output: &mut Output) {
-        if let Phase::Searching(search) = &mut self.phase
-            && let Some(found) = search.settle(self.masked, &self.options.limits)
-        {
-            let timestamp_ns = found.timestamp_ns;
-            self.resume(found, 0, timestamp_ns, output);
-        }
-        if self.options.view.is_text() {
-            self.emit_data_part(output);
-        }
-    }
-
-    fn close(&mut self, output: &mut Output) {
-        self.idle(output);
-        self.abandon(false, output);
-    }
-
-    fn buffered_bytes(&self) -> usize {
-        let data = self.data.as_ref().map_or(0, Assembly::held) + self.window.held();
-        data + match &self.phase {
-            Phase::Header(partial) => partial.length,
-            Phase::Payload(frame) => frame.own.as_ref().map_or(0, Assembly::held),
-            Phase::Searching(search) => search.len(),
-            Phase::Over(over) => over.iter().map(|(bytes, _)| bytes.len()).sum(),
-        }
-    }
-}
-
-impl PartialHeader {
-    const EMPTY: Self = Self {
-        bytes: [0; LONGEST_HEADER],
-        length: 0,
-        first_ns: 0,
-    };
-
-    /// Takes the bytes of `rest` that belong to the header; returns how many.
-    fn fill(&mut self, rest: &[u8], timestamp_ns: u64) -> usize {
-        if self.length == 0 {
-            self.first_ns = timestamp_ns;
-        }
-        let mut taken = 0;
-        for &byte in rest {
-            if self.length >= 2 && self.length >= FrameHeader::size_of(self.bytes[1]) {
-                break;
-            }
-            self.bytes[self.length] = byte;
-            self.length += 1;
-            taken += 1;
-        }
-        taken
     }
 }
 

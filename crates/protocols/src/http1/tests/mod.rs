@@ -7,7 +7,8 @@ mod pairing;
 
 use bytes::Bytes;
 
-use crate::decoder::{MethodClass, Options, Output, PeerNotice, StreamDecoder, View, stream_decoder};
+use crate::decoder::{MethodClass, Options, Output, PeerNotice, StreamDecoder, View};
+use crate::detect::stream_decoder;
 use crate::limits::Limits;
 use crate::message::{Anomaly, Content, Gap, GapReason, Http1Message, Message, Part};
 

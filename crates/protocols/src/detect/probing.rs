@@ -1,0 +1,86 @@
+//! The bytes of a stream whose protocol is not known yet, and what the table says of them.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::decoder::{Detection, Output, PeerNotice};
+use crate::detect::protocol::{Place, Protocol, gap_message};
+use crate::detect::table::PROTOCOLS;
+use crate::limits::Limits;
+use crate::message::Gap;
+use crate::raw::RawWriter;
+
+/// Bytes of which it is not known yet what they begin.
+#[derive(Default)]
+pub(super) struct Probing {
+    pub(super) held: BytesMut,
+    /// Length and time of each event in `held`.
+    pub(super) events: VecDeque<(usize, u64)>,
+    /// For the decoder to come.
+    pub(super) notices: Vec<PeerNotice>,
+    pub(super) raw: RawWriter,
+    /// Length of `held` from which on it is looked at again.
+    pub(super) next_look: usize,
+    /// The stream may begin in the middle of something: to be told when it does.
+    pub(super) middle: Option<(Gap, u64)>,
+    pub(super) place: Place,
+}
+
+pub(super) enum Verdict {
+    Is(&'static Protocol),
+    NeedMore,
+    Unknown,
+}
+
+impl Probing {
+    pub(super) fn hold(&mut self, payload: &Bytes, timestamp_ns: u64) {
+        if !payload.is_empty() {
+            if self.held.is_empty() {
+                self.next_look = 0;
+            }
+            self.held.extend_from_slice(payload);
+            self.events.push_back((payload.len(), timestamp_ns));
+        }
+    }
+
+    pub(super) fn write_held(&mut self, output: &mut Output) {
+        while let Some((len, timestamp_ns)) = self.events.pop_front() {
+            let data = self.held.split_to(len).freeze();
+            self.write_raw(&data, timestamp_ns, output);
+        }
+    }
+
+    pub(super) fn write_raw(&mut self, data: &Bytes, timestamp_ns: u64, output: &mut Output) {
+        if let Some((gap, timestamp_ns)) = self.middle.take() {
+            output.messages.push(gap_message(gap, timestamp_ns));
+        }
+        self.place.mid_line = data.last().is_some_and(|&last| last != b'\n');
+        self.raw.write(data, timestamp_ns, output);
+    }
+}
+
+/// After a look at `held` bytes that told nothing: each time at a sixteenth more, so that a stream
+/// that comes byte by byte is not looked at for each of them. Short beginnings are.
+pub(super) fn next_look(held: usize) -> usize {
+    const SHORT: usize = 4096;
+    held + if held < SHORT { 1 } else { held / 16 }
+}
+
+pub(super) fn verdict(bytes: &[u8], limits: &Limits, place: Place) -> Verdict {
+    for protocol in PROTOCOLS {
+        match (protocol.probe)(bytes, limits, place) {
+            Detection::No => {}
+            Detection::NeedMore => return Verdict::NeedMore,
+            Detection::Yes => return Verdict::Is(protocol),
+        }
+    }
+    Verdict::Unknown
+}
+
+pub(super) fn quiet_verdict(bytes: &[u8], place: Place) -> Verdict {
+    let believed = PROTOCOLS
+        .iter()
+        .find(|protocol| (protocol.probe_quiet)(bytes, place));
+    believed.map_or(Verdict::Unknown, |protocol| Verdict::Is(protocol))
+}
