@@ -3,7 +3,7 @@
 //! It reads the replies of a line protocol like SMTP or FTP: three digits, then a space before the
 //! last line of a reply or a hyphen before the others (RFC 5321 §4.2.1). Copy it to begin a protocol:
 //!
-//! 1. a folder `src/NAME/` with the decoder, its probe and its tests,
+//! 1. a folder `src/NAME/` with the decoder, what recognizes its first bytes, and its tests,
 //! 2. one line in the table of `src/detect/table.rs`.
 //!
 //! A protocol whose messages say more than their bytes also gets a kind of

@@ -190,7 +190,7 @@ impl View {
     }
 }
 
-/// Three-valued answer of a protocol's probe of the first bytes of a stream.
+/// Whether the first bytes of a stream are those of a protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detection {
     /// It is this protocol.

@@ -5,19 +5,19 @@
 //!                 no, idle, limit: the event is raw
 //!                 ┌────┐
 //!                 ▼    │
-//!   ─────────► Probing ┴──── yes ────► Decoding ──┐ hand over to a named protocol
+//!   ─────────► Unknown ┴──── yes ────► Decoding ──┐ hand over to a named protocol
 //!                 ▲                     │   ▲     │
 //!                 └── hand over to any ─┘   └─────┘
 //! ```
 //!
-//! Probing looks at the bytes from the start of an event on, so a capture that begins in the
+//! A stream is recognized from the start of an event on, so a capture that begins in the
 //! middle of a message finds the first later message that begins an event. The order of
-//! [`PROTOCOLS`](table::PROTOCOLS) decides: the first protocol that does not answer *no* is waited for. What each of
-//! them must see is in the table there.
+//! [`PROTOCOLS`](table::PROTOCOLS) decides: the first protocol that does not answer *no* is waited
+//! for. What each of them must see is in the table there.
 
-mod probing;
 mod protocol;
 mod table;
+mod unknown;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,9 +27,9 @@ use bytes::{Bytes, BytesMut};
 use crate::decoder::{Options, Output, PeerNotice, StreamDecoder};
 use crate::event::JoinedLate;
 use crate::message::{Gap, GapReason};
-use probing::{Probing, Verdict, next_look, quiet_verdict, verdict};
 pub(crate) use protocol::{HandOver, Place, Protocol, ProtocolDecoder, gap_message, joined};
 pub(crate) use table::upgraded;
+use unknown::{Unknown, Verdict, next_look, quiet_verdict, verdict};
 
 /// A connection that goes on when the capture begins has lost nothing if a message begins then.
 const OPEN_BEFORE: GapReason = GapReason::JoinedLate(JoinedLate::OpenBeforeCapture);
@@ -49,7 +49,7 @@ pub(crate) struct Detecting {
 }
 
 enum State {
-    Probing(Box<Probing>),
+    Unknown(Box<Unknown>),
     Decoding(Box<dyn ProtocolDecoder>),
     /// Asleep, in the state of a new decoder of this protocol.
     Resting(&'static Protocol),
@@ -62,7 +62,7 @@ impl Detecting {
     pub(crate) fn new(options: Arc<Options>) -> Self {
         Self {
             options,
-            state: State::Probing(Box::default()),
+            state: State::Unknown(Box::default()),
             told_no_requests: false,
         }
     }
@@ -85,40 +85,40 @@ impl Detecting {
                 decoder.feed(payload, timestamp_ns, output);
                 self.follow_hand_over(backlog, output);
             }
-            State::Probing(probing) if probing.events.is_empty() => {
-                self.probe_first(payload, timestamp_ns, backlog, output);
+            State::Unknown(unknown) if unknown.events.is_empty() => {
+                self.decide_first(payload, timestamp_ns, backlog, output);
             }
-            State::Probing(probing) => {
-                probing.hold(payload, timestamp_ns);
-                let full = probing.held.len() >= self.options.limits.detect_bytes;
-                if full || probing.held.len() >= probing.next_look {
-                    self.probe_held(full, backlog, output);
+            State::Unknown(unknown) => {
+                unknown.hold(payload, timestamp_ns);
+                let full = unknown.held.len() >= self.options.limits.detect_bytes;
+                if full || unknown.held.len() >= unknown.next_look {
+                    self.decide_held(full, backlog, output);
                 }
             }
         }
     }
 
     /// The usual case, an event whose first bytes decide, without a copy.
-    fn probe_first(
+    fn decide_first(
         &mut self,
         payload: &Bytes,
         timestamp_ns: u64,
         backlog: &mut Backlog,
         output: &mut Output,
     ) {
-        let State::Probing(probing) = &mut self.state else {
+        let State::Unknown(unknown) = &mut self.state else {
             return;
         };
-        match verdict(payload, &self.options.limits, probing.place) {
+        match verdict(payload, &self.options.limits, unknown.place) {
             Verdict::Is(protocol) => {
                 self.start(protocol, payload, backlog, output);
                 backlog.push_front((payload.clone(), timestamp_ns));
             }
             Verdict::NeedMore if payload.len() < self.options.limits.detect_bytes => {
-                probing.hold(payload, timestamp_ns);
+                unknown.hold(payload, timestamp_ns);
             }
-            Verdict::NeedMore | Verdict::Unknown => {
-                probing.write_raw(payload, timestamp_ns, output);
+            Verdict::NeedMore | Verdict::Raw => {
+                unknown.write_raw(payload, timestamp_ns, output);
                 self.tell_no_requests(output);
             }
         }
@@ -126,29 +126,29 @@ impl Detecting {
 
     /// Decides about the held events, one after the other. `settle`: nothing more will come in
     /// time, so what could still become a message is raw.
-    fn probe_held(&mut self, settle: bool, backlog: &mut Backlog, output: &mut Output) {
-        while let State::Probing(probing) = &mut self.state {
-            let Some(&(len, timestamp_ns)) = probing.events.front() else {
+    fn decide_held(&mut self, settle: bool, backlog: &mut Backlog, output: &mut Output) {
+        while let State::Unknown(unknown) = &mut self.state {
+            let Some(&(len, timestamp_ns)) = unknown.events.front() else {
                 return;
             };
-            let place = probing.place;
-            let verdict = match verdict(&probing.held, &self.options.limits, place) {
-                Verdict::NeedMore if settle => quiet_verdict(&probing.held, place),
+            let place = unknown.place;
+            let verdict = match verdict(&unknown.held, &self.options.limits, place) {
+                Verdict::NeedMore if settle => quiet_verdict(&unknown.held, place),
                 verdict => verdict,
             };
             match verdict {
                 Verdict::Is(protocol) => {
-                    let first = probing.held.clone();
+                    let first = unknown.held.clone();
                     self.start(protocol, &first, backlog, output);
                 }
                 Verdict::NeedMore if !settle => {
-                    probing.next_look = next_look(probing.held.len());
+                    unknown.next_look = next_look(unknown.held.len());
                     return;
                 }
-                Verdict::NeedMore | Verdict::Unknown => {
-                    probing.events.pop_front();
-                    let data = probing.held.split_to(len).freeze();
-                    probing.write_raw(&data, timestamp_ns, output);
+                Verdict::NeedMore | Verdict::Raw => {
+                    unknown.events.pop_front();
+                    let data = unknown.held.split_to(len).freeze();
+                    unknown.write_raw(&data, timestamp_ns, output);
                     self.tell_no_requests(output);
                 }
             }
@@ -167,17 +167,17 @@ impl Detecting {
             self.tell_no_requests(output);
         }
         let mut decoder = (protocol.start)(&self.options, first);
-        if let State::Probing(probing) = &mut self.state {
-            probing.raw.flush(output);
+        if let State::Unknown(unknown) = &mut self.state {
+            unknown.raw.flush(output);
             // Where the capture's beginning is not a message's, requests may have been lost.
-            if protocol.tells_requests && probing.place.after_loss && probing.middle.is_none() {
+            if protocol.tells_requests && unknown.place.after_loss && unknown.middle.is_none() {
                 output.notices.push(PeerNotice::RequestsLost);
             }
-            for notice in &probing.notices {
+            for notice in &unknown.notices {
                 decoder.notice(notice, output);
             }
-            let mut held = std::mem::take(&mut probing.held).freeze();
-            let events = probing
+            let mut held = std::mem::take(&mut unknown.held).freeze();
+            let events = unknown
                 .events
                 .drain(..)
                 .map(|(len, ns)| (held.split_to(len), ns))
@@ -195,7 +195,7 @@ impl Detecting {
             return false;
         };
         prepend(rest, backlog);
-        self.state = State::Probing(Box::default());
+        self.state = State::Unknown(Box::default());
         if let Some(protocol) = next {
             self.start(protocol, &[], backlog, output);
         }
@@ -220,17 +220,17 @@ impl Detecting {
         let mut before = usize::MAX;
         loop {
             let mut backlog = Backlog::new();
-            self.probe_held(true, &mut backlog, output);
+            self.decide_held(true, &mut backlog, output);
             self.work_off(backlog, output);
-            let State::Probing(probing) = &mut self.state else {
+            let State::Unknown(unknown) = &mut self.state else {
                 return;
             };
-            let held = probing.held.len();
+            let held = unknown.held.len();
             if held == 0 {
                 return;
             }
             if held >= before {
-                probing.write_held(output);
+                unknown.write_held(output);
                 return;
             }
             before = held;
@@ -264,7 +264,7 @@ impl StreamDecoder for Detecting {
 
     fn gap(&mut self, gap: Gap, timestamp_ns: u64, output: &mut Output) {
         self.wake();
-        if let State::Probing(_) = &self.state {
+        if let State::Unknown(_) = &self.state {
             self.settle(output, |_, _| {});
         }
         match &mut self.state {
@@ -272,16 +272,16 @@ impl StreamDecoder for Detecting {
             State::Decoding(_) => {
                 self.settle(output, |decoder, output| decoder.gap(gap, timestamp_ns, output));
             }
-            State::Probing(probing) if gap.reason == OPEN_BEFORE => {
-                probing.middle = Some((gap, timestamp_ns));
+            State::Unknown(unknown) if gap.reason == OPEN_BEFORE => {
+                unknown.middle = Some((gap, timestamp_ns));
             }
-            State::Probing(probing) => {
-                probing.raw.flush(output);
+            State::Unknown(unknown) => {
+                unknown.raw.flush(output);
                 output.messages.push(gap_message(gap, timestamp_ns));
             }
         }
-        if let State::Probing(probing) = &mut self.state {
-            probing.place = Place {
+        if let State::Unknown(unknown) = &mut self.state {
+            unknown.place = Place {
                 after_loss: true,
                 mid_line: false,
             };
@@ -295,9 +295,9 @@ impl StreamDecoder for Detecting {
             State::Decoding(_) => {
                 self.settle(output, |decoder, output| decoder.notice(notice, output));
             }
-            State::Probing(probing) => {
-                if probing.notices.len() < self.options.limits.pending_requests {
-                    probing.notices.push(*notice);
+            State::Unknown(unknown) => {
+                if unknown.notices.len() < self.options.limits.pending_requests {
+                    unknown.notices.push(*notice);
                 }
             }
         }
@@ -335,8 +335,8 @@ impl StreamDecoder for Detecting {
 
     fn idle(&mut self, output: &mut Output) {
         self.settle(output, |decoder, output| decoder.idle(output));
-        if let State::Probing(probing) = &mut self.state {
-            probing.raw.flush(output);
+        if let State::Unknown(unknown) = &mut self.state {
+            unknown.raw.flush(output);
         }
     }
 
@@ -346,12 +346,12 @@ impl StreamDecoder for Detecting {
                 Some(protocol) => self.state = State::Resting(protocol),
                 None => decoder.sleep(),
             },
-            State::Probing(probing) if probing.events.is_empty() => {
-                probing.held = BytesMut::new();
-                probing.events = VecDeque::new();
-                probing.notices.shrink_to_fit();
+            State::Unknown(unknown) if unknown.events.is_empty() => {
+                unknown.held = BytesMut::new();
+                unknown.events = VecDeque::new();
+                unknown.notices.shrink_to_fit();
             }
-            State::Probing(_) | State::Resting(_) => {}
+            State::Unknown(_) | State::Resting(_) => {}
         }
     }
 
@@ -363,15 +363,15 @@ impl StreamDecoder for Detecting {
             State::Decoding(decoder) => !decoder.expects(payload),
             State::Resting(protocol) => !(protocol.start)(&self.options, &[]).expects(payload),
             // Each event is looked at for what it begins.
-            State::Probing(_) => false,
+            State::Unknown(_) => false,
         }
     }
 
     fn close(&mut self, output: &mut Output) {
         // What a decoder hands over while closing is all that its successor will see.
         while self.settle(output, |decoder, output| decoder.close(output)) {}
-        if let State::Probing(probing) = &mut self.state {
-            probing.raw.flush(output);
+        if let State::Unknown(unknown) = &mut self.state {
+            unknown.raw.flush(output);
         }
     }
 
@@ -379,7 +379,7 @@ impl StreamDecoder for Detecting {
         match &self.state {
             State::Resting(_) => 0,
             State::Decoding(decoder) => decoder.buffered_bytes(),
-            State::Probing(probing) => probing.held.len() + probing.raw.held_bytes(),
+            State::Unknown(unknown) => unknown.held.len() + unknown.raw.held_bytes(),
         }
     }
 }

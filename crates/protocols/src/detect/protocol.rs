@@ -12,16 +12,16 @@ use crate::message::{Content, Gap, Message};
 pub(crate) struct Protocol {
     /// Whether these bytes begin a stream of it. Where the answer is not *yes* or *no* for
     /// [`Limits::detect_bytes`] bytes, the stream is raw.
-    pub(crate) probe: fn(&[u8], &Limits, Place) -> Detection,
-    /// Whether to believe these bytes of which the probe wants more, when no more come.
-    pub(crate) probe_quiet: fn(&[u8], Place) -> bool,
+    pub(crate) recognize: fn(&[u8], &Limits, Place) -> Detection,
+    /// Whether to believe these bytes of which `recognize` wants more, when no more come.
+    pub(crate) recognize_quiet: fn(&[u8], Place) -> bool,
     /// A decoder for a stream that begins with these bytes.
     pub(crate) start: fn(&Arc<Options>, &[u8]) -> Box<dyn ProtocolDecoder>,
     /// Its decoder tells the other direction of every request ([`PeerNotice::RequestHead`](crate::PeerNotice::RequestHead)).
     pub(crate) tells_requests: bool,
 }
 
-/// What is known of the bytes before the ones that are probed.
+/// What is known of the bytes before the ones that are looked at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Place {
     /// Some are missing: the stream was joined late or has a gap. What begins here may be the middle

@@ -19,7 +19,7 @@ use crate::websocket::{self, WebSocketDecoder};
 /// | WebSocket | none: it begins after its handshake only | whole frames that end with the bytes and have [`websocket::detect`]'s evidence |
 ///
 /// An event that has none of it is raw, byte for byte. A decoder that loses the framing of a
-/// protocol hands the rest back to be probed like this.
+/// protocol hands the rest back to be recognized like this.
 pub(super) static PROTOCOLS: &[&Protocol] = &[&http1::RESPONSES, &http1::REQUESTS, &HTTP2, &WEBSOCKET];
 
 /// Whether these bytes are hardly anything but the first of one direction of a connection, or of a message of
@@ -40,14 +40,14 @@ pub(crate) fn upgraded(upgrade: Upgrade, client: bool) -> Option<&'static Protoc
 }
 
 static HTTP2: Protocol = Protocol {
-    probe: |bytes, _, place| {
+    recognize: |bytes, _, place| {
         if !place.after_loss && http2::detect_start(bytes) == Detection::Yes {
             Detection::Yes
         } else {
             http2::detect(bytes)
         }
     },
-    probe_quiet: |bytes, place| {
+    recognize_quiet: |bytes, place| {
         !place.after_loss && http2::is_empty_settings(bytes) || http2::detect_quiet(bytes)
     },
     start: |options, first| {
@@ -66,14 +66,14 @@ static HTTP2_UPGRADED: Protocol = Protocol {
 
 /// Picked up in the middle.
 static WEBSOCKET: Protocol = Protocol {
-    probe: |bytes, _, place| {
+    recognize: |bytes, _, place| {
         if place.after_loss {
             websocket::detect(bytes)
         } else {
             Detection::No
         }
     },
-    probe_quiet: |_, _| false,
+    recognize_quiet: |_, _| false,
     start: |options, _| Box::new(WebSocketDecoder::attached(Arc::clone(options))),
     tells_requests: false,
 };

@@ -8,7 +8,7 @@ use crate::http1::framing::{self, Framing};
 use crate::http1::head::{Head, Side};
 use crate::http1::open::Open;
 use crate::http1::peer::Answered;
-use crate::http1::probe;
+use crate::http1::recognize;
 use crate::http1::state::State;
 use crate::message::Anomaly;
 
@@ -110,8 +110,8 @@ impl Http1Decoder {
     /// A body that begins like a response's head is none: the method was HEAD. `None`: too
     /// few bytes to tell.
     fn guess_method(&self) -> Option<MethodClass> {
-        let first = self.held.first(probe::VERSION.len());
-        match probe::prefix(&first, probe::VERSION) {
+        let first = self.held.first(recognize::VERSION.len());
+        match recognize::prefix(&first, recognize::VERSION) {
             None => Some(MethodClass::Head),
             Some(Detection::NeedMore) => None,
             Some(Detection::No | Detection::Yes) => Some(MethodClass::Other),

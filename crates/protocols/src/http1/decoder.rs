@@ -12,7 +12,7 @@ use crate::http1::held::Held;
 use crate::http1::peer::Requests;
 use crate::http1::search::Next;
 use crate::http1::state::{Flow, State};
-use crate::http1::{probe, search};
+use crate::http1::{recognize, search};
 use crate::raw;
 
 /// Decodes one direction of HTTP/1.
@@ -123,7 +123,7 @@ impl Http1Decoder {
     pub(super) fn expects_message(&self, payload: &[u8]) -> bool {
         matches!(self.state, State::Start | State::Searching { .. })
             && self.pending.is_empty()
-            && self.probe(payload) == Detection::Yes
+            && self.recognize(payload) == Detection::Yes
     }
 
     /// Between two messages, with nothing that concerns the next one.
@@ -148,9 +148,10 @@ impl Http1Decoder {
     }
 
     fn begins_head(&mut self) -> bool {
-        let probed = self.probe(&self.pending);
-        self.scan.note(&self.pending, self.side, probed == Detection::Yes);
-        probed != Detection::No
+        let recognized = self.recognize(&self.pending);
+        self.scan
+            .note(&self.pending, self.side, recognized == Detection::Yes);
+        recognized != Detection::No
     }
 
     fn search(&mut self, input: &mut Bytes, lost: bool, output: &mut Output) -> Flow {
@@ -208,10 +209,10 @@ impl Http1Decoder {
         }
     }
 
-    pub(super) fn probe(&self, input: &[u8]) -> Detection {
+    pub(super) fn recognize(&self, input: &[u8]) -> Detection {
         match self.side {
-            Side::Requests => probe::request(input),
-            Side::Responses => probe::response(input),
+            Side::Requests => recognize::request(input),
+            Side::Responses => recognize::response(input),
         }
     }
 }

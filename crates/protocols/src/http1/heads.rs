@@ -8,7 +8,7 @@ use crate::detect;
 use crate::http1::decoder::{Http1Decoder, skip};
 use crate::http1::head::{self, Head, HeadScan, Side, Upgrade};
 use crate::http1::long_head::{self, Ended, LongHead};
-use crate::http1::probe;
+use crate::http1::recognize;
 use crate::http1::state::{Flow, State};
 use crate::message::Anomaly;
 use crate::raw;
@@ -71,7 +71,7 @@ impl Http1Decoder {
                 }
                 self.begin_message(head, bytes, input, output)
             }
-            None if self.probe(input) == Detection::No => self.begin_search(false, output),
+            None if self.recognize(input) == Detection::No => self.begin_search(false, output),
             None if input.len() <= limit => Flow::NeedMore,
             _ => self.begin_long_head(),
         }
@@ -138,7 +138,7 @@ impl Http1Decoder {
         match (asked, input) {
             // A masked frame's second byte; no method has one like it.
             (Asked::Upgrade(Upgrade::WebSocket), [_, second, ..]) if *second >= 0x80 => Detection::No,
-            _ => probe::request(input),
+            _ => recognize::request(input),
         }
     }
 

@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use memchr::{memchr, memrchr};
 
 use crate::http1::head::{self, Head, Side};
-use crate::http1::probe::VERSION;
+use crate::http1::recognize::VERSION;
 use crate::limits::Limits;
 
 /// Most bytes looked at of one line.

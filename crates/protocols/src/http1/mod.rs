@@ -35,7 +35,7 @@ mod messages;
 mod normal;
 mod open;
 mod peer;
-mod probe;
+mod recognize;
 mod search;
 mod state;
 mod stream;
@@ -48,29 +48,29 @@ pub(crate) use head::Upgrade;
 
 /// A direction that begins with a request.
 pub(crate) static REQUESTS: Protocol = Protocol {
-    probe: |bytes, _, place| {
+    recognize: |bytes, _, place| {
         if place.mid_line && !search::may_be_known_method(bytes) {
             Detection::No
         } else {
-            probe::request(bytes)
+            recognize::request(bytes)
         }
     },
-    probe_quiet: |_, _| false,
+    recognize_quiet: |_, _| false,
     start: |options, _| Box::new(Http1Decoder::new(options, Side::Requests)),
     tells_requests: true,
 };
 
 /// A direction that begins with a response.
 pub(crate) static RESPONSES: Protocol = Protocol {
-    probe: |bytes, _, _| probe::response(bytes),
-    probe_quiet: |_, _| false,
+    recognize: |bytes, _, _| recognize::response(bytes),
+    recognize_quiet: |_, _| false,
     start: |options, _| Box::new(Http1Decoder::new(options, Side::Responses)),
     tells_requests: false,
 };
 
 /// Whether a start line begins here.
 pub(crate) fn begins_message(bytes: &[u8]) -> bool {
-    probe::response(bytes) == Detection::Yes || probe::request(bytes) == Detection::Yes
+    recognize::response(bytes) == Detection::Yes || recognize::request(bytes) == Detection::Yes
 }
 
 #[cfg(test)]

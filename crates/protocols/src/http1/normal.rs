@@ -4,7 +4,7 @@
 use memchr::memchr;
 
 use crate::http1::head::Side;
-use crate::http1::probe;
+use crate::http1::recognize;
 use crate::message::Anomaly;
 
 /// `head` with folded lines joined (RFC 9112 §5.2), spaces before colons moved behind them (§5.1),
@@ -86,7 +86,7 @@ fn move_colon(name: &mut [u8]) -> bool {
 
 fn is_token(line: &[u8]) -> bool {
     let name = memchr(b':', line).map_or(line, |colon| &line[..colon]);
-    !name.is_empty() && name.iter().all(|&byte| probe::is_token_byte(byte))
+    !name.is_empty() && name.iter().all(|&byte| recognize::is_token_byte(byte))
 }
 
 fn replace_controls(line: &mut [u8]) -> bool {

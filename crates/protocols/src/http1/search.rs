@@ -5,7 +5,7 @@ use memchr::memmem;
 
 use crate::decoder::Detection;
 use crate::http1::head::{self, HeadScan, Side};
-use crate::http1::probe::{self, VERSION};
+use crate::http1::recognize::{self, VERSION};
 use crate::limits::Limits;
 
 /// Longest start of a request line that is kept while its version has not come.
@@ -64,7 +64,7 @@ pub(super) fn next_head(input: &mut Bytes, side: Side, limits: &Limits) -> (Byte
     let mut ends = Ends::default();
     while let Some(start) = candidate(input, from, side) {
         from = start + 1;
-        match probe(&input[start..], side) {
+        match recognize(&input[start..], side) {
             Detection::Yes => {}
             Detection::NeedMore => return (input.split_to(start), Next::Nothing),
             Detection::No => continue,
@@ -145,7 +145,7 @@ pub(super) fn may_be_known_method(bytes: &[u8]) -> bool {
     let start = &bytes[..bytes.len().min(LONGEST_KNOWN + 1)];
     let len = start
         .iter()
-        .take_while(|&&byte| probe::is_token_byte(byte))
+        .take_while(|&&byte| recognize::is_token_byte(byte))
         .count();
     if len > LONGEST_KNOWN {
         return false;
@@ -177,7 +177,7 @@ fn line_start(input: &[u8], version: usize) -> Option<usize> {
     let run = before
         .iter()
         .rev()
-        .take_while(|&&byte| probe::is_token_byte(byte))
+        .take_while(|&&byte| recognize::is_token_byte(byte))
         .count();
     let method = &before[method_end - run..];
     // Where a line begins any method may stand, elsewhere what precedes it may look like one.
@@ -191,10 +191,10 @@ fn line_start(input: &[u8], version: usize) -> Option<usize> {
     len.map(|len| method_end - len)
 }
 
-fn probe(input: &[u8], side: Side) -> Detection {
+fn recognize(input: &[u8], side: Side) -> Detection {
     match side {
-        Side::Requests => probe::request(input),
-        Side::Responses => probe::response(input),
+        Side::Requests => recognize::request(input),
+        Side::Responses => recognize::response(input),
     }
 }
 

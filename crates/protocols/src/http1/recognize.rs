@@ -160,14 +160,14 @@ mod tests {
     use super::*;
 
     /// The answers for every prefix: need more until `decided`, then `answer`.
-    fn check(probe: fn(&[u8]) -> Detection, bytes: &str, decided: usize, answer: Detection) {
+    fn check(recognize: fn(&[u8]) -> Detection, bytes: &str, decided: usize, answer: Detection) {
         for len in 0..=bytes.len() {
             let expected = if len < decided {
                 Detection::NeedMore
             } else {
                 answer
             };
-            let observed = probe(&bytes.as_bytes()[..len]);
+            let observed = recognize(&bytes.as_bytes()[..len]);
             assert_eq!(observed, expected, "{:?}", &bytes[..len]);
         }
     }

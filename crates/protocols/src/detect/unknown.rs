@@ -13,7 +13,7 @@ use crate::raw::RawWriter;
 
 /// Bytes of which it is not known yet what they begin.
 #[derive(Default)]
-pub(super) struct Probing {
+pub(super) struct Unknown {
     pub(super) held: BytesMut,
     /// Length and time of each event in `held`.
     pub(super) events: VecDeque<(usize, u64)>,
@@ -30,10 +30,11 @@ pub(super) struct Probing {
 pub(super) enum Verdict {
     Is(&'static Protocol),
     NeedMore,
-    Unknown,
+    /// No protocol claims the bytes.
+    Raw,
 }
 
-impl Probing {
+impl Unknown {
     pub(super) fn hold(&mut self, payload: &Bytes, timestamp_ns: u64) {
         if !payload.is_empty() {
             if self.held.is_empty() {
@@ -69,18 +70,18 @@ pub(super) fn next_look(held: usize) -> usize {
 
 pub(super) fn verdict(bytes: &[u8], limits: &Limits, place: Place) -> Verdict {
     for protocol in PROTOCOLS {
-        match (protocol.probe)(bytes, limits, place) {
+        match (protocol.recognize)(bytes, limits, place) {
             Detection::No => {}
             Detection::NeedMore => return Verdict::NeedMore,
             Detection::Yes => return Verdict::Is(protocol),
         }
     }
-    Verdict::Unknown
+    Verdict::Raw
 }
 
 pub(super) fn quiet_verdict(bytes: &[u8], place: Place) -> Verdict {
     let believed = PROTOCOLS
         .iter()
-        .find(|protocol| (protocol.probe_quiet)(bytes, place));
-    believed.map_or(Verdict::Unknown, |protocol| Verdict::Is(protocol))
+        .find(|protocol| (protocol.recognize_quiet)(bytes, place));
+    believed.map_or(Verdict::Raw, |protocol| Verdict::Is(protocol))
 }
