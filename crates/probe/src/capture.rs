@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use aya::Ebpf;
 use aya::maps::{Array, CgroupArray, HashMap, MapData, RingBuf};
 use ecapture_ebpf::limits;
 
-use crate::file::library::{Inode, Library};
+use crate::file::inode::Inode;
+use crate::file::library::Library;
 use crate::find::discovery::{Discovered, Discoverer, Discovery, FileKeyValue, Files, Inspections, State};
-use crate::find::target;
 use crate::handle::{CaptureHandle, take_map};
 use crate::host::{cgroup, kernel};
 use crate::kernel::attach::{self, AttachReport, Scope};
@@ -21,9 +21,8 @@ use crate::kernel::attach_times::Standing;
 use crate::kernel::detach::Programs;
 use crate::kernel::grace_period::Expedited;
 use crate::kernel::loading::{Attachment, Loading, Refused};
-use crate::kernel::tables;
-use crate::kernel::tracepoints;
-use crate::proc::process;
+use crate::kernel::{tables, tracepoints};
+use crate::proc::{self, process};
 use crate::ring::excluded::{Excluded, Pipe};
 use crate::{Error, Events, host, plan};
 
@@ -168,7 +167,7 @@ impl Capture {
             return Err(Error::NoLibraries);
         }
         if let Processes::One(pid) = config.processes
-            && !Path::new(&format!("/proc/{pid}")).exists()
+            && !proc::exists(pid)
         {
             return Err(Error::NoProcess { pid });
         }
@@ -240,7 +239,7 @@ impl Capture {
             (Discovery::Paths(_), _) => Vec::new(),
             (_, Processes::Set { .. }) => config.set.clone(),
             (_, Processes::One(pid)) => vec![pid],
-            (_, Processes::All) => target::processes(),
+            (_, Processes::All) => proc::pids(),
         };
         let found = Files {
             discovery: config.discovery,

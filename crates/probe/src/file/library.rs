@@ -9,9 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::Error;
-
-/// Device and inode.
-pub(crate) type Inode = (u64, u64);
+use crate::file::inode::Inode;
 
 const GROUP_OR_OTHERS_WRITE: u32 = 0o022;
 
@@ -39,7 +37,7 @@ impl Located {
     }
 
     pub(crate) fn inode(&self) -> Inode {
-        inode(&self.metadata)
+        Inode::of(&self.metadata)
     }
 
     /// Whether only root can have written it.
@@ -103,7 +101,7 @@ impl Library {
     }
 
     pub(crate) fn inode(&self) -> Inode {
-        inode(&self.opened.metadata)
+        Inode::of(&self.opened.metadata)
     }
 
     /// Whether only root can have written it.
@@ -127,10 +125,6 @@ impl Eq for Library {}
 
 fn descriptor_path(file: &File) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
-}
-
-pub(crate) fn inode(metadata: &Metadata) -> Inode {
-    (metadata.dev(), metadata.ino())
 }
 
 fn is_trusted(metadata: &Metadata) -> bool {

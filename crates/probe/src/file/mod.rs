@@ -2,6 +2,7 @@
 
 pub(crate) mod elf;
 pub(crate) mod go_table;
+pub(crate) mod inode;
 pub(crate) mod ld_cache;
 pub(crate) mod library;
 pub(crate) mod rust_symbol;

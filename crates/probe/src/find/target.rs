@@ -1,7 +1,6 @@
 //! Which libraries and programs are worth attaching to.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -11,11 +10,12 @@ use std::time::Duration;
 use memchr::memmem;
 
 use crate::file::elf::Image;
+use crate::file::inode::Inode;
 use crate::file::ld_cache;
-use crate::file::library::{Inode, Library, Located, inode};
+use crate::file::library::{Library, Located};
 use crate::host::clock::monotonic_ns;
 use crate::proc::maps::Maps;
-use crate::{Error, limits, plan};
+use crate::{Error, limits, plan, proc};
 
 const LD_CACHE: &str = "/etc/ld.so.cache";
 /// How the names of TLS libraries begin.
@@ -130,7 +130,7 @@ pub fn discover() -> Vec<Target> {
             seen.add(&located, path, Found::Installed);
         }
     }
-    for pid in processes() {
+    for pid in proc::pids() {
         seen.add_process(pid);
     }
     seen.finish()
@@ -169,7 +169,7 @@ impl Seen {
     /// The program itself and the TLS libraries in the memory of a process.
     fn add_process(&mut self, pid: u32) {
         let found = Found::Process(pid);
-        let program = PathBuf::from(format!("/proc/{pid}/exe"));
+        let program = proc::executable(pid);
         if let Ok(located) = Located::at(&program) {
             self.add(&located, program, found);
         }
@@ -181,9 +181,7 @@ impl Seen {
         }
         for mapping in maps.executed().filter(|mapping| is_library_name(mapping.name())) {
             if let Ok(located) = mapping.locate(pid) {
-                let inside = format!("/proc/{pid}/root");
-                let path = [OsStr::new(&inside), mapping.path().as_os_str()].join(OsStr::new(""));
-                self.add(&located, PathBuf::from(path), found);
+                self.add(&located, proc::inside(pid, &mapping.path()), found);
             }
         }
     }
@@ -243,7 +241,7 @@ impl Seen {
 pub(crate) fn plain_path(path: &Path, located: &Located) -> Option<PathBuf> {
     let plain = fs::canonicalize(path).ok()?;
     let reached = fs::metadata(&plain).ok()?;
-    (inode(&reached) == located.inode()).then_some(plain)
+    (Inode::of(&reached) == located.inode()).then_some(plain)
 }
 
 fn installed() -> Vec<PathBuf> {
@@ -268,13 +266,6 @@ pub(crate) fn is_library_name(name: &[u8]) -> bool {
         .iter()
         .any(|library| name.starts_with(library.as_bytes()));
     known && memmem::find(name, b".so").is_some()
-}
-
-pub(crate) fn processes() -> Vec<u32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect()
 }
 
 #[cfg(test)]

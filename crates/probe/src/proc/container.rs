@@ -9,7 +9,7 @@ const NAME_LIMIT: usize = 64;
 
 /// The container that a process runs in now.
 pub(crate) fn of(pid: u32) -> Option<String> {
-    let cgroups = fs::read(format!("/proc/{pid}/cgroup")).ok()?;
+    let cgroups = fs::read(super::folder(pid).join("cgroup")).ok()?;
     // Names of cgroups are bytes; one that is no text is no container's.
     container_id(&String::from_utf8_lossy(&cgroups)).map(str::to_owned)
 }

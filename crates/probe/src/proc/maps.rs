@@ -2,14 +2,14 @@
 //! Paths are bytes: whoever maps a file chooses its name.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use memchr::memmem;
 
+use crate::file::inode::Inode;
 use crate::file::library::Located;
 
 /// What the kernel writes behind the path of a file that was deleted.
@@ -27,7 +27,7 @@ pub(crate) struct Maps {
 impl Maps {
     pub(crate) fn read(pid: u32, most: u64) -> io::Result<Self> {
         let mut bytes = Vec::new();
-        let file = File::open(format!("/proc/{pid}/maps"))?;
+        let file = File::open(super::folder(pid).join("maps"))?;
         file.take(most + 1).read_to_end(&mut bytes)?;
         Ok(Self::new(bytes, most))
     }
@@ -53,21 +53,15 @@ impl Maps {
     }
 }
 
-/// The name of a process (`/proc/PID/comm`), of which the kernel keeps 15 bytes: they may end within a character.
-pub(crate) fn command(pid: u32) -> io::Result<String> {
-    let bytes = fs::read(format!("/proc/{pid}/comm"))?;
-    Ok(String::from_utf8_lossy(bytes.trim_ascii_end()).into_owned())
-}
-
 /// A line with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mapping<'maps> {
     /// The addresses, which name it in `/proc/PID/map_files`.
     range: &'maps [u8],
     pub(crate) executable: bool,
-    /// Major and minor number.
-    pub(crate) device: (u32, u32),
-    pub(crate) inode: u64,
+    /// Without a block device of their own, file systems such as overlayfs and btrfs may show another
+    /// device here than `stat(2)` does.
+    pub(crate) inode: Inode,
     /// As the kernel writes it, without the word for deleted files.
     path: &'maps [u8],
     pub(crate) deleted: bool,
@@ -79,7 +73,7 @@ impl<'maps> Mapping<'maps> {
         let range = fields.next()?;
         let executable = fields.next()?.contains(&b'x');
         let device = std::str::from_utf8(fields.nth(1)?).ok()?;
-        let inode = std::str::from_utf8(fields.next()?).ok()?;
+        let inode = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
         let path = fields.next()?.trim_ascii_start();
         let (major, minor) = device.split_once(':')?;
         let number = |digits| u32::from_str_radix(digits, 16).ok();
@@ -90,8 +84,10 @@ impl<'maps> Mapping<'maps> {
         Some(Self {
             range,
             executable,
-            device: (number(major)?, number(minor)?),
-            inode: inode.parse().ok().filter(|&inode| inode != 0)?,
+            inode: Inode {
+                device: libc::makedev(number(major)?, number(minor)?),
+                number: Some(inode).filter(|&inode| inode != 0)?,
+            },
             path,
             deleted,
         })
@@ -121,7 +117,7 @@ impl<'maps> Mapping<'maps> {
     /// Leads privileged users to the very file, also when it was deleted or is in another mount namespace.
     pub(crate) fn link(&self, pid: u32) -> PathBuf {
         let range = std::ffi::OsStr::from_bytes(self.range);
-        PathBuf::from(format!("/proc/{pid}/map_files")).join(range)
+        super::folder(pid).join("map_files").join(range)
     }
 
     /// Finds the file. A plain user may not follow the links of mappings, so the path is followed and must
@@ -131,9 +127,7 @@ impl<'maps> Mapping<'maps> {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
             found => return found,
         }
-        let mut inside = OsString::from(format!("/proc/{pid}/root"));
-        inside.push(self.path());
-        let located = Located::at(&PathBuf::from(inside))?;
+        let located = Located::at(&super::inside(pid, &self.path()))?;
         if self.is(&located) {
             Ok(located)
         } else {
@@ -145,12 +139,9 @@ impl<'maps> Mapping<'maps> {
     }
 
     fn is(&self, located: &Located) -> bool {
-        let device = located.metadata().dev();
-        let (major, minor) = (libc::major(device), libc::minor(device));
-        // Without a block device of their own, file systems such as overlayfs and btrfs may show another
-        // number in mappings.
-        let same_device = (major, minor) == self.device || major == 0;
-        same_device && located.metadata().ino() == self.inode
+        let found = located.inode();
+        let has_block_device = libc::major(found.device) != 0;
+        found.number == self.inode.number && (found.device == self.inode.device || !has_block_device)
     }
 }
 
@@ -166,7 +157,8 @@ mod tests {
     fn a_line_with_a_file_is_read() {
         let line = "7f00-7f10 r-xp 0001f000 fe:01 1234    /opt/a b/libssl-9f.so.3 (deleted)";
         let found = mapping(line).unwrap();
-        assert_eq!((found.device, found.inode), ((0xFE, 1), 1234));
+        assert_eq!(found.inode.device, libc::makedev(0xFE, 1));
+        assert_eq!(found.inode.number, 1234);
         assert!(found.executable && found.deleted);
         assert_eq!(found.name(), b"libssl-9f.so.3");
         assert_eq!(found.path(), PathBuf::from("/opt/a b/libssl-9f.so.3"));

@@ -1,31 +1,27 @@
 //! Running processes: which ones a name means, whose children they are, and when they end.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::find::target;
-use crate::proc::maps;
+use super::Program;
 
 /// The name of a process (`/proc/PID/comm`).
 pub fn name(pid: u32) -> io::Result<String> {
-    maps::command(pid)
+    super::command(pid)
 }
 
 /// The processes that run now whose name, or whose program's file name, is `name`; not this one.
 pub fn named(name: &str) -> Vec<u32> {
     let is_named = |pid: &u32| {
-        let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-        let file = program.file_name().unwrap_or_default().as_bytes();
-        let file = file.strip_suffix(b" (deleted)").unwrap_or(file);
-        file == name.as_bytes() || maps::command(*pid).is_ok_and(|command| command == name)
+        let runs_file = Program::of(*pid).is_ok_and(|program| program.name() == Some(OsStr::new(name)));
+        runs_file || super::command(*pid).is_ok_and(|command| command == name)
     };
-    let mut pids = target::processes();
+    let mut pids = super::pids();
     pids.retain(|pid| *pid != std::process::id() && is_named(pid));
     pids
 }
@@ -34,8 +30,8 @@ pub fn named(name: &str) -> Vec<u32> {
 /// themselves.
 pub fn descendants(pids: &[u32]) -> BTreeSet<u32> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
-    for pid in target::processes() {
-        if let Some(parent) = parent(pid) {
+    for pid in super::pids() {
+        if let Some(parent) = super::parent(pid) {
             children.entry(parent).or_default().push(pid);
         }
     }
@@ -49,14 +45,6 @@ pub fn descendants(pids: &[u32]) -> BTreeSet<u32> {
         }
     }
     found
-}
-
-/// The fourth field of `/proc/PID/stat`. The second one, the name in parentheses, may hold anything.
-pub(crate) fn parent(pid: u32) -> Option<u32> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let behind_name = memchr::memrchr(b')', &stat)? + 1;
-    let text = std::str::from_utf8(&stat[behind_name..]).ok()?;
-    text.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 /// A process by its descriptor (`pidfd_open(2)`): a later process with the same number is another one.

@@ -4,11 +4,9 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::find::target;
-use crate::limits;
-use crate::proc::process;
+use crate::{limits, proc};
 
 /// The excluded processes, and what is known of others.
 #[derive(Debug, Default)]
@@ -55,7 +53,7 @@ impl Excluded {
 }
 
 fn descends(pid: u32, roots: &HashSet<u32>) -> bool {
-    let ancestors = std::iter::successors(Some(pid), |pid| process::parent(*pid));
+    let ancestors = std::iter::successors(Some(pid), |pid| proc::parent(*pid));
     !roots.is_empty() && ancestors.take(limits::ANCESTORS).any(|pid| roots.contains(&pid))
 }
 
@@ -69,30 +67,17 @@ impl Pipe {
 
     /// The other processes that have its reading end now.
     pub fn readers(&self) -> Vec<u32> {
-        let mut pids = target::processes();
+        let mut pids = proc::pids();
         pids.retain(|pid| *pid != std::process::id() && self.is_read_by(*pid));
         pids
     }
 
     /// A child that a shell's loop starts has the reading end as its own input.
     fn is_read_by(&self, pid: u32) -> bool {
-        let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))
-            .into_iter()
-            .flatten()
-            .flatten();
-        descriptors
-            .filter(|descriptor| fs::read_link(descriptor.path()).is_ok_and(|link| link == *self.0))
-            .any(|descriptor| is_reading_end(pid, Path::new(&descriptor.file_name())))
+        proc::open_files(pid)
+            .filter(|(_, link)| *link == self.0)
+            .any(|(descriptor, _)| proc::is_read_only(pid, &descriptor))
     }
-}
-
-/// `flags` of `/proc/PID/fdinfo/FD` (octal) without a right to write.
-fn is_reading_end(pid: u32, descriptor: &Path) -> bool {
-    let information = Path::new(&format!("/proc/{pid}/fdinfo")).join(descriptor);
-    let information = fs::read_to_string(information).unwrap_or_default();
-    let flags = information.lines().find_map(|line| line.strip_prefix("flags:"));
-    let flags = flags.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok());
-    flags.is_some_and(|flags| flags & libc::O_ACCMODE == libc::O_RDONLY)
 }
 
 #[cfg(test)]

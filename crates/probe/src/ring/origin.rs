@@ -1,13 +1,12 @@
 //! What an event's process is: the program that it runs, and its container. Each process is looked up once.
 
 use std::collections::HashMap;
-use std::fs;
 use std::sync::Arc;
 
 use ecapture_protocols::{CapturedEvent, Close};
 
 use crate::handle::CaptureHandle;
-use crate::proc::container;
+use crate::proc::{Program, container};
 
 /// Most processes that are remembered. With more it begins anew.
 const PROCESSES: usize = 16 * 1024;
@@ -53,18 +52,17 @@ impl Origins {
         self.of_processes.entry(pid).or_insert_with(|| {
             hear(pid);
             Origin {
-                program: program(pid).map(Arc::from),
+                program: program(pid),
                 container: container::of(pid).map(Arc::from),
             }
         })
     }
 }
 
-/// The file name of the program that a process runs. Unlike the names of its threads nobody can change it.
-fn program(pid: u32) -> Option<String> {
-    let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-    let name = path.file_name()?.to_string_lossy();
-    Some(name.strip_suffix(" (deleted)").unwrap_or(&name).to_owned())
+/// The file name of the program that a process runs.
+fn program(pid: u32) -> Option<Arc<str>> {
+    let program = Program::of(pid).ok()?;
+    Some(Arc::from(program.name()?.to_string_lossy()))
 }
 
 #[cfg(test)]

@@ -13,10 +13,11 @@ use ecapture_ebpf::discovery::{EVENT_EXECUTED, EVENT_MAPPED, FileKey, FileRecord
 use ecapture_ebpf::limits::KNOWN_FILES;
 
 use super::mapping::{Sighting, executor, name};
-use super::watch::{hurry, is_running, user_of};
+use super::watch::user_of;
 use super::{Discovered, Discovery, Inspections};
 use crate::file::elf::Image;
-use crate::file::library::{Inode, Library, Located, inode};
+use crate::file::inode::Inode;
+use crate::file::library::{Library, Located};
 use crate::find::target::{self, Kind};
 use crate::handle::CaptureHandle;
 use crate::host::clock::monotonic_ns;
@@ -25,7 +26,8 @@ use crate::kernel::attach::Scope;
 use crate::kernel::attach_times::Standing;
 use crate::kernel::detach::Programs;
 use crate::kernel::grace_period::Expedited;
-use crate::{AttachReport, Error, limits, plan};
+use crate::proc::priority::Priority;
+use crate::{AttachReport, Error, limits, plan, proc};
 
 /// [`FileKey`] as a map key.
 #[derive(Clone, Copy)]
@@ -105,7 +107,7 @@ impl Files {
     /// Has a program inspected that was not attached to. False when that is of no use.
     fn inspect(&self, record: &FileRecord, sighting: Sighting) -> bool {
         let is_attached = |files: &Self| {
-            let inode = inode(sighting.located.metadata());
+            let inode = sighting.located.inode();
             files.state().attached.contains_key(&inode)
         };
         let all_kinds = matches!(&self.discovery, Discovery::Kinds(kinds) if kinds.is_empty());
@@ -187,7 +189,7 @@ impl Files {
 
     /// The probes stand now in a `file` with TLS which the process of the record began to execute before.
     fn tell_too_late(&self, record: &FileRecord, file: String) {
-        let ended = !is_running(record.pid);
+        let ended = !proc::is_running(record.pid);
         let mut state = self.state();
         let connected = state.connected_since(record);
         if ended && connected {
@@ -221,7 +223,8 @@ impl Files {
         if !self.state().begin(metadata) {
             return;
         }
-        hurry();
+        // Nobody but the attaching thread may use the programs until it is done.
+        Priority::First.take();
         let Some(attached) = self.attach(&image) else {
             return;
         };
@@ -297,23 +300,23 @@ impl Files {
 
 impl State {
     fn is_new(&self, metadata: &Metadata) -> bool {
-        !self.attached.contains_key(&inode(metadata)) && !self.others.contains(&stamp(metadata))
+        !self.attached.contains_key(&Inode::of(metadata)) && !self.others.contains(&stamp(metadata))
     }
 
     /// Probes are about to be put into a file. False when they have been before.
     fn begin(&mut self, metadata: &Metadata) -> bool {
-        let is_new = !self.attached.contains_key(&inode(metadata));
-        self.attached.entry(inode(metadata)).or_insert(u64::MAX);
+        let is_new = !self.attached.contains_key(&Inode::of(metadata));
+        self.attached.entry(Inode::of(metadata)).or_insert(u64::MAX);
         is_new
     }
 
     fn stands(&mut self, metadata: &Metadata) {
-        self.attached.insert(inode(metadata), monotonic_ns());
+        self.attached.insert(Inode::of(metadata), monotonic_ns());
     }
 
     /// Whether the probes in a file were, or will be, later than the record of it.
     fn stands_later(&self, metadata: &Metadata, record: &FileRecord) -> bool {
-        let stood = self.attached.get(&inode(metadata));
+        let stood = self.attached.get(&Inode::of(metadata));
         stood.is_some_and(|&stood| stood > record.timestamp_ns)
     }
 
@@ -360,5 +363,5 @@ fn is_quick(located: &Located) -> bool {
 }
 
 fn stamp(metadata: &Metadata) -> (Inode, i64, i64) {
-    (inode(metadata), metadata.ctime(), metadata.ctime_nsec())
+    (Inode::of(metadata), metadata.ctime(), metadata.ctime_nsec())
 }

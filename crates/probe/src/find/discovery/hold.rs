@@ -7,11 +7,11 @@
 //! that has a debugger already is not held.
 
 use std::collections::HashMap;
-use std::fs;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use crate::limits;
+use crate::proc::{self, priority};
 
 /// How often a process that is to go on and has not come to its stop yet is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
@@ -36,7 +36,8 @@ impl Holder {
     pub(super) fn new() -> (Self, impl FnOnce() + Send) {
         let (sender, orders) = channel();
         let work = move || {
-            run_at_once();
+            // A process that is to be held runs until this thread does.
+            priority::run_at_once();
             Debugger::default().work(&orders);
         };
         (Self(sender), work)
@@ -55,24 +56,6 @@ impl Holder {
 impl Drop for Held {
     fn drop(&mut self) {
         let _ended = self.holder.0.send(Order::Release(self.pid));
-    }
-}
-
-/// Lets this thread run as soon as it is woken: a process that is to be held runs until then. Where that is
-/// refused, it takes its turn.
-pub(super) fn run_at_once() {
-    // SAFETY: all zeros is a valid value.
-    #[expect(unsafe_code, reason = "the structure has other fields with other C libraries")]
-    let mut parameters: libc::sched_param = unsafe { std::mem::zeroed() };
-    parameters.sched_priority = 1;
-    // SAFETY: it reads the given structure; 0 is the calling thread.
-    #[expect(unsafe_code, reason = "no safe wrapper among the dependencies")]
-    unsafe {
-        libc::sched_setscheduler(
-            0,
-            libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK,
-            &raw const parameters,
-        );
     }
 }
 
@@ -124,11 +107,7 @@ impl Debugger {
 fn stop(pid: u32) -> Vec<libc::pid_t> {
     let first = libc::pid_t::try_from(pid).unwrap_or(0);
     let mut stopped = Vec::from_iter(seize(first).then_some(first));
-    let threads = fs::read_dir(format!("/proc/{pid}/task"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    let threads = threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok());
+    let threads = proc::threads(pid).filter_map(|thread| libc::pid_t::try_from(thread).ok());
     let others = threads
         .filter(|thread| *thread != first)
         .take(limits::HELD_THREADS);
@@ -197,7 +176,7 @@ fn state(thread: libc::pid_t) -> Option<(libc::c_int, libc::c_int)> {
 fn reap(thread: libc::pid_t) {
     let is_own = u32::try_from(thread)
         .ok()
-        .and_then(crate::proc::process::parent)
+        .and_then(proc::parent)
         .is_none_or(|parent| parent == std::process::id());
     if is_own {
         return;
@@ -215,6 +194,7 @@ fn reap(thread: libc::pid_t) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::io::{BufRead as _, BufReader, Write as _};
     use std::process::{Command, Stdio};
 

@@ -16,7 +16,7 @@ use super::files::Files;
 use super::mapping::Sighting;
 use super::queue::Queue;
 use super::{Discovered, Executor};
-use crate::file::library::{Inode, inode};
+use crate::file::inode::Inode;
 use crate::find::survey::{self, Obstacle};
 use crate::limits;
 
@@ -107,7 +107,7 @@ impl Inspections {
     /// Reads a file once.
     fn found_in(&self, inspection: &Inspection) -> Option<Found> {
         let located = &inspection.sighting.located;
-        let inode = inode(located.metadata());
+        let inode = located.inode();
         if let Some(found) = lock(&self.found).get(&inode) {
             return found.clone();
         }

@@ -1,11 +1,10 @@
 //! What a process executes, from `/proc/PID`.
 
 use std::collections::HashSet;
-use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ecapture_ebpf::discovery::{EVENT_EXECUTED, FileRecord};
 
@@ -13,7 +12,8 @@ use super::Executor;
 use crate::file::library::Located;
 use crate::find::target;
 use crate::limits;
-use crate::proc::maps::{self, Mapping, Maps};
+use crate::proc;
+use crate::proc::maps::{Mapping, Maps};
 
 /// The name of a record's file, or its path when it was executed; cut where the record cuts it.
 pub(super) fn name(record: &FileRecord) -> &[u8] {
@@ -69,11 +69,11 @@ impl Sighting {
         let mut same_name = maps.files().filter(|mapping| mapping.name().starts_with(name));
         let found = same_name.next().map(|first| {
             // Some file systems show another number here.
-            if first.inode == record.file.inode {
+            if first.inode.number == record.file.inode {
                 first
             } else {
                 same_name
-                    .find(|mapping| mapping.inode == record.file.inode)
+                    .find(|mapping| mapping.inode.number == record.file.inode)
                     .unwrap_or(first)
             }
         });
@@ -108,7 +108,7 @@ impl Sighting {
 
     /// Every file that a process executes now, one after the other.
     pub(super) fn all(pid: u32, mut look: impl FnMut(Self)) {
-        let (Ok(command), Ok(maps)) = (maps::command(pid), Maps::read(pid, limits::MAPS_BYTES)) else {
+        let (Ok(command), Ok(maps)) = (proc::command(pid), Maps::read(pid, limits::MAPS_BYTES)) else {
             return;
         };
         if maps.cut {
@@ -119,7 +119,7 @@ impl Sighting {
         let process = Executor { pid, command };
         let mut inodes = HashSet::new();
         for mapping in maps.executed() {
-            if inodes.insert((mapping.device, mapping.inode))
+            if inodes.insert(mapping.inode)
                 && let Ok(sighting) = Self::mapped(&mapping, process.clone())
             {
                 look(sighting);
@@ -131,10 +131,10 @@ impl Sighting {
     }
 
     fn program(process: Executor) -> Option<Self> {
-        let reached = PathBuf::from(format!("/proc/{}/exe", process.pid));
+        let reached = proc::executable(process.pid);
         Some(Self {
             located: Located::at(&reached).ok()?,
-            shown: fs::read_link(&reached).ok()?,
+            shown: proc::Program::of(process.pid).ok()?.path,
             process,
             reached,
         })
@@ -151,15 +151,15 @@ impl Sighting {
 
     /// A path for people, that leads to the file from here when there is such a path.
     pub(super) fn path(&self) -> PathBuf {
-        target::plain_path(&self.reached, &self.located).unwrap_or_else(|| {
-            let inside = self.shown.strip_prefix("/").unwrap_or(&self.shown);
-            Path::new(&format!("/proc/{}/root", self.process.pid)).join(inside)
-        })
+        target::plain_path(&self.reached, &self.located)
+            .unwrap_or_else(|| proc::inside(self.process.pid, &self.shown))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

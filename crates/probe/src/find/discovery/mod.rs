@@ -36,6 +36,7 @@ use aya::maps::{MapData, RingBuf};
 use crate::find::survey::Obstacle;
 use crate::find::target::Kind;
 use crate::handle::CaptureHandle;
+use crate::proc::priority::Priority;
 use crate::{AttachReport, limits};
 pub(crate) use files::{FileKeyValue, Files, State};
 use hold::Holder;
@@ -159,7 +160,7 @@ impl Discoverer {
         spawn(
             "inspections",
             Box::new(move || {
-                watch::step_back();
+                Priority::Last.take();
                 inspected.inspections.work(&inspected);
             }),
         )?;

@@ -1,30 +1,25 @@
 //! The threads: who looks into which file when.
 
-use std::fs;
 use std::io::PipeReader;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use aya::maps::{MapData, RingBuf};
 use ecapture_ebpf::discovery::{EVENT_EXECUTED, FileRecord};
 
 use super::files::{Files, Looked, Reader};
-use super::hold::{self, Held, Holder};
+use super::hold::{Held, Holder};
 use super::inspection::PendingGuard;
 use super::mapping::{Sighting, Sought, name};
 use super::queue::{Popped, Queue};
 use crate::find::target;
 use crate::handle::CaptureHandle;
 use crate::limits;
+use crate::proc;
+use crate::proc::priority::{self, Priority};
 
 /// Times that a mapping is looked for: the kernel tells of it just before it is there.
 const LOOKS: u32 = 20;
-
-/// Nice values: what is looked into in the first place, as usual, and last.
-const FIRST: libc::c_int = -20;
-const USUAL: libc::c_int = 0;
-const LAST: libc::c_int = 19;
 
 const ROOT: u32 = 0;
 
@@ -77,9 +72,9 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn run(mut self) {
-        set_priority(FIRST);
+        Priority::First.take();
         if self.holder.is_some() {
-            hold::run_at_once();
+            priority::run_at_once();
         }
         let first = Queue::default();
         while self.wait() {
@@ -160,7 +155,7 @@ impl Watch {
             && self
                 .queues
                 .others
-                .push(ROOT, Job::Processes(target::processes()))
+                .push(ROOT, Job::Processes(proc::pids()))
                 .is_ok()
         {
             self.lost = counters.files_lost;
@@ -185,7 +180,7 @@ pub(super) fn work(files: &Files, queue: &Queue<Job>, mut running: Vec<u32>) {
         };
         match job {
             Some(Job::File(told)) => {
-                set_priority(USUAL);
+                Priority::Usual.take();
                 look(files, &told.record, Reader::Patient);
             }
             Some(Job::Processes(pids)) => running = pids,
@@ -214,7 +209,7 @@ fn look(files: &Files, record: &FileRecord, reader: Reader) -> Looked {
             Sought::Long => break,
             Sought::Absent => {}
         }
-        if !is_running(record.pid) {
+        if !proc::is_running(record.pid) {
             break;
         }
         std::thread::yield_now();
@@ -232,7 +227,7 @@ fn scan(files: &Files, pid: u32) {
     files.hold();
     Sighting::all(pid, |sighting| {
         // Attaching to the last one has raised it.
-        set_priority(LAST);
+        Priority::Last.take();
         // What cannot be opened has gone meanwhile.
         let _gone = files.look(sighting, None, Reader::Patient);
     });
@@ -240,29 +235,5 @@ fn scan(files: &Files, pid: u32) {
 
 /// The user of a process; root when it has ended, which there is nothing left of to look into for long.
 pub(super) fn user_of(pid: u32) -> u32 {
-    fs::metadata(format!("/proc/{pid}")).map_or(ROOT, |process| process.uid())
-}
-
-/// A process that has ended has no program any more, whether or not somebody has waited for it.
-pub(super) fn is_running(pid: u32) -> bool {
-    fs::read_link(format!("/proc/{pid}/exe")).is_ok()
-}
-
-/// What this thread does can wait.
-pub(super) fn step_back() {
-    set_priority(LAST);
-}
-
-/// Nobody but the attaching thread may use the programs meanwhile, so it is to be quick.
-pub(super) fn hurry() {
-    set_priority(FIRST);
-}
-
-/// Where a priority is refused, the thread keeps the one it has.
-fn set_priority(nice: libc::c_int) {
-    // SAFETY: it takes plain numbers; for Linux, 0 is the calling thread.
-    #[expect(unsafe_code, reason = "no safe wrapper among the dependencies")]
-    unsafe {
-        libc::setpriority(libc::PRIO_PROCESS, 0, nice);
-    }
+    proc::user(pid).unwrap_or(ROOT)
 }

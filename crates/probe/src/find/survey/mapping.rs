@@ -26,7 +26,7 @@ pub(super) fn mappings(maps: &Maps) -> Vec<(Role, Mapping<'_>)> {
         .executed()
         .filter_map(|mapping| Some((role(mapping.name())?, mapping)));
     executed
-        .filter(|(_, mapping)| seen.insert((mapping.device, mapping.inode)))
+        .filter(|(_, mapping)| seen.insert(mapping.inode))
         .collect()
 }
 

@@ -8,18 +8,19 @@ mod obstacle;
 mod uncaptured;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::file::elf::Image;
-use crate::file::library::{Inode, Library, Located};
-use crate::find::target::{self, Kind};
+use crate::file::inode::Inode;
+use crate::file::library::{Library, Located};
+use crate::find::target::Kind;
 use crate::plan::{self, Point};
-use crate::proc::maps;
 use crate::proc::maps::Maps;
+use crate::proc::priority::Priority;
+use crate::proc::{self, Program};
 use crate::{AttachPoint, limits};
 use fingerprints::Marks;
 use mapping::{Role, mappings};
@@ -82,7 +83,7 @@ pub enum Place {
 impl Survey {
     /// Of all processes but this program's own.
     pub fn of_all() -> Self {
-        Self::of(target::processes())
+        Self::of(proc::pids())
     }
 
     /// Of some processes. One that has ended has nothing.
@@ -126,7 +127,7 @@ impl Survey {
 /// and a capture must not wait for it. Of the processes `pids`, or of all when there are none.
 pub fn in_background(pids: Vec<u32>, tell: impl FnOnce(Survey) + Send + 'static) {
     std::thread::spawn(move || {
-        step_back();
+        Priority::Last.take();
         tell(if pids.is_empty() {
             Survey::of_all()
         } else {
@@ -156,15 +157,6 @@ pub(crate) fn obstacle_in(library: &Library) -> Option<(&'static str, Obstacle)>
 /// Reads a file as a survey does.
 pub(crate) fn look_for_marks(library: &Library) {
     let _marks = Marks::read(library);
-}
-
-/// Gives this thread the least priority. Where that fails it merely competes.
-fn step_back() {
-    // SAFETY: it takes plain numbers; for Linux, 0 is the calling thread.
-    #[expect(unsafe_code, reason = "no safe wrapper among the dependencies")]
-    unsafe {
-        libc::setpriority(libc::PRIO_PROCESS, 0, 19);
-    }
 }
 
 /// What one file offers, the same in every process.
@@ -233,14 +225,12 @@ struct Surveyor {
 
 impl Surveyor {
     fn process(&mut self, pid: u32) -> io::Result<()> {
-        let folder = PathBuf::from(format!("/proc/{pid}"));
-        // Kernel threads and processes that have ended have no command line.
-        if fs::read(folder.join("cmdline"))?.is_empty() {
+        if !proc::has_command_line(pid)? {
             return Ok(());
         }
         let maps = Maps::read(pid, limits::MAPS_BYTES)?;
-        let executable = fs::read_link(folder.join("exe"))?;
-        let command = maps::command(pid)?;
+        let program = Program::of(pid)?;
+        let command = proc::command(pid)?;
         let about = |file: &Path, place| Finding {
             pid,
             command: command.clone(),
@@ -253,8 +243,8 @@ impl Surveyor {
             deleted: false,
         };
         let mut findings = self.libraries(&maps, &about(Path::new(""), Place::Library));
-        findings.extend(self.kernel_tls(about(&executable, Place::Kernel)));
-        findings.extend(self.executable(about(&executable, Place::Executable)));
+        findings.extend(self.kernel_tls(about(&program.path, Place::Kernel)));
+        findings.extend(self.executable(&program, about(&program.path, Place::Executable)));
         // NSPR without NSS is no TLS.
         let has_nss = findings
             .iter()
@@ -294,10 +284,10 @@ impl Surveyor {
         findings.collect()
     }
 
-    fn executable(&mut self, mut finding: Finding) -> Option<Finding> {
-        let path = PathBuf::from(format!("/proc/{}/exe", finding.pid));
-        finding.deleted = finding.file.as_os_str().as_bytes().ends_with(b" (deleted)");
-        let offer = self.offer(Located::at(&path), &finding.file).ok()?;
+    fn executable(&mut self, program: &Program, mut finding: Finding) -> Option<Finding> {
+        finding.deleted = program.is_deleted();
+        let located = Located::at(&proc::executable(finding.pid));
+        let offer = self.offer(located, &finding.file).ok()?;
         executable(&mut finding, &offer).then_some(finding)
     }
 
@@ -475,7 +465,7 @@ mod tests {
     #[test]
     fn sockets_of_kernel_tls_are_told_with_their_process() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let socket = fs::File::from(std::os::fd::OwnedFd::from(listener));
+        let socket = std::fs::File::from(std::os::fd::OwnedFd::from(listener));
         let surveyor = |inode| Surveyor {
             kernel_tls: HashSet::from([inode]),
             ..Surveyor::default()

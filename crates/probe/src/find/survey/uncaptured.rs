@@ -1,14 +1,11 @@
 //! Which processes have TLS connections of which nothing was captured, and why.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::MetadataExt as _;
 use std::rc::Rc;
 
 use super::{Obstacle, Survey};
-use crate::find::target;
-use crate::proc::maps;
+use crate::proc;
 
 /// Ports where TLS begins with the first byte: registered ones, then those of Docker, Kubernetes and the usual
 /// alternatives to 443.
@@ -38,14 +35,14 @@ impl Survey {
     pub fn silent(&self, heard: &HashSet<u32>, pids: &[u32], uid: Option<u32>) -> Vec<Silent> {
         let mut networks = Networks::default();
         let wanted = if pids.is_empty() {
-            target::processes()
+            proc::pids()
         } else {
             pids.to_vec()
         };
         let wanted = wanted.into_iter().filter(|pid| {
             *pid != std::process::id()
                 && !heard.contains(pid)
-                && uid.is_none_or(|uid| owner(*pid) == Some(uid))
+                && uid.is_none_or(|uid| proc::user(*pid) == Some(uid))
         });
         wanted
             .filter_map(|pid| self.silent_process(pid, &networks.connections(pid)))
@@ -74,17 +71,11 @@ impl Survey {
         }
         Some(Silent {
             pid,
-            command: maps::command(pid).ok()?,
+            command: proc::command(pid).ok()?,
             connection: (connection.local, connection.remote),
             obstacle,
         })
     }
-}
-
-fn owner(pid: u32) -> Option<u32> {
-    fs::metadata(format!("/proc/{pid}"))
-        .ok()
-        .map(|metadata| metadata.uid())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,12 +99,11 @@ struct Networks(HashMap<u64, Rc<HashMap<u64, Connection>>>);
 impl Networks {
     /// Those of one process; none when it has ended.
     fn connections(&mut self, pid: u32) -> Vec<Connection> {
-        let folder = format!("/proc/{pid}");
-        let Ok(namespace) = fs::metadata(format!("{folder}/ns/net")) else {
+        let Ok(namespace) = proc::network(pid) else {
             return Vec::new();
         };
-        let network = Rc::clone(self.0.entry(namespace.ino()).or_insert_with(|| {
-            let tables = ["tcp", "tcp6"].map(|name| fs::read_to_string(format!("{folder}/net/{name}")));
+        let network = Rc::clone(self.0.entry(namespace).or_insert_with(|| {
+            let tables = ["tcp", "tcp6"].map(|name| proc::network_table(pid, name));
             Rc::new(
                 tables
                     .iter()
@@ -130,12 +120,7 @@ impl Networks {
 
 /// Of the sockets that a process has; none when it has ended.
 pub(super) fn socket_inodes(pid: u32) -> impl Iterator<Item = u64> {
-    let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    descriptors.filter_map(|descriptor| {
-        let target = fs::read_link(descriptor.path()).ok()?;
+    proc::open_files(pid).filter_map(|(_, target)| {
         let inode = target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
         inode.parse().ok()
     })
