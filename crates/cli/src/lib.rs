@@ -101,20 +101,6 @@ fn with_causes(error: &(dyn Error + 'static)) -> String {
     message
 }
 
-impl Command {
-    /// Name and way out of a command of the original that is not built yet.
-    fn unbuilt(&self) -> Option<(&'static str, &'static str)> {
-        let audit = "only TLS is captured: `ecapture tls`";
-        match self {
-            Self::Bash(_) => Some(("bash", audit)),
-            Self::Zsh(_) => Some(("zsh", audit)),
-            Self::Mysqld(_) => Some(("mysqld", audit)),
-            Self::Postgres(_) => Some(("postgres", audit)),
-            _ => None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
