@@ -54,7 +54,7 @@ pub use limits::{PipelineLimits, Timings};
 pub use loss::{Loss, LossRow, Stage};
 pub use output::{Output, Tap};
 pub use pipeline::{PipelineConfig, PipelineHandle, Placement, spawn, spawn_with};
-pub use sink::{ByteStream, Resumption, SinkPolicy, SinkWriter, Target, Unwritten, UnwrittenRecords};
+pub use sink::{ByteStream, Resumption, SinkPolicy, SinkWriter, Taken, Target, Unwritten, UnwrittenRecords};
 pub use summary::{Outcome, PipelineError, Statistics, Summary};
 
 /// Makes the decoder of a new stream, or of a stream whose Worker failed, for one view.

@@ -70,11 +70,15 @@ pub enum Loss {
     SinkFull,
     /// Output not yet written when the drain's deadline passed.
     SinkDeadline,
+    /// Output that at least one of the target's readers was too slow for.
+    ReaderSlow,
+    /// Output while the target had no reader.
+    NoReader,
 }
 
 impl Loss {
     /// All of them, in the order of declaration.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::DecodeError,
         Self::Filtered,
         Self::Injected,
@@ -91,6 +95,8 @@ impl Loss {
         Self::SinkError,
         Self::SinkFull,
         Self::SinkDeadline,
+        Self::ReaderSlow,
+        Self::NoReader,
     ];
 
     /// The rows of the losses that are not zero.
@@ -119,7 +125,12 @@ impl Loss {
             Self::WorkerFull | Self::Unfinished | Self::ShutdownDeadline => Stage::Processor,
             Self::WorkerFailed | Self::WorkerRestart => Stage::Worker,
             Self::BodyLimit | Self::BufferLimit | Self::HeaderLimit | Self::Resync => Stage::Decoder,
-            Self::SinkClosed | Self::SinkError | Self::SinkFull | Self::SinkDeadline => Stage::Sink,
+            Self::SinkClosed
+            | Self::SinkError
+            | Self::SinkFull
+            | Self::SinkDeadline
+            | Self::ReaderSlow
+            | Self::NoReader => Stage::Sink,
         }
     }
 
@@ -142,13 +153,18 @@ impl Loss {
             Self::SinkError => "sink_error",
             Self::SinkFull => "sink_full",
             Self::SinkDeadline => "sink_deadline",
+            Self::ReaderSlow => "reader_slow",
+            Self::NoReader => "no_reader",
         }
     }
 
     /// True when the user asked for it (a filter, a display limit, a closed pipe), so that it is no
     /// failure of the capture.
     pub const fn intended(self) -> bool {
-        matches!(self, Self::Filtered | Self::BodyLimit | Self::SinkClosed)
+        matches!(
+            self,
+            Self::Filtered | Self::BodyLimit | Self::SinkClosed | Self::NoReader
+        )
     }
 }
 

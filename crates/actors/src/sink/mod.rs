@@ -24,7 +24,9 @@ use actix::prelude::*;
 use ecapture_protocols::{CapturedEvent, RecordEnd, Records};
 
 use buffer::{Buffer, Counted};
-pub use target::{ByteStream, Resumption, SinkPolicy, SinkWriter, Target, Unwritten, UnwrittenRecords};
+pub use target::{
+    ByteStream, Resumption, SinkPolicy, SinkWriter, Taken, Target, Unwritten, UnwrittenRecords,
+};
 
 use crate::column::Column;
 use crate::ledger::Ledger;
@@ -224,10 +226,13 @@ impl Sink {
         let Self { ports, buffer, .. } = self;
         while !buffer.is_empty() {
             match ports.target.write(buffer.unwritten()) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    let Counted { messages, bytes } = buffer.complete(written);
-                    ports.ledger.write(ports.output, messages, bytes);
+                Ok(taken) if taken.bytes() == 0 => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(taken) => {
+                    let Counted { messages, bytes } = buffer.complete(taken.bytes());
+                    match taken.loss() {
+                        None => ports.ledger.write(ports.output, messages, bytes),
+                        Some(loss) => ports.ledger.lose_output(ports.output, loss, messages, bytes),
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -351,6 +356,8 @@ impl Sink {
             self.lose(Loss::SinkError, counted);
         }
         self.state = State::Gone(Loss::SinkClosed);
+        let unread = self.ports.target.finish();
+        self.column().doubt(unread);
     }
 }
 

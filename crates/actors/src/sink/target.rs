@@ -4,16 +4,17 @@ use std::collections::vec_deque;
 use std::io;
 
 use super::buffer::Part;
+use crate::loss::Loss;
 
 /// Takes records. Called on the Sink's own Arbiter, where it may block.
 pub trait Target: Send {
-    /// Takes some of `records`, from the first on, and returns how many bytes: those of whole records,
-    /// unless it can go on within a record. What it does not take comes again with the next call.
+    /// Takes some of `records`, from the first on: whole records, unless it can go on within a record.
+    /// What it does not take comes again with the next call.
     ///
     /// # Errors
     ///
     /// Whatever keeps it from taking any. Nothing of what was offered in this call counts as taken.
-    fn write(&mut self, records: Unwritten<'_>) -> io::Result<usize>;
+    fn write(&mut self, records: Unwritten<'_>) -> io::Result<Taken>;
 
     /// Makes everything written so far visible to the reader of the output.
     fn flush(&mut self) -> io::Result<()>;
@@ -33,6 +34,44 @@ pub trait Target: Send {
     /// although they count as written.
     fn unacknowledged(&self) -> u64 {
         0
+    }
+
+    /// No record follows: gives its readers a moment to read what it took. Returns the bytes that they
+    /// did not read, which count as written.
+    fn finish(&mut self) -> u64 {
+        0
+    }
+}
+
+/// What a [`Target`] did with the records that it was offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    bytes: usize,
+    loss: Option<Loss>,
+}
+
+impl Taken {
+    /// It wrote this many bytes, from the first record's on.
+    pub const fn written(bytes: usize) -> Self {
+        Self { bytes, loss: None }
+    }
+
+    /// It took this many bytes of whole records, and somebody who was to get them did not.
+    pub const fn lost(bytes: usize, loss: Loss) -> Self {
+        Self {
+            bytes,
+            loss: Some(loss),
+        }
+    }
+
+    /// Bytes of records that are done with.
+    pub const fn bytes(self) -> usize {
+        self.bytes
+    }
+
+    /// Why they are lost, if they are.
+    pub const fn loss(self) -> Option<Loss> {
+        self.loss
     }
 }
 
@@ -91,8 +130,8 @@ impl<'a> Iterator for UnwrittenRecords<'a> {
 pub struct ByteStream<W>(pub W);
 
 impl<W: SinkWriter> Target for ByteStream<W> {
-    fn write(&mut self, records: Unwritten<'_>) -> io::Result<usize> {
-        self.0.write(records.bytes())
+    fn write(&mut self, records: Unwritten<'_>) -> io::Result<Taken> {
+        self.0.write(records.bytes()).map(Taken::written)
     }
 
     fn flush(&mut self) -> io::Result<()> {

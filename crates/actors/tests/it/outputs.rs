@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ecapture_actors::{
     ByteStream, Clock, Outcome, Output, OutputStatistics, PipelineConfig, PipelineError, Placement,
-    Resumption, SinkPolicy, SinkWriter, Summary, Tap, Target, Unwritten, spawn,
+    Resumption, SinkPolicy, SinkWriter, Summary, Taken, Tap, Target, Unwritten, spawn,
 };
 use ecapture_protocols::{
     CapturedEvent, Close, Direction, EventFormat, Format, Identity, Message, Records, View,
@@ -340,7 +340,7 @@ struct Frames {
 }
 
 impl Target for Frames {
-    fn write(&mut self, records: Unwritten<'_>) -> io::Result<usize> {
+    fn write(&mut self, records: Unwritten<'_>) -> io::Result<Taken> {
         if self.broken.swap(false, SeqCst) {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
@@ -352,7 +352,7 @@ impl Target for Frames {
         }
         let text = String::from_utf8(record.to_vec()).unwrap();
         places.last_mut().expect("a place").push(text);
-        Ok(record.len())
+        Ok(Taken::written(record.len()))
     }
 
     fn flush(&mut self) -> io::Result<()> {

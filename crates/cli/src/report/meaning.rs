@@ -84,6 +84,8 @@ fn of_output(reason: &str) -> &'static str {
         "sink_full" => {
             "messages beyond what is kept while the output fails, or too many for an output that drops"
         }
+        "reader_slow" => "messages that at least one reader of the output was too slow for",
+        "no_reader" => "messages while the output had no reader",
         "sink_deadline" => "messages that were not written before the end's deadline",
         _ => "messages that were not written",
     }
