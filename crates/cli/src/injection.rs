@@ -9,7 +9,7 @@ use ecapture_actors::{DecoderFactory, Ledger, SinkWriter};
 use ecapture_protocols::CapturedEvent;
 use futures_util::Stream;
 
-use crate::settings::UsageError;
+use crate::usage::UsageError;
 
 /// Batches of events, as a pipeline reads them.
 pub(crate) type Source = Box<dyn Stream<Item = Vec<CapturedEvent>> + Send + Unpin>;

@@ -6,6 +6,7 @@ mod commands;
 mod exit;
 mod held;
 mod injection;
+mod named_processes;
 mod one_line;
 mod output;
 mod private_file;
@@ -15,6 +16,7 @@ mod selection;
 mod session;
 mod settings;
 mod signals;
+mod stop;
 mod telemetry;
 mod usage;
 
@@ -25,8 +27,9 @@ use std::time::Duration;
 
 use crate::args::{Cli, Command};
 use crate::exit::Exit;
-use crate::settings::{Target, UsageError};
+use crate::settings::Target;
 use crate::telemetry::Level;
+use crate::usage::UsageError;
 
 /// Parses the command line, runs it, and gives the exit code.
 pub fn main() -> ExitCode {

@@ -6,7 +6,7 @@ use ecapture_protocols::{CapturedEvent, Process};
 use nix::unistd::User;
 
 use crate::args::GlobalArgs;
-use crate::settings::UsageError;
+use crate::usage::UsageError;
 
 /// What the flags say. Nothing given means everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

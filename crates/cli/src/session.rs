@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::path::Path;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,13 +16,12 @@ use futures_util::stream;
 use tokio::signal::unix::{Signal, SignalKind};
 use tokio::sync::mpsc;
 
-use crate::commands::StopConditions;
 use crate::exit::Exit;
 use crate::injection::{Injection, Source};
 use crate::recording::{Recording, RecordingError};
 use crate::selection::{NoUser, Selection};
 use crate::settings::OutputSettings;
-use crate::signals::{self, Listener};
+use crate::stop::{Stop, StopConditions};
 use crate::{output, report};
 
 /// A configured pipeline with opened outputs.
@@ -88,23 +86,12 @@ impl Session {
         let pipeline = spawn_with(self.config, move || capture.into_events(), outputs);
         // Whoever reads that the capture runs may send a signal at once.
         let watched = watch(pipeline.clone(), self.statistics_interval)?;
-        let mut asked = signals::listen();
+        let stop = Stop::of(pipeline.clone());
         tracing::info!("capturing; Ctrl-C ends it");
-        let mut watched = pin!(watched);
-        let stopped = tokio::select! {
-            // The pipeline ends by itself when its output is gone or it fails.
-            _ = pipeline.finished() => None,
-            exit = conditions.stop(&mut asked) => Some(exit?),
-            never = &mut watched => match never {},
+        let command_exit = tokio::select! {
+            exit = stop.capture(conditions) => exit?,
+            never = watched => match never {},
         };
-        // Not in the same breath as the above: how the command ended must not depend on who is first.
-        if stopped.is_some() {
-            tokio::select! {
-                () = give_up_when_asked_again(&pipeline, &mut asked) => {}
-                never = &mut watched => match never {},
-            }
-        }
-        let command_exit = stopped.flatten();
         let summary = pipeline.finished().await;
         report::summary(&summary);
         report::ring_users(&counters);
@@ -142,15 +129,11 @@ impl Session {
         }
         let outputs = self.outputs.into_iter().map(Output::from).collect();
         let pipeline = spawn(self.config, source, outputs);
-        let mut asked = signals::listen();
+        let stop = Stop::of(pipeline.clone());
         let watched = watch(pipeline.clone(), self.statistics_interval)?;
         tracing::debug!("replaying");
         let interrupted = tokio::select! {
-            _ = pipeline.finished() => false,
-            _ = asked.asked() => {
-                pipeline.stop();
-                true
-            }
+            interrupted = stop.replay() => interrupted,
             never = watched => match never {},
         };
         let summary = pipeline.finished().await;
@@ -176,12 +159,6 @@ fn decoders(settings: &OutputSettings, outputs: &[Opened]) -> DecoderFactory {
     })
 }
 
-/// A capture gives its last event so long after its stop: writes in progress have 100 ms to return, and the kernel
-/// has a moment more.
-const SOURCE_ENDS: Duration = Duration::from_millis(200);
-
-/// After so long somebody may wonder what is waited for.
-const LONG: Duration = Duration::from_secs(3);
 /// Batches of a recording that are read ahead.
 const BATCHES_AHEAD: usize = 4;
 
@@ -236,28 +213,6 @@ fn batches(
     Ok(Box::new(stream::poll_fn(move |context| {
         receiver.poll_recv(context)
     })))
-}
-
-/// Waits for the end of a run whose source has ended. A pager takes its time, so the output has all it wants,
-/// until another signal gives it as long as a stop.
-async fn give_up_when_asked_again(pipeline: &PipelineHandle, asked: &mut Listener) {
-    let mut long = pin!(tokio::time::sleep(LONG));
-    let mut is_told = false;
-    loop {
-        tokio::select! {
-            _ = pipeline.finished() => return,
-            _ = asked.asked() => break,
-            () = &mut long, if !is_told => {
-                tracing::warn!("the capture has ended, the output has not taken all of it yet; Ctrl-C gives up what is left");
-                is_told = true;
-            }
-        }
-    }
-    // Just after the stop the source may still give what calls in progress deliver.
-    tokio::select! {
-        _ = pipeline.finished() => {}
-        () = tokio::time::sleep(SOURCE_ENDS) => pipeline.stop(),
-    }
 }
 
 /// Prints the figures so far on SIGUSR1, and at every interval if there is one. Never ends by itself.

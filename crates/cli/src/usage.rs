@@ -1,5 +1,7 @@
 //! Reads the command line, and says in one line what is wrong with it.
 
+mod error;
+
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -11,7 +13,7 @@ use ecapture_protocols::printable;
 
 use crate::args::Cli;
 use crate::exit::Exit;
-use crate::settings::UsageError;
+pub(crate) use error::UsageError;
 
 /// Why no command runs.
 #[derive(Debug)]

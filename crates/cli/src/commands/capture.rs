@@ -6,17 +6,15 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, anyhow, bail};
 use ecapture_probe::target::{Kind, Target};
 use ecapture_probe::{
-    Capture, CaptureConfig, CaptureHandle, Discovery, Library, Pipe, Processes, descriptors, host, target,
+    Capture, CaptureConfig, Discovery, Library, Pipe, Processes, descriptors, host, target,
 };
 use nix::time::{ClockId, clock_gettime};
-use tokio::sync::oneshot;
 
-use super::named_processes::{NamedProcesses, full_names};
-use crate::exit::Exit;
-use crate::held::{self, CommandOutput, HeldCommand};
+use crate::held::{CommandOutput, HeldCommand};
+use crate::named_processes::{NamedProcesses, full_names};
 use crate::report;
 use crate::settings::{CaptureSettings, Libraries};
-use crate::signals::{Asked, Listener};
+use crate::stop::StopConditions;
 
 /// Probes that capture, and the command that waits for them.
 pub(crate) struct Prepared {
@@ -79,44 +77,6 @@ impl Prepared {
             named: self.named,
         };
         Ok((self.capture, conditions))
-    }
-}
-
-/// What ends a capture: a signal, the end of the command, or that of all processes that were named.
-pub(crate) struct StopConditions {
-    capture: CaptureHandle,
-    command_pid: Option<u32>,
-    command_ended: Option<oneshot::Receiver<Exit>>,
-    named: NamedProcesses,
-}
-
-impl StopConditions {
-    /// Waits for one of them, then stops the capture: what is in the ring is still delivered.
-    /// Gives how the command ended, if it has.
-    pub(crate) async fn stop(mut self, asked: &mut Listener) -> Result<Option<Exit>> {
-        let exit = tokio::select! {
-            signal = asked.asked() => {
-                if signal == Asked::Terminate {
-                    self.command_pid.into_iter().for_each(held::terminate);
-                }
-                None
-            }
-            exit = ended(self.command_ended.as_mut()) => Some(exit),
-            told = self.named.ended() => {
-                tracing::info!("{}", told?);
-                None
-            }
-        };
-        self.capture.stop()?;
-        Ok(exit)
-    }
-}
-
-/// Resolves when the command has ended; never without a command.
-async fn ended(command: Option<&mut oneshot::Receiver<Exit>>) -> Exit {
-    match command {
-        Some(receiver) => receiver.await.unwrap_or(Exit::Failure),
-        None => std::future::pending().await,
     }
 }
 

@@ -2,13 +2,10 @@
 
 mod capture;
 mod demo;
-pub(crate) mod doctor;
-mod named_processes;
+mod doctor;
 mod record;
 mod replay;
 mod tls;
-
-pub(crate) use capture::StopConditions;
 
 use anyhow::Result;
 
@@ -16,7 +13,8 @@ use crate::args::{Cli, Command, RecordArgs};
 use crate::exit::Exit;
 use crate::held;
 use crate::selection::Selection;
-use crate::settings::{CaptureSettings, OutputSettings, UsageError};
+use crate::settings::{CaptureSettings, OutputSettings};
+use crate::usage::UsageError;
 
 /// Runs the command that was asked for.
 pub(crate) fn dispatch(cli: &Cli) -> Result<Exit> {

@@ -11,7 +11,8 @@ use crate::output;
 use crate::recording::Recording;
 use crate::selection::Selection;
 use crate::session::Session;
-use crate::settings::{OutputSettings, UsageError};
+use crate::settings::OutputSettings;
+use crate::usage::UsageError;
 
 pub(crate) fn run(settings: &OutputSettings, selection: &Selection, arguments: &ReplayArgs) -> Result<Exit> {
     if arguments.cgroup_path.is_some() {

@@ -1,7 +1,7 @@
 //! `-o FORMAT[:TARGET]`, and `--format` and `--eventaddr`, which are short for one of it.
 
 use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,54 +10,12 @@ use ecapture_protocols::format::{JsonLines, Protobuf, Text};
 use ecapture_protocols::recording::line::Recorder;
 use ecapture_protocols::{Options, View};
 
-use super::{UsageError, limits, refuse_unbuilt_globals, statistics_interval};
+use super::limits::{limits, statistics_interval};
+use super::target::Target;
+use super::unbuilt::refuse_unbuilt_globals;
 use crate::args::{FormatName, Frames, GlobalArgs, OnSinkError, When};
 use crate::held::CommandOutput;
-
-/// Where events go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Target {
-    /// Standard output.
-    StandardOutput,
-    /// A file, appended to.
-    File(PathBuf),
-    /// A TCP collector, `host:port`.
-    Tcp(String),
-}
-
-impl Target {
-    /// Reads the value of `--eventaddr` or `--logaddr`, or what follows the colon of `-o`.
-    pub(crate) fn parse(flag: &'static str, value: &str) -> Result<Self, UsageError> {
-        if value.starts_with("ws://") || value.starts_with("wss://") {
-            return Err(UsageError::Unbuilt {
-                what: format!("{flag} with a WebSocket address"),
-                instead: "use a file or tcp://HOST:PORT",
-            });
-        }
-        let Some(address) = value.strip_prefix("tcp://") else {
-            return if value.is_empty() {
-                Err(UsageError::Value {
-                    flag,
-                    expected: "a file or tcp://HOST:PORT",
-                    observed: value.into(),
-                })
-            } else {
-                Ok(Self::File(PathBuf::from(value)))
-            };
-        };
-        let address = address.trim_end_matches('/');
-        match address.rsplit_once(':') {
-            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) => {
-                Ok(Self::Tcp(address.to_owned()))
-            }
-            _ => Err(UsageError::Value {
-                flag,
-                expected: "tcp://HOST:PORT",
-                observed: value.into(),
-            }),
-        }
-    }
-}
+use crate::usage::UsageError;
 
 /// What an output is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

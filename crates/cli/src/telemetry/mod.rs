@@ -18,7 +18,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::args::GlobalArgs;
 use crate::one_line::OneLine;
 use crate::private_file;
-use crate::settings::{Target, UsageError};
+use crate::settings::Target;
+use crate::usage::UsageError;
 use console::Console;
 use queue::LogQueue;
 

@@ -79,7 +79,7 @@ fn point_out_children(pids: &[u32]) {
 }
 
 /// Names and numbers of processes.
-pub(super) fn full_names(pids: &[u32]) -> String {
+pub(crate) fn full_names(pids: &[u32]) -> String {
     pids.iter()
         .map(|pid| full_name(*pid))
         .collect::<Vec<_>>()

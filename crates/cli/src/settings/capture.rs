@@ -1,0 +1,108 @@
+//! What to capture: the libraries, the processes, the command, and the room in the kernel.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::libraries::{LIBSSL, Libraries};
+use super::unbuilt::refuse_unbuilt_capture;
+use crate::args::{CaptureArgs, GlobalArgs};
+use crate::injection::CaptureInjections;
+use crate::selection::Selection;
+use crate::usage::UsageError;
+
+/// What to capture.
+#[derive(Debug, Clone)]
+pub(crate) struct CaptureSettings {
+    /// Of which libraries.
+    pub(crate) libraries: Libraries,
+    /// `--pid`: the processes that run now; empty means all.
+    pub(crate) pids: Vec<u32>,
+    /// `--follow-children`.
+    pub(crate) follow_children: bool,
+    /// `--not-pid`.
+    pub(crate) excluded: Vec<u32>,
+    /// `--uid`.
+    pub(crate) uid: Option<u32>,
+    /// `--cgroup_path`.
+    pub(crate) cgroup: Option<PathBuf>,
+    /// Ring buffer size in bytes, a power of two.
+    pub(crate) ring_bytes: u32,
+    /// `--inject`.
+    pub(crate) inject: CaptureInjections,
+    /// `-- COMMAND`; empty when none.
+    pub(crate) command: Vec<OsString>,
+}
+
+/// Bounds of the ring buffer: below one largest record there is no use, above the kernel refuses.
+const RING_BYTES: std::ops::RangeInclusive<u64> = 256 * 1024..=1024 * 1024 * 1024;
+
+const PAGE_BYTES: u64 = 4096;
+
+impl CaptureSettings {
+    /// Resolves the global flags and those of a capturing command.
+    pub(crate) fn resolve(
+        global: &GlobalArgs,
+        libraries: Libraries,
+        capture: &CaptureArgs,
+    ) -> Result<Self, UsageError> {
+        refuse_unbuilt_capture(capture)?;
+        let selection = Selection::read(global)?;
+        if !capture.command.is_empty() && selection.has_processes() {
+            return Err(UsageError::Value {
+                flag: "--pid",
+                expected: "either --pid or a command to run",
+                observed: format!("--pid {} and a command", global.pid.join(",")),
+            });
+        }
+        if capture.follow_children && !selection.has_processes() {
+            return Err(UsageError::Value {
+                flag: "--follow-children",
+                expected: "--pid with the parents (the children of a command are captured anyway)",
+                observed: "no --pid".to_owned(),
+            });
+        }
+        Ok(Self {
+            libraries,
+            pids: selection.running()?,
+            follow_children: capture.follow_children,
+            excluded: Selection::of_processes("--not-pid", &capture.not_pid)?.running()?,
+            uid: selection.uid,
+            // As with the original, an empty path is no filter.
+            cgroup: capture
+                .cgroup_path
+                .clone()
+                .filter(|path| !path.as_os_str().is_empty()),
+            inject: CaptureInjections::read(&capture.inject)?,
+            ..Self::of_command(global, &capture.command)?
+        })
+    }
+
+    /// Capture of a command alone, with the global flags.
+    pub(crate) fn of_command(global: &GlobalArgs, command: &[OsString]) -> Result<Self, UsageError> {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+        Ok(Self {
+            libraries: Libraries::new(LIBSSL, &[], &[]),
+            pids: Vec::new(),
+            follow_children: false,
+            excluded: Vec::new(),
+            uid: None,
+            cgroup: None,
+            inject: CaptureInjections::default(),
+            ring_bytes: ring_bytes(global.mapsize, processors)?,
+            command: command.to_vec(),
+        })
+    }
+}
+
+pub(super) fn ring_bytes(pages: u32, processors: u64) -> Result<u32, UsageError> {
+    let wanted = u64::from(pages) * PAGE_BYTES * processors;
+    let bytes = wanted.max(*RING_BYTES.start()).next_power_of_two();
+    match u32::try_from(bytes) {
+        Ok(bytes) if pages > 0 && RING_BYTES.contains(&u64::from(bytes)) => Ok(bytes),
+        _ => Err(UsageError::Value {
+            flag: "--mapsize",
+            expected: "1 or more pages of 4 KiB per CPU, 1 GiB in total at most",
+            observed: pages.to_string(),
+        }),
+    }
+}
