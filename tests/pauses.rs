@@ -13,7 +13,7 @@ use std::time::Duration;
 use ecapture_actors::{Clock, Output, PipelineConfig, Placement, SinkWriter, Statistics, Timings};
 use ecapture_cli::recording::Recording;
 use ecapture_protocols::format::{JsonLines, Text};
-use ecapture_protocols::{CapturedEvent, Format, Identity, Message, Options, Records, View, stream_decoder};
+use ecapture_protocols::{CapturedEvent, Format, Message, Options, Origin, Records, View, stream_decoder};
 
 use crate::replay::own_fixtures;
 
@@ -82,11 +82,11 @@ impl Format for ByStream {
         self.format.view()
     }
 
-    fn write(&self, identity: &Identity, messages: &[Message], out: &mut Records) {
+    fn write(&self, origin: &Origin, messages: &[Message], out: &mut Records) {
         let before = out.as_bytes().len();
-        self.format.write(identity, messages, out);
+        self.format.write(origin, messages, out);
         let mut pages = self.pages.lock().expect("no format failed");
-        let page = pages.entry(identity.uuid.clone()).or_default();
+        let page = pages.entry(origin.uuid().to_owned()).or_default();
         page.extend_from_slice(&out.as_bytes()[before..]);
     }
 }
@@ -113,7 +113,7 @@ fn replay(events: Vec<CapturedEvent>, view: View, timings: Timings) -> Shown {
         view,
         ..Options::default()
     });
-    let decoders = Arc::new(move |_: &Identity, _| stream_decoder(Arc::clone(&options)));
+    let decoders = Arc::new(move |_: &Origin, _| stream_decoder(Arc::clone(&options)));
     let pages = Arc::default();
     let format = ByStream {
         format: match view {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use ecapture_actors::{Clock, Outcome, Output, PipelineConfig, Placement, SinkWriter, Summary};
 use ecapture_cli::recording::Recording;
 use ecapture_protocols::format::Text;
-use ecapture_protocols::{Identity, Options, stream_decoder};
+use ecapture_protocols::{Options, Origin, stream_decoder};
 
 use crate::support::program::run;
 use crate::support::shared;
@@ -96,7 +96,7 @@ impl SinkWriter for Written {
 fn through_the_actors(events: &Path) -> (Summary, Vec<u8>) {
     let recording = Recording::open(events).expect("a recording");
     let batches: Vec<_> = recording.map(|batch| batch.expect("events")).collect();
-    let decoders = Arc::new(|_: &Identity, _| stream_decoder(Options::default()));
+    let decoders = Arc::new(|_: &Origin, _| stream_decoder(Options::default()));
     let mut config = PipelineConfig::new(decoders);
     config.clock = Clock::Stream;
     config.placement = Placement::Inline;

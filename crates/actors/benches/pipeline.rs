@@ -23,7 +23,7 @@ use ecapture_actors::{
 use ecapture_protocols::format::Text;
 use ecapture_protocols::message::{Content, Gap, Message, Raw};
 use ecapture_protocols::{
-    AddressSource, CapturedEvent, Close, DataEvent, Direction, Format, Identity, Options, Output, PeerNotice,
+    AddressSource, CapturedEvent, Close, DataEvent, Direction, Format, Options, Origin, Output, PeerNotice,
     Process, Records, Socket, StreamDecoder, Tuple, View, stream_decoder,
 };
 use futures_util::Stream;
@@ -62,10 +62,10 @@ impl Format for Plain {
         View::Text
     }
 
-    fn write(&self, identity: &Identity, messages: &[Message], out: &mut Records) {
+    fn write(&self, origin: &Origin, messages: &[Message], out: &mut Records) {
         for message in messages {
             if let Content::Raw(raw) = &message.content {
-                out.bytes().extend_from_slice(identity.uuid.as_bytes());
+                out.bytes().extend_from_slice(origin.uuid().as_bytes());
                 out.bytes().extend_from_slice(&raw.data);
                 out.end(1);
             }
@@ -303,16 +303,16 @@ fn copy_floor(case: Case) {
 fn loop_floor(case: Case) {
     let payloads = case.payloads();
     let format = case.format();
-    let mut streams: HashMap<u64, (Identity, Box<dyn StreamDecoder>)> = HashMap::new();
+    let mut streams: HashMap<u64, (Origin, Box<dyn StreamDecoder>)> = HashMap::new();
     let (mut output, mut out) = (Output::default(), Records::default());
     for number in 0..case.events() {
         let event = case.event(number, &payloads);
         let sock = event.socket.map_or(0, |socket| socket.sock);
-        let (identity, decoder) = streams
+        let (origin, decoder) = streams
             .entry(sock)
-            .or_insert_with(|| (Identity::of(&event), case.decoder()));
+            .or_insert_with(|| (Origin::of(&event, sock), case.decoder()));
         decoder.feed(&event.payload, event.timestamp_ns, &mut output);
-        format.write(identity, &output.messages, &mut out);
+        format.write(origin, &output.messages, &mut out);
         output.clear();
         if out.as_bytes().len() > 256 * 1024 {
             std::hint::black_box(&out);

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ecapture_protocols::message::Gap;
-use ecapture_protocols::{CapturedEvent, Identity, Output, PeerNotice, StreamDecoder};
+use ecapture_protocols::{CapturedEvent, Origin, Output, PeerNotice, StreamDecoder};
 use futures_util::Stream;
 use tokio::time::Sleep;
 
@@ -24,9 +24,9 @@ use crate::{DecoderFactory, Ledger, Loss, Resumption, SinkWriter};
 /// replay is the same on every run.
 pub fn worker_panic(decoders: DecoderFactory, every: u64) -> DecoderFactory {
     let fed = Arc::new(AtomicU64::new(0));
-    Arc::new(move |identity, view| {
+    Arc::new(move |origin, view| {
         Box::new(Panicking {
-            decoder: decoders(identity, view),
+            decoder: decoders(origin, view),
             fed: Arc::clone(&fed),
             every: every.max(1),
         })
@@ -244,9 +244,9 @@ impl<S> DropEvent<S> {
             if data.stream_offset.is_some() {
                 self.ledger.lose_before_reading(Loss::Injected, 1, bytes);
             } else {
-                let uuid = Identity::of(data).uuid;
+                let origin = Origin::of(data, 0);
                 self.ledger
-                    .lose_before_reading_of(&uuid, Loss::Injected, 1, bytes);
+                    .lose_before_reading_of(origin.uuid(), Loss::Injected, 1, bytes);
             }
         }
         keeps

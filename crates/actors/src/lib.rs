@@ -44,7 +44,7 @@ mod worker;
 
 use std::sync::Arc;
 
-use ecapture_protocols::{Identity, StreamDecoder, View};
+use ecapture_protocols::{Origin, StreamDecoder, View};
 
 pub use by_connection::ConnectionLosses;
 pub use clock::Clock;
@@ -58,7 +58,7 @@ pub use sink::{ByteStream, Resumption, SinkPolicy, SinkWriter, Taken, Target, Un
 pub use summary::{Outcome, PipelineError, Statistics, Summary};
 
 /// Makes the decoder of a new stream, or of a stream whose Worker failed, for one view.
-pub type DecoderFactory = Arc<dyn Fn(&Identity, View) -> Box<dyn StreamDecoder> + Send + Sync>;
+pub type DecoderFactory = Arc<dyn Fn(&Origin, View) -> Box<dyn StreamDecoder> + Send + Sync>;
 
 /// Runs `future` on a System of its own, as a program's `main` does with all that uses a pipeline.
 pub fn block_on<F: Future>(future: F) -> F::Output {

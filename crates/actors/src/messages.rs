@@ -6,7 +6,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 use bytes::Bytes;
 use ecapture_protocols::message::Gap;
-use ecapture_protocols::{CapturedEvent, Direction, Identity, PeerNotice, RecordEnd, Records, StreamDecoder};
+use ecapture_protocols::{CapturedEvent, Direction, Origin, PeerNotice, RecordEnd, Records, StreamDecoder};
 
 /// Names one Worker for ever: never used twice, so it is its generation as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -41,7 +41,7 @@ pub(crate) struct EventBatch {
 #[rtype(result = "()")]
 pub(crate) struct SourceEnded;
 
-/// What a Worker needs of an event; the rest is in its [`Identity`].
+/// What a Worker needs of an event; the rest is in its [`Origin`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct StreamEvent {
     pub(crate) sequence: u64,
@@ -74,7 +74,7 @@ pub(crate) struct SequencedNotice {
 pub(crate) struct WorkerBatch {
     pub(crate) events: Vec<StreamEvent>,
     /// More is known about the connection than before.
-    pub(crate) identity: Option<Arc<Identity>>,
+    pub(crate) origin: Option<Arc<Origin>>,
     /// Bytes the pipeline itself lost before these events.
     pub(crate) gap: Option<Gap>,
     /// Notices that waited for this Worker.

@@ -72,6 +72,8 @@ pub(crate) struct Connection<S> {
     /// How many connections have ended under this key while it was in use: nothing that one of
     /// them tells concerns another.
     pub(crate) epoch: u32,
+    /// The number shown for the connection of this epoch, 0 before its first event.
+    number: u64,
     streams: [Option<S>; 2],
     /// Notices for a direction without a Worker yet.
     backlog: Option<Box<Backlog>>,
@@ -110,6 +112,7 @@ impl<S> Connection<S> {
     /// What comes from here on is another connection.
     pub(crate) fn begin_epoch(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
+        self.number = 0;
     }
 
     /// The failures so far of the connection `epoch`.
@@ -185,6 +188,8 @@ pub(crate) struct Registry<S> {
     /// Boxed, so that growing moves little and empty places cost little.
     connections: Vec<Option<Box<Connection<S>>>>,
     free: Vec<ConnectionId>,
+    /// Connections numbered so far.
+    numbered: u64,
 }
 
 impl<S> Default for Registry<S> {
@@ -195,6 +200,7 @@ impl<S> Default for Registry<S> {
             by_pid: BTreeSet::new(),
             connections: Vec::new(),
             free: Vec::new(),
+            numbered: 0,
         }
     }
 }
@@ -217,6 +223,7 @@ impl<S> Registry<S> {
             last_active_ns: 0,
             failures: None,
             epoch: 0,
+            number: 0,
             streams: [None, None],
             backlog: None,
         };
@@ -291,6 +298,20 @@ impl<S> Registry<S> {
     /// What the owner keeps of one direction of a connection.
     pub(crate) fn stream_mut(&mut self, id: ConnectionId, direction: Direction) -> Option<&mut S> {
         self.get_mut(id)?.stream_mut(direction).as_mut()
+    }
+
+    /// The number of the connection that is now under this key. The first event of a connection asks first, so
+    /// numbers depend on the events alone.
+    pub(crate) fn number(&mut self, id: ConnectionId) -> u64 {
+        let place = self.connections.get_mut(id.0 as usize);
+        let Some(connection) = place.and_then(|place| place.as_deref_mut()) else {
+            return 0;
+        };
+        if connection.number == 0 {
+            self.numbered += 1;
+            connection.number = self.numbered;
+        }
+        connection.number
     }
 
     /// Forgets a connection without streams.

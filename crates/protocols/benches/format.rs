@@ -11,8 +11,8 @@ use divan::counter::{BytesCount, ItemsCount};
 use ecapture_protocols::format::{JsonLines, Text};
 use ecapture_protocols::message::{Body, Field, Http1Kind, Http1Message, Http2Kind, Http2Message, Part, Raw};
 use ecapture_protocols::{
-    AddressSource, Comm, Content, Direction, Format, Identity, Message, Process, Records, Side, Socket,
-    TlsVersion, Tuple,
+    AddressSource, Comm, Content, Direction, Format, Message, Origin, Process, Records, Side, Socket,
+    StreamOrigin, TlsVersion, Tuple,
 };
 
 const MESSAGES: usize = 100;
@@ -21,9 +21,8 @@ fn main() {
     divan::main();
 }
 
-fn identity() -> Identity {
-    Identity {
-        uuid: "4242_4243_curl_5_1_10.0.0.1:40000-192.0.2.1:443".into(),
+fn origin() -> Origin {
+    Origin {
         process: Process {
             pid: 4242,
             tid: 4243,
@@ -32,20 +31,24 @@ fn identity() -> Identity {
         },
         container_id: None,
         program: None,
-        direction: Direction::Write,
-        fd: Some(5),
-        session: 0,
-        socket: Some(Socket {
-            sock: 1,
-            tuple: Tuple {
-                source: "10.0.0.1:40000".parse().unwrap(),
-                destination: "192.0.2.1:443".parse().unwrap(),
-            },
-            local: Some(Side::Source),
-            address_source: AddressSource::Exact,
+        stream: Some(StreamOrigin {
+            connection: 1,
+            uuid: "4242_4243_curl_5_1_10.0.0.1:40000-192.0.2.1:443".into(),
+            direction: Direction::Write,
+            fd: Some(5),
+            session: 0,
+            socket: Some(Socket {
+                sock: 1,
+                tuple: Tuple {
+                    source: "10.0.0.1:40000".parse().unwrap(),
+                    destination: "192.0.2.1:443".parse().unwrap(),
+                },
+                local: Some(Side::Source),
+                address_source: AddressSource::Exact,
+            }),
+            tls_version: Some(TlsVersion(0x0304)),
+            joined_late: None,
         }),
-        tls_version: Some(TlsVersion(0x0304)),
-        joined_late: None,
     }
 }
 
@@ -131,16 +134,16 @@ fn measure(bencher: Bencher<'_, '_>, format: &dyn Format, content: &Content) {
         content: content.clone(),
     };
     let messages = vec![message; MESSAGES];
-    let identity = identity();
+    let origin = origin();
     let mut out = Records::default();
-    format.write(&identity, &messages, &mut out);
+    format.write(&origin, &messages, &mut out);
     assert!(out.as_bytes().len() > MESSAGES);
     let counted = bencher
         .counter(BytesCount::new(out.as_bytes().len()))
         .counter(ItemsCount::new(MESSAGES));
     counted.bench_local(|| {
         out.truncate(0);
-        format.write(&identity, &messages, &mut out);
+        format.write(&origin, &messages, &mut out);
         black_box(&out);
     });
 }

@@ -11,7 +11,9 @@ use std::{env, fs};
 
 use bytes::Bytes;
 use ecapture_protocols::format::{JsonLines, Text};
-use ecapture_protocols::{Comm, Direction, Format, Identity, Options, Output, Process, View, stream_decoder};
+use ecapture_protocols::{
+    Comm, Direction, Format, Options, Origin, Output, Process, StreamOrigin, View, stream_decoder,
+};
 
 const USAGE: &str = "usage: dump [--json | --hex] FILE   (FILE - is the standard input)";
 
@@ -61,12 +63,12 @@ fn dump(bytes: &Bytes, view: View, format: &dyn Format) -> io::Result<()> {
     let mut output = Output::default();
     decoder.feed(bytes, 0, &mut output);
     decoder.close(&mut output);
-    let written = format.formatted(&identity(), &output.messages);
+    let written = format.formatted(&origin(), &output.messages);
     io::stdout().write_all(&written)
 }
 
 /// A file has no process; it stands for what this one wrote.
-fn identity() -> Identity {
+fn origin() -> Origin {
     let pid = std::process::id();
     let process = Process {
         pid,
@@ -74,16 +76,19 @@ fn identity() -> Identity {
         uid: None,
         comm: Comm::from("dump"),
     };
-    Identity {
-        uuid: format!("{pid}_{pid}_dump_0_1"),
+    Origin {
         process,
         container_id: None,
         program: None,
-        direction: Direction::Write,
-        fd: None,
-        session: 0,
-        socket: None,
-        tls_version: None,
-        joined_late: None,
+        stream: Some(StreamOrigin {
+            connection: 1,
+            uuid: format!("{pid}_{pid}_dump_0_1"),
+            direction: Direction::Write,
+            fd: None,
+            session: 0,
+            socket: None,
+            tls_version: None,
+            joined_late: None,
+        }),
     }
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use bytes::Bytes;
 use ecapture_protocols::format::{JsonLines, Text};
 use ecapture_protocols::{
-    Comm, DataEvent, Direction, Format, Identity, Options, Output, Process, Records, View, stream_decoder,
+    Comm, DataEvent, Direction, Format, Options, Origin, Output, Process, Records, View, stream_decoder,
 };
 
 const REQUEST: &[u8] = b"GET /index.html?q=1 HTTP/1.1\r\nHost: example.com\r\nUser-Agent: curl/8.5.0\r\n\
@@ -74,7 +74,7 @@ fn decode(view: View, first: &'static [u8], event: &[u8], rounds: u64) {
         }),
     };
     let event = Bytes::copy_from_slice(event);
-    let identity = identity(&event);
+    let origin = origin(&event);
     let mut decoder = stream_decoder(Options {
         view,
         ..Options::default()
@@ -83,31 +83,34 @@ fn decode(view: View, first: &'static [u8], event: &[u8], rounds: u64) {
     decoder.feed(&Bytes::from_static(first), 0, &mut output);
     for round in 0..rounds {
         decoder.feed(&event, round, &mut output);
-        format.write(&identity, &output.messages, &mut out);
+        format.write(&origin, &output.messages, &mut out);
         output.clear();
         std::hint::black_box(&out);
         out.truncate(0);
     }
 }
 
-fn identity(payload: &Bytes) -> Identity {
-    Identity::of(&DataEvent {
-        timestamp_ns: 0,
-        process: Process {
-            pid: 1,
-            tid: 1,
-            uid: None,
-            comm: Comm::from("bench"),
+fn origin(payload: &Bytes) -> Origin {
+    Origin::of(
+        &DataEvent {
+            timestamp_ns: 0,
+            process: Process {
+                pid: 1,
+                tid: 1,
+                uid: None,
+                comm: Comm::from("bench"),
+            },
+            container_id: None,
+            program: None,
+            direction: Direction::Write,
+            fd: Some(5),
+            session: None,
+            socket: None,
+            tls_version: None,
+            stream_offset: None,
+            joined_late: None,
+            payload: payload.clone(),
         },
-        container_id: None,
-        program: None,
-        direction: Direction::Write,
-        fd: Some(5),
-        session: None,
-        socket: None,
-        tls_version: None,
-        stream_offset: None,
-        joined_late: None,
-        payload: payload.clone(),
-    })
+        1,
+    )
 }

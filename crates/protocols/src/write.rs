@@ -1,4 +1,4 @@
-//! What identities and formats write, without the cost of formatting: numbers, addresses, plain runs of text.
+//! What origins and formats write, without the cost of formatting: numbers, addresses, plain runs of text.
 
 use std::io::Write;
 use std::net::SocketAddr;

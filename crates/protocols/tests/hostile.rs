@@ -6,8 +6,8 @@ use ecapture_protocols::format::Text;
 use ecapture_protocols::http2::Http2Decoder;
 use ecapture_protocols::message::BodyError;
 use ecapture_protocols::{
-    Content, DataEvent, Direction, Format, Identity, Limits, Message, Options, Output, Process,
-    StreamDecoder, View, stream_decoder,
+    Content, DataEvent, Direction, Format, Limits, Message, Options, Origin, Output, Process, StreamDecoder,
+    View, stream_decoder,
 };
 
 /// 8 MiB of the same byte.
@@ -53,21 +53,24 @@ fn inserted(name: &[u8], value: &[u8]) -> Vec<u8> {
 }
 
 fn printed(messages: &[Message]) -> Vec<u8> {
-    let identity = Identity::of(&DataEvent {
-        timestamp_ns: 1,
-        process: Process::default(),
-        container_id: None,
-        program: None,
-        direction: Direction::Read,
-        fd: None,
-        session: None,
-        socket: None,
-        tls_version: None,
-        stream_offset: None,
-        joined_late: None,
-        payload: Bytes::new(),
-    });
-    Text::default().formatted(&identity, messages)
+    let origin = Origin::of(
+        &DataEvent {
+            timestamp_ns: 1,
+            process: Process::default(),
+            container_id: None,
+            program: None,
+            direction: Direction::Read,
+            fd: None,
+            session: None,
+            socket: None,
+            tls_version: None,
+            stream_offset: None,
+            joined_late: None,
+            payload: Bytes::new(),
+        },
+        1,
+    );
+    Text::default().formatted(&origin, messages)
 }
 
 /// One TLS record of 218 responses, 14 bytes of brotli each, would be 1.7 GB.

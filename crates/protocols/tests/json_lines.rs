@@ -11,8 +11,8 @@ use ecapture_protocols::message::{
     WebSocketMessage,
 };
 use ecapture_protocols::{
-    AddressSource, Comm, Content, Direction, Format, Identity, JoinedLate, Message, Process, Records, Side,
-    Socket, TlsVersion, Tuple,
+    AddressSource, Comm, Content, Direction, Format, JoinedLate, Message, Origin, Process, Records, Side,
+    Socket, StreamOrigin, TlsVersion, Tuple,
 };
 use serde_json::{Value, json};
 
@@ -22,9 +22,8 @@ fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-fn identity(local: Option<Side>) -> Identity {
-    Identity {
-        uuid: "12_13_curl_5_1".into(),
+fn origin(local: Option<Side>) -> Origin {
+    Origin {
         process: Process {
             pid: 12,
             tid: 13,
@@ -33,33 +32,36 @@ fn identity(local: Option<Side>) -> Identity {
         },
         container_id: Some("0123abcd".into()),
         program: Some("curl \"8\"".into()),
-        direction: Direction::Write,
-        fd: Some(5),
-        session: 0,
-        socket: Some(Socket {
-            sock: 1,
-            tuple: Tuple {
-                source: address("10.0.0.1:40000"),
-                destination: address("[2001:db8::1]:443"),
-            },
-            local,
-            address_source: AddressSource::Exact,
+        stream: Some(StreamOrigin {
+            connection: 1,
+            uuid: "12_13_curl_5_1".into(),
+            direction: Direction::Write,
+            fd: Some(5),
+            session: 0,
+            socket: Some(Socket {
+                sock: 1,
+                tuple: Tuple {
+                    source: address("10.0.0.1:40000"),
+                    destination: address("[2001:db8::1]:443"),
+                },
+                local,
+                address_source: AddressSource::Exact,
+            }),
+            tls_version: Some(TlsVersion(0x0304)),
+            joined_late: None,
         }),
-        tls_version: Some(TlsVersion(0x0304)),
-        joined_late: None,
     }
 }
 
-fn bare_identity() -> Identity {
-    Identity {
-        container_id: None,
-        program: None,
-        fd: None,
-        session: 0,
-        socket: None,
-        tls_version: None,
-        ..identity(None)
-    }
+fn bare_origin() -> Origin {
+    let mut origin = origin(None);
+    origin.container_id = None;
+    origin.program = None;
+    let stream = origin.stream.as_mut().unwrap();
+    stream.fd = None;
+    stream.socket = None;
+    stream.tls_version = None;
+    origin
 }
 
 fn body(data: &'static [u8]) -> Body {
@@ -135,7 +137,7 @@ fn raw(data: &'static [u8]) -> Content {
     })
 }
 
-fn write(format: &JsonLines, identity: &Identity, content: Content) -> Value {
+fn write(format: &JsonLines, origin: &Origin, content: Content) -> Value {
     let message = Message {
         first_ns: 1_000_000_001,
         last_ns: 1_000_000_002,
@@ -143,7 +145,7 @@ fn write(format: &JsonLines, identity: &Identity, content: Content) -> Value {
     };
     let mut out = Records::default();
     out.bytes().extend_from_slice(b"earlier output\n");
-    format.write(identity, &[message], &mut out);
+    format.write(origin, &[message], &mut out);
     let line = out
         .as_bytes()
         .strip_prefix(b"earlier output\n")
@@ -157,7 +159,7 @@ fn write(format: &JsonLines, identity: &Identity, content: Content) -> Value {
 }
 
 fn line(content: Content) -> Value {
-    write(&JsonLines::default(), &bare_identity(), content)
+    write(&JsonLines::default(), &bare_origin(), content)
 }
 
 fn assert_valid(value: &Value) {
@@ -194,13 +196,13 @@ fn the_envelope_names_everything_that_is_known() {
         wall_clock_offset_ns: Some(1_700_000_000_000_000_000),
         ..JsonLines::default()
     };
-    let line = write(&format, &identity(Some(Side::Destination)), raw(b"hello"));
+    let line = write(&format, &origin(Some(Side::Destination)), raw(b"hello"));
     assert_eq!(
         line,
         json!({
             "v": 1, "kind": "raw", "time": "2023-11-14T22:13:21.000000001Z",
             "ts_ns": 1_000_000_001, "end_ns": 1_000_000_002, "uuid": "12_13_curl_5_1",
-            "pid": 12, "tid": 13, "comm": "cu\"rl", "program": "curl \"8\"", "container_id": "0123abcd", "fd": 5, "direction": "write",
+            "connection": 1, "pid": 12, "tid": 13, "comm": "cu\"rl", "program": "curl \"8\"", "container_id": "0123abcd", "fd": 5, "direction": "write",
             "src": "[2001:db8::1]:443", "dst": "10.0.0.1:40000",
             "addr_source": "exact", "tls_version": "TLS1_3_VERSION",
             "data": {"len": 5, "text": "hello"},
@@ -215,7 +217,7 @@ fn the_envelope_leaves_out_what_is_not() {
         line,
         json!({
             "v": 1, "kind": "raw", "ts_ns": 1_000_000_001, "end_ns": 1_000_000_002,
-            "uuid": "12_13_curl_5_1", "pid": 12, "tid": 13, "comm": "cu\"rl", "direction": "write",
+            "uuid": "12_13_curl_5_1", "connection": 1, "pid": 12, "tid": 13, "comm": "cu\"rl", "direction": "write",
             "data": {"len": 2, "base64": "/wA="},
         })
     );
@@ -226,17 +228,17 @@ fn without_a_known_end_the_kind_tells_who_sent() {
     let request = http1(Http1Kind::Request, "GET / HTTP/1.1\r\n\r\n", Body::default());
     let response = http2(Http2Kind::Response, Vec::new());
     let format = JsonLines::default();
-    let request = write(&format, &identity(None), Content::Http1(Box::new(request)));
+    let request = write(&format, &origin(None), Content::Http1(Box::new(request)));
     assert_eq!(
         (&request["src"], &request["dst"]),
         (&json!("10.0.0.1:40000"), &json!("[2001:db8::1]:443"))
     );
-    let response = write(&format, &identity(None), Content::Http2(Box::new(response)));
+    let response = write(&format, &origin(None), Content::Http2(Box::new(response)));
     assert_eq!(
         (&response["src"], &response["dst"]),
         (&json!("[2001:db8::1]:443"), &json!("10.0.0.1:40000"))
     );
-    let raw = write(&format, &identity(None), raw(b"?"));
+    let raw = write(&format, &origin(None), raw(b"?"));
     assert_eq!((raw.get("src"), raw.get("dst")), (None, None));
 }
 
@@ -517,13 +519,11 @@ fn every_message_of_a_stream_without_its_beginning_says_why() {
         (JoinedLate::OpenBeforeCapture, "open_before_capture"),
         (JoinedLate::BeforeProbes, "before_probes"),
     ] {
-        let identity = Identity {
-            joined_late: Some(late),
-            ..identity(None)
-        };
+        let mut origin = origin(None);
+        origin.stream.as_mut().unwrap().joined_late = Some(late);
         let reason = GapReason::JoinedLate(late);
         let gap = Content::Gap(Gap { bytes: None, reason });
-        let line = write(&JsonLines::default(), &identity, gap);
+        let line = write(&JsonLines::default(), &origin, gap);
         assert_valid(&line);
         assert_eq!(line["joined_late"], name);
         assert_eq!(line["gap"], json!({"bytes": null, "reason": name}));
@@ -536,7 +536,7 @@ fn tsize_cuts_content_and_says_so() {
         truncate: Some(4),
         ..JsonLines::default()
     };
-    let cut = |content| write(&format, &bare_identity(), content);
+    let cut = |content| write(&format, &bare_origin(), content);
     let shown = cut(raw("abcdef".as_bytes()));
     assert_eq!(
         (&shown["data"], &shown["truncated"]),

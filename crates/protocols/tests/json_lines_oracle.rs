@@ -23,7 +23,7 @@ fn lines(fixture: &Fixture, split: Split) -> Vec<Value> {
     };
     let mut written = Vec::new();
     for (stream, played) in fixture.streams.iter().zip(play(fixture, options, split)) {
-        written.extend(JsonLines::default().formatted(&stream.identity, &played.messages));
+        written.extend(JsonLines::default().formatted(&stream.origin, &played.messages));
     }
     let lines = std::str::from_utf8(&written).unwrap().lines();
     lines.map(|line| serde_json::from_str(line).unwrap()).collect()

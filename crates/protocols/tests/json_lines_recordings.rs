@@ -10,7 +10,7 @@ use ecapture_protocols::format::{JsonLines, Text};
 use ecapture_protocols::message::{Gap, GapReason};
 use ecapture_protocols::recording::line::{self, Header};
 use ecapture_protocols::{
-    CapturedEvent, DataEvent, Direction, Format, Identity, Options, Output, PeerNotice, StreamDecoder, View,
+    CapturedEvent, DataEvent, Direction, Format, Options, Origin, Output, PeerNotice, StreamDecoder, View,
     stream_decoder,
 };
 
@@ -19,7 +19,7 @@ const SCHEMA: &str = include_str!("../schema/jsonl.schema.json");
 /// One direction of the one connection of a recording.
 struct Half {
     direction: Direction,
-    identity: Option<Identity>,
+    origin: Option<Origin>,
     decoder: Box<dyn StreamDecoder>,
     end: u64,
 }
@@ -32,14 +32,14 @@ impl Half {
         };
         Self {
             direction,
-            identity: None,
+            origin: None,
             decoder: stream_decoder(options),
             end: 0,
         }
     }
 
     fn feed(&mut self, event: &DataEvent, output: &mut Output) {
-        self.identity.get_or_insert_with(|| Identity::of(event));
+        self.origin.get_or_insert_with(|| Origin::of(event, 1));
         let start = event.stream_offset.unwrap();
         if start > self.end {
             let gap = Gap {
@@ -69,9 +69,9 @@ impl Replay<'_> {
             .unwrap();
         let mut output = Output::default();
         act(half, &mut output);
-        if let Some(identity) = &half.identity {
+        if let Some(origin) = &half.origin {
             self.written
-                .extend(self.format.formatted(identity, &output.messages));
+                .extend(self.format.formatted(origin, &output.messages));
         }
         for notice in output.notices {
             self.tell(direction.opposite(), notice);

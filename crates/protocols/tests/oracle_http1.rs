@@ -256,7 +256,7 @@ fn raw_text_and_dump_are_the_original_s() {
                 };
                 let mut observed = Vec::new();
                 for (stream, played) in fixture.streams.iter().zip(play_batches(&fixture)) {
-                    observed.extend(text.formatted(&stream.identity, &played));
+                    observed.extend(text.formatted(&stream.origin, &played));
                 }
                 let expected = fixture.file(file).unwrap();
                 assert_eq!(records(&observed), records(&expected), "{name} {file}");
@@ -316,7 +316,7 @@ fn formatted(fixture: &Fixture, text: &Text) -> Vec<u8> {
         .iter()
         .zip(play(fixture, Options::default(), Split::Whole))
     {
-        out.extend(text.formatted(&stream.identity, &played.messages));
+        out.extend(text.formatted(&stream.origin, &played.messages));
     }
     out
 }

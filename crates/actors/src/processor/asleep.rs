@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use actix::prelude::*;
-use ecapture_protocols::{Direction, Identity};
+use ecapture_protocols::{Direction, Origin};
 
 use super::routing::BOTH;
 use super::{Place, Processor, Stream};
@@ -24,8 +24,8 @@ use crate::supervision::nanoseconds;
 
 /// What is kept of a stream.
 pub(super) struct Asleep {
-    pub(super) identity: Arc<Identity>,
-    /// Of the identity, which is the other direction's then, the mirror image is meant.
+    pub(super) origin: Arc<Origin>,
+    /// Of the origin, which is the other direction's then, the mirror image is meant.
     is_mirrored: bool,
     pub(super) kept: Kept,
     pub(super) epoch: u32,
@@ -126,11 +126,11 @@ impl Processor {
         // Mostly the directions differ in nothing else, and then they share it.
         let mirror = connection
             .asleep(direction.opposite())
-            .filter(|other| !other.is_mirrored && other.identity.mirrored() == *stream.identity);
+            .filter(|other| !other.is_mirrored && other.origin.mirrored() == *stream.origin);
         let is_mirrored = mirror.is_some();
-        let identity = mirror.map_or(&stream.identity, |other| &other.identity);
+        let origin = mirror.map_or(&stream.origin, |other| &other.origin);
         *connection.stream_mut(direction) = Some(Place::Asleep(Box::new(Asleep {
-            identity: Arc::clone(identity),
+            origin: Arc::clone(origin),
             is_mirrored,
             kept,
             epoch: stream.epoch,
@@ -147,21 +147,21 @@ impl Processor {
             return;
         };
         let Asleep {
-            mut identity,
+            mut origin,
             is_mirrored,
             kept,
             epoch,
             ended,
         } = *asleep;
         if is_mirrored {
-            identity = Arc::new(identity.mirrored());
+            origin = Arc::new(origin.mirrored());
         }
         if ended.is_none() {
             self.sleepers.count -= 1;
             self.note_sleepers();
         }
         let position = kept.position;
-        self.start_worker(id, direction, epoch, identity, position, Some(Box::new(kept)));
+        self.start_worker(id, direction, epoch, origin, position, Some(Box::new(kept)));
         if let Some((end, sequence)) = ended {
             self.retire(id, direction, end, sequence);
         }

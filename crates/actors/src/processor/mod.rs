@@ -25,7 +25,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 use actix_rt::ArbiterHandle;
 use ecapture_protocols::message::Gap;
-use ecapture_protocols::{DataEvent, Direction, Identity, JoinedLate};
+use ecapture_protocols::{DataEvent, Direction, JoinedLate, Origin};
 
 use asleep::{Asleep, Sleepers};
 use backlog::Backlog;
@@ -88,12 +88,12 @@ struct Stream {
     epoch: u32,
     /// `None` when the Worker is gone and its place is not settled yet.
     addr: Option<Addr<Worker>>,
-    identity: Arc<Identity>,
+    origin: Arc<Origin>,
     gauge: Arc<Gauge>,
     /// Events of the current batch for it.
     outbox: Vec<StreamEvent>,
     /// To be told with the next batch.
-    identity_changed: bool,
+    origin_changed: bool,
     gap: Option<Gap>,
     sent: u64,
     sent_bytes: u64,
@@ -106,21 +106,15 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(
-        worker: WorkerId,
-        epoch: u32,
-        addr: Addr<Worker>,
-        identity: Arc<Identity>,
-        gauge: Arc<Gauge>,
-    ) -> Self {
+    fn new(worker: WorkerId, epoch: u32, addr: Addr<Worker>, origin: Arc<Origin>, gauge: Arc<Gauge>) -> Self {
         Self {
             worker,
             epoch,
             addr: Some(addr),
-            identity,
+            origin,
             gauge,
             outbox: Vec::new(),
-            identity_changed: false,
+            origin_changed: false,
             gap: None,
             sent: 0,
             sent_bytes: 0,
@@ -133,13 +127,13 @@ impl Stream {
 
     /// That a connection may have lost its beginning can be found out after its first events.
     fn learn_lateness(&mut self, joined_late: Option<JoinedLate>) {
-        if joined_late.is_none() || self.identity.joined_late.is_some() {
+        if joined_late.is_none() || self.origin.joined_late().is_some() {
             return;
         }
-        let mut identity = Identity::clone(&self.identity);
-        identity.joined_late = joined_late;
-        self.identity = Arc::new(identity);
-        self.identity_changed = true;
+        if let Some(stream) = &mut Arc::make_mut(&mut self.origin).stream {
+            stream.joined_late = joined_late;
+            self.origin_changed = true;
+        }
     }
 }
 
@@ -174,6 +168,8 @@ enum Waiting {
 struct Arrival {
     /// The connection's, which tells its bytes from those of others under the same key.
     epoch: u32,
+    /// The number shown for it.
+    connection: u64,
     sequence: u64,
     /// Of a session that was ended here. `None`: to be looked up.
     goes_on: Option<bool>,

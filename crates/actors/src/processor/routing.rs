@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix::dev::SendError;
 use actix::prelude::*;
 use ecapture_protocols::message::{Gap, GapReason};
-use ecapture_protocols::{AddressSource, CapturedEvent, Close, DataEvent, Direction, Identity, Socket};
+use ecapture_protocols::{AddressSource, CapturedEvent, Close, DataEvent, Direction, Origin, Socket};
 
 use super::ended::Ended;
 use super::{Arrival, Place, Processor, Stream, Touched, Waiting};
@@ -54,16 +54,17 @@ impl Processor {
         match admission {
             Admission::Known => {}
             Admission::Replaced => self.end_connection(id, End::Closed, sequence),
-            Admission::SocketLearned => self.complete_identities(id),
+            Admission::SocketLearned => self.complete_origins(id),
         }
         let now_ns = self.now_ns;
+        let number = self.registry.number(id);
         let Some(connection) = self.registry.get_mut(id) else {
             return;
         };
         connection.last_active_ns = now_ns;
-        let epoch = connection.epoch;
         let arrival = Arrival {
-            epoch,
+            epoch: connection.epoch,
+            connection: number,
             sequence,
             goes_on: None,
         };
@@ -76,6 +77,7 @@ impl Processor {
             epoch,
             sequence,
             goes_on,
+            ..
         } = arrival;
         let direction = data.direction;
         let place = self.registry.get(id).map(|found| found.stream(direction));
@@ -84,13 +86,13 @@ impl Processor {
             self.make_room_for(id);
         }
         if vacant {
-            let identity = Arc::new(self.identity_of(id, epoch, &data));
+            let origin = Arc::new(self.origin_of(id, arrival, &data));
             let position = Position {
                 sequence,
                 timestamp_ns: data.timestamp_ns,
                 offset: None,
             };
-            self.start_worker(id, direction, epoch, identity, position, None);
+            self.start_worker(id, direction, epoch, origin, position, None);
         } else {
             self.wake(id, direction);
         }
@@ -121,7 +123,7 @@ impl Processor {
             }) = stream.gap
             {
                 let ledger = &self.shards[0].ports.ledger;
-                ledger.miss_of(&stream.identity.uuid, bytes);
+                ledger.miss_of(stream.origin.uuid(), bytes);
             }
         } else {
             stream.learn_lateness(data.joined_late);
@@ -174,35 +176,35 @@ impl Processor {
 
     /// What the stream's first event establishes, with the socket that the other direction may
     /// have learned before.
-    fn identity_of(&self, id: ConnectionId, epoch: u32, data: &DataEvent) -> Identity {
-        let mut identity = Identity::of(data);
+    fn origin_of(&self, id: ConnectionId, arrival: Arrival, data: &DataEvent) -> Origin {
+        let mut origin = Origin::of(data, arrival.connection);
         let is_exact = |socket: Socket| socket.address_source == AddressSource::Exact;
-        let connection = self.registry.get(id).filter(|found| found.epoch == epoch);
+        let connection = self.registry.get(id).filter(|found| found.epoch == arrival.epoch);
         if let Some(socket) = connection.and_then(|connection| connection.socket)
             && !data.socket.is_some_and(is_exact)
         {
-            identity.complete(socket);
+            origin.complete(socket);
         }
-        identity
+        origin
     }
 
-    /// The connection's socket became known: its streams' identities are completed.
-    fn complete_identities(&mut self, id: ConnectionId) {
+    /// The connection's socket became known: its streams' origins are completed.
+    fn complete_origins(&mut self, id: ConnectionId) {
         let Some(connection) = self.registry.get_mut(id) else {
             return;
         };
         let Some(socket) = connection.socket else { return };
         let epoch = connection.epoch;
         for direction in BOTH {
-            let identity = match connection.stream_mut(direction) {
+            let origin = match connection.stream_mut(direction) {
                 Some(Place::Awake(stream)) if stream.epoch == epoch => {
-                    stream.identity_changed = true;
-                    &mut stream.identity
+                    stream.origin_changed = true;
+                    &mut stream.origin
                 }
-                Some(Place::Asleep(asleep)) if asleep.epoch == epoch => &mut asleep.identity,
+                Some(Place::Asleep(asleep)) if asleep.epoch == epoch => &mut asleep.origin,
                 _ => continue,
             };
-            Arc::make_mut(identity).complete(socket);
+            Arc::make_mut(origin).complete(socket);
         }
     }
 
@@ -212,7 +214,7 @@ impl Processor {
         id: ConnectionId,
         direction: Direction,
         epoch: u32,
-        identity: Arc<Identity>,
+        origin: Arc<Origin>,
         position: Position,
         kept: Option<Box<Kept>>,
     ) {
@@ -230,14 +232,14 @@ impl Processor {
         };
         let guard = ExitGuard::new(Arc::clone(&shard.ports), stream_ref, Arc::clone(&gauge), position);
         let seed = WorkerSeed {
-            identity: Arc::clone(&identity),
+            origin: Arc::clone(&origin),
             lifecycle: connection.key.lifecycle(),
             quarantined: connection.is_quarantined(epoch),
             kept,
             guard,
         };
         let addr = Worker::start_on(shard.arbiter.as_ref(), seed);
-        let stream = Stream::new(worker, epoch, addr, identity, gauge);
+        let stream = Stream::new(worker, epoch, addr, origin, gauge);
         *connection.stream_mut(direction) = Some(Place::Awake(Box::new(stream)));
         self.serving += 1;
     }
@@ -289,17 +291,17 @@ impl Processor {
         }
         let events = std::mem::take(&mut stream.outbox);
         let (count, bytes) = measure(&events);
-        let identity = stream.identity_changed.then(|| Arc::clone(&stream.identity));
+        let origin = stream.origin_changed.then(|| Arc::clone(&stream.origin));
         let gap = stream.gap.take();
         let refused = match addr.try_send(WorkerBatch {
             events,
-            identity,
+            origin,
             gap,
             notices,
             has_sibling,
         }) {
             Ok(()) => {
-                stream.identity_changed = false;
+                stream.origin_changed = false;
                 stream.sent += count;
                 stream.sent_bytes += bytes;
                 self.rounds.expect_answer(stream);

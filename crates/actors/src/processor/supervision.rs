@@ -125,7 +125,7 @@ impl Processor {
         let failed = u64::from(exited.failed_bytes.is_some());
         let failed_bytes = exited.failed_bytes.unwrap_or(0);
         let queued = unfed - leftover - failed;
-        let uuid = &stream.identity.uuid;
+        let uuid = stream.origin.uuid();
         ledger.lose_of(uuid, Loss::WorkerFailed, failed, failed_bytes);
         ledger.lose_delivered_of(uuid, Loss::WorkerRestart, exited.held_bytes);
         // What was queued behind the leftover died with the mailbox: one gap covers both.
@@ -182,14 +182,14 @@ impl Processor {
         let Some(stream) = self.registry.served_by(failed) else {
             return;
         };
-        let (identity, epoch) = (Arc::clone(&stream.identity), stream.epoch);
+        let (origin, epoch) = (Arc::clone(&stream.origin), stream.epoch);
         let Some(mut ending) = stream.ending.take() else {
             return;
         };
         let Some(successor) = ending.successor.take() else {
             return;
         };
-        self.start_worker(id, direction, epoch, identity, successor.position, None);
+        self.start_worker(id, direction, epoch, origin, successor.position, None);
         if let Some(stream) = self.registry.awake_mut(id, direction) {
             stream.gap = Some(successor.gap);
             stream.outbox = successor.events;

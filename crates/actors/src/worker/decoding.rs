@@ -29,7 +29,7 @@ impl Worker {
             self.ports().decoder(|_| Box::new(Unparsed))
         } else {
             self.ports()
-                .decoder(|view| (self.ports().decoders)(&self.identity, view))
+                .decoder(|view| (self.ports().decoders)(&self.origin, view))
         }
     }
 
@@ -120,7 +120,7 @@ impl Worker {
             None => None,
         };
         let ledger = &self.guard.ports.ledger;
-        ledger.miss_of(&self.identity.uuid, bytes.unwrap_or(0));
+        ledger.miss_of(self.origin.uuid(), bytes.unwrap_or(0));
         let gap = Gap {
             bytes,
             reason: GapReason::KernelLoss,
@@ -140,7 +140,7 @@ impl Worker {
         for skipped in output.skipped.drain(..) {
             let ledger = &self.guard.ports.ledger;
             let loss = Loss::from(skipped.reason);
-            ledger.lose_delivered_of(&self.identity.uuid, loss, skipped.bytes);
+            ledger.lose_delivered_of(self.origin.uuid(), loss, skipped.bytes);
         }
         let notices = output.notices.drain(..);
         let told = notices.map(|notice| SequencedNotice { sequence, notice });
@@ -161,7 +161,7 @@ impl Worker {
             };
             if let Some(messages) = messages.filter(|messages| !messages.is_empty()) {
                 let out = self.guard.turn().records(batch);
-                formatted.format.write(&self.identity, messages, out);
+                formatted.format.write(&self.origin, messages, out);
                 self.guard.commit_records(batch, key);
             }
         }
@@ -178,7 +178,7 @@ impl Worker {
         self.quarantined = true;
         tracing::warn!(
             "decoding {} takes too long: it is shown as captured from here on",
-            printable(&self.identity.uuid)
+            printable(self.origin.uuid())
         );
         let gauges = &self.guard.ports.ledger.gauges;
         gauges.quarantined.fetch_add(1, Relaxed);
@@ -238,7 +238,7 @@ impl Worker {
         self.emit(Cause::Event, self.guard.position.sequence, 0, output);
         if self.buffered_bytes() > self.ports().limits.buffered_per_connection {
             self.decoder = None;
-            let lost = self.guard.lose_held(&self.identity.uuid, Loss::BufferLimit);
+            let lost = self.guard.lose_held(self.origin.uuid(), Loss::BufferLimit);
             let gap = Gap {
                 bytes: Some(lost),
                 reason: GapReason::Shed,

@@ -2,21 +2,21 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ecapture_protocols::{Identity, printable};
+use ecapture_protocols::{Origin, printable};
 
 /// See the module's documentation. Holds the last stream whose events a Worker took.
 #[derive(Debug, Default)]
-pub(crate) struct Desk(Mutex<Option<Arc<Identity>>>);
+pub(crate) struct Desk(Mutex<Option<Arc<Origin>>>);
 
 impl Desk {
     /// A Worker begins to decode events of this stream.
-    pub(super) fn take_up(&self, identity: &Arc<Identity>) {
+    pub(super) fn take_up(&self, origin: &Arc<Origin>) {
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !current
             .as_ref()
-            .is_some_and(|current| Arc::ptr_eq(current, identity))
+            .is_some_and(|current| Arc::ptr_eq(current, origin))
         {
-            *current = Some(Arc::clone(identity));
+            *current = Some(Arc::clone(origin));
         }
     }
 
@@ -25,6 +25,6 @@ impl Desk {
         let current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         current
             .as_ref()
-            .map(|identity| printable(&identity.uuid).into_owned())
+            .map(|origin| printable(origin.uuid()).into_owned())
     }
 }

@@ -32,7 +32,7 @@ use std::sync::Arc;
 use actix::dev::channel::channel;
 use actix::prelude::*;
 use actix_rt::ArbiterHandle;
-use ecapture_protocols::{Format, Identity, Output, StreamDecoder, View};
+use ecapture_protocols::{Format, Origin, Output, StreamDecoder, View};
 use tokio::time::Instant;
 
 pub(crate) use desk::Desk;
@@ -89,7 +89,7 @@ impl WorkerPorts {
 
 /// What a new Worker is made of.
 pub(crate) struct WorkerSeed {
-    pub(crate) identity: Arc<Identity>,
+    pub(crate) origin: Arc<Origin>,
     pub(crate) lifecycle: Lifecycle,
     /// No decoder: this connection's decoders failed too often.
     pub(crate) quarantined: bool,
@@ -109,7 +109,7 @@ enum Phase {
 
 /// See the module's documentation.
 pub(crate) struct Worker {
-    identity: Arc<Identity>,
+    origin: Arc<Origin>,
     decoder: Option<Box<dyn StreamDecoder>>,
     timing: Timing,
     handled: u32,
@@ -148,7 +148,7 @@ impl Worker {
 
     fn new(seed: WorkerSeed) -> Self {
         let mut worker = Self {
-            identity: seed.identity,
+            origin: seed.origin,
             decoder: None,
             timing: Timing::default(),
             handled: 0,
@@ -238,7 +238,7 @@ impl Worker {
 
     /// Takes events until there are none or the turn has done enough.
     fn work_off(&mut self, output: &mut Output) {
-        self.guard.ports.desk.take_up(&self.identity);
+        self.guard.ports.desk.take_up(&self.origin);
         let began = Instant::now();
         self.take_events(began, output);
         if self.ports().clock == Clock::Live && began.elapsed() >= self.ports().timings.turn_limit {
@@ -340,13 +340,13 @@ impl Handler<WorkerBatch> for Worker {
     fn handle(&mut self, batch: WorkerBatch, ctx: &mut Self::Context) {
         let WorkerBatch {
             events,
-            identity,
+            origin,
             gap,
             notices,
             has_sibling,
         } = batch;
-        if let Some(identity) = identity {
-            self.identity = identity;
+        if let Some(origin) = origin {
+            self.origin = origin;
         }
         self.has_sibling = has_sibling;
         self.take_turn(events.into(), ctx, |worker, output| {

@@ -1,6 +1,7 @@
 //! The pipeline as a whole, on virtual time unless said otherwise.
 //!
-//! * `routing`: which Worker gets what, in which order, under which identity
+//! * `routing`: which Worker gets what, in which order, under which origin
+//! * `connections`: their numbers
 //! * `lifecycle`: idle-stop, close events, fd reuse, age, draining
 //! * `determinism`: a replay is the same everywhere
 //! * `inject`: fault injection
@@ -14,6 +15,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
+mod connections;
 mod determinism;
 mod inject;
 mod lifecycle;

@@ -10,7 +10,7 @@ use ecapture_actors::{
     Resumption, SinkPolicy, SinkWriter, Summary, Taken, Tap, Target, Unwritten, spawn,
 };
 use ecapture_protocols::{
-    CapturedEvent, Close, Direction, EventFormat, Format, Identity, Message, Records, View,
+    CapturedEvent, Close, Direction, EventFormat, Format, Message, Origin, Records, View,
 };
 
 use crate::support::{
@@ -46,8 +46,8 @@ impl Format for Viewed {
         self.0
     }
 
-    fn write(&self, identity: &Identity, messages: &[Message], out: &mut Records) {
-        UuidLines.write(identity, messages, out);
+    fn write(&self, origin: &Origin, messages: &[Message], out: &mut Records) {
+        UuidLines.write(origin, messages, out);
     }
 }
 

@@ -216,11 +216,11 @@ async fn a_formatter_that_panics_leaves_no_half_record() {
 
         fn write(
             &self,
-            identity: &ecapture_protocols::Identity,
+            origin: &ecapture_protocols::Origin,
             messages: &[ecapture_protocols::Message],
             out: &mut ecapture_protocols::Records,
         ) {
-            crate::support::UuidLines.write(identity, messages, out);
+            crate::support::UuidLines.write(origin, messages, out);
             assert!(!out.as_bytes().ends_with(b"bad\n"), "told to");
         }
     }

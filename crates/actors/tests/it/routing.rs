@@ -1,4 +1,4 @@
-//! Which Worker gets what, in which order, under which identity.
+//! Which Worker gets what, in which order, under which origin.
 
 use std::sync::Arc;
 

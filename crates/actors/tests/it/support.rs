@@ -13,7 +13,7 @@ use ecapture_actors::{
 use ecapture_protocols::decoder::{MethodClass, StreamDecoder};
 use ecapture_protocols::message::{Content, Gap, Message, Raw};
 use ecapture_protocols::{
-    AddressSource, CapturedEvent, Close, DataEvent, Direction, Format, Identity, Output, PeerNotice, Process,
+    AddressSource, CapturedEvent, Close, DataEvent, Direction, Format, Origin, Output, PeerNotice, Process,
     Records, Socket, Tuple, View,
 };
 use futures_util::Stream;
@@ -187,10 +187,10 @@ impl Format for UuidLines {
         View::Text
     }
 
-    fn write(&self, identity: &Identity, messages: &[Message], records: &mut Records) {
+    fn write(&self, origin: &Origin, messages: &[Message], records: &mut Records) {
         for message in messages {
             let out = records.bytes();
-            out.extend_from_slice(identity.uuid.as_bytes());
+            out.extend_from_slice(origin.uuid().as_bytes());
             out.push(b'|');
             match &message.content {
                 Content::Raw(raw) => out.extend_from_slice(&raw.data),

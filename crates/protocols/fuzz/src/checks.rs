@@ -4,7 +4,7 @@ use ecapture_protocols::decoder::{SkipReason, Skipped};
 use ecapture_protocols::format::{JsonLines, Text};
 use ecapture_protocols::message::{Body, Http2Detail, Part};
 use ecapture_protocols::{
-    Comm, Content, Direction, Format, Identity, Message, Options, Output, Process, View,
+    Comm, Content, Direction, Format, Message, Options, Origin, Output, Process, StreamOrigin, View,
 };
 
 /// How every HTTP/2 client begins.
@@ -133,8 +133,7 @@ fn told(message: &Message) -> u64 {
 
 /// Both formats take every message, and every line of JSON is one.
 pub(crate) fn check_formats(messages: &[Message]) {
-    let identity = Identity {
-        uuid: "1_1_fuzz_0_1".into(),
+    let origin = Origin {
         process: Process {
             pid: 1,
             tid: 1,
@@ -143,12 +142,16 @@ pub(crate) fn check_formats(messages: &[Message]) {
         },
         container_id: None,
         program: None,
-        direction: Direction::Write,
-        fd: None,
-        session: 0,
-        socket: None,
-        tls_version: None,
-        joined_late: None,
+        stream: Some(StreamOrigin {
+            connection: 1,
+            uuid: "1_1_fuzz_0_1".into(),
+            direction: Direction::Write,
+            fd: None,
+            session: 0,
+            socket: None,
+            tls_version: None,
+            joined_late: None,
+        }),
     };
     for truncate in [None, Some(7)] {
         let lines = JsonLines {
@@ -156,7 +159,7 @@ pub(crate) fn check_formats(messages: &[Message]) {
             truncate,
             frames: false,
         }
-        .formatted(&identity, messages);
+        .formatted(&origin, messages);
         for line in lines.split_inclusive(|&byte| byte == b'\n') {
             let value: Result<serde_json::Value, _> = serde_json::from_slice(line);
             assert!(
@@ -176,6 +179,6 @@ pub(crate) fn check_formats(messages: &[Message]) {
             terminal: truncate.is_none(),
             http2_messages: false,
         }
-        .formatted(&identity, messages);
+        .formatted(&origin, messages);
     }
 }

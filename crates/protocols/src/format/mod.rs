@@ -11,7 +11,7 @@ pub use records::{RecordEnd, Records};
 pub use text::Text;
 
 use crate::decoder::View;
-use crate::event::{CapturedEvent, Identity};
+use crate::event::{CapturedEvent, Origin};
 use crate::message::Message;
 
 /// Formats the messages that one event completed. Pure: the same input gives the same bytes.
@@ -22,14 +22,14 @@ pub trait Format: Send + Sync {
     /// Appends what stands before the first record of a new target.
     fn begin(&self, _out: &mut Vec<u8>) {}
 
-    /// Appends `messages`, all of the stream `identity`, to `out`, and ends every record there: the
+    /// Appends `messages`, all of the stream `origin`, to `out`, and ends every record there: the
     /// smallest unit that makes sense to a reader by itself. A message may be in no record.
-    fn write(&self, identity: &Identity, messages: &[Message], out: &mut Records);
+    fn write(&self, origin: &Origin, messages: &[Message], out: &mut Records);
 
     /// The bytes that [`Self::write`] appends.
-    fn formatted(&self, identity: &Identity, messages: &[Message]) -> Vec<u8> {
+    fn formatted(&self, origin: &Origin, messages: &[Message]) -> Vec<u8> {
         let mut out = Records::default();
-        self.write(identity, messages, &mut out);
+        self.write(origin, messages, &mut out);
         out.into_parts().0
     }
 }

@@ -7,6 +7,7 @@
 //! ```
 //!
 //! Kernel addresses are hexadecimal strings because JSON numbers lose bits in many readers.
+//! Connections have no number here: whoever reads the events gives them the same numbers again.
 //! A payload is `text` where it is UTF-8 and `base64` where it is not.
 
 use std::borrow::Cow;

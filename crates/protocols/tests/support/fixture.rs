@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use ecapture_protocols::recording::original::OriginalLine;
-use ecapture_protocols::{CapturedEvent, Close, DataEvent, Direction, Identity};
+use ecapture_protocols::{CapturedEvent, Close, DataEvent, Direction, Origin};
 
 /// One recorded case.
 #[derive(Clone)]
@@ -21,7 +21,7 @@ pub(crate) struct Fixture {
 /// One direction of one connection.
 #[derive(Clone)]
 pub(crate) struct Stream {
-    pub(crate) identity: Identity,
+    pub(crate) origin: Origin,
     /// The same for both directions.
     pub(crate) connection: String,
     pub(crate) events: Vec<StreamEvent>,
@@ -110,7 +110,7 @@ impl Fixture {
             .entry((connection.clone(), event.direction))
             .or_insert_with(|| {
                 self.streams.push(Stream {
-                    identity: Identity::of(event),
+                    origin: Origin::of(event, 1),
                     connection,
                     events: Vec::new(),
                 });

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use object::Object;
 
 use crate::decoder::View;
-use crate::event::{Direction, Identity, Socket};
+use crate::event::{Direction, Origin, Socket, StreamOrigin};
 use crate::format::{Format, Records};
 use crate::message::{
     Body, Content, Gap, Http1Kind, Http2Kind, Message, Part, ServerSentEvent, WebSocketMessage,
@@ -36,21 +36,21 @@ impl Format for JsonLines {
         View::Structured { frames: self.frames }
     }
 
-    fn write(&self, identity: &Identity, messages: &[Message], out: &mut Records) {
+    fn write(&self, origin: &Origin, messages: &[Message], out: &mut Records) {
         for message in messages {
-            self.write_line(identity, message, out.bytes());
+            self.write_line(origin, message, out.bytes());
             out.end(1);
         }
     }
 }
 
 impl JsonLines {
-    fn write_line(&self, identity: &Identity, message: &Message, out: &mut Vec<u8>) {
+    fn write_line(&self, origin: &Origin, message: &Message, out: &mut Vec<u8>) {
         let mut object = Object::open(out);
         object.number("v", 1_u64);
         object.string("kind", kind(&message.content));
         self.add_times(message, &mut object);
-        add_identity(identity, &message.content, &mut object);
+        add_origin(origin, &message.content, &mut object);
         if self.add_content(&message.content, &mut object) {
             object.boolean("truncated", true);
         }
@@ -112,32 +112,41 @@ fn kind(content: &Content) -> &'static str {
     }
 }
 
-fn add_identity(identity: &Identity, content: &Content, object: &mut Object<'_>) {
-    object.string("uuid", &identity.uuid);
-    object.number("pid", identity.process.pid);
-    object.number("tid", identity.process.tid);
-    object.string("comm", &String::from_utf8_lossy(identity.process.comm.as_bytes()));
-    if let Some(program) = &identity.program {
+fn add_origin(origin: &Origin, content: &Content, object: &mut Object<'_>) {
+    if let Some(stream) = &origin.stream {
+        object.string("uuid", &stream.uuid);
+        object.number("connection", stream.connection);
+    }
+    object.number("pid", origin.process.pid);
+    object.number("tid", origin.process.tid);
+    object.string("comm", &String::from_utf8_lossy(origin.process.comm.as_bytes()));
+    if let Some(program) = &origin.program {
         object.string("program", program);
     }
-    if let Some(container_id) = &identity.container_id {
+    if let Some(container_id) = &origin.container_id {
         object.string("container_id", container_id);
     }
-    if let Some(fd) = identity.fd {
+    if let Some(stream) = &origin.stream {
+        add_stream(stream, content, object);
+    }
+}
+
+fn add_stream(stream: &StreamOrigin, content: &Content, object: &mut Object<'_>) {
+    if let Some(fd) = stream.fd {
         object.number("fd", fd);
     }
-    object.string("direction", identity.direction.as_str());
-    if let Some(socket) = &identity.socket {
-        if let Some((sender, receiver)) = endpoints(socket, identity.direction, content) {
+    object.string("direction", stream.direction.as_str());
+    if let Some(socket) = &stream.socket {
+        if let Some((sender, receiver)) = endpoints(socket, stream.direction, content) {
             add_address("src", sender, object);
             add_address("dst", receiver, object);
         }
         object.string("addr_source", socket.address_source.as_str());
     }
-    if let Some(version) = identity.tls_version {
+    if let Some(version) = stream.tls_version {
         object.string("tls_version", &version.to_string());
     }
-    if let Some(reason) = identity.joined_late {
+    if let Some(reason) = stream.joined_late {
         object.string("joined_late", reason.as_str());
     }
 }

@@ -11,7 +11,7 @@ use prost::Message as _;
 use super::text::Text;
 use super::{Format, Records};
 use crate::decoder::View;
-use crate::event::{Identity, Side};
+use crate::event::{Direction, Origin, Side, StreamOrigin};
 use crate::message::{Content, Http1Kind, Http2Detail, Http2Kind, Message};
 
 /// The `-o protobuf` writer: each record of the text format as an entry.
@@ -47,35 +47,36 @@ impl Format for Protobuf {
         self.text.view()
     }
 
-    fn write(&self, identity: &Identity, messages: &[Message], out: &mut Records) {
+    fn write(&self, origin: &Origin, messages: &[Message], out: &mut Records) {
         for record in Text::records(messages) {
-            self.write_entry(identity, record, out.bytes());
+            self.write_entry(origin, record, out.bytes());
             out.end(record.len());
         }
     }
 }
 
 impl Protobuf {
-    fn write_entry(&self, identity: &Identity, record: &[Message], out: &mut Vec<u8>) {
+    fn write_entry(&self, origin: &Origin, record: &[Message], out: &mut Vec<u8>) {
         let mut payload = Vec::new();
         self.text.write_record(record, &mut payload);
         if let Framing::Message { limit } = self.framing {
             cut(&mut payload, limit.saturating_sub(BESIDE_PAYLOAD));
         }
-        let tuple = identity.socket.map(|socket| socket.tuple);
+        let stream = origin.stream.as_ref();
+        let tuple = stream.and_then(|stream| stream.socket).map(|socket| socket.tuple);
         let address = |address: std::net::SocketAddr| (address.ip().to_string(), address.port().into());
         let (src_ip, src_port) = tuple.map(|tuple| address(tuple.source)).unwrap_or_default();
         let (dst_ip, dst_port) = tuple.map(|tuple| address(tuple.destination)).unwrap_or_default();
         let event = Event {
             timestamp: self.timestamp(record),
-            uuid: identity.uuid.clone(),
+            uuid: stream.map(|stream| stream.uuid.clone()).unwrap_or_default(),
             src_ip,
             src_port,
             dst_ip,
             dst_port,
-            pid: identity.process.pid.into(),
-            pname: identity.process.comm.to_string(),
-            r#type: record_type(identity, record),
+            pid: origin.process.pid.into(),
+            pname: origin.process.comm.to_string(),
+            r#type: record_type(stream, record),
             length: u32::try_from(payload.len()).unwrap_or(u32::MAX),
             payload,
         };
@@ -109,7 +110,7 @@ fn cut(payload: &mut Vec<u8>, limit: usize) {
 }
 
 /// The original's numbers of what a payload is.
-fn record_type(identity: &Identity, record: &[Message]) -> u32 {
+fn record_type(stream: Option<&StreamOrigin>, record: &[Message]) -> u32 {
     const UNKNOWN: u32 = 0;
     const HTTP1_REQUEST: u32 = 1;
     const HTTP2_REQUEST: u32 = 2;
@@ -125,13 +126,13 @@ fn record_type(identity: &Identity, record: &[Message]) -> u32 {
             Http1Kind::Response { .. } => HTTP1_RESPONSE,
         },
         Content::Http2(_) | Content::Http2Frame(_) | Content::Grpc(_) => {
-            match is_http2_request(identity, record) {
+            match is_http2_request(stream, record) {
                 Some(true) => HTTP2_REQUEST,
                 Some(false) => HTTP2_RESPONSE,
                 None => UNKNOWN,
             }
         }
-        Content::ServerSentEvent(_) => match is_http2_request(identity, record) {
+        Content::ServerSentEvent(_) => match is_http2_request(stream, record) {
             Some(false) if record.iter().any(is_http2) => HTTP2_RESPONSE,
             _ => HTTP1_RESPONSE,
         },
@@ -145,14 +146,14 @@ fn is_http2(message: &Message) -> bool {
 }
 
 /// Whether the client sends this stream's frames: a field section says so, else the addresses.
-fn is_http2_request(identity: &Identity, record: &[Message]) -> Option<bool> {
+fn is_http2_request(stream: Option<&StreamOrigin>, record: &[Message]) -> Option<bool> {
     record
         .iter()
         .find_map(|message| has_request_fields(&message.content))
         .or_else(|| {
-            let socket = identity.socket?;
-            let sends = |side| (side == Side::Source) == (identity.direction == crate::Direction::Write);
-            socket.local.map(sends)
+            let stream = stream?;
+            let sends = |side| (side == Side::Source) == (stream.direction == Direction::Write);
+            stream.socket?.local.map(sends)
         })
 }
 

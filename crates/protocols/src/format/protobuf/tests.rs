@@ -1,15 +1,13 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::Direction;
 use crate::event::{AddressSource, Process, Socket, Tuple};
 use crate::message::{Body, Field, Gap, GapReason, Http1Message, Http2Frame, Part, Raw};
 
 const HEAD: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
 
-fn identity(direction: Direction, local: Option<Side>) -> Identity {
-    Identity {
-        uuid: "7_8_curl_5_1".to_owned(),
+fn origin(direction: Direction, local: Option<Side>) -> Origin {
+    Origin {
         process: Process {
             pid: 7,
             tid: 8,
@@ -18,20 +16,24 @@ fn identity(direction: Direction, local: Option<Side>) -> Identity {
         },
         container_id: None,
         program: None,
-        direction,
-        fd: None,
-        session: 0,
-        socket: Some(Socket {
-            sock: 1,
-            tuple: Tuple {
-                source: "10.0.0.2:5000".parse().unwrap(),
-                destination: "[2001:db8::1]:443".parse().unwrap(),
-            },
-            local,
-            address_source: AddressSource::Exact,
+        stream: Some(StreamOrigin {
+            connection: 1,
+            uuid: "7_8_curl_5_1".to_owned(),
+            direction,
+            fd: None,
+            session: 0,
+            socket: Some(Socket {
+                sock: 1,
+                tuple: Tuple {
+                    source: "10.0.0.2:5000".parse().unwrap(),
+                    destination: "[2001:db8::1]:443".parse().unwrap(),
+                },
+                local,
+                address_source: AddressSource::Exact,
+            }),
+            tls_version: None,
+            joined_late: None,
         }),
-        tls_version: None,
-        joined_late: None,
     }
 }
 
@@ -83,9 +85,9 @@ fn fields(name: &'static str, promised: Option<u32>) -> Message {
     })
 }
 
-fn entries(format: &Protobuf, identity: &Identity, messages: &[Message]) -> Vec<Event> {
+fn entries(format: &Protobuf, origin: &Origin, messages: &[Message]) -> Vec<Event> {
     let mut out = Records::default();
-    format.write(identity, messages, &mut out);
+    format.write(origin, messages, &mut out);
     let entry = |record: &[u8]| match format.framing {
         Framing::Delimited => LogEntry::decode_length_delimited(record).unwrap(),
         Framing::Message { .. } => LogEntry::decode(record).unwrap(),
@@ -98,8 +100,8 @@ fn entries(format: &Protobuf, identity: &Identity, messages: &[Message]) -> Vec<
 }
 
 fn event(messages: &[Message]) -> Event {
-    let identity = identity(Direction::Write, Some(Side::Source));
-    let mut all = entries(&Protobuf::default(), &identity, messages);
+    let origin = origin(Direction::Write, Some(Side::Source));
+    let mut all = entries(&Protobuf::default(), &origin, messages);
     assert_eq!(all.len(), 1);
     all.remove(0)
 }
@@ -124,8 +126,8 @@ fn every_field_has_its_value() {
 
 #[test]
 fn unknown_addresses_are_empty() {
-    let mut unknown = identity(Direction::Write, None);
-    unknown.socket = None;
+    let mut unknown = origin(Direction::Write, None);
+    unknown.stream.as_mut().unwrap().socket = None;
     let all = entries(&Protobuf::default(), &unknown, &[request()]);
     assert_eq!(
         (&*all[0].src_ip, all[0].src_port, &*all[0].dst_ip, all[0].dst_port),
@@ -139,7 +141,7 @@ fn the_time_is_the_wall_clock_when_that_is_known() {
         wall_clock_offset_ns: Some(1_700_000_000_000_000_000),
         ..Protobuf::default()
     };
-    let all = entries(&format, &identity(Direction::Read, None), &[request()]);
+    let all = entries(&format, &origin(Direction::Read, None), &[request()]);
     assert_eq!(all[0].timestamp, 1_700_000_000_000_001_000);
 }
 
@@ -157,7 +159,7 @@ fn http2_frames_are_of_who_sends_their_fields_else_of_who_opened_the_connection(
     ] {
         let all = entries(
             &Protobuf::default(),
-            &identity(direction, local),
+            &origin(direction, local),
             &[frame(Http2Detail::None)],
         );
         assert_eq!(all[0].r#type, expected, "{direction:?} {local:?}");
@@ -171,19 +173,19 @@ fn an_entry_is_a_record_of_the_text_format() {
         frame(Http2Detail::None),
         raw(b"x".to_vec()),
     ];
-    let identity = identity(Direction::Write, Some(Side::Source));
+    let origin = origin(Direction::Write, Some(Side::Source));
     for hex in [false, true] {
         let text = Text {
             hex,
             ..Text::default()
         };
         let mut records = Records::default();
-        text.write(&identity, &both, &mut records);
+        text.write(&origin, &both, &mut records);
         let format = Protobuf {
             text,
             ..Protobuf::default()
         };
-        let payloads: Vec<_> = entries(&format, &identity, &both)
+        let payloads: Vec<_> = entries(&format, &origin, &both)
             .into_iter()
             .map(|event| event.payload)
             .collect();
@@ -213,8 +215,8 @@ fn an_entry_that_is_too_long_for_its_target_is_cut_and_says_so() {
         framing: Framing::Message { limit },
         ..Protobuf::default()
     };
-    let mut long = identity(Direction::Write, None);
-    long.uuid = "u".repeat(200);
+    let mut long = origin(Direction::Write, None);
+    long.stream.as_mut().unwrap().uuid = "u".repeat(200);
     for len in [
         5_000,
         limit - BESIDE_PAYLOAD - 1,

@@ -17,7 +17,7 @@ mod terminal;
 mod websocket;
 
 use crate::decoder::View;
-use crate::event::{Identity, JoinedLate};
+use crate::event::{JoinedLate, Origin, StreamOrigin};
 use crate::format::text::page::Page;
 use crate::format::{Format, Records};
 use crate::message::{Content, Gap, GapReason, Message};
@@ -49,9 +49,9 @@ impl Format for Text {
         }
     }
 
-    fn write(&self, identity: &Identity, messages: &[Message], out: &mut Records) {
+    fn write(&self, origin: &Origin, messages: &[Message], out: &mut Records) {
         for record in Self::records(messages) {
-            self.write_header(identity, out.bytes());
+            self.write_header(origin, out.bytes());
             self.write_record(record, out.bytes());
             out.end(record.len());
         }
@@ -64,7 +64,7 @@ impl Text {
         messages.chunk_by(|first, second| is_streamed(first) && is_streamed(second))
     }
 
-    fn write_header(&self, identity: &Identity, out: &mut Vec<u8>) {
+    fn write_header(&self, origin: &Origin, out: &mut Vec<u8>) {
         let (start, end) = if self.color {
             (&b"\x1b[36m"[..], &b"\x1b[0m"[..])
         } else {
@@ -72,26 +72,15 @@ impl Text {
         };
         out.extend_from_slice(start);
         out.extend_from_slice(b"PID:");
-        push_number(identity.process.pid.into(), out);
+        push_number(origin.process.pid.into(), out);
         out.extend_from_slice(b", Comm:");
-        identity.process.comm.push_shown(out);
-        if let Some(program) = other_name(identity) {
+        origin.process.comm.push_shown(out);
+        if let Some(program) = other_name(origin) {
             out.extend_from_slice(b", Program:");
             out.extend_from_slice(printable(program).as_bytes());
         }
-        match identity.socket.map(|socket| socket.tuple) {
-            Some(tuple) => {
-                out.extend_from_slice(b", Src:");
-                push_address(tuple.source, out);
-                out.extend_from_slice(b", Dest:");
-                push_address(tuple.destination, out);
-            }
-            // The original has no sessions, so its recordings are printed as it does.
-            None if identity.session == 0 => out.extend_from_slice(b", Src::0, Dest::0"),
-            None => {
-                out.extend_from_slice(b", Src:unknown, Dest:unknown, Session:");
-                push_hexadecimal(identity.session, out);
-            }
+        if let Some(stream) = &origin.stream {
+            write_addresses(stream, out);
         }
         out.push(b',');
         out.extend_from_slice(end);
@@ -134,11 +123,29 @@ impl Text {
     }
 }
 
+/// The addresses, or else what tells streams of one process apart.
+fn write_addresses(stream: &StreamOrigin, out: &mut Vec<u8>) {
+    match stream.socket.map(|socket| socket.tuple) {
+        Some(tuple) => {
+            out.extend_from_slice(b", Src:");
+            push_address(tuple.source, out);
+            out.extend_from_slice(b", Dest:");
+            push_address(tuple.destination, out);
+        }
+        // The original has no sessions, so its recordings are printed as it does.
+        None if stream.session == 0 => out.extend_from_slice(b", Src::0, Dest::0"),
+        None => {
+            out.extend_from_slice(b", Src:unknown, Dest:unknown, Session:");
+            push_hexadecimal(stream.session, out);
+        }
+    }
+}
+
 /// The program's name, where that of the thread does not tell it: threads are named after their program unless
 /// they have a name of their own.
-fn other_name(identity: &Identity) -> Option<&str> {
-    let program = identity.program.as_deref()?;
-    let is_told = program.as_bytes().starts_with(identity.process.comm.as_bytes());
+fn other_name(origin: &Origin) -> Option<&str> {
+    let program = origin.program.as_deref()?;
+    let is_told = program.as_bytes().starts_with(origin.process.comm.as_bytes());
     (!is_told).then_some(program)
 }
 

@@ -1,13 +1,12 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::event::{AddressSource, Direction, Process, Socket, Tuple};
+use crate::event::{AddressSource, Direction, Process, Socket, StreamOrigin, Tuple};
 use crate::message::{Body, GapReason, Http1Kind, Http1Message, Part, Raw};
 use crate::text::is_steering;
 
-fn identity(socket: Option<Socket>) -> Identity {
-    Identity {
-        uuid: String::new(),
+fn origin(socket: Option<Socket>) -> Origin {
+    Origin {
         process: Process {
             pid: 7,
             tid: 7,
@@ -16,12 +15,16 @@ fn identity(socket: Option<Socket>) -> Identity {
         },
         container_id: None,
         program: None,
-        direction: Direction::Read,
-        fd: None,
-        session: 0,
-        socket,
-        tls_version: None,
-        joined_late: None,
+        stream: Some(StreamOrigin {
+            connection: 1,
+            uuid: String::new(),
+            direction: Direction::Read,
+            fd: None,
+            session: 0,
+            socket,
+            tls_version: None,
+            joined_late: None,
+        }),
     }
 }
 
@@ -62,7 +65,7 @@ fn body(data: &'static [u8]) -> Body {
 }
 
 fn formatted(text: &Text, messages: &[Message]) -> String {
-    let out = text.formatted(&identity(None), messages);
+    let out = text.formatted(&origin(None), messages);
     let out = String::from_utf8(out).unwrap();
     out.replace("PID:7, Comm:curl, Src::0, Dest::0,\n", "# ")
 }
@@ -86,15 +89,15 @@ fn header_line_shows_the_addresses_as_stored() {
         local: None,
         address_source: AddressSource::Exact,
     };
-    let out = Text::default().formatted(&identity(Some(socket)), &[raw(b"x")]);
+    let out = Text::default().formatted(&origin(Some(socket)), &[raw(b"x")]);
     assert_eq!(out, b"PID:7, Comm:curl, Src:10.0.0.2:5000, Dest:[::1]:443,\nx\n");
 }
 
 #[test]
 fn without_addresses_the_session_tells_connections_apart() {
-    let mut identity = identity(None);
-    identity.session = 0xC000_01A0;
-    let out = Text::default().formatted(&identity, &[raw(b"x")]);
+    let mut origin = origin(None);
+    origin.stream.as_mut().unwrap().session = 0xC000_01A0;
+    let out = Text::default().formatted(&origin, &[raw(b"x")]);
     assert_eq!(
         out,
         b"PID:7, Comm:curl, Src:unknown, Dest:unknown, Session:c00001a0,\nx\n"
@@ -238,26 +241,26 @@ fn a_cut_character_does_not_make_text_binary() {
     cut.complete = false;
     let mut out = Vec::new();
     let messages = [message(Content::Http1(Box::new(http1("", cut))))];
-    out.extend(Text::default().formatted(&identity(None), &messages));
+    out.extend(Text::default().formatted(&origin(None), &messages));
     assert!(out.starts_with(b"PID:7, Comm:curl, Src::0, Dest::0,\na\xC3\n[ecapture"));
 }
 
 /// A name, a media type and a body that a peer or a user chose.
-fn forged() -> (Identity, Message) {
-    let mut identity = identity(None);
-    identity.process.comm = "a,\nPID:1, \x1b[2J".into();
+fn forged() -> (Origin, Message) {
+    let mut origin = origin(None);
+    origin.process.comm = "a,\nPID:1, \x1b[2J".into();
     let mut content = body(b"\0\x01\x02");
     content.content_type = Some(Bytes::from_static(
         b"image/png]\nPID:1\n\x1b]0;title\x07[ecapture: x",
     ));
     let head = "HTTP/1.1 200 OK\r\nA: \x1b]52;c;eA==\x07\r\n[ecapture: 9 bytes lost (shed)]\r\n\r\n";
-    (identity, message(Content::Http1(Box::new(http1(head, content)))))
+    (origin, message(Content::Http1(Box::new(http1(head, content)))))
 }
 
 #[test]
 fn names_and_marks_are_one_line_wherever_they_go() {
-    let (identity, message) = forged();
-    let out = Text::default().formatted(&identity, &[message]);
+    let (origin, message) = forged();
+    let out = Text::default().formatted(&origin, &[message]);
     let text = String::from_utf8(out).unwrap();
     let (header, rest) = text.split_once('\n').unwrap();
     assert_eq!(header, "PID:7, Comm:a,\\nPID:1, \\u{1b}[2J, Src::0, Dest::0,");
@@ -268,11 +271,11 @@ fn names_and_marks_are_one_line_wherever_they_go() {
 #[test]
 fn a_program_is_named_where_its_thread_has_another_name() {
     let header = |program: &str, comm: &str| {
-        let mut identity = identity(None);
-        identity.program = Some(program.into());
-        identity.process.comm = comm.into();
+        let mut origin = origin(None);
+        origin.program = Some(program.into());
+        origin.process.comm = comm.into();
         let mut out = Vec::new();
-        Text::default().write_header(&identity, &mut out);
+        Text::default().write_header(&origin, &mut out);
         String::from_utf8(out).unwrap()
     };
     assert!(header("curl", "curl").contains(", Comm:curl, Src:"));
@@ -284,14 +287,14 @@ fn a_program_is_named_where_its_thread_has_another_name() {
 
 #[test]
 fn nothing_captured_steers_a_terminal_or_looks_like_our_own_lines() {
-    let (identity, message) = forged();
+    let (origin, message) = forged();
     for color in [false, true] {
         let terminal = Text {
             terminal: true,
             color,
             ..Text::default()
         };
-        let out = terminal.formatted(&identity, std::slice::from_ref(&message));
+        let out = terminal.formatted(&origin, std::slice::from_ref(&message));
         let text = String::from_utf8(out).unwrap();
         let plain = text
             .replace("\x1b[36m", "")

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use bytes::Bytes;
-use ecapture_protocols::event::{Direction, Identity, Process};
+use ecapture_protocols::event::{Direction, Origin, Process, StreamOrigin};
 use ecapture_protocols::format::Text;
 use ecapture_protocols::{Content, Format, Message};
 
@@ -47,8 +47,7 @@ pub(crate) fn data(stream: u32, flags: u8, content: &[u8]) -> Vec<u8> {
 }
 
 pub(crate) fn text(contents: Vec<Content>) -> String {
-    let identity = Identity {
-        uuid: String::new(),
+    let origin = Origin {
         process: Process {
             pid: 1,
             tid: 1,
@@ -57,12 +56,16 @@ pub(crate) fn text(contents: Vec<Content>) -> String {
         },
         container_id: None,
         program: None,
-        direction: Direction::Read,
-        fd: None,
-        session: 0,
-        socket: None,
-        tls_version: None,
-        joined_late: None,
+        stream: Some(StreamOrigin {
+            connection: 1,
+            uuid: String::new(),
+            direction: Direction::Read,
+            fd: None,
+            session: 0,
+            socket: None,
+            tls_version: None,
+            joined_late: None,
+        }),
     };
     let message = |content| Message {
         first_ns: 0,
@@ -70,7 +73,7 @@ pub(crate) fn text(contents: Vec<Content>) -> String {
         content,
     };
     let messages: Vec<Message> = contents.into_iter().map(message).collect();
-    let out = Text::default().formatted(&identity, &messages);
+    let out = Text::default().formatted(&origin, &messages);
     let text = String::from_utf8_lossy(&out).into_owned();
     text.replace("PID:1, Comm:c, Src::0, Dest::0,\n", "")
 }

@@ -1,13 +1,16 @@
 //! The vocabulary of captured events that probes, actors and formatters share.
 
+mod origin;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use origin::{Origin, StreamOrigin};
+
 use crate::text::printable;
-use crate::write::{push_address, push_hexadecimal, push_number};
 
 /// Direction of captured bytes as the captured process sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -313,106 +316,4 @@ impl CapturedEvent {
             Self::Close { .. } => 0,
         }
     }
-}
-
-/// Who a stream of messages belongs to; what the header line and the JSON fields show.
-/// Taken from the stream's first event and completed when the socket becomes known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// The shown UUID: `PID_TID_COMM_FD_DATATYPE`, followed by `_TUPLE` when the socket is known and by `_SESSION`,
-    /// the number of the session in hexadecimal digits, when that is: sessions can share a socket, as TLS inside
-    /// TLS does, or be taken for its users.
-    pub uuid: String,
-    /// Thread of the first event.
-    pub process: Process,
-    /// Container of the process, when known.
-    pub container_id: Option<Arc<str>>,
-    /// File name of its program, when known.
-    pub program: Option<Arc<str>>,
-    /// Sent or received.
-    pub direction: Direction,
-    /// File descriptor, when known.
-    pub fd: Option<u32>,
-    /// The library's session object, 0 when the source of the events does not know it.
-    pub session: u64,
-    /// Socket, when known.
-    pub socket: Option<Socket>,
-    /// TLS version, when known.
-    pub tls_version: Option<TlsVersion>,
-    /// Why the stream's first bytes may be missing, when that is known.
-    pub joined_late: Option<JoinedLate>,
-}
-
-impl Identity {
-    /// The identity that `event` establishes.
-    pub fn of(event: &DataEvent) -> Self {
-        Self {
-            uuid: String::new(),
-            process: event.process,
-            container_id: event.container_id.clone(),
-            program: event.program.clone(),
-            direction: event.direction,
-            fd: event.fd,
-            session: event.session.unwrap_or(0),
-            socket: event.socket,
-            tls_version: event.tls_version,
-            joined_late: event.joined_late,
-        }
-        .named()
-    }
-
-    fn named(mut self) -> Self {
-        self.uuid = uuid(&self);
-        self
-    }
-
-    /// The other direction's, where it differs in nothing but what names the direction.
-    #[must_use]
-    pub fn mirrored(&self) -> Self {
-        Self {
-            direction: self.direction.opposite(),
-            ..self.clone()
-        }
-        .named()
-    }
-
-    /// Takes in the socket that became known later, or better, than with the first event.
-    pub fn complete(&mut self, socket: Socket) {
-        self.socket = Some(socket);
-        self.uuid = uuid(self);
-    }
-}
-
-fn uuid(identity: &Identity) -> String {
-    let Identity {
-        process,
-        fd,
-        direction,
-        session,
-        socket,
-        ..
-    } = *identity;
-    let mut uuid = Vec::with_capacity(96);
-    push_number(process.pid.into(), &mut uuid);
-    uuid.push(b'_');
-    push_number(process.tid.into(), &mut uuid);
-    uuid.push(b'_');
-    process.comm.push_shown(&mut uuid);
-    uuid.push(b'_');
-    push_number(fd.unwrap_or(0).into(), &mut uuid);
-    uuid.push(b'_');
-    push_number(direction.data_type().into(), &mut uuid);
-    if let Some(Socket { tuple, .. }) = socket {
-        uuid.push(b'_');
-        push_address(tuple.source, &mut uuid);
-        uuid.push(b'-');
-        push_address(tuple.destination, &mut uuid);
-    }
-    if session != 0 {
-        uuid.push(b'_');
-        push_hexadecimal(session, &mut uuid);
-    }
-    uuid.shrink_to_fit();
-    // All of it was UTF-8 before.
-    String::from_utf8(uuid).unwrap_or_default()
 }
