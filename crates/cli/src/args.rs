@@ -156,13 +156,18 @@ pub(crate) struct GlobalArgs {
     /// Write the events in FORMAT to TARGET; may be given several times, for several outputs of one run.
     ///
     /// FORMAT is `text`, `jsonl` (one JSON object per message), `protobuf` (the original's log entries, each
-    /// with its length before it) or `recording` (the events as captured, for `ecapture replay`; the file is
-    /// replaced). TARGET is a file (appending) or tcp://HOST:PORT; without it,
+    /// with its length before it), `recording` (the events as captured, for `ecapture replay`; the file is
+    /// replaced) or `ecaptureq` (log entries for eCaptureQ clients; TARGET is the address to listen on,
+    /// ws://HOST:PORT/). TARGET is a file (appending) or tcp://HOST:PORT; without it,
     /// standard output. `,on-error=POLICY` at the end sets what --on-sink-error sets for all. Reading waits
     /// for the slowest output; one of several with the policy `drop` is not waited for, and loses what its
     /// target is too slow for.
     #[arg(short, long, global = true, value_name = "FORMAT[:TARGET]")]
     pub(crate) output: Vec<String>,
+    /// Also serve the events to eCaptureQ clients: listen on ws://HOST:PORT/; short for `-o ecaptureq:ws://…`
+    /// beside the other outputs.
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub(crate) ecaptureq: Option<String>,
     /// How messages are printed [default: text]; short for `-o FORMAT`.
     #[arg(long, global = true, value_enum)]
     pub(crate) format: Option<FormatName>,
@@ -212,8 +217,6 @@ pub(crate) struct GlobalArgs {
 /// Global flags of the original that are refused, so that none is accepted and ignored.
 #[derive(Debug, Args)]
 pub(crate) struct UnbuiltGlobalArgs {
-    #[arg(long, global = true, hide = true)]
-    pub(crate) ecaptureq: Option<String>,
     #[arg(long, global = true, hide = true)]
     pub(crate) listen: Option<String>,
     #[arg(long, global = true, hide = true)]

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ecapture_actors::inject::{DropEvent, ReaderStall, SinkError, SlowSink, worker_panic};
-use ecapture_actors::{DecoderFactory, Ledger, SinkWriter};
+use ecapture_actors::{DecoderFactory, Ledger};
 use ecapture_protocols::CapturedEvent;
 use futures_util::Stream;
 
+use crate::output::OpenTarget;
 use crate::usage::UsageError;
 
 /// Batches of events, as a pipeline reads them.
@@ -88,12 +89,16 @@ impl Injection {
         }
     }
 
-    /// Puts the failure into the output, if that is where it happens.
-    pub(crate) fn into_writer(self, writer: Box<dyn SinkWriter>) -> Box<dyn SinkWriter> {
-        match self {
-            Self::SinkError { after } => Box::new(SinkError::new(writer, after)),
-            Self::SlowSink(pause) => Box::new(SlowSink::new(writer, pause)),
-            _ => writer,
+    /// Puts the failure into the output, if that is where it happens and it is one of bytes.
+    pub(crate) fn into_target(self, target: OpenTarget) -> OpenTarget {
+        match (self, target) {
+            (Self::SinkError { after }, OpenTarget::Bytes(writer)) => {
+                OpenTarget::Bytes(Box::new(SinkError::new(writer, after)))
+            }
+            (Self::SlowSink(pause), OpenTarget::Bytes(writer)) => {
+                OpenTarget::Bytes(Box::new(SlowSink::new(writer, pause)))
+            }
+            (_, target) => target,
         }
     }
 

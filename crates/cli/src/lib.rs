@@ -3,6 +3,7 @@
 
 mod args;
 mod commands;
+mod ecaptureq;
 mod exit;
 mod held;
 mod injection;
@@ -53,18 +54,12 @@ fn run(cli: &Cli) -> Exit {
     } else if let Err(error) = signals::start() {
         return start_without_log_target(error.as_ref());
     }
-    let log_target = match cli
-        .global
-        .logaddr
-        .as_deref()
-        .map(|value| Target::parse("--logaddr", value))
-        .transpose()
-    {
-        Ok(target) => target,
+    let log_targets = match Target::of_logs(&cli.global) {
+        Ok(targets) => targets,
         Err(error) => return start_without_log_target(&error),
     };
     let level = Level::of(&cli.global);
-    if let Err(error) = telemetry::start(level, log_target.as_ref()) {
+    if let Err(error) = telemetry::start(level, &log_targets) {
         return start_without_log_target(error.as_ref());
     }
     match commands::dispatch(cli) {
@@ -84,7 +79,7 @@ fn run(cli: &Cli) -> Exit {
 /// Reports what keeps the logs from being set up on the plain console log.
 fn start_without_log_target(error: &(dyn Error + 'static)) -> Exit {
     let usage = error.is::<UsageError>();
-    if telemetry::start(Level::Quiet, None).is_ok() {
+    if telemetry::start(Level::Quiet, &[]).is_ok() {
         tracing::error!("{}", with_causes(error));
     }
     if usage { Exit::Usage } else { Exit::Failure }

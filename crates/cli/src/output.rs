@@ -9,20 +9,38 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use ecapture_actors::{Resumption, SinkWriter};
+use ecapture_actors::{ByteStream, Resumption, SinkWriter};
 use nix::libc::O_NONBLOCK;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::ecaptureq::Feed;
 use crate::private_file::{self, Replacement};
 use crate::settings::{OutputTarget, Target};
 
 /// A collector that takes longer than this to answer or to take data counts as failed.
 const COLLECTOR_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// An open target.
+pub(crate) enum OpenTarget {
+    /// It takes a stream of bytes.
+    Bytes(Box<dyn SinkWriter>),
+    /// It takes records.
+    Records(Box<dyn ecapture_actors::Target>),
+}
+
+impl From<OpenTarget> for Box<dyn ecapture_actors::Target> {
+    fn from(target: OpenTarget) -> Self {
+        match target {
+            OpenTarget::Bytes(writer) => Box::new(ByteStream(writer)),
+            OpenTarget::Records(target) => target,
+        }
+    }
+}
+
 /// Opens the target of an output.
-pub(crate) fn open(output: &OutputTarget) -> Result<Box<dyn SinkWriter>> {
+pub(crate) fn open(output: &OutputTarget) -> Result<OpenTarget> {
     let flag = output.flag;
-    Ok(match &output.target {
+    let writer: Box<dyn SinkWriter> = match &output.target {
         Target::StandardOutput => Box::new(StandardOutput::open().context("standard output is closed")?),
         Target::File(path) => {
             let file = FileOutput::open(path, output.is_replaced()).with_context(|| {
@@ -41,7 +59,14 @@ pub(crate) fn open(output: &OutputTarget) -> Result<Box<dyn SinkWriter>> {
                 stream,
             })
         }
-    })
+        Target::Ecaptureq(address) => {
+            let feed = Feed::start(address).with_context(|| {
+                format!("{flag}: cannot listen on {address}; give an address of this host and a free port")
+            })?;
+            return Ok(OpenTarget::Records(Box::new(feed)));
+        }
+    };
+    Ok(OpenTarget::Bytes(writer))
 }
 
 /// Whether the target is this very file.

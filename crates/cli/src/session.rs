@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use ecapture_actors::{
-    ByteStream, Clock, DecoderFactory, Ledger, Outcome, Output, PipelineConfig, PipelineHandle, Placement,
-    SinkPolicy, SinkWriter, Summary, Tap, spawn, spawn_with,
+    Clock, DecoderFactory, Ledger, Outcome, Output, PipelineConfig, PipelineHandle, Placement, SinkPolicy,
+    Summary, Tap, spawn, spawn_with,
 };
 use ecapture_probe::Capture;
 use ecapture_protocols::{CapturedEvent, View, stream_decoder};
@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::exit::Exit;
 use crate::injection::{Injection, Source};
+use crate::output::OpenTarget;
 use crate::recording::{Recording, RecordingError};
 use crate::selection::{NoUser, Selection};
 use crate::settings::OutputSettings;
@@ -37,7 +38,7 @@ struct Opened {
     name: String,
     tap: Tap,
     policy: SinkPolicy,
-    writer: Box<dyn SinkWriter>,
+    target: OpenTarget,
 }
 
 impl From<Opened> for Output {
@@ -45,7 +46,7 @@ impl From<Opened> for Output {
         Self {
             name: opened.name,
             tap: opened.tap,
-            target: Box::new(ByteStream(opened.writer)),
+            target: opened.target.into(),
             policy: opened.policy,
         }
     }
@@ -59,7 +60,7 @@ impl Session {
                 name: output.name(),
                 tap: settings.tap(output, wall_clock_offset_ns),
                 policy: output.policy,
-                writer: output::open(output)?,
+                target: output::open(output)?,
             })
         });
         let outputs: Vec<Opened> = outputs.collect::<Result<_>>()?;
@@ -121,7 +122,7 @@ impl Session {
         for injection in injections {
             self.config.decoders = injection.into_decoders(self.config.decoders);
             let outputs = self.outputs.into_iter().map(|output| Opened {
-                writer: injection.into_writer(output.writer),
+                target: injection.into_target(output.target),
                 ..output
             });
             self.outputs = outputs.collect();

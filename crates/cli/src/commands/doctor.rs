@@ -6,7 +6,7 @@ mod text;
 
 use std::io::{self, Write};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use ecapture_actors::SinkWriter;
 use ecapture_probe::ProgramCheck;
 use ecapture_probe::host::{self, Check};
@@ -14,7 +14,7 @@ use ecapture_probe::survey::{Finding, Obstacle, Place, Planned, Survey};
 use serde_json::json;
 
 use crate::exit::Exit;
-use crate::output;
+use crate::output::{self, OpenTarget};
 use crate::settings::OutputSettings;
 
 /// Of the processes `pids`, or of all when there are none.
@@ -39,7 +39,13 @@ pub(crate) fn run(settings: &OutputSettings, pids: &[u32]) -> Result<Exit> {
         text::write(&report, &mut bytes)
     }
     .context("the report cannot be formatted")?;
-    let mut output = output::open(&settings.outputs[0])?;
+    let first = &settings.outputs[0];
+    let OpenTarget::Bytes(mut output) = output::open(first)? else {
+        bail!(
+            "{}: a report is written to standard output, a file or a collector",
+            first.name()
+        );
+    };
     match write_all(output.as_mut(), &bytes) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         written => written.context("the report cannot be written")?,

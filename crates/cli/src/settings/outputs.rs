@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ecapture_actors::{PipelineLimits, SinkPolicy, Tap};
+use ecapture_protocols::format::protobuf::Framing;
 use ecapture_protocols::format::{JsonLines, Protobuf, Text};
 use ecapture_protocols::recording::line::Recorder;
 use ecapture_protocols::{Options, View};
@@ -14,6 +15,7 @@ use super::limits::{limits, statistics_interval};
 use super::target::Target;
 use super::unbuilt::refuse_unbuilt_globals;
 use crate::args::{FormatName, Frames, GlobalArgs, OnSinkError, When};
+use crate::ecaptureq;
 use crate::held::CommandOutput;
 use crate::usage::UsageError;
 
@@ -24,27 +26,29 @@ enum OutputFormat {
     Jsonl,
     Protobuf,
     Recording,
+    Ecaptureq,
 }
 
 impl OutputFormat {
     /// Whether its records hold text, which `--hex` dumps.
     fn has_text(self) -> bool {
         match self {
-            Self::Text | Self::Protobuf => true,
+            Self::Text | Self::Protobuf | Self::Ecaptureq => true,
             Self::Jsonl | Self::Recording => false,
         }
     }
 }
 
 /// The formats of `-o` by their names.
-const FORMATS: [(&str, OutputFormat); 4] = [
+const FORMATS: [(&str, OutputFormat); 5] = [
     ("text", OutputFormat::Text),
     ("jsonl", OutputFormat::Jsonl),
     ("protobuf", OutputFormat::Protobuf),
     ("recording", OutputFormat::Recording),
+    ("ecaptureq", OutputFormat::Ecaptureq),
 ];
 
-const EXPECTED: &str = "FORMAT[:TARGET] with FORMAT text, jsonl, protobuf or recording, and TARGET a file or tcp://HOST:PORT, as in \
+const EXPECTED: &str = "FORMAT[:TARGET] with FORMAT text, jsonl, protobuf, recording or ecaptureq, and TARGET a file or tcp://HOST:PORT, as in \
                         `-o text -o jsonl:events.jsonl`";
 
 /// One output.
@@ -77,6 +81,9 @@ impl OutputTarget {
             .find(|(known, _)| *known == name)
             .ok_or_else(wrong)?;
         let target = match target {
+            target if format == OutputFormat::Ecaptureq => {
+                Target::parse_ecaptureq("-o", target.unwrap_or_default())?
+            }
             None | Some("-") => Target::StandardOutput,
             Some("") => return Err(wrong()),
             Some(target) => Target::parse("-o", target)?,
@@ -97,6 +104,7 @@ impl OutputTarget {
             Target::StandardOutput => format.to_owned(),
             Target::File(path) => format!("{format}:{}", path.display()),
             Target::Tcp(address) => format!("{format}:tcp://{address}"),
+            Target::Ecaptureq(address) => format!("{format}:ws://{address}/"),
         }
     }
 
@@ -211,6 +219,13 @@ impl OutputSettings {
                 wall_clock_offset_ns,
                 ..Protobuf::default()
             })),
+            OutputFormat::Ecaptureq => Tap::Records(Arc::new(Protobuf {
+                text: self.text(),
+                wall_clock_offset_ns,
+                framing: Framing::Message {
+                    limit: ecaptureq::ENTRY_BYTES,
+                },
+            })),
             OutputFormat::Jsonl => Tap::Records(Arc::new(JsonLines {
                 wall_clock_offset_ns,
                 truncate: self.truncate,
@@ -266,6 +281,20 @@ fn outputs(global: &GlobalArgs) -> Result<Vec<OutputTarget>, UsageError> {
         OnSinkError::Drop => SinkPolicy::Drop,
         OnSinkError::Retry => SinkPolicy::Retry,
     };
+    let mut outputs = printed_outputs(global, policy)?;
+    if let Some(address) = &global.ecaptureq {
+        outputs.push(OutputTarget {
+            flag: "--ecaptureq",
+            format: OutputFormat::Ecaptureq,
+            target: Target::parse_ecaptureq("--ecaptureq", address)?,
+            policy,
+        });
+    }
+    Ok(outputs)
+}
+
+/// Those of `-o`, or of the flags that are short for one.
+fn printed_outputs(global: &GlobalArgs, policy: SinkPolicy) -> Result<Vec<OutputTarget>, UsageError> {
     if global.output.is_empty() {
         return Ok(vec![OutputTarget {
             flag: "--eventaddr",
@@ -355,8 +384,8 @@ mod tests {
     fn wrong_outputs_name_the_right_form() {
         for (value, part) in [
             ("", "FORMAT[:TARGET]"),
-            ("events.jsonl", "text, jsonl, protobuf or recording"),
-            ("xml:f", "text, jsonl, protobuf or recording"),
+            ("events.jsonl", "text, jsonl, protobuf, recording or ecaptureq"),
+            ("xml:f", "text, jsonl, protobuf, recording or ecaptureq"),
             ("text:", "FORMAT[:TARGET]"),
             ("text:tcp://h", "tcp://HOST:PORT"),
             ("text:ws://h:1", "use a file or tcp://HOST:PORT"),

@@ -16,6 +16,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::args::GlobalArgs;
+use crate::ecaptureq::RunLog;
 use crate::one_line::OneLine;
 use crate::private_file;
 use crate::settings::Target;
@@ -66,8 +67,9 @@ impl Level {
     }
 }
 
-/// Sets up logging for the process. Fails when the `--logaddr` target cannot be opened.
-pub(crate) fn start(level: Level, log_target: Option<&Target>) -> Result<()> {
+/// Sets up logging for the process. The lines also go, as JSON, to all of
+/// `log_targets`. Fails when one of them cannot be opened.
+pub(crate) fn start(level: Level, log_targets: &[Target]) -> Result<()> {
     let filter = level.filter()?;
     let color =
         io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
@@ -80,26 +82,19 @@ pub(crate) fn start(level: Level, log_target: Option<&Target>) -> Result<()> {
         .with_target(level == Level::Debug)
         .map_event_format(Console)
         .with_filter(filter.clone());
-    let second = match log_target {
-        Some(target) => {
-            let queue = started(LogQueue::start("log-target", open(target)?, |lines| {
-                let message = left_out(lines);
-                format!(
-                    "{{\"level\":\"WARN\",\"fields\":{{\"message\":\"{message}\"}},\"target\":\"ecapture\"}}\n"
-                )
-            })?);
-            Some(
-                tracing_subscriber::fmt::layer()
-                    .json()
-                    .with_writer(move || queue.clone())
-                    .with_filter(filter),
-            )
-        }
-        None => None,
-    };
+    let layers = log_targets.iter().map(|target| {
+        let queue = LogQueue::start("log-target", open(target)?, |lines| {
+            warning_line(&left_out(lines))
+        })?;
+        let queue = started(queue);
+        let layer = tracing_subscriber::fmt::layer()
+            .json()
+            .with_writer(move || queue.clone());
+        Ok(layer.with_filter(filter.clone()))
+    });
     tracing_subscriber::registry()
+        .with(layers.collect::<Result<Vec<_>>>()?)
         .with(console)
-        .with(second)
         .try_init()
         .context("logging was set up twice")?;
     std::panic::set_hook(Box::new(log_panic));
@@ -121,6 +116,16 @@ fn started(queue: LogQueue) -> LogQueue {
     let mut queues = QUEUES.lock().unwrap_or_else(PoisonError::into_inner);
     queues.push(queue.clone());
     queue
+}
+
+/// A line of a log target that no event of tracing makes.
+pub(crate) fn warning_line(message: &str) -> String {
+    let line = serde_json::json!({
+        "level": "WARN",
+        "fields": { "message": message },
+        "target": "ecapture",
+    });
+    format!("{line}\n")
 }
 
 fn left_out(lines: u64) -> String {
@@ -157,5 +162,6 @@ fn open(target: &Target) -> Result<Box<dyn Write + Send>> {
             Ok(Box::new(stream))
         }
         Target::StandardOutput => Ok(Box::new(io::stdout())),
+        Target::Ecaptureq(_) => Ok(Box::new(RunLog)),
     }
 }

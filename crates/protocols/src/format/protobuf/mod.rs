@@ -98,6 +98,29 @@ impl Protobuf {
     }
 }
 
+/// The entry of a line of the program's log.
+pub fn log_line(line: &str) -> Vec<u8> {
+    let entry = LogEntry {
+        log_type: LogType::ProcessLog.into(),
+        payload: Some(Payload::RunLog(line.to_owned())),
+    };
+    entry.encode_to_vec()
+}
+
+/// The entry of a client's heartbeat number `count`, from 0, at `timestamp` in seconds since the Unix epoch.
+pub fn heartbeat(timestamp: i64, count: i64) -> Vec<u8> {
+    let heartbeat = Heartbeat {
+        timestamp,
+        count,
+        message: format!("heartbeat:{count}"),
+    };
+    let entry = LogEntry {
+        log_type: LogType::Heartbeat.into(),
+        payload: Some(Payload::HeartbeatPayload(heartbeat)),
+    };
+    entry.encode_to_vec()
+}
+
 /// Cuts a payload to `limit` bytes, of which a mark at the end takes some.
 fn cut(payload: &mut Vec<u8>, limit: usize) {
     if payload.len() <= limit {
