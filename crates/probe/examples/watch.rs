@@ -6,7 +6,7 @@ use std::env;
 use std::path::Path;
 use std::time::Duration;
 
-use ecapture_probe::{Capture, CaptureConfig, Error, Library, target};
+use ecapture_probe::{Capture, CaptureConfig, Error, Library, Modules, target};
 use futures_util::StreamExt;
 
 #[tokio::main(flavor = "current_thread")]
@@ -16,7 +16,7 @@ async fn main() -> Result<(), Error> {
     let named = arguments.map(|path| Library::open(Path::new(&path)));
     let mut libraries: Vec<Library> = named.collect::<Result<_, _>>()?;
     if libraries.is_empty() {
-        libraries = target::discover()
+        libraries = target::discover(Modules::TLS)
             .into_iter()
             .map(|target| target.library)
             .collect();

@@ -22,9 +22,11 @@ use crate::kernel::detach::Programs;
 use crate::kernel::grace_period::Expedited;
 use crate::kernel::loading::{Attachment, Loading, Refused};
 use crate::kernel::{tables, tracepoints};
+use crate::modules::Modules;
+use crate::plan::Brings;
 use crate::proc::{self, process};
 use crate::ring::excluded::{Excluded, Pipe};
-use crate::{Error, Events, host, plan};
+use crate::{Error, Events, host};
 
 /// Size of the ring buffer unless the configuration says otherwise, in bytes.
 pub const DEFAULT_RING_BYTES: u32 = limits::RING_BYTES;
@@ -49,10 +51,12 @@ const MAPS: [&str; 11] = [
 /// Everything that the loader expects in the kernel object, by kind. For the object's tests.
 #[doc(hidden)]
 pub fn object_names() -> [(&'static str, Vec<&'static str>); 4] {
+    let tables = Modules::ALL.tables().map(|table| table.name);
+    let maps = MAPS.into_iter().chain(tables);
     [
-        ("probe", plan::programs()),
-        ("tracepoint", tracepoints::all()),
-        ("map", MAPS.to_vec()),
+        ("probe", Modules::ALL.programs()),
+        ("tracepoint", tracepoints::all(Modules::ALL)),
+        ("map", maps.collect()),
         ("constant", vec!["CONFIG"]),
     ]
 }
@@ -75,6 +79,8 @@ pub enum Processes {
 /// What to capture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaptureConfig {
+    /// What is captured.
+    pub modules: Modules,
     /// Libraries and programs to attach to at once.
     pub libraries: Vec<Library>,
     /// Those to attach to later, see [`Capture::discover`].
@@ -113,6 +119,7 @@ pub struct CaptureConfig {
 impl Default for CaptureConfig {
     fn default() -> Self {
         Self {
+            modules: Modules::default(),
             libraries: Vec::new(),
             discovery: Discovery::Off,
             processes: Processes::All,
@@ -177,6 +184,7 @@ impl Capture {
         let handle = CaptureHandle::new(&mut ebpf)?;
         tables::set_room(
             take_map(&mut ebpf, "TABLES", Array::try_from)?,
+            config.modules,
             config.table_entries,
         )?;
         set_cgroup(&mut ebpf, cgroup)?;
@@ -242,6 +250,7 @@ impl Capture {
             (_, Processes::All) => proc::pids(),
         };
         let found = Files {
+            modules: config.modules,
             discovery: config.discovery,
             programs: Arc::downgrade(&self.programs),
             process: only_process(config.processes),
@@ -367,6 +376,7 @@ fn attach_libraries(
             continue;
         }
         let scope = Scope {
+            modules: config.modules,
             process: only_process(config.processes),
             entries_only: config.entries_only,
             cookie: 0,
@@ -379,9 +389,10 @@ fn attach_libraries(
             }
         }
     }
+    let brings_content = |symbol| config.modules.brings(symbol) == Some(Brings::Content);
     if reports
         .iter()
-        .any(|report| report.outcome.is_ok() && plan::carries_data(report.symbol))
+        .any(|report| report.outcome.is_ok() && brings_content(report.symbol))
     {
         return Ok(reports);
     }

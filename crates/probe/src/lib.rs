@@ -6,7 +6,8 @@
 //! host ─────────────────────┘
 //! ```
 //!
-//! `find` searches for libraries and programs, `file` reads them, `plan` decides where in them the
+//! `modules` lists what can be captured: each kind of capture with its functions, tracepoints, tables and
+//! records. `find` searches for libraries and programs, `file` reads them, `plan` decides where in them the
 //! probes go, `kernel` loads and attaches the programs, `ring` reads what they capture. `proc` reads
 //! `/proc/PID` and `host` what the kernel and this process can do, for all of them.
 //!
@@ -24,7 +25,9 @@ mod find;
 mod handle;
 pub mod host;
 mod kernel;
+mod kind;
 mod limits;
+mod modules;
 mod plan;
 mod proc;
 mod ring;
@@ -38,11 +41,13 @@ pub use find::{survey, target};
 pub use handle::{CaptureHandle, RingUser};
 pub use host::cgroup::CgroupError;
 pub use host::{descriptors, socket};
-pub use kernel::attach::{AttachPoint, AttachReport};
+pub use kernel::attach::{AttachError, AttachPoint, AttachReport};
 pub use kernel::detach::leave_links;
 pub use kernel::grace_period::restore as restore_grace_periods;
 pub use kernel::loading::{Figures, ProgramCheck, Refused, check_programs};
-pub use plan::PointKind;
+pub use kind::Kind;
+pub use modules::{Module, Modules};
+pub use plan::{PointKind, Reason, Refusal};
 pub use proc::process;
 pub use ring::counters::KernelCounters;
 pub use ring::events::Events;

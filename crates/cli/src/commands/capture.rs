@@ -4,9 +4,9 @@ use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use ecapture_probe::target::{Kind, Target};
+use ecapture_probe::target::Target;
 use ecapture_probe::{
-    Capture, CaptureConfig, Discovery, Library, Pipe, Processes, descriptors, host, target,
+    Capture, CaptureConfig, Discovery, Kind, Library, Modules, Pipe, Processes, descriptors, host, target,
 };
 use nix::time::{ClockId, clock_gettime};
 
@@ -134,17 +134,17 @@ fn libraries(settings: &CaptureSettings) -> Result<Vec<Library>> {
     if targets.is_empty() {
         // What the process loads later is found then.
         targets = if settings.pids.is_empty() {
-            target::discover()
+            target::discover(Modules::TLS)
         } else {
-            target::of_processes(&settings.pids)
+            target::of_processes(Modules::TLS, &settings.pids)
         };
         // A program that is about to be run may carry the functions itself, as node does.
         let program = settings.command.first().and_then(|word| program_file(word));
-        targets.extend(program.and_then(|path| target::named(&path).ok()));
+        targets.extend(program.and_then(|path| target::named(Modules::TLS, &path).ok()));
         targets.retain(|target| wanted.want(&target.kinds));
     } else if wanted.kinds.contains(&Kind::Nss) {
         // NSPR alone does not tell which of its descriptors are TLS.
-        let found = target::discover().into_iter();
+        let found = target::discover(Modules::TLS).into_iter();
         targets.extend(found.filter(|target| target.kinds.contains(&Kind::Nss)));
     }
     if targets.is_empty() {
@@ -165,7 +165,7 @@ fn libraries(settings: &CaptureSettings) -> Result<Vec<Library>> {
 /// The files that the user named.
 fn named(wanted: &Libraries) -> Result<Vec<Target>> {
     let targets = wanted.files.iter().map(|path| {
-        let target = target::named(path)
+        let target = target::named(Modules::TLS, path)
             .map_err(|error| anyhow!("{}: {error}; give the path of {}", wanted.flag, wanted.example))?;
         if !wanted.want(&target.kinds) {
             bail!(

@@ -157,7 +157,7 @@ fn json_point(hook: &Planned) -> serde_json::Value {
         "function": hook.symbol,
         "offset": hook.point.offset,
         "at": hook.point.kind.to_string(),
-        "reason": hook.point.reason,
+        "reason": hook.point.reason.to_string(),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ecapture_probe::target::Kind;
+use ecapture_probe::Kind;
 
 use crate::args::{GnutlsArgs, GotlsArgs, NsprArgs, TlsArgs};
 

@@ -2,8 +2,8 @@
 
 use crate::file::elf::Image;
 use crate::find::survey;
-use crate::find::target::Kind;
-use crate::plan::{self, Returns};
+use crate::modules::Modules;
+use crate::plan::{Plan, Returns};
 use crate::{Error, Library};
 
 /// The offsets in a file at which probes would stand. For fuzzing: a file that anybody can have written is
@@ -11,9 +11,9 @@ use crate::{Error, Library};
 #[doc(hidden)]
 pub fn examine(library: &Library) -> Result<Vec<u64>, Error> {
     survey::look_for_marks(library);
-    let image = Image::read(library, &plan::symbols())?;
-    let _kinds = Kind::of(&image);
-    let (points, _) = plan::points(&image, false);
+    let image = Image::read(library, &Modules::ALL.symbols())?;
+    let _kinds = Modules::ALL.kinds_in(&image);
+    let Plan { points, .. } = Plan::of(&image, Modules::ALL.families(), false);
     let mut offsets = Vec::new();
     for point in points {
         offsets.push(point.offset);

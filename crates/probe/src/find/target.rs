@@ -1,25 +1,22 @@
 //! Which libraries and programs are worth attaching to.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-use memchr::memmem;
 
 use crate::file::elf::Image;
 use crate::file::inode::Inode;
 use crate::file::ld_cache;
 use crate::file::library::{Library, Located};
 use crate::host::clock::monotonic_ns;
+use crate::kind::Kind;
+use crate::modules::Modules;
 use crate::proc::maps::Maps;
-use crate::{Error, limits, plan, proc};
+use crate::{Error, limits, proc};
 
 const LD_CACHE: &str = "/etc/ld.so.cache";
-/// How the names of TLS libraries begin.
-const LIBRARY_NAMES: [&str; 3] = ["libssl", "libgnutls", "libnspr4"];
 /// Where libraries are when there is no cache (musl).
 const USUAL_DIRECTORIES: [&str; 6] = [
     "/usr/lib/x86_64-linux-gnu",
@@ -41,56 +38,6 @@ pub struct Target {
     pub kinds: Vec<Kind>,
 }
 
-/// A TLS implementation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// OpenSSL, BoringSSL and their relatives.
-    OpenSsl,
-    /// GnuTLS.
-    GnuTls,
-    /// Go's crypto/tls.
-    Go,
-    /// rustls, in a program or with its C functions.
-    Rustls,
-    /// NSPR, through which programs use NSS.
-    Nspr,
-    /// NSS itself, which says which of NSPR's descriptors are TLS.
-    Nss,
-}
-
-impl Kind {
-    pub(crate) fn of(image: &Image) -> Vec<Self> {
-        let names = plan::library_symbols().into_iter();
-        let mut kinds: Vec<_> = names
-            .filter(|name| image.function(name).is_some())
-            .filter_map(plan::kind)
-            .collect();
-        if plan::rustls::points(image).is_ok() {
-            kinds.push(Self::Rustls);
-        }
-        kinds.dedup();
-        kinds
-    }
-
-    /// What it is called.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::OpenSsl => "OpenSSL",
-            Self::GnuTls => "GnuTLS",
-            Self::Go => "Go crypto/tls",
-            Self::Rustls => "rustls",
-            Self::Nspr => "NSPR",
-            Self::Nss => "NSS",
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.name())
-    }
-}
-
 /// Where a target was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
@@ -103,13 +50,13 @@ pub enum Found {
 }
 
 /// Checks a library that the user named.
-pub fn named(path: &Path) -> Result<Target, Error> {
+pub fn named(modules: Modules, path: &Path) -> Result<Target, Error> {
     let library = Library::open(path)?;
-    let kinds = Kind::of(&Image::read(&library, &plan::library_symbols())?);
+    let kinds = modules.kinds_in(&Image::read(&library, &modules.identifying_symbols())?);
     if kinds.is_empty() {
         return Err(Error::NoFunctions {
             path: path.to_owned(),
-            expected: plan::examples(),
+            expected: modules.examples(),
         });
     }
     Ok(Target {
@@ -123,9 +70,9 @@ pub fn named(path: &Path) -> Result<Target, Error> {
 /// now. Each file once, by device and inode. Processes that cannot be looked into are skipped.
 ///
 /// Of files that belong to others than root, as many are looked into as can be in a second.
-pub fn discover() -> Vec<Target> {
-    let mut seen = Seen::new();
-    for path in installed() {
+pub fn discover(modules: Modules) -> Vec<Target> {
+    let mut seen = Seen::new(modules);
+    for path in installed(modules) {
         if let Ok(located) = Located::at(&path) {
             seen.add(&located, path, Found::Installed);
         }
@@ -138,8 +85,8 @@ pub fn discover() -> Vec<Target> {
 
 /// The TLS libraries in the memory of these processes, and their programs when those have TLS functions. Each
 /// file once.
-pub fn of_processes(pids: &[u32]) -> Vec<Target> {
-    let mut seen = Seen::new();
+pub fn of_processes(modules: Modules, pids: &[u32]) -> Vec<Target> {
+    let mut seen = Seen::new(modules);
     for pid in pids {
         seen.add_process(*pid);
     }
@@ -147,6 +94,7 @@ pub fn of_processes(pids: &[u32]) -> Vec<Target> {
 }
 
 struct Seen {
+    modules: Modules,
     inodes: HashSet<Inode>,
     targets: Vec<Target>,
     /// Files that are not trusted and were looked into, and how long that took.
@@ -156,8 +104,9 @@ struct Seen {
 }
 
 impl Seen {
-    fn new() -> Self {
+    fn new(modules: Modules) -> Self {
         Self {
+            modules,
             inodes: HashSet::new(),
             targets: Vec::new(),
             strangers: 0,
@@ -179,7 +128,11 @@ impl Seen {
         if maps.cut {
             tracing::warn!("process {pid} has mapped more than can be listed: the rest was not looked into");
         }
-        for mapping in maps.executed().filter(|mapping| is_library_name(mapping.name())) {
+        let modules = self.modules;
+        for mapping in maps
+            .executed()
+            .filter(|mapping| modules.name_library(mapping.name()))
+        {
             if let Ok(located) = mapping.locate(pid) {
                 self.add(&located, proc::inside(pid, &mapping.path()), found);
             }
@@ -205,9 +158,9 @@ impl Seen {
     fn look_into(&mut self, located: &Located, path: PathBuf, found: Found) {
         let path = plain_path(&path, located).unwrap_or(path);
         let Ok(library) = located.open(path) else { return };
-        match Image::of(&library, &plan::library_symbols()) {
+        match Image::of(&library, &self.modules.identifying_symbols()) {
             Ok(image) => {
-                let kinds = Kind::of(&image);
+                let kinds = self.modules.kinds_in(&image);
                 if !kinds.is_empty() {
                     self.targets.push(Target {
                         library,
@@ -244,28 +197,20 @@ pub(crate) fn plain_path(path: &Path, located: &Located) -> Option<PathBuf> {
     (Inode::of(&reached) == located.inode()).then_some(plain)
 }
 
-fn installed() -> Vec<PathBuf> {
+fn installed(modules: Modules) -> Vec<PathBuf> {
     let cache = fs::read(LD_CACHE).unwrap_or_default();
-    let mut paths: Vec<_> = LIBRARY_NAMES
-        .iter()
+    let mut paths: Vec<_> = modules
+        .library_names()
         .flat_map(|name| ld_cache::libraries(&cache, name))
         .collect();
     for directory in USUAL_DIRECTORIES {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            if is_library_name(entry.file_name().as_bytes()) {
+            if modules.name_library(entry.file_name().as_bytes()) {
                 paths.push(entry.path());
             }
         }
     }
     paths
-}
-
-/// `libssl.so.3` and the names that bundles give their copies, such as `libssl-1a2b.so.1.1`.
-pub(crate) fn is_library_name(name: &[u8]) -> bool {
-    let known = LIBRARY_NAMES
-        .iter()
-        .any(|library| name.starts_with(library.as_bytes()));
-    known && memmem::find(name, b".so").is_some()
 }
 
 #[cfg(test)]
@@ -280,10 +225,10 @@ mod tests {
             "libgnutls.so.30",
             "libnspr4.so",
         ] {
-            assert!(is_library_name(name.as_bytes()), "{name}");
+            assert!(Modules::TLS.name_library(name.as_bytes()), "{name}");
         }
         for name in ["libz.so.1", "libssl", "myssl.so"] {
-            assert!(!is_library_name(name.as_bytes()), "{name}");
+            assert!(!Modules::TLS.name_library(name.as_bytes()), "{name}");
         }
     }
 
@@ -291,20 +236,20 @@ mod tests {
     fn a_text_file_is_refused_in_one_line() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "not a library").unwrap();
-        let error = named(file.path()).unwrap_err();
+        let error = named(Modules::TLS, file.path()).unwrap_err();
         assert!(matches!(error, Error::NotALibrary { .. }), "{error}");
         assert!(!error.to_string().contains('\n'));
     }
 
     #[test]
     fn a_missing_file_is_refused() {
-        let error = named(Path::new("/nowhere/libssl.so")).unwrap_err();
+        let error = named(Modules::TLS, Path::new("/nowhere/libssl.so")).unwrap_err();
         assert!(matches!(error, Error::Unreadable { .. }), "{error}");
     }
 
     #[test]
     fn a_library_without_tls_functions_is_refused() {
-        let error = named(Path::new("/proc/self/exe")).unwrap_err();
+        let error = named(Modules::TLS, Path::new("/proc/self/exe")).unwrap_err();
         assert!(matches!(error, Error::NoFunctions { .. }), "{error}");
     }
 }

@@ -6,19 +6,19 @@ use std::path::PathBuf;
 use crate::Error;
 use crate::file::elf::Image;
 use crate::file::library::Library;
-use crate::find::target::Kind;
 use crate::kernel::loading::Attachment;
-use crate::plan::{self, Point, PointKind, Returns};
+use crate::modules::Modules;
+use crate::plan::{Plan, Point, PointKind, Reason, Refusal, Returns};
 
 /// Where probes were attached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttachPoint {
     /// Offset in the file, in bytes.
     pub offset: u64,
-    /// What stands there.
+    /// What is there.
     pub kind: PointKind,
     /// Why this place was chosen.
-    pub reason: String,
+    pub reason: Reason,
 }
 
 /// The outcome for one function of one library.
@@ -29,12 +29,35 @@ pub struct AttachReport {
     /// Name of the function.
     pub symbol: &'static str,
     /// Where it was attached, or why not.
-    pub outcome: Result<AttachPoint, String>,
+    pub outcome: Result<AttachPoint, AttachError>,
+}
+
+/// Why nothing was attached for a function.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AttachError {
+    /// There is no place in the file where a probe would do.
+    #[error(transparent)]
+    NoPoint(#[from] Refusal),
+    /// The kernel did not take the program for it.
+    #[error("the kernel refused the program {program}: {reason}")]
+    NoProgram {
+        /// Name of the program.
+        program: &'static str,
+        /// The kernel's reason.
+        reason: String,
+    },
+    /// The kernel did not attach the program, or the capture has ended.
+    #[error("{reason}")]
+    NotAttached {
+        /// From the system.
+        reason: String,
+    },
 }
 
 /// How a file is attached to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scope {
+    pub(crate) modules: Modules,
     /// The only process, if there is one.
     pub(crate) process: Option<NonZeroU32>,
     /// See [`CaptureConfig::entries_only`](crate::CaptureConfig::entries_only).
@@ -49,11 +72,11 @@ pub(crate) fn library(
     library: &Library,
     scope: Scope,
 ) -> Result<Vec<AttachReport>, Error> {
-    let image = Image::read(library, &plan::symbols())?;
-    if Kind::of(&image).is_empty() {
+    let image = Image::read(library, &scope.modules.symbols())?;
+    if scope.modules.kinds_in(&image).is_empty() {
         return Err(Error::NoFunctions {
             path: library.path().to_owned(),
-            expected: plan::examples(),
+            expected: scope.modules.examples(),
         });
     }
     self::image(probes, &image, scope)
@@ -65,7 +88,7 @@ pub(crate) fn image(
     image: &Image,
     scope: Scope,
 ) -> Result<Vec<AttachReport>, Error> {
-    let (points, failures) = plan::points(image, scope.entries_only);
+    let Plan { points, refused } = Plan::of(image, scope.modules.families(), scope.entries_only);
     // All or none: half of a library is no use to anybody.
     let library = image.library();
     probes
@@ -88,8 +111,8 @@ pub(crate) fn image(
             report(symbol, outcome.clone());
         }
     }
-    for (symbol, reason) in failures {
-        report(symbol, Err(reason));
+    for (symbol, refusal) in refused {
+        report(symbol, Err(refusal.into()));
     }
     Ok(reports)
 }
@@ -111,7 +134,7 @@ fn attach(
     image: &Image,
     point: &Point,
     scope: Scope,
-) -> Result<AttachPoint, String> {
+) -> Result<AttachPoint, AttachError> {
     let returns = match &point.returns {
         Returns::Unseen => None,
         Returns::Probe(program) => Some((*program, vec![point.offset])),
@@ -121,8 +144,11 @@ fn attach(
         .into_iter()
         .chain([(point.entry, vec![point.offset])])
         .collect();
-    if let Some(refusal) = both.iter().find_map(|(program, _)| probes.refusal(program)) {
-        return Err(refusal);
+    if let Some(refused) = both.iter().find_map(|(program, _)| probes.refusal(program)) {
+        return Err(AttachError::NoProgram {
+            program: refused.program,
+            reason: refused.reason.clone(),
+        });
     }
     let pid = scope.process.map_or(0, NonZeroU32::get);
     // The kernel resolves a path once more: this one leads to the file that was read.
@@ -130,7 +156,9 @@ fn attach(
     for (program, offsets) in both {
         probes
             .attach(program, &offsets, &path, pid, scope.cookie)
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| AttachError::NotAttached {
+                reason: error.to_string(),
+            })?;
     }
     let Point {
         offset,

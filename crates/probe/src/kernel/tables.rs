@@ -1,10 +1,10 @@
-//! The sizes of the kernel's tables, and from when they may forget entries.
+//! From when the kernel's tables may forget entries.
 
 use aya::maps::{Array, MapData, MapError};
-use ecapture_ebpf::limits;
-use ecapture_ebpf::table::{self, Table};
+use ecapture_ebpf::table::Table;
 
 use crate::Error;
+use crate::modules::Modules;
 
 /// [`Table`] as the value of a map.
 #[derive(Clone, Copy)]
@@ -19,32 +19,21 @@ unsafe impl aya::Pod for TableValue {}
 /// entries although these are free.
 const KEPT_BY_PROCESSOR: u64 = 128;
 
-/// The tables that can have another size: name, number, entries.
-const TABLES: [(&str, u32, u32); 4] = [
-    ("CALLS", table::CALLS, limits::CALLS),
-    ("THREADS", table::THREADS, limits::THREADS),
-    ("SESSIONS", table::SESSIONS, limits::SESSIONS),
-    ("SOCKETS", table::SOCKETS, limits::SOCKETS),
-];
-
-/// Their names and sizes, each of `entries` where that is given.
-pub(crate) fn sizes(entries: Option<u32>) -> impl Iterator<Item = (&'static str, u32)> {
-    TABLES
-        .map(|(name, _, size)| (name, entries.unwrap_or(size)))
-        .into_iter()
-}
-
-/// Tells the programs how much may be in each.
-pub(crate) fn set_room(mut tables: Array<MapData, TableValue>, entries: Option<u32>) -> Result<(), Error> {
+/// Reports to the programs how much may be in each table; each has `entries` where that is given.
+pub(crate) fn set_room(
+    mut rooms: Array<MapData, TableValue>,
+    modules: Modules,
+    entries: Option<u32>,
+) -> Result<(), Error> {
     let processors = aya::util::nr_cpus().unwrap_or(1) as u64;
-    for (_, number, size) in TABLES {
-        let table = TableValue(Table {
+    for table in modules.tables() {
+        let value = TableValue(Table {
             entries: 0,
-            room: room(entries.unwrap_or(size).into(), processors),
+            room: room(entries.unwrap_or(table.entries).into(), processors),
             overflowed: 0,
         });
         let set = |error: MapError| Error::Load(Box::new(error.into()));
-        tables.set(number, table, 0).map_err(set)?;
+        rooms.set(table.number, value, 0).map_err(set)?;
     }
     Ok(())
 }

@@ -1,20 +1,22 @@
 //! Which of the kernel's tracepoints the programs of the same name are attached to.
 
 use crate::kernel::btf::Types;
+use crate::modules::{Modules, Tracepoint};
 
-/// Who connects, and which processes and connections begin and end; each with what is lost without it.
-const ALWAYS: [(&str, &str); 5] = [
-    (
-        "inet_sock_set_state",
-        "who opened a connection, and which ones were open before the capture",
-    ),
-    ("tcp_destroy_sock", "when connections end"),
-    (
-        "sched_process_fork",
-        "children of a command or of a process that is followed",
-    ),
-    ("sched_process_exec", "programs that start later"),
-    ("sched_process_exit", "when processes end"),
+/// Which processes begin and end. Every capture has them.
+const ALWAYS: [Tracepoint; 3] = [
+    Tracepoint {
+        name: "sched_process_fork",
+        lost: "children of a command or of a process that is followed",
+    },
+    Tracepoint {
+        name: "sched_process_exec",
+        lost: "programs that start later",
+    },
+    Tracepoint {
+        name: "sched_process_exit",
+        lost: "when processes end",
+    },
 ];
 
 /// Which sockets a thread uses (Linux 6.3) and which files it maps, with the number of arguments. Up to Linux
@@ -29,10 +31,10 @@ const OF_THEIR_OWN: [(&str, u32); 3] = [
 const OF_SYSTEM_CALLS: &str = "sys_enter";
 
 /// All that there are programs for.
-pub(crate) fn all() -> Vec<&'static str> {
-    let always = ALWAYS.map(|(name, _)| name);
-    always
-        .into_iter()
+pub(crate) fn all(modules: Modules) -> Vec<&'static str> {
+    let wanted = modules.tracepoints().chain(&ALWAYS);
+    wanted
+        .map(|tracepoint| tracepoint.name)
         .chain(of_their_own())
         .chain([OF_SYSTEM_CALLS])
         .collect()
@@ -45,8 +47,9 @@ pub(crate) fn of_their_own() -> [&'static str; 3] {
 
 /// What is not known without one of them.
 pub(crate) fn lost_without(name: &str) -> Option<&'static str> {
-    if let Some((_, lost)) = ALWAYS.iter().find(|&&(known, _)| known == name) {
-        return Some(lost);
+    let mut known = Modules::ALL.tracepoints().chain(&ALWAYS);
+    if let Some(tracepoint) = known.find(|tracepoint| tracepoint.name == name) {
+        return Some(tracepoint.lost);
     }
     if name == OF_SYSTEM_CALLS {
         return Some("addresses of connections, and libraries that are loaded later");
@@ -63,13 +66,13 @@ pub(crate) fn are_cheap(types: &Types<'_>) -> bool {
 }
 
 /// Those to attach to in a kernel with these types.
-pub(crate) fn chosen(types: &Types<'_>, system_calls: bool) -> Vec<&'static str> {
+pub(crate) fn chosen(modules: Modules, types: &Types<'_>, system_calls: bool) -> Vec<&'static str> {
     let left_out = if !system_calls && are_cheap(types) {
         &[OF_SYSTEM_CALLS][..]
     } else {
         &of_their_own()
     };
-    let mut chosen = all();
+    let mut chosen = all(modules);
     chosen.retain(|name| !left_out.contains(name));
     chosen
 }
@@ -81,12 +84,18 @@ mod tests {
 
     fn chosen_of(tracepoints: &[(&str, u32)], system_calls: bool) -> Vec<&'static str> {
         let bytes = with_tracepoints(tracepoints);
-        chosen(&Types::parse(&bytes).unwrap(), system_calls)
+        chosen(Modules::TLS, &Types::parse(&bytes).unwrap(), system_calls)
     }
 
     #[test]
     fn system_calls_are_looked_at_only_where_there_is_no_other_way() {
-        let always = ALWAYS.map(|(name, _)| name);
+        let always = [
+            "inet_sock_set_state",
+            "tcp_destroy_sock",
+            "sched_process_fork",
+            "sched_process_exec",
+            "sched_process_exit",
+        ];
         assert_eq!(
             chosen_of(&OF_THEIR_OWN, false),
             [&always[..], &of_their_own()].concat()

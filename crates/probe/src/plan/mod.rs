@@ -1,23 +1,27 @@
-//! Decides where in a library the probes stand.
+//! Decides where in a library the probes are attached.
 //!
 //! The kernel executes the instruction under a probe somewhere else, one trap later, unless it can
 //! emulate it (`arch/x86/kernel/uprobes.c`): that makes an entry probe about ten times cheaper. In
 //! OpenSSL the exported functions begin with an instruction that is not emulated, but each pair
 //! (`SSL_read` and `SSL_read_ex`) calls one internal function that begins with `push`, which is.
-//! Where [`rules`] can prove this, the probes stand there, else at the exported functions: a wrong
-//! argument is worse than a slow probe. On arm64 they always do: no internal function begins with one of the
-//! instructions that are emulated there.
+//! Where [`rules`] can prove this, the probes go there, else to the exported functions: a wrong
+//! argument is worse than a slow probe. On arm64 they always go to the exported functions: no
+//! internal function begins with one of the instructions that are emulated.
+//!
+//! Which functions matter is listed in `modules`.
 
+mod family;
 mod instruction;
-mod rules;
-pub(crate) mod rustls;
+mod refusal;
+pub(crate) mod rules;
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::file::elf::{Function, Image};
-use crate::find::target::Kind;
+use crate::kind::Kind;
 use crate::limits;
+pub(crate) use family::{Brings, Family, Hook, Locate};
+pub use refusal::Refusal;
 
 /// What kind of place a probe stands at. An `endbr64` at its beginning may be left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,198 +40,6 @@ impl fmt::Display for PointKind {
         })
     }
 }
-
-/// A function worth probing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Hook {
-    /// Exported name.
-    pub(crate) symbol: &'static str,
-    /// Program for its entry.
-    pub(crate) entry: &'static str,
-    /// Program for its return; a hook without one carries no data.
-    pub(crate) returns: Option<&'static str>,
-    /// The function is compiled by Go: no return probe may change its stack.
-    go: bool,
-}
-
-const fn data(symbol: &'static str, entry: &'static str) -> Hook {
-    Hook {
-        symbol,
-        entry,
-        returns: Some("call_return"),
-        go: false,
-    }
-}
-
-const fn end(symbol: &'static str, entry: &'static str) -> Hook {
-    Hook {
-        symbol,
-        entry,
-        returns: None,
-        go: false,
-    }
-}
-
-const fn go(symbol: &'static str, entry: &'static str, returns: Option<&'static str>) -> Hook {
-    Hook {
-        symbol,
-        entry,
-        returns,
-        go: true,
-    }
-}
-
-/// A library's functions, in the order in which they are attached: the handshake after all that moves
-/// plaintext, so that whoever is seen at it is seen from its first byte. The plain form and its `_ex` forms of
-/// one operation stand together.
-type Family = &'static [&'static [Hook]];
-
-/// OpenSSL, BoringSSL and their relatives.
-const OPENSSL: Family = &[
-    &[data("SSL_read", "ssl_read"), data("SSL_read_ex", "ssl_read_ex")],
-    &[
-        data("SSL_write", "ssl_write"),
-        data("SSL_write_ex", "ssl_write_ex"),
-        data("SSL_write_ex2", "ssl_write_ex2"),
-    ],
-    // They have the parameters of the `_ex` forms, and are made of them.
-    &[data("SSL_read_early_data", "ssl_read_ex")],
-    &[data("SSL_write_early_data", "ssl_write_ex")],
-    // Its bytes go from a file to the socket inside the kernel: they are counted.
-    &[data("SSL_sendfile", "ssl_sendfile")],
-    &[data("SSL_do_handshake", "ssl_do_handshake")],
-    &[end("SSL_free", "ssl_free")],
-];
-
-const GNUTLS: Family = &[
-    &[data("gnutls_record_recv", "gnutls_receive")],
-    &[data("gnutls_record_recv_seq", "gnutls_receive")],
-    &[data("gnutls_record_send", "gnutls_send")],
-    &[data("gnutls_handshake", "gnutls_handshake")],
-    &[end("gnutls_deinit", "gnutls_deinit")],
-];
-
-const GO: Family = &[
-    &[go("crypto/tls.(*Conn).Read", "go_read", Some("go_return"))],
-    &[go("crypto/tls.(*Conn).Write", "go_write", Some("go_return"))],
-    &[go("crypto/tls.(*Conn).clientHandshake", "go_handshake", None)],
-    &[go("crypto/tls.(*Conn).serverHandshake", "go_handshake", None)],
-    &[go("crypto/tls.(*Conn).Close", "go_close", None)],
-];
-
-const RUSTLS_FFI: Family = &[
-    &[data("rustls_connection_read", "rustls_connection_read")],
-    &[data("rustls_connection_write", "rustls_connection_write")],
-    &[data("rustls_connection_read_tls", "rustls_connection_tls")],
-    &[data("rustls_connection_write_tls", "rustls_connection_tls")],
-    &[data(
-        "rustls_connection_write_tls_vectored",
-        "rustls_connection_tls",
-    )],
-    &[end("rustls_connection_free", "rustls_connection_free")],
-];
-
-/// Of NSPR's functions only calls for NSS's descriptors count.
-const NSS: Family = &[
-    &[data("PR_Read", "nss_read")],
-    &[data("PR_Recv", "nss_receive")],
-    &[data("PR_Write", "nss_write")],
-    &[data("PR_Send", "nss_write")],
-    &[end("PR_Close", "nss_close")],
-];
-
-/// How NSS's descriptors become known, in a library of its own: a return probe alone.
-const NSS_IMPORT: Family = &[
-    &[end("SSL_ImportFD", "nss_import")],
-    &[end("DTLS_ImportFD", "nss_import")],
-];
-
-const FAMILIES: [Family; 6] = [OPENSSL, GNUTLS, GO, RUSTLS_FFI, NSS, NSS_IMPORT];
-
-/// What a function belongs to.
-pub(crate) fn kind(symbol: &str) -> Option<Kind> {
-    let kinds = [
-        (OPENSSL, Kind::OpenSsl),
-        (GNUTLS, Kind::GnuTls),
-        (GO, Kind::Go),
-        (RUSTLS_FFI, Kind::Rustls),
-        (NSS, Kind::Nspr),
-        (NSS_IMPORT, Kind::Nss),
-    ];
-    kinds.into_iter().find_map(|(family, kind)| {
-        let mut hooks = family.iter().copied().flatten();
-        hooks.any(|hook| hook.symbol == symbol).then_some(kind)
-    })
-}
-
-/// Where Go's own code begins.
-const GO_TEXT: &str = "runtime.text";
-
-fn hooks() -> impl Iterator<Item = &'static Hook> {
-    FAMILIES.into_iter().flatten().copied().flatten()
-}
-
-/// The names that are worth looking for in a library.
-pub(crate) fn symbols() -> Vec<&'static str> {
-    hooks()
-        .map(|hook| hook.symbol)
-        .chain(PEEKS)
-        .chain([GO_TEXT])
-        .collect()
-}
-
-/// The names of which a library must have one.
-pub(crate) fn library_symbols() -> Vec<&'static str> {
-    let carriers = hooks().filter(|hook| hook.returns.is_some());
-    carriers
-        .chain(NSS_IMPORT.iter().copied().flatten())
-        .map(|hook| hook.symbol)
-        .collect()
-}
-
-/// One name of each kind of library, for a message.
-pub(crate) fn examples() -> String {
-    let first = FAMILIES.into_iter().filter_map(|family| family.first()?.first());
-    first.map(|hook| hook.symbol).collect::<Vec<_>>().join(", ")
-}
-
-/// Whether captured bytes come from a function.
-pub(crate) fn carries_data(symbol: &str) -> bool {
-    hooks().any(|hook| hook.symbol == symbol && hook.returns.is_some() && !passes_files(symbol))
-        || rustls::carries_data(symbol)
-}
-
-/// Whether the bytes that a function moves are only counted.
-pub(crate) fn passes_files(symbol: &str) -> bool {
-    symbol == "SSL_sendfile"
-}
-
-/// Every program that stands at a library function.
-pub(crate) fn programs() -> Vec<&'static str> {
-    let programs: BTreeSet<_> = hooks()
-        .flat_map(|hook| [Some(hook.entry), hook.returns])
-        .flatten()
-        .chain(rustls::PROGRAMS)
-        .collect();
-    programs.into_iter().collect()
-}
-
-/// Whether plaintext can be captured with the programs that are there.
-pub(crate) fn can_carry_data(is_there: impl Fn(&str) -> bool) -> bool {
-    let pairs = hooks().filter_map(|hook| Some((hook.entry, hook.returns?)));
-    let carry = |(entry, returns): (&str, &str)| is_there(entry) && is_there(returns);
-    pairs.chain([rustls::WRITE_PROGRAMS]).any(carry)
-}
-
-/// The functions that a program is attached to.
-pub(crate) fn symbols_of(program: &str) -> Vec<&'static str> {
-    let uses = |hook: &&Hook| hook.entry == program || hook.returns == Some(program);
-    let symbols = hooks().filter(uses).map(|hook| hook.symbol);
-    symbols.chain(rustls::symbol_of(program)).collect()
-}
-
-/// Functions that are not probed, but must not share an internal function with those that are.
-pub(crate) const PEEKS: [&str; 2] = ["SSL_peek", "SSL_peek_ex"];
 
 /// How the return of a function is seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -249,138 +61,203 @@ pub(crate) struct Point {
     /// Offset in the file.
     pub(crate) offset: u64,
     pub(crate) kind: PointKind,
-    pub(crate) reason: String,
+    pub(crate) reason: Reason,
 }
 
-/// Every point of a library, and for each exported function without one the reason. A family of
-/// which the library has nothing is left out.
-pub(crate) fn points(image: &Image, entries_only: bool) -> (Vec<Point>, Vec<(&'static str, String)>) {
-    let mut points = Vec::new();
-    let mut failures = Vec::new();
-    for family in FAMILIES {
-        let mut hooks = family.iter().copied().flatten();
-        if !hooks.any(|hook| image.function(hook.symbol).is_some()) {
-            continue;
+/// Why a probe is attached where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// There is no cheaper place.
+    Exported,
+    /// The user asked for entries only.
+    EntriesOnly,
+    /// The exported function is cheap already.
+    Emulated,
+    /// The internal function is cheap.
+    Internal,
+    /// A function of Go.
+    Go,
+    /// A function inside a program that has this.
+    Inside(Kind),
+    /// No cheaper place could be proved.
+    NotProved(Refusal),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exported => formatter.write_str("the exported function"),
+            Self::EntriesOnly => formatter.write_str("only entries were asked for"),
+            Self::Emulated => formatter.write_str("begins with an instruction that the kernel emulates"),
+            Self::Internal => {
+                formatter.write_str("function behind it, begins with an instruction that the kernel emulates")
+            }
+            Self::Go => formatter.write_str("the Go function, with a probe at each of its returns"),
+            Self::Inside(kind) => write!(
+                formatter,
+                "the function inside {kind}, with a probe at each of its returns"
+            ),
+            Self::NotProved(refusal) => refusal.fmt(formatter),
         }
-        for forms in family {
-            let reason = match forms {
-                [plain, extended, ..] if !entries_only => internal_point(image, forms, [*plain, *extended]),
-                [_, _, ..] => Err("only entries were asked for".to_owned()),
-                _ => Err("the exported function".to_owned()),
-            };
-            let reason = match reason {
-                Ok(point) => {
-                    points.push(point);
-                    continue;
+    }
+}
+
+/// Where the probes of a file go.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) points: Vec<Point>,
+    /// Exported functions without a point.
+    pub(crate) refused: Vec<(&'static str, Refusal)>,
+}
+
+impl Plan {
+    /// Every point of a file. A family that the file has nothing of is left out.
+    pub(crate) fn of(
+        image: &Image,
+        families: impl Iterator<Item = &'static Family>,
+        entries_only: bool,
+    ) -> Self {
+        let mut plan = Self::default();
+        let mut kinds = Vec::new();
+        for family in families {
+            match family.locate {
+                Locate::Exported | Locate::Go if !family.has_any(image) => {}
+                Locate::Exported => {
+                    kinds.push(family.kind);
+                    for forms in family.operations {
+                        plan.add_operation(image, family, forms, entries_only);
+                    }
                 }
-                Err(reason) => reason,
-            };
-            for hook in *forms {
-                match entry_point(image, *hook, &reason) {
-                    Ok(point) => points.push(point),
-                    Err(reason) => failures.push((hook.symbol, reason)),
+                Locate::Go => {
+                    kinds.push(family.kind);
+                    for hook in family.hooks() {
+                        plan.add(hook.symbol, go_point(image, *hook));
+                    }
                 }
+                // What is exported is made of these functions.
+                Locate::Proof(_) if kinds.contains(&family.kind) => {}
+                Locate::Proof(prove) => plan.points.extend(prove(image).unwrap_or_default()),
             }
         }
+        plan
     }
-    // The C functions are made of the others.
-    if image.function("rustls_connection_read").is_none() {
-        points.extend(rustls::points(image).unwrap_or_default());
+
+    fn add_operation(&mut self, image: &Image, family: &Family, forms: &[Hook], entries_only: bool) {
+        let reason = match forms {
+            [plain, extended, ..] if !entries_only => {
+                match internal_point(image, family, forms, [*plain, *extended]) {
+                    Ok(point) => {
+                        self.points.push(point);
+                        return;
+                    }
+                    Err(refusal) => Reason::NotProved(refusal),
+                }
+            }
+            [_, _, ..] => Reason::EntriesOnly,
+            _ => Reason::Exported,
+        };
+        for hook in forms {
+            self.add(hook.symbol, entry_point(image, *hook, &reason));
+        }
     }
-    (points, failures)
+
+    fn add(&mut self, symbol: &'static str, point: Result<Point, Refusal>) {
+        match point {
+            Ok(point) => self.points.push(point),
+            Err(refusal) => self.refused.push((symbol, refusal)),
+        }
+    }
 }
 
 /// A Go function's entry and its `ret` instructions.
-fn go_point(image: &Image, hook: Hook, function: Function) -> Result<Point, String> {
-    let Hook {
-        symbol,
-        entry,
-        returns,
-        ..
-    } = hook;
-    let addresses = few(rules::go_returns(image, function)?)?;
-    let offsets: Result<Vec<u64>, String> = addresses
-        .into_iter()
-        .map(|address| offset(image, address))
-        .collect();
+fn go_point(image: &Image, hook: Hook) -> Result<Point, Refusal> {
+    let function = image.function(hook.symbol).ok_or(Refusal::Missing)?;
+    let offsets = offsets(image, rules::go_returns(image, function)?)?;
     Ok(Point {
-        symbols: vec![symbol],
-        entry,
-        returns: match returns {
-            Some(program) => Returns::Instructions(program, offsets?),
+        symbols: vec![hook.symbol],
+        entry: hook.entry,
+        returns: match hook.returns {
+            Some(program) => Returns::Instructions(program, offsets),
             None => Returns::Unseen,
         },
         offset: offset(image, function.address)?,
         kind: PointKind::Entry,
-        reason: "the Go function, with a probe at each of its returns".to_owned(),
+        reason: Reason::Go,
     })
 }
 
-fn entry_point(image: &Image, hook: Hook, reason: &str) -> Result<Point, String> {
-    let function = image
-        .function(hook.symbol)
-        .ok_or_else(|| "the library does not have it".to_owned())?;
-    if hook.go {
-        return go_point(image, hook, function);
-    }
+/// A function inside `kind`, proved to be the right one, and the instructions where it returns.
+pub(crate) fn inside_point(
+    image: &Image,
+    kind: Kind,
+    hook: Hook,
+    function: Function,
+) -> Result<Point, Refusal> {
+    let returns = match hook.returns {
+        Some(program) => Returns::Instructions(program, offsets(image, rules::returns(image, function)?)?),
+        None => Returns::Unseen,
+    };
+    Ok(Point {
+        symbols: vec![hook.symbol],
+        entry: hook.entry,
+        returns,
+        offset: offset(image, function.address)?,
+        kind: PointKind::Internal,
+        reason: Reason::Inside(kind),
+    })
+}
+
+fn entry_point(image: &Image, hook: Hook, reason: &Reason) -> Result<Point, Refusal> {
+    let function = image.function(hook.symbol).ok_or(Refusal::Missing)?;
     let emulated = rules::emulated_start(image, function.address);
     let offset = offset(image, emulated.unwrap_or(function.address))?;
     let reason = match emulated {
-        Some(_) => "begins with an instruction that the kernel emulates",
-        None => reason,
+        Some(_) => Reason::Emulated,
+        None => reason.clone(),
     };
-    let reason = reason.to_owned();
-    let Hook {
-        symbol,
-        entry,
-        returns,
-        ..
-    } = hook;
-    let returns = returns.map_or(Returns::Unseen, Returns::Probe);
     Ok(Point {
-        symbols: vec![symbol],
-        entry,
-        returns,
+        symbols: vec![hook.symbol],
+        entry: hook.entry,
+        returns: hook.returns.map_or(Returns::Unseen, Returns::Probe),
         offset,
         kind: PointKind::Entry,
         reason,
     })
 }
 
-/// The point behind a family of functions, the first two of which are the plain one and its
-/// `_ex` form. All of the family that exist must lead there.
-fn internal_point(image: &Image, family: &[Hook], pair: [Hook; 2]) -> Result<Point, String> {
+/// The point behind the forms of an operation, the first two of which are the plain one and its
+/// `_ex` form. All forms that exist must lead there.
+fn internal_point(image: &Image, family: &Family, forms: &[Hook], pair: [Hook; 2]) -> Result<Point, Refusal> {
     let [plain, extended] = pair.map(|hook| image.function(hook.symbol));
     let (Some(plain), Some(_)) = (plain, extended) else {
-        return Err("the _ex form is not exported".to_owned());
+        return Err(Refusal::NoExtendedForm);
     };
     let callee = rules::callee_of_plain(image, plain)?;
-    for hook in &family[1..] {
+    for hook in &forms[1..] {
         let Some(function) = image.function(hook.symbol) else {
             continue;
         };
         let other = rules::only_callee(image, function)?;
         if other != callee.address {
-            return Err(format!("{} does not call the same function", hook.symbol));
+            return Err(Refusal::OtherCallee { symbol: hook.symbol });
         }
     }
-    for peek in PEEKS {
-        if let Some(function) = image.function(peek)
+    for &symbol in family.also_read {
+        if let Some(function) = image.function(symbol)
             && rules::only_callee(image, function) == Ok(callee.address)
         {
-            return Err(format!("{peek} calls the same function"));
+            return Err(Refusal::SharedCallee { symbol });
         }
     }
     if image.is_exported(callee.address) {
-        return Err("the function behind it is exported itself".to_owned());
+        return Err(Refusal::ExportedCallee);
     }
-    let start = rules::emulated_start(image, callee.address)
-        .ok_or("the function behind it begins with an instruction that the kernel does not emulate")?;
+    let start = rules::emulated_start(image, callee.address).ok_or(Refusal::NotEmulated)?;
     let offset = offset(image, start)?;
-    let symbols = family.iter().map(|hook| hook.symbol);
+    let symbols = forms.iter().map(|hook| hook.symbol);
     // The form whose last parameter is where the callee's is: the fifth in OpenSSL 3.3 and later.
     let entry = if callee.length_parameter == 4 {
-        family[family.len() - 1]
+        forms[forms.len() - 1]
     } else {
         pair[1]
     };
@@ -392,29 +269,30 @@ fn internal_point(image: &Image, family: &[Hook], pair: [Hook; 2]) -> Result<Poi
         returns: entry.returns.map_or(Returns::Unseen, Returns::Probe),
         offset,
         kind: PointKind::Internal,
-        reason: "function behind it, begins with an instruction that the kernel emulates".to_owned(),
+        reason: Reason::Internal,
     })
 }
 
-/// A probe costs the kernel time and memory, and a hostile function returns everywhere.
-fn few(returns: Vec<u64>) -> Result<Vec<u64>, String> {
+/// Where in the file a function returns. A probe costs the kernel time and memory, and a hostile
+/// function returns everywhere.
+fn offsets(image: &Image, returns: Vec<u64>) -> Result<Vec<u64>, Refusal> {
     if returns.len() > limits::RETURNS {
-        return Err(format!(
-            "it returns in {} places, more than {}",
-            returns.len(),
-            limits::RETURNS
-        ));
+        return Err(Refusal::Returns {
+            observed: returns.len(),
+            most: limits::RETURNS,
+        });
     }
-    Ok(returns)
+    returns
+        .into_iter()
+        .map(|address| offset(image, address))
+        .collect()
 }
 
 /// Where in the file the instruction at an address is.
-fn offset(image: &Image, address: u64) -> Result<u64, String> {
-    let offset = image
-        .file_offset(address)
-        .ok_or_else(|| format!("address {address:#x} is not in the file's executable code"))?;
+pub(crate) fn offset(image: &Image, address: u64) -> Result<u64, Refusal> {
+    let offset = image.file_offset(address).ok_or(Refusal::NotInCode { address })?;
     if !instruction::begins(image, address) {
-        return Err(format!("no instruction begins at address {address:#x}"));
+        return Err(Refusal::NoInstruction { address });
     }
     Ok(offset)
 }

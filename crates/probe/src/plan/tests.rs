@@ -4,6 +4,8 @@
 use std::io::Write;
 
 use super::*;
+use crate::modules::Modules;
+use crate::modules::tls::rustls;
 
 const BASE: u64 = 0x1000;
 const STUB: u64 = 0x2000;
@@ -167,12 +169,12 @@ fn elf(text: &[u8], symbols: &[u8], strings: &[u8]) -> Image {
     let mut written = tempfile::NamedTempFile::new().unwrap();
     written.write_all(&file).unwrap();
     let library = crate::Library::open(written.path()).unwrap();
-    Image::read(&library, &super::symbols()).unwrap()
+    Image::read(&library, &Modules::TLS.symbols()).unwrap()
 }
 
 fn point_of(image: &Image, symbol: &str) -> Point {
-    let (points, _) = points(image, false);
-    points
+    Plan::of(image, Modules::TLS.families(), false)
+        .points
         .into_iter()
         .find(|point| point.symbols.contains(&symbol))
         .unwrap()
@@ -187,7 +189,7 @@ fn assert_entry(functions: &[Code], reason: &str) {
         point.reason
     );
     assert_eq!(point.symbols, ["SSL_read"]);
-    assert!(point.reason.contains(reason), "{}", point.reason);
+    assert!(point.reason.to_string().contains(reason), "{}", point.reason);
 }
 
 #[test]
@@ -302,8 +304,8 @@ fn calls_of_other_libraries_do_not_count() {
 #[test]
 fn without_the_extended_form_the_entry_is_probed() {
     assert_entry(&pair()[..1], "_ex form is not exported");
-    let (_, failures) = points(&image(&pair()[..1]), false);
-    assert!(failures.iter().any(|(symbol, _)| *symbol == "SSL_write"));
+    let plan = Plan::of(&image(&pair()[..1]), Modules::TLS.families(), false);
+    assert!(plan.refused.iter().any(|(symbol, _)| *symbol == "SSL_write"));
 }
 
 #[test]
@@ -334,7 +336,8 @@ fn what_is_sent_from_files_is_counted_by_a_program_of_its_own() {
         (point.entry, point.returns),
         ("ssl_sendfile", Returns::Probe("call_return"))
     );
-    assert!(!carries_data("SSL_sendfile") && carries_data("SSL_write"));
+    assert_eq!(Modules::TLS.brings("SSL_sendfile"), Some(Brings::Length));
+    assert_eq!(Modules::TLS.brings("SSL_write"), Some(Brings::Content));
 }
 
 mod in_rust {
@@ -372,7 +375,7 @@ mod in_rust {
 
     fn assert_refused(functions: &[Code], reason: &str) {
         let refusal = rustls::points(&image(functions)).unwrap_err();
-        assert!(refusal.contains(reason), "{refusal}");
+        assert!(refusal.to_string().contains(reason), "{refusal}");
     }
 
     #[test]
@@ -389,7 +392,7 @@ mod in_rust {
             points[1].returns,
             Returns::Instructions("rustls_encrypted", vec![after_loads])
         );
-        assert_eq!(Kind::of(&image), [Kind::Rustls]);
+        assert_eq!(Modules::TLS.kinds_in(&image), [Kind::Rustls]);
     }
 
     #[test]

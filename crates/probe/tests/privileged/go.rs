@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use ecapture_probe::{CaptureConfig, target};
+use ecapture_probe::{CaptureConfig, Modules, target};
 use ecapture_protocols::Direction::{Read, Write};
 use ecapture_protocols::{AddressSource, CapturedEvent, Close, Side};
 
@@ -27,7 +27,7 @@ fn nats_server() {
     command.arg("-c").arg(path).stderr(Stdio::null());
     let mut server = Peer::start(command);
     server.wait_for(port.parse().unwrap());
-    let found = target::discover();
+    let found = target::discover(Modules::TLS);
     let program = found
         .iter()
         .find(|target| target.library.path().ends_with("nats-server"))

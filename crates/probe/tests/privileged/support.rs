@@ -10,7 +10,9 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ecapture_probe::{Capture, CaptureConfig, CaptureHandle, KernelCounters, Processes, host, target};
+use ecapture_probe::{
+    Capture, CaptureConfig, CaptureHandle, KernelCounters, Modules, Processes, host, target,
+};
 use ecapture_protocols::{CapturedEvent, DataEvent, Direction};
 use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
@@ -191,7 +193,7 @@ pub(crate) fn curl(arguments: &[&str]) -> Command {
 
 /// A configuration that captures `processes` in the host's installed libraries.
 pub(crate) fn config(processes: Processes) -> CaptureConfig {
-    let installed = target::discover()
+    let installed = target::discover(Modules::TLS)
         .into_iter()
         .filter(|target| target.library.path().to_string_lossy().contains(".so"));
     let libraries = installed.map(|target| target.library).collect();

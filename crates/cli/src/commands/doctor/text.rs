@@ -146,7 +146,7 @@ fn details(program: &Program<'_>, out: &mut dyn Write) -> io::Result<()> {
 
 fn point(Planned { symbol, point }: &Planned) -> [String; 3] {
     let place = format!("{:#x} ({})", point.offset, point.kind);
-    [format!("    {symbol}"), place, point.reason.clone()]
+    [format!("    {symbol}"), place, point.reason.to_string()]
 }
 
 #[cfg(test)]

@@ -18,7 +18,6 @@ use super::{Discovered, Discovery, Inspections};
 use crate::file::elf::Image;
 use crate::file::inode::Inode;
 use crate::file::library::{Library, Located};
-use crate::find::target::{self, Kind};
 use crate::handle::CaptureHandle;
 use crate::host::clock::monotonic_ns;
 use crate::kernel::attach;
@@ -26,8 +25,9 @@ use crate::kernel::attach::Scope;
 use crate::kernel::attach_times::Standing;
 use crate::kernel::detach::Programs;
 use crate::kernel::grace_period::Expedited;
+use crate::modules::Modules;
 use crate::proc::priority::Priority;
-use crate::{AttachReport, Error, limits, plan, proc};
+use crate::{AttachReport, Error, limits, proc};
 
 /// [`FileKey`] as a map key.
 #[derive(Clone, Copy)]
@@ -40,6 +40,7 @@ unsafe impl aya::Pod for FileKeyValue {}
 
 /// The files that were looked into, and what is needed to attach to more.
 pub(crate) struct Files {
+    pub(crate) modules: Modules,
     pub(crate) discovery: Discovery,
     /// Gone when the capture has ended, whatever is being read then.
     pub(crate) programs: Weak<Programs>,
@@ -182,7 +183,7 @@ impl Files {
     /// the file.
     pub(super) fn missed(&self, record: &FileRecord) {
         let file = name(record);
-        if record.event == EVENT_MAPPED && target::is_library_name(file) {
+        if record.event == EVENT_MAPPED && self.modules.name_library(file) {
             self.tell_too_late(record, String::from_utf8_lossy(file).into_owned());
         }
     }
@@ -207,7 +208,7 @@ impl Files {
 
     fn look_into(&self, sighting: &Sighting, library: &Library, record: Option<&FileRecord>) {
         let metadata = sighting.located.metadata();
-        let image = match Image::of(library, &plan::symbols()) {
+        let image = match Image::of(library, &self.modules.symbols()) {
             Ok(image) if self.wants(&image) => image,
             other => {
                 if let Err(error) = other
@@ -273,6 +274,7 @@ impl Files {
         let _quick = Expedited::begin();
         let number = self.state().standing.as_mut().map_or(0, Standing::next);
         let scope = Scope {
+            modules: self.modules,
             process: self.process,
             entries_only: self.entries_only,
             cookie: number.into(),
@@ -285,7 +287,7 @@ impl Files {
     }
 
     fn wants(&self, image: &Image) -> bool {
-        let kinds = Kind::of(image);
+        let kinds = self.modules.kinds_in(image);
         match &self.discovery {
             Discovery::Kinds(wanted) if !wanted.is_empty() => kinds.iter().any(|kind| wanted.contains(kind)),
             Discovery::Off | Discovery::Kinds(_) | Discovery::Paths(_) => !kinds.is_empty(),

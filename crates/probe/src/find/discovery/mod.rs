@@ -34,8 +34,8 @@ use std::time::Duration;
 use aya::maps::{MapData, RingBuf};
 
 use crate::find::survey::Obstacle;
-use crate::find::target::Kind;
 use crate::handle::CaptureHandle;
+use crate::kind::Kind;
 use crate::proc::priority::Priority;
 use crate::{AttachReport, limits};
 pub(crate) use files::{FileKeyValue, Files, State};

@@ -12,7 +12,6 @@ use super::hold::{Held, Holder};
 use super::inspection::PendingGuard;
 use super::mapping::{Sighting, Sought, name};
 use super::queue::{Popped, Queue};
-use crate::find::target;
 use crate::handle::CaptureHandle;
 use crate::limits;
 use crate::proc;
@@ -106,7 +105,7 @@ impl Watch {
             });
             let has_room = if record.event == EVENT_EXECUTED {
                 self.queues.programs.push(user, Job::File(told)).is_ok()
-            } else if target::is_library_name(name(&record)) {
+            } else if self.files.modules.name_library(name(&record)) {
                 first.push(user, told).is_ok()
             } else {
                 self.queues.others.push(user, Job::File(told)).is_ok()

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use memchr::memmem;
 
-use crate::find::target;
+use crate::modules::Modules;
 use crate::proc::maps::{Mapping, Maps};
 
 /// How the names of TLS libraries begin of which nothing is captured.
@@ -32,7 +32,7 @@ pub(super) fn mappings(maps: &Maps) -> Vec<(Role, Mapping<'_>)> {
 
 fn role(name: &[u8]) -> Option<Role> {
     let is_other = OTHER_LIBRARIES.iter().any(|library| name.starts_with(library));
-    if target::is_library_name(name) || is_other && memmem::find(name, b".so").is_some() {
+    if Modules::TLS.name_library(name) || is_other && memmem::find(name, b".so").is_some() {
         Some(Role::Tls)
     } else if name.starts_with(b"libcrypto") {
         Some(Role::Crypto)

@@ -16,8 +16,10 @@ use std::rc::Rc;
 use crate::file::elf::Image;
 use crate::file::inode::Inode;
 use crate::file::library::{Library, Located};
-use crate::find::target::Kind;
-use crate::plan::{self, Point};
+use crate::kind::Kind;
+use crate::modules::Modules;
+use crate::modules::tls::rustls;
+use crate::plan::{Brings, Plan, Point, Refusal};
 use crate::proc::maps::Maps;
 use crate::proc::priority::Priority;
 use crate::proc::{self, Program};
@@ -166,7 +168,7 @@ struct Offer {
     /// Why it could not be read.
     unusable: Option<String>,
     /// Why the rustls in it, if there is one, would not be captured.
-    rustls: String,
+    rustls: Option<Refusal>,
     marks: Marks,
 }
 
@@ -177,14 +179,14 @@ impl Offer {
             kinds: Vec::new(),
             hooks: Vec::new(),
             unusable: None,
-            rustls: String::new(),
+            rustls: None,
             marks,
         };
-        match Image::read(library, &plan::symbols()) {
+        match Image::read(library, &Modules::TLS.symbols()) {
             Ok(image) => {
-                offer.kinds = Kind::of(&image);
-                offer.rustls = rustls_obstacle(&image);
-                let (points, _) = plan::points(&image, false);
+                offer.kinds = Modules::TLS.kinds_in(&image);
+                offer.rustls = rustls_refusal(&image);
+                let Plan { points, .. } = Plan::of(&image, Modules::TLS.families(), false);
                 offer.hooks = points.into_iter().flat_map(planned).collect();
             }
             Err(error) => offer.unusable = Some(error.to_string()),
@@ -201,18 +203,18 @@ fn planned(point: Point) -> impl Iterator<Item = Planned> {
         reason: point.reason,
     };
     let symbols = point.symbols.into_iter();
-    let symbols = symbols.filter(|symbol| !plan::passes_files(symbol));
+    let symbols = symbols.filter(|symbol| Modules::TLS.brings(symbol) != Some(Brings::Length));
     symbols.map(move |symbol| Planned {
         symbol,
         point: at.clone(),
     })
 }
 
-fn rustls_obstacle(image: &Image) -> String {
+fn rustls_refusal(image: &Image) -> Option<Refusal> {
     if !image.names_rustls() {
-        return "its symbols were removed".to_owned();
+        return Some(Refusal::NoSymbols);
     }
-    plan::rustls::points(image).err().unwrap_or_default()
+    rustls::points(image).err()
 }
 
 #[derive(Default)]
@@ -361,7 +363,7 @@ fn executable(finding: &mut Finding, offer: &Offer) -> bool {
         (
             "rustls",
             marks.rustls_version.as_ref(),
-            Obstacle::Rustls(offer.rustls.clone()),
+            Obstacle::Rustls(offer.rustls.clone().unwrap_or(Refusal::Unreadable)),
         )
     } else if let Some(other) = not_supported(marks) {
         (finding.implementation, finding.version, finding.obstacle) = other;
@@ -451,7 +453,7 @@ mod tests {
             kinds: Vec::new(),
             hooks: Vec::new(),
             unusable: None,
-            rustls: String::new(),
+            rustls: None,
             marks,
         };
         let mut found = finding(1, None);

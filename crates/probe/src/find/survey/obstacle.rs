@@ -1,5 +1,7 @@
 //! What keeps TLS from being captured, and what to do about it.
 
+use crate::plan::Refusal;
+
 /// Why something with TLS in it is not captured.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Obstacle {
@@ -17,7 +19,7 @@ pub enum Obstacle {
     NotSupported(&'static str),
     /// rustls, whose functions cannot be relied on here.
     #[error("rustls is compiled into the executable, and {0}")]
-    Rustls(String),
+    Rustls(Refusal),
     /// The line table of Go is of a version that is not read, or absent.
     #[error("its function table cannot be read (it needs Go 1.17 or later)")]
     GoTable,

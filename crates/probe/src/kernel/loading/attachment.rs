@@ -71,12 +71,8 @@ impl Attachment {
     }
 
     /// Why a program is not there, if it is not.
-    pub(crate) fn refusal(&self, program: &str) -> Option<String> {
-        let refused = self.refused().iter().find(|refused| refused.program == program)?;
-        Some(format!(
-            "the kernel refused the program {program}: {}",
-            refused.reason
-        ))
+    pub(crate) fn refusal(&self, program: &str) -> Option<&Refused> {
+        self.refused().iter().find(|refused| refused.program == program)
     }
 
     /// Attaches all tracepoints.

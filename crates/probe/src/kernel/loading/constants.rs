@@ -10,7 +10,6 @@ use crate::Error;
 use crate::capture::{CaptureConfig, Processes};
 use crate::find::discovery::Discovery;
 use crate::host::kernel;
-use crate::kernel::tables;
 
 /// The reader is woken early when so many bytes wait.
 const WAKE_BYTES: u32 = 1024 * 1024;
@@ -38,8 +37,9 @@ pub(super) fn make_maps(
         .btf(Some(btf))
         .override_global("CONFIG", &constants, true)
         .map_max_entries("EVENTS", ring_bytes(config));
-    for (table, entries) in tables::sizes(config.table_entries) {
-        loader.map_max_entries(table, entries);
+    // The sizes in the object are for all modules.
+    for table in config.modules.tables() {
+        loader.map_max_entries(table.name, config.table_entries.unwrap_or(table.entries));
     }
     loader.load(object).map_err(|error| Error::Load(Box::new(error)))
 }

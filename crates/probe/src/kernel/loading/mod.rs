@@ -33,7 +33,8 @@ use crate::find::discovery::Discovery;
 use crate::host::kernel;
 use crate::kernel::btf::{self, Types};
 use crate::kernel::{object, tracepoints};
-use crate::{Error, host, plan};
+use crate::modules::Modules;
+use crate::{Error, host};
 pub(crate) use attachment::{Attachment, uprobe_multi_works};
 use bpf::{Code, FunctionInfo};
 
@@ -107,7 +108,7 @@ impl Loading {
             figures,
         };
         let loader = Loader::new(&object, &ebpf, &btf, plan)?;
-        let programs = Loaded::new(&loader, &types, config.system_calls)?;
+        let programs = Loaded::new(&loader, &types, config)?;
         let probes = Attachment::new(programs, plan.multi)?;
         Ok(Self { ebpf, probes })
     }
@@ -157,12 +158,13 @@ fn object_for_this_kernel() -> Result<Cow<'static, [u8]>, Error> {
 }
 
 impl Loaded {
-    fn new(loader: &Loader<'_>, types: &Types<'_>, system_calls: bool) -> Result<Self, Error> {
+    fn new(loader: &Loader<'_>, types: &Types<'_>, config: &CaptureConfig) -> Result<Self, Error> {
+        let modules = config.modules;
         let mut all = Self::default();
-        for name in plan::programs() {
+        for name in modules.programs() {
             all.add(name, loader.load(name)?);
         }
-        if !plan::can_carry_data(|program| all.programs.contains_key(program))
+        if !modules.can_bring_content(|program| all.programs.contains_key(program))
             && let Some(first) = all.refused.first()
         {
             return Err(Error::Program {
@@ -170,12 +172,12 @@ impl Loaded {
                 reason: first.reason.clone(),
             });
         }
-        all.add_tracepoints(loader, &tracepoints::chosen(types, system_calls))?;
+        all.add_tracepoints(loader, &tracepoints::chosen(modules, types, config.system_calls))?;
         let own = tracepoints::of_their_own();
         if all.refused.iter().any(|refused| own.contains(&refused.program)) {
             // The same is learned from system calls.
             all.drop_tracepoints(&own);
-            all.add_tracepoints(loader, &tracepoints::chosen(types, true))?;
+            all.add_tracepoints(loader, &tracepoints::chosen(modules, types, true))?;
         }
         Ok(all)
     }
@@ -236,7 +238,7 @@ fn lost_without(program: &'static str) -> String {
     if let Some(lost) = tracepoints::lost_without(program) {
         return lost.to_owned();
     }
-    let functions = plan::symbols_of(program);
+    let functions = Modules::ALL.symbols_of(program);
     let named = functions
         .iter()
         .take(NAMED)
@@ -488,7 +490,11 @@ mod tests {
 
     #[test]
     fn every_program_has_something_that_is_lost_without_it() {
-        for program in plan::programs().into_iter().chain(tracepoints::all()) {
+        for program in Modules::ALL
+            .programs()
+            .into_iter()
+            .chain(tracepoints::all(Modules::ALL))
+        {
             assert!(!lost_without(program).is_empty(), "{program}");
         }
         assert_eq!(

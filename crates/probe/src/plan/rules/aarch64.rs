@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use super::{Callee, Code};
+use super::{Callee, Code, Refusal};
 
 /// Bytes of an instruction.
 const WORD: u64 = 4;
@@ -129,12 +129,12 @@ pub(super) fn emulated_start(code: &Code) -> Option<u64> {
 }
 
 /// See [`super::only_callee`].
-pub(super) fn only_callee(_: &Code, _: impl Fn(u64) -> bool) -> Result<u64, String> {
-    Err("on arm64 no function behind it begins with an instruction that the kernel emulates".to_owned())
+pub(super) fn only_callee(_: &Code, _: impl Fn(u64) -> bool) -> Result<u64, Refusal> {
+    Err(Refusal::NeverEmulated)
 }
 
 /// See [`super::callee_of_plain`].
-pub(super) fn callee_of_plain(code: &Code, is_stub: impl Fn(u64) -> bool) -> Result<Callee, String> {
+pub(super) fn callee_of_plain(code: &Code, is_stub: impl Fn(u64) -> bool) -> Result<Callee, Refusal> {
     only_callee(code, is_stub).map(|address| Callee {
         address,
         length_parameter: 3,
@@ -142,24 +142,24 @@ pub(super) fn callee_of_plain(code: &Code, is_stub: impl Fn(u64) -> bool) -> Res
 }
 
 /// See [`super::go_returns`].
-pub(super) fn go_returns(code: &Code) -> Result<Vec<u64>, String> {
+pub(super) fn go_returns(code: &Code) -> Result<Vec<u64>, Refusal> {
     let first = code.instructions().next();
     if first.is_none_or(|first| first.word != GO_STACK_CHECK) {
-        return Err("it does not begin as Go functions do since 1.18".to_owned());
+        return Err(Refusal::NotRecentGo);
     }
     Body::of(code)?.returns()
 }
 
 /// See [`super::returns`].
-pub(super) fn returns(code: &Code) -> Result<Vec<u64>, String> {
+pub(super) fn returns(code: &Code) -> Result<Vec<u64>, Refusal> {
     let body = Body::of(code)?;
     for each in &body.instructions {
         match each.flow() {
             Flow::Jump(target) | Flow::Branch(target) if !(code.start..code.end()).contains(&target) => {
-                return Err("it branches out of its body".to_owned());
+                return Err(Refusal::BranchesOut);
             }
-            Flow::IndirectJump => return Err("it branches through a pointer".to_owned()),
-            Flow::Unknown => return Err("its code cannot be decoded".to_owned()),
+            Flow::IndirectJump => return Err(Refusal::BranchesThroughPointer),
+            Flow::Unknown => return Err(Refusal::Undecodable),
             _ => {}
         }
     }
@@ -167,14 +167,14 @@ pub(super) fn returns(code: &Code) -> Result<Vec<u64>, String> {
 }
 
 /// See [`super::calls`].
-pub(super) fn calls(code: &Code, callee: u64) -> Result<bool, String> {
+pub(super) fn calls(code: &Code, callee: u64) -> Result<bool, Refusal> {
     let body = Body::of(code)?;
     let mut flows = body.instructions.iter().map(|each| each.flow());
     Ok(flows.any(|flow| flow == Flow::Call(callee) || flow == Flow::Jump(callee)))
 }
 
 /// See [`super::loads_from_second_parameter`].
-pub(super) fn loads_from_second_parameter(code: &Code, offsets: &[u64]) -> Result<bool, String> {
+pub(super) fn loads_from_second_parameter(code: &Code, offsets: &[u64]) -> Result<bool, Refusal> {
     let body = Body::of(code)?;
     let before_calls = body.instructions.iter().take_while(|each| {
         !matches!(
@@ -270,7 +270,7 @@ struct Body {
 }
 
 impl Body {
-    fn of(code: &Code) -> Result<Self, String> {
+    fn of(code: &Code) -> Result<Self, Refusal> {
         let all: Vec<_> = code.instructions().collect();
         let mut walk = Walk {
             is_reached: vec![false; all.len()],
@@ -293,7 +293,7 @@ impl Body {
             .zip(is_literal)
             .any(|(&reached, literal)| reached && literal)
         {
-            return Err("its instructions and its data cannot be told apart".to_owned());
+            return Err(Refusal::MixedWithData);
         }
         let reached = all.into_iter().zip(is_reached).filter(|(_, reached)| *reached);
         Ok(Self {
@@ -302,19 +302,19 @@ impl Body {
     }
 
     /// Addresses of all return instructions.
-    fn returns(&self) -> Result<Vec<u64>, String> {
+    fn returns(&self) -> Result<Vec<u64>, Refusal> {
         let mut returns = Vec::new();
         for each in &self.instructions {
             match each.flow() {
                 Flow::Return => returns.push(each.address),
                 Flow::AuthenticatedReturn => {
-                    return Err("it returns by an instruction that the kernel takes no probe at".to_owned());
+                    return Err(Refusal::UnseenReturn);
                 }
                 _ => {}
             }
         }
         if returns.is_empty() {
-            return Err("it never returns".to_owned());
+            return Err(Refusal::NeverReturns);
         }
         Ok(returns)
     }

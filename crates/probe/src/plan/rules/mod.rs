@@ -10,6 +10,7 @@ use aarch64 as machine;
 #[cfg(target_arch = "x86_64")]
 use x86_64 as machine;
 
+use super::Refusal;
 use crate::file::elf::{Function, Image};
 
 /// Bytes that hold the instructions at the beginning of a function that [`emulated_start`] looks at.
@@ -30,12 +31,12 @@ struct Code {
 }
 
 impl Code {
-    fn read(image: &Image, function: Function) -> Result<Self, String> {
+    fn read(image: &Image, function: Function) -> Result<Self, Refusal> {
         let Function { address: start, size } = function;
         let bytes = image
             .code(start, size)
             .filter(|bytes| bytes.len() as u64 == size && size > 0);
-        let bytes = bytes.ok_or("its code cannot be read")?;
+        let bytes = bytes.ok_or(Refusal::Unreadable)?;
         Ok(Self { bytes, start })
     }
 
@@ -57,37 +58,37 @@ pub(super) fn emulated_start(image: &Image, address: u64) -> Option<u64> {
 
 /// The one function of this library that `function` calls or jumps to, wherever in its body.
 /// Calls of other libraries do not count; an indirect call makes the answer unknown.
-pub(super) fn only_callee(image: &Image, function: Function) -> Result<u64, String> {
+pub(super) fn only_callee(image: &Image, function: Function) -> Result<u64, Refusal> {
     machine::only_callee(&Code::read(image, function)?, |address| image.is_stub(address))
 }
 
 /// As [`only_callee`], and the callee's parameters are those of the plain function, with the
 /// address of a stack variable for the length, which the plain function returns afterwards.
-pub(super) fn callee_of_plain(image: &Image, function: Function) -> Result<Callee, String> {
+pub(super) fn callee_of_plain(image: &Image, function: Function) -> Result<Callee, Refusal> {
     machine::callee_of_plain(&Code::read(image, function)?, |address| image.is_stub(address))
 }
 
 /// Addresses of all return instructions of a Go function, which begins with Go's check of its stack.
-pub(super) fn go_returns(image: &Image, function: Function) -> Result<Vec<u64>, String> {
+pub(super) fn go_returns(image: &Image, function: Function) -> Result<Vec<u64>, Refusal> {
     machine::go_returns(&Code::read(image, function)?)
 }
 
 /// Addresses of all return instructions of a function that is left in no other way.
-pub(super) fn returns(image: &Image, function: Function) -> Result<Vec<u64>, String> {
+pub(super) fn returns(image: &Image, function: Function) -> Result<Vec<u64>, Refusal> {
     machine::returns(&Code::read(image, function)?)
 }
 
 /// Whether a function calls or jumps to the one at `callee`.
-pub(super) fn calls(image: &Image, function: Function, callee: u64) -> Result<bool, String> {
+pub(crate) fn calls(image: &Image, function: Function, callee: u64) -> Result<bool, Refusal> {
     machine::calls(&Code::read(image, function)?, callee)
 }
 
 /// Whether a function, before it calls anything, loads words from where its second parameter
 /// points to, at each of `offsets`.
-pub(super) fn loads_from_second_parameter(
+pub(crate) fn loads_from_second_parameter(
     image: &Image,
     function: Function,
     offsets: &[u64],
-) -> Result<bool, String> {
+) -> Result<bool, Refusal> {
     machine::loads_from_second_parameter(&Code::read(image, function)?, offsets)
 }

@@ -2,7 +2,7 @@
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
-use super::{Callee, Code};
+use super::{Callee, Code, Refusal};
 
 /// Where parameters are passed (System V ABI), by their full registers.
 const PARAMETERS: [Register; 5] = [
@@ -38,27 +38,27 @@ pub(super) fn emulated_start(code: &Code) -> Option<u64> {
 }
 
 /// See [`super::only_callee`].
-pub(super) fn only_callee(code: &Code, is_stub: impl Fn(u64) -> bool) -> Result<u64, String> {
+pub(super) fn only_callee(code: &Code, is_stub: impl Fn(u64) -> bool) -> Result<u64, Refusal> {
     let body = Body::decode(code)?;
     body.only_call(is_stub).map(|call| call.near_branch_target())
 }
 
 /// See [`super::callee_of_plain`].
-pub(super) fn callee_of_plain(code: &Code, is_stub: impl Fn(u64) -> bool) -> Result<Callee, String> {
+pub(super) fn callee_of_plain(code: &Code, is_stub: impl Fn(u64) -> bool) -> Result<Callee, Refusal> {
     let body = Body::decode(code)?;
     let call = body.only_call(is_stub)?;
     let registers = body.registers_at(&call)?;
     let value = |parameter: usize| registers.value(PARAMETERS[parameter]);
     if (0..3).any(|parameter| value(parameter) != Value::Parameter(parameter)) {
-        return Err("its parameters change before the call".to_owned());
+        return Err(Refusal::ParametersChange);
     }
     let (length_parameter, variable) = match (value(3), value(4)) {
         (Value::Stack(variable), _) => (3, variable),
         (Value::Zero, Value::Stack(variable)) => (4, variable),
-        _ => return Err("the length is not stored on its stack".to_owned()),
+        _ => return Err(Refusal::LengthElsewhere),
     };
     if !body.returns_variable(&call, variable - registers.stack) {
-        return Err("it does not return the stored length".to_owned());
+        return Err(Refusal::OtherResult);
     }
     Ok(Callee {
         address: call.near_branch_target(),
@@ -68,33 +68,33 @@ pub(super) fn callee_of_plain(code: &Code, is_stub: impl Fn(u64) -> bool) -> Res
 
 /// See [`super::go_returns`]. The check is `cmp 0x10(%r14),%rsp`, or of a lower address when the
 /// frame is large.
-pub(super) fn go_returns(code: &Code) -> Result<Vec<u64>, String> {
+pub(super) fn go_returns(code: &Code) -> Result<Vec<u64>, Refusal> {
     let begins_with_check = code.decoder().iter().take(2).any(|each| {
         each.mnemonic() == Mnemonic::Cmp
             && each.memory_base() == Register::R14
             && each.memory_displacement64() == 0x10
     });
     if !begins_with_check {
-        return Err("it does not begin as Go functions do".to_owned());
+        return Err(Refusal::NotGo);
     }
     let mut returns = Vec::new();
     for each in code.decoder() {
         if each.is_invalid() {
-            return Err("its code cannot be decoded".to_owned());
+            return Err(Refusal::Undecodable);
         }
         if each.flow_control() == FlowControl::Return {
             returns.push(each.ip());
         }
     }
     if returns.is_empty() {
-        Err("it never returns".to_owned())
+        Err(Refusal::NeverReturns)
     } else {
         Ok(returns)
     }
 }
 
 /// See [`super::returns`].
-pub(super) fn returns(code: &Code) -> Result<Vec<u64>, String> {
+pub(super) fn returns(code: &Code) -> Result<Vec<u64>, Refusal> {
     let body = Body::decode(code)?;
     let mut returns = Vec::new();
     for each in &body.instructions {
@@ -103,21 +103,21 @@ pub(super) fn returns(code: &Code) -> Result<Vec<u64>, String> {
             FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch
                 if !(body.start..body.end).contains(&each.near_branch_target()) =>
             {
-                return Err("it branches out of its body".to_owned());
+                return Err(Refusal::BranchesOut);
             }
-            FlowControl::IndirectBranch => return Err("it branches through a pointer".to_owned()),
+            FlowControl::IndirectBranch => return Err(Refusal::BranchesThroughPointer),
             _ => {}
         }
     }
     if returns.is_empty() {
-        Err("it never returns".to_owned())
+        Err(Refusal::NeverReturns)
     } else {
         Ok(returns)
     }
 }
 
 /// See [`super::calls`].
-pub(super) fn calls(code: &Code, callee: u64) -> Result<bool, String> {
+pub(super) fn calls(code: &Code, callee: u64) -> Result<bool, Refusal> {
     let body = Body::decode(code)?;
     Ok(body.instructions.iter().any(|each| {
         let flow = each.flow_control();
@@ -127,7 +127,7 @@ pub(super) fn calls(code: &Code, callee: u64) -> Result<bool, String> {
 }
 
 /// See [`super::loads_from_second_parameter`].
-pub(super) fn loads_from_second_parameter(code: &Code, offsets: &[u64]) -> Result<bool, String> {
+pub(super) fn loads_from_second_parameter(code: &Code, offsets: &[u64]) -> Result<bool, Refusal> {
     let body = Body::decode(code)?;
     let before_calls = body.instructions.iter().take_while(|each| {
         !matches!(
@@ -176,10 +176,10 @@ struct Body {
 }
 
 impl Body {
-    fn decode(code: &Code) -> Result<Self, String> {
+    fn decode(code: &Code) -> Result<Self, Refusal> {
         let instructions: Vec<_> = code.decoder().into_iter().collect();
         if instructions.iter().any(Instruction::is_invalid) {
-            return Err("its code cannot be decoded".to_owned());
+            return Err(Refusal::Undecodable);
         }
         Ok(Self {
             instructions,
@@ -188,7 +188,7 @@ impl Body {
         })
     }
 
-    fn only_call(&self, is_stub: impl Fn(u64) -> bool) -> Result<Instruction, String> {
+    fn only_call(&self, is_stub: impl Fn(u64) -> bool) -> Result<Instruction, Refusal> {
         let mut calls = Vec::new();
         for instruction in &self.instructions {
             match instruction.flow_control() {
@@ -201,28 +201,27 @@ impl Body {
                 FlowControl::ConditionalBranch
                     if !(self.start..self.end).contains(&instruction.near_branch_target()) =>
                 {
-                    return Err("it branches out of its body".to_owned());
+                    return Err(Refusal::BranchesOut);
                 }
                 // Through the table of imported functions, without a stub.
                 FlowControl::IndirectCall if instruction.is_ip_rel_memory_operand() => {}
                 FlowControl::IndirectCall | FlowControl::IndirectBranch => {
-                    return Err("it calls through a pointer".to_owned());
+                    return Err(Refusal::CallsThroughPointer);
                 }
                 _ => {}
             }
         }
         match calls[..] {
             [call] => Ok(call),
-            _ => Err(format!(
-                "it calls {} functions of its library, not 1",
-                calls.len()
-            )),
+            _ => Err(Refusal::Calls {
+                observed: calls.len(),
+            }),
         }
     }
 
     /// Follows the instructions from the entry to `call`. Nothing may jump in between them, so
     /// this is the only way there.
-    fn registers_at(&self, call: &Instruction) -> Result<Registers, String> {
+    fn registers_at(&self, call: &Instruction) -> Result<Registers, Refusal> {
         let way = self.start + 1..call.next_ip();
         let jumps_in = self.instructions.iter().any(|instruction| {
             let flow = instruction.flow_control();
@@ -232,7 +231,7 @@ impl Body {
             ) && way.contains(&instruction.near_branch_target())
         });
         if jumps_in {
-            return Err("there is more than one way to the call".to_owned());
+            return Err(Refusal::SeveralWays);
         }
         let mut registers = Registers::at_entry();
         for instruction in self.instructions.iter().take_while(|each| each.ip() < call.ip()) {
@@ -299,8 +298,12 @@ impl Registers {
     }
 
     /// Only instructions whose whole effect on these registers is known may stand on the way.
-    fn follow(&mut self, instruction: &Instruction) -> Result<(), String> {
-        let unknown = || Err(format!("{:?} stands before the call", instruction.mnemonic()));
+    fn follow(&mut self, instruction: &Instruction) -> Result<(), Refusal> {
+        let unknown = || {
+            Err(Refusal::UnknownInstruction {
+                instruction: format!("{:?}", instruction.mnemonic()),
+            })
+        };
         let to_register = instruction.op0_kind() == OpKind::Register;
         let target = instruction.op0_register();
         match instruction.mnemonic() {
