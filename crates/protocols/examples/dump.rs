@@ -67,7 +67,7 @@ fn dump(bytes: &Bytes, view: View, format: &dyn Format) -> io::Result<()> {
     io::stdout().write_all(&written)
 }
 
-/// A file has no process; it stands for what this one wrote.
+/// A file has no process; its bytes are treated as written by this one.
 fn origin() -> Origin {
     let pid = std::process::id();
     let process = Process {

@@ -27,7 +27,7 @@ fn main() {
     assert_eq!(output.messages.len(), 2);
 }
 
-/// Do these bytes begin a reply? Three values, because a prefix may not tell.
+/// Decides whether these bytes begin a reply. Three values, because a prefix may not be enough.
 pub fn detect(bytes: &[u8]) -> Detection {
     let is_code = |byte: &u8| byte.is_ascii_digit();
     match bytes {
@@ -47,7 +47,7 @@ pub fn detect(bytes: &[u8]) -> Detection {
 pub struct ReplyDecoder {
     limits: Limits,
     reply: BytesMut,
-    /// How much of `reply` is whole lines.
+    /// Number of bytes of `reply` that are whole lines.
     lines: usize,
     first_ns: u64,
     last_ns: u64,
@@ -56,7 +56,7 @@ pub struct ReplyDecoder {
 }
 
 impl ReplyDecoder {
-    /// For a new stream.
+    /// Creates a decoder for a new stream.
     pub fn new(options: Options) -> Self {
         Self {
             limits: options.limits,

@@ -18,7 +18,7 @@ use ecapture_protocols::{BodyBuilder, Limits, Options, Output, StreamDecoder, Vi
 const INPUTS: usize = 4;
 /// An input is repeated to this length before anything is measured.
 const LEAST: usize = 1024;
-/// What steers the fuzz target stands first.
+/// The bytes that steer the fuzz target come first.
 const STEERING: usize = 4;
 /// Bytes of an event.
 const EVENT: usize = 16 * 1024;

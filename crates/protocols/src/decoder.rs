@@ -1,4 +1,4 @@
-//! The contract between whoever has bytes and whoever decodes them.
+//! The contract between decoders and their callers.
 
 use bytes::Bytes;
 
@@ -6,75 +6,75 @@ use crate::message::{Gap, Message};
 
 /// Decodes one direction of one connection.
 ///
-/// A decoder is fed the bytes in order and appends to [`Output`] whatever became complete.
-/// It never fails as a whole: what it cannot decode it emits raw or counts as skipped, so
-/// that every byte fed is in a message or in [`Output::skipped`]. It never blocks, never
-/// panics on any bytes, and holds no more than its [`Limits`](crate::Limits) allow.
+/// A decoder is fed the bytes in order and appends the messages that became complete to [`Output`].
+/// It never fails as a whole: it emits bytes that it cannot decode raw, or counts them as skipped,
+/// so that every byte fed is in a message or in [`Output::skipped`]. It never blocks, never panics
+/// on any bytes, and holds no more than its [`Limits`](crate::Limits) allow.
 pub trait StreamDecoder: Send {
     /// Takes the next bytes; `timestamp_ns` is the kernel time of the event that brought them.
     fn feed(&mut self, payload: &Bytes, timestamp_ns: u64, output: &mut Output);
 
-    /// Bytes were lost before the next `feed`.
+    /// Notes that bytes were lost before the next `feed`.
     fn gap(&mut self, gap: Gap, timestamp_ns: u64, output: &mut Output);
 
-    /// The other direction of the connection learned something.
+    /// Takes a notice from the other direction of the connection.
     fn notice(&mut self, notice: &PeerNotice, output: &mut Output);
 
-    /// True while the decoder holds input back because only a [`PeerNotice`] can tell how to go
-    /// on (a response that may answer a HEAD request).
+    /// Returns true while the decoder holds back input because only a [`PeerNotice`] can decide how
+    /// to continue (for example, after a response that may answer a HEAD request).
     fn awaits_notice(&self) -> bool {
         false
     }
 
-    /// No notice will come in time: decide by what the bytes alone allow.
+    /// Called when no notice will come in time: the decoder decides by the bytes alone.
     fn notice_overdue(&mut self, _output: &mut Output) {}
 
-    /// True while the decoder holds input that it need not wait with any more: it decodes a bounded part of it
-    /// in each call, and the caller is to [`go_on`](Self::go_on) before it feeds more.
+    /// Returns true while the decoder holds input that it can decode now. It decodes a bounded part
+    /// in each call of [`go_on`](Self::go_on), which the caller must call before it feeds more.
     fn has_more(&self) -> bool {
         false
     }
 
-    /// Decodes the next part of what is held.
+    /// Decodes the next part of the held input.
     fn go_on(&mut self, _output: &mut Output) {}
 
-    /// True while there is something of a message that goes on that [`emit_parts`](Self::emit_parts)
-    /// would emit.
+    /// Returns true while [`emit_parts`](Self::emit_parts) would emit a part of an unfinished
+    /// message.
     fn has_parts(&self) -> bool {
         false
     }
 
-    /// Emits what has come of the messages that go on, the head with the first part. Asked for one run
-    /// interval after [`has_parts`](Self::has_parts) became true.
+    /// Emits the received parts of unfinished messages, the head with the first part. Called one
+    /// run interval after [`has_parts`](Self::has_parts) became true.
     fn emit_parts(&mut self, _output: &mut Output) {}
 
-    /// The stream has been quiet for the idle time. Emits what is held and incomplete, marked
-    /// as such, and stays usable.
+    /// Called when the stream has been quiet for the idle time. Emits held input as incomplete,
+    /// marked as such; the decoder stays usable.
     fn idle(&mut self, output: &mut Output);
 
-    /// The stream has been silent for so long that the decoder is set aside: gives back room that holds
-    /// nothing. It may be fed again.
+    /// Called when the stream has been silent for so long that the decoder is set aside: releases
+    /// unused memory. The decoder may be fed again.
     fn sleep(&mut self) {}
 
-    /// Whether `payload`, which comes after a silence in a stream whose end nobody tells, certainly begins
-    /// another connection. Then this decoder is closed, and a new one goes on.
+    /// Returns true if `payload`, received after a silence in a stream whose end is never reported,
+    /// certainly begins another connection. This decoder is then closed, and a new one continues.
     fn is_begun_anew(&self, _payload: &[u8]) -> bool {
         false
     }
 
-    /// The stream has ended: emits everything held. The decoder is not fed again.
+    /// Called when the stream has ended: emits everything held. The decoder is not fed again.
     fn close(&mut self, output: &mut Output);
 
-    /// Bytes held back, for memory accounting.
+    /// Returns the number of bytes held back, for memory accounting.
     fn buffered_bytes(&self) -> usize;
 }
 
-/// What one half of a connection tells the other.
+/// A notice from one direction of a connection to the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerNotice {
-    /// An HTTP/1 request head was seen. Requests are told in wire order, one notice each.
+    /// An HTTP/1 request head was seen. Requests are reported in wire order, one notice each.
     RequestHead {
-        /// What the response's framing depends on (RFC 9112 §6.3).
+        /// The class of the method, which the response's framing depends on (RFC 9112 §6.3).
         method: MethodClass,
         /// Kernel time of the head's first byte: a response older than this answers an earlier,
         /// unseen request.
@@ -103,25 +103,26 @@ pub enum MethodClass {
     Other,
 }
 
-/// Where decoders put what they produce. Reused between calls so that the hot path does not allocate.
+/// The output of decoders. Reused between calls so that the hot path does not allocate.
 #[derive(Debug, Default)]
 pub struct Output {
     /// Messages in wire order of completion.
     pub messages: Vec<Message>,
-    /// For the decoder of the other direction.
+    /// Notices for the decoder of the other direction.
     pub notices: Vec<PeerNotice>,
     /// Bytes that are in no message, each with its reason.
     pub skipped: Vec<Skipped>,
-    /// The same bytes as messages of further views, a list for each, where a decoder decodes for several.
+    /// The same bytes as messages of further views, one list for each, if a decoder decodes for
+    /// several views.
     pub other_views: Vec<Vec<Message>>,
 }
 
 /// Bytes that a decoder took and did not emit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Skipped {
-    /// Why.
+    /// Why the bytes were skipped.
     pub reason: SkipReason,
-    /// How many bytes as captured.
+    /// Number of bytes as captured.
     pub bytes: u64,
 }
 
@@ -132,12 +133,12 @@ pub enum SkipReason {
     BodyLimit,
     /// A header block beyond its limit.
     HeaderLimit,
-    /// Bytes passed over while looking for the next message after a gap.
+    /// Bytes skipped in the search for the next message after a gap.
     Resync,
 }
 
 impl SkipReason {
-    /// The reason's name in the ledger.
+    /// Returns the reason's name in the ledger.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::BodyLimit => "body_limit",
@@ -162,9 +163,9 @@ impl Output {
 pub struct Options {
     /// Bounds.
     pub limits: crate::Limits,
-    /// What the output format wants to see.
+    /// The view that the output format needs.
     pub view: View,
-    /// Messages may be emitted in parts as they come ([`StreamDecoder::emit_parts`]).
+    /// Messages may be emitted in parts as they arrive ([`StreamDecoder::emit_parts`]).
     pub parts: bool,
 }
 
@@ -184,7 +185,7 @@ pub enum View {
 }
 
 impl View {
-    /// True for the views of the text format.
+    /// Returns true for the views of the text format.
     pub const fn is_text(self) -> bool {
         matches!(self, Self::Text | Self::TextMessages)
     }

@@ -1,31 +1,32 @@
-//! How far the content of a connection may expand.
+//! A limit on how far the content of a connection may expand.
 //!
 //! Deflate turns a byte into at most 1,032, brotli and Zstandard into millions, and a peer may send
 //! hundreds of such bodies in one TLS record. So besides the limit of each body there is one for
-//! each direction of a connection: what its codings write, beyond a fixed amount, is at most a
-//! multiple of what came. One event therefore never becomes more than
-//! `expansion_bytes + expansion_ratio × its length`.
+//! each direction of a connection: the output of its codings, beyond a fixed amount, is at most a
+//! multiple of the bytes received. One event therefore never becomes more than `expansion_bytes +
+//! expansion_ratio × its length`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use crate::limits::Limits;
 
-/// The allowance of one direction of a connection, shared by all its bodies. Made when the first one
-/// asks for it, so that a connection without codings holds none.
+/// The allowance of one direction of a connection, shared by all its bodies. Created when the first
+/// body asks for it, so that a connection without codings has none.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Expansion(Option<Arc<Allowance>>);
 
 #[derive(Debug)]
 struct Allowance {
-    /// Negative: more was used than allowed, which later bytes pay for first.
+    /// Bytes still allowed. If negative, more was used than allowed, and later bytes make up for it
+    /// first.
     left: AtomicI64,
     fixed: i64,
     ratio: i64,
 }
 
 impl Expansion {
-    /// The same allowance for one more body.
+    /// Returns the same allowance for one more body.
     pub(crate) fn share(&mut self, limits: &Limits) -> Self {
         let allowance = self.0.get_or_insert_with(|| {
             let fixed = signed(limits.expansion_bytes);
@@ -38,15 +39,16 @@ impl Expansion {
         Self(Some(Arc::clone(allowance)))
     }
 
-    /// Nobody has asked for it.
+    /// Returns true if no body has asked for it.
     pub(crate) fn is_new(&self) -> bool {
         self.0.is_none()
     }
 
-    /// What `wire` bytes that came may expand to. What earlier bytes did not use is kept, but never more
-    /// than the fixed amount: a long plain download does not pay for a bomb behind it.
+    /// Returns how many bytes `wire` received bytes may expand to. Allowance that earlier bytes did
+    /// not use is kept, but never more than the fixed amount, so a long plain download does not pay
+    /// for a bomb after it.
     pub(crate) fn allow(&self, wire: usize) -> usize {
-        // One decoder, so one thread, uses it at a time.
+        // Only one decoder, and so one thread, uses it at a time.
         let Some(allowance) = &self.0 else { return 0 };
         let left = allowance.left.load(Relaxed).min(allowance.fixed);
         let allowed = left.saturating_add(signed(wire).saturating_mul(allowance.ratio));
@@ -54,7 +56,7 @@ impl Expansion {
         usize::try_from(allowed).unwrap_or(0)
     }
 
-    /// `bytes` of what was allowed, or more, were used.
+    /// Charges `bytes` to the allowance, which may become negative.
     pub(crate) fn spend(&self, bytes: usize) {
         if let Some(allowance) = &self.0 {
             allowance.left.fetch_sub(signed(bytes), Relaxed);
@@ -71,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bodies_of_a_connection_share_what_is_left() {
+    fn bodies_of_a_connection_share_the_allowance() {
         let limits = Limits {
             expansion_bytes: 1000,
             expansion_ratio: 10,

@@ -1,12 +1,12 @@
 //! Passive protocol decoders for captured plaintext.
 //!
-//! Bytes of one direction of one connection go in, [`Message`]s come out. Nothing here
-//! knows a runtime, a clock, a file or a socket, and nothing is `unsafe`: a decoder may
-//! be driven by an actor, a test or a fuzzer alike.
+//! Bytes of one direction of one connection go in, [`Message`]s come out. Nothing here knows a
+//! runtime, a clock, a file or a socket, and nothing is `unsafe`: an actor, a test or a fuzzer can
+//! drive a decoder.
 //!
-//! The way through: [`event`] is what the capture delivers, [`decoder`] is the contract
-//! every protocol fulfils, [`message`] is what a decoder emits, [`mod@format`] turns messages
-//! into text or JSON Lines. Every bound is in [`limits`].
+//! Where to start: [`event`] is what the capture delivers, [`decoder`] is the contract that every
+//! protocol fulfils, [`message`] is what a decoder emits, and [`mod@format`] turns messages into
+//! text or JSON Lines. Every bound is in [`limits`].
 #![forbid(unsafe_code)]
 
 pub mod body;

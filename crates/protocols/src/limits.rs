@@ -1,6 +1,6 @@
 //! Every bound of the decoders, in one place.
 
-/// What one decoder may hold and produce. Sizes are bytes unless said otherwise.
+/// Limits on what one decoder may hold and produce. Sizes are in bytes unless stated otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Longest HTTP/1 head (start line and header fields).
@@ -9,32 +9,34 @@ pub struct Limits {
     pub http1_header_fields: usize,
     /// Longest chunk-size line or trailer section of a chunked body.
     pub http1_chunk_line_bytes: usize,
-    /// Most bytes held behind a response's head while the request's method is waited for.
+    /// Maximum number of bytes held after a response's head until the request's method is known.
     pub http1_awaiting_bytes: usize,
-    /// Bytes of what was held that are decoded in one call, up to the end of an event.
+    /// Number of held bytes that are decoded in one call, rounded up to the end of an event.
     pub http1_step_bytes: usize,
-    /// Most bytes held behind an HTTP/2 response that opens a tunnel or does not, while its request is waited
-    /// for.
+    /// Maximum number of bytes held after an HTTP/2 response that may open a tunnel, until its
+    /// request is known.
     pub http2_awaiting_bytes: usize,
-    /// Body bytes kept per message, after decoding. What is beyond is counted, not kept.
+    /// Body bytes kept per message, after decoding. Bytes beyond that are counted, not kept.
     pub body_bytes: usize,
-    /// What the content codings of one direction of a connection may write beyond
-    /// [`expansion_ratio`](Self::expansion_ratio) times what came. Bodies beyond it are cut.
+    /// Number of bytes that the content codings of one direction of a connection may write beyond
+    /// [`expansion_ratio`](Self::expansion_ratio) times the bytes received. Bodies beyond it are
+    /// cut.
     pub expansion_bytes: usize,
-    /// Bytes that content codings may write for each byte that came.
+    /// Number of bytes that content codings may write for each byte received.
     pub expansion_ratio: usize,
     /// Largest HTTP/2 frame buffered as a whole; DATA is streamed and never buffered.
     pub http2_frame_bytes: usize,
     /// Largest HTTP/2 header block (HEADERS and its CONTINUATIONs).
     pub http2_header_block_bytes: usize,
-    /// Most HTTP/2 streams followed at once per direction.
+    /// Maximum number of HTTP/2 streams tracked at once per direction.
     pub http2_streams: usize,
-    /// Most body bytes held over all streams of one HTTP/2 direction, with the windows of their
-    /// content codings; beyond it the stream that has been quiet longest is emitted as it is.
+    /// Maximum number of body bytes held over all streams of one HTTP/2 direction, including the
+    /// windows of their content codings; beyond it, the stream that has been quiet longest is
+    /// emitted as it is.
     pub http2_held_bytes: usize,
-    /// Most bytes held while looking for a frame start after a gap or a late attach.
+    /// Maximum number of bytes held in the search for a frame after a gap or a late attach.
     pub http2_resync_bytes: usize,
-    /// Largest HPACK dynamic table honoured.
+    /// Largest HPACK dynamic table kept.
     pub hpack_table_bytes: usize,
     /// Largest decoded HPACK field list (guards against decompression blow-up).
     pub hpack_list_bytes: usize,
@@ -42,7 +44,7 @@ pub struct Limits {
     pub shown_coding_bytes: usize,
     /// Largest zstd window, as a power of two.
     pub zstd_window_log: u32,
-    /// Most content codings applied one over the other.
+    /// Maximum number of content codings applied one over the other.
     pub content_codings: usize,
     /// Largest WebSocket message kept.
     pub websocket_message_bytes: usize,
@@ -54,9 +56,9 @@ pub struct Limits {
     pub protobuf_depth: usize,
     /// Most fields of a schema-less protobuf dump.
     pub protobuf_fields: usize,
-    /// Most bytes looked at before a stream is called raw.
+    /// Maximum number of bytes examined before a stream is treated as raw.
     pub detect_bytes: usize,
-    /// Requests remembered for the responses still to come.
+    /// Number of requests remembered for their responses.
     pub pending_requests: usize,
 }
 

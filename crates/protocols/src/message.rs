@@ -1,4 +1,4 @@
-//! What decoders emit.
+//! The messages that decoders emit.
 
 use std::fmt;
 
@@ -41,7 +41,7 @@ pub enum Content {
 /// Bytes that the capture did not see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
-    /// How many, when known.
+    /// Number of bytes, if known.
     pub bytes: Option<u64>,
     /// Why.
     pub reason: GapReason,
@@ -50,20 +50,21 @@ pub struct Gap {
 /// Why bytes are missing from a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GapReason {
-    /// The kernel could not hand them over; its counters say why.
+    /// The kernel programs could not deliver them; their counters say why.
     KernelLoss,
-    /// The decoder was started anew after a failure; earlier bytes are gone with it.
+    /// The decoder was replaced after a failure; the bytes it held are lost.
     Restart,
-    /// The pipeline dropped them under pressure.
+    /// The pipeline dropped them to stay within its limits.
     Shed,
-    /// None are: what follows is shown as it was captured, because decoding the connection took too long.
+    /// None are missing: the rest is shown as captured, because decoding the connection took too
+    /// long.
     Quarantined,
-    /// The capture came after the connection was opened, and may have missed its first bytes.
+    /// The connection was opened before the capture saw it; its first bytes may be missing.
     JoinedLate(JoinedLate),
 }
 
 impl GapReason {
-    /// The reason's name in both formats.
+    /// Returns the reason's name in both formats.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::KernelLoss => "kernel_loss",
@@ -97,7 +98,7 @@ pub struct Body {
     pub encoding: Vec<&'static str>,
     /// The media type as announced, to choose how it is shown.
     pub content_type: Option<Bytes>,
-    /// All of it was seen.
+    /// Every byte of the body was seen.
     pub complete: bool,
     /// Set when `data` was cut at this many bytes.
     pub truncated_at: Option<u64>,
@@ -105,7 +106,7 @@ pub struct Body {
     pub error: Option<BodyError>,
 }
 
-/// The name of a coding as announced, up to a length that no registered one has.
+/// The name of a coding as announced, cut at a length that no registered name reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CodingName {
     bytes: [u8; Self::LONGEST],
@@ -115,7 +116,7 @@ pub struct CodingName {
 impl CodingName {
     const LONGEST: usize = 23;
 
-    /// The first bytes of `name`; all of it where it is as short as a coding's name.
+    /// Keeps the first bytes of `name`, or all of it if it is as short as a coding's name.
     pub fn new(name: &[u8]) -> Self {
         let len = name.len().min(Self::LONGEST);
         let mut bytes = [0; Self::LONGEST];
@@ -137,7 +138,7 @@ impl fmt::Display for CodingName {
     }
 }
 
-/// Bytes in the largest unit that has no fraction.
+/// A number of bytes, displayed in the largest unit without a fraction.
 struct Size(u64);
 
 impl fmt::Display for Size {
@@ -150,19 +151,19 @@ impl fmt::Display for Size {
     }
 }
 
-/// Why a body could not be decoded to its end. What was decoded so far is in the body.
+/// Why a body could not be decoded to its end. The part decoded so far is in the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
-    /// A chunk size line is not RFC 9112 §7.1.
+    /// A chunk size line does not follow RFC 9112 §7.1.
     #[error("bad chunk size")]
     BadChunk,
-    /// The content does not begin as the coding says; it is shown as it came.
+    /// The content does not begin as the coding requires; it is shown as received.
     #[error("not {coding} data")]
     NotCoded {
         /// The coding that was announced.
         coding: &'static str,
     },
-    /// The coded stream needs more memory than the limit; it is shown as it came.
+    /// The coded stream needs more memory than the limit; it is shown as received.
     #[error("{coding} window of {} exceeds the limit of {}", Size(*.window), Size(*.limit))]
     WindowTooLarge {
         /// The coding.
@@ -172,7 +173,7 @@ pub enum BodyError {
         /// Bytes that are allowed.
         limit: u64,
     },
-    /// The coded stream has ended before the body does; what follows it is not shown.
+    /// The coded stream ends before the body does; the bytes after it are not shown.
     #[error("{bytes} bytes after the end of the {coding} data")]
     Trailing {
         /// The coding.
@@ -180,13 +181,13 @@ pub enum BodyError {
         /// How many.
         bytes: u64,
     },
-    /// The coded stream is damaged; it is shown as it came.
+    /// The coded stream is damaged; it is shown as received.
     #[error("corrupt {coding} data")]
     Corrupt {
         /// The coding that failed.
         coding: &'static str,
     },
-    /// The body is whole and the coded stream inside it is not.
+    /// The body is complete, but the coded stream inside it is not.
     #[error("{coding} data ends early")]
     EndsEarly {
         /// The coding that is not at its end.
@@ -201,7 +202,7 @@ pub enum BodyError {
     /// Bytes inside the body were lost.
     #[error("gap in the body")]
     Gap,
-    /// The stream ended before the announced length came.
+    /// The stream ended before the announced number of bytes was received.
     #[error("ends before its announced length")]
     Incomplete,
     /// A WebSocket frame breaks a rule of RFC 6455 §5 and is shown nevertheless.
@@ -210,7 +211,7 @@ pub enum BodyError {
         /// The rule.
         fault: &'static str,
     },
-    /// A coding that is not known; the body is shown as it came.
+    /// The coding is unknown; the body is shown as received.
     #[error("unknown content coding {name}")]
     UnknownCoding {
         /// As announced.
@@ -227,11 +228,11 @@ pub enum Part {
     /// All of it.
     #[default]
     Whole,
-    /// The head and what came of the body so far; more parts may follow.
+    /// The head and the body bytes received so far; more parts may follow.
     First,
     /// Body bytes that follow an earlier part; `final_part` says whether it ends the message.
     Continued {
-        /// No further part will come.
+        /// No further part follows.
         final_part: bool,
     },
 }
@@ -247,13 +248,13 @@ pub struct Http1Message {
     pub body: Body,
     /// Trailer section as on the wire without the final empty line; empty when there is none.
     pub trailers: Bytes,
-    /// Framing that a strict recipient rejects or that recipients disagree on.
+    /// Framing that strict recipients reject or that recipients interpret differently.
     pub anomalies: Vec<Anomaly>,
     /// Whole, or which part.
     pub part: Part,
 }
 
-/// What the start line says.
+/// The kind of a start line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Http1Kind {
     /// A request line.
@@ -271,7 +272,7 @@ pub enum Anomaly {
     /// Both `Transfer-Encoding` and `Content-Length`.
     #[error("both Transfer-Encoding and Content-Length")]
     BothLengths,
-    /// Several differing `Content-Length` values, or one that is no number.
+    /// Several different `Content-Length` values, or one that is not a number.
     #[error("conflicting or invalid Content-Length")]
     BadContentLength,
     /// `Transfer-Encoding` whose last coding is not chunked, or an unknown one.
@@ -292,10 +293,10 @@ pub enum Anomaly {
     /// A request target with white space, control characters or bytes beyond ASCII.
     #[error("invalid request target")]
     BadTarget,
-    /// A head or trailer section beyond its limit: the rest of it is not shown.
+    /// A head or trailer section beyond its limit; the rest of it is not shown.
     #[error("header section exceeds the limit and is cut")]
     HeadTooLong,
-    /// The request was not seen, and what follows the head tells that it has no body.
+    /// The request was not seen, and the bytes after the head show that it has no body.
     #[error("read as an answer to HEAD, the request was not seen")]
     GuessedHead,
     /// A chunk size or chunk extension that recipients read differently.
@@ -303,7 +304,8 @@ pub enum Anomaly {
     BadChunk,
 }
 
-/// One HTTP field of a decoded field section. Absent name or value: only lost HPACK state knows it.
+/// One HTTP field of a decoded field section. A name or value is absent if it depends on lost HPACK
+/// state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
     /// Name as on the wire.
@@ -315,19 +317,19 @@ pub struct Field {
 }
 
 impl Field {
-    /// What it counts in a list (RFC 9113 §6.5.2, SETTINGS_MAX_HEADER_LIST_SIZE).
+    /// Returns the size of the field in a list (RFC 9113 §6.5.2, SETTINGS_MAX_HEADER_LIST_SIZE).
     pub(crate) fn listed_bytes(&self) -> usize {
         let length = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
         length(&self.name) + length(&self.value) + 32
     }
 }
 
-/// An HTTP/2 request or response, one stream's one direction (RFC 9113 §8.1).
+/// An HTTP/2 request or response: one direction of one stream (RFC 9113 §8.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http2Message {
     /// Request or response.
     pub kind: Http2Kind,
-    /// Stream id; for a pushed request the promised stream's.
+    /// Stream id; for a pushed request, the id of the promised stream.
     pub stream: u32,
     /// The request came in PUSH_PROMISE, or the response answers a pushed request.
     pub pushed: bool,
@@ -348,13 +350,13 @@ pub struct Http2Message {
 /// Which side of an exchange an HTTP/2 message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Http2Kind {
-    /// Carries `:method` and its like.
+    /// Carries `:method`.
     Request,
     /// Carries `:status`.
     Response,
 }
 
-/// One HTTP/2 frame (RFC 9113 §4.1), decoded as far as the text format shows it.
+/// One HTTP/2 frame (RFC 9113 §4.1), decoded to the extent that the text format shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http2Frame {
     /// Frame type octet.
@@ -374,8 +376,8 @@ pub struct Http2Frame {
 pub enum Http2Detail {
     /// Frame header only.
     None,
-    /// A complete field section; it stands at the frame that carried END_HEADERS or, for a
-    /// section with CONTINUATION frames, at the HEADERS or PUSH_PROMISE frame.
+    /// A complete field section. It is shown with the frame that carried END_HEADERS or, for a
+    /// section with CONTINUATION frames, with the HEADERS or PUSH_PROMISE frame.
     Fields {
         /// Fields in wire order.
         fields: Vec<Field>,
@@ -384,12 +386,12 @@ pub enum Http2Detail {
         /// Why the section is incomplete, if it is.
         error: Option<&'static str>,
     },
-    /// DATA shown as it came, padding removed.
+    /// DATA shown as received, without padding.
     Data(Bytes),
-    /// Some of the content of a DATA frame that is shown in parts because it is long or slow to
-    /// come; never [`Part::Whole`].
+    /// Some of the content of a DATA frame that is shown in parts because it is long or arrives
+    /// slowly; never [`Part::Whole`].
     DataPart {
-        /// Content of this part, padding removed.
+        /// Content of this part, without padding.
         data: Bytes,
         /// Which part.
         part: Part,
@@ -403,9 +405,10 @@ pub enum Http2Detail {
     },
     /// Not a frame of its own: the decoded content of a stream that used a content coding.
     Merged(Body),
-    /// A frame that breaks a rule of RFC 9113 or RFC 7541, and what of its payload is in no message.
+    /// A frame that breaks a rule of RFC 9113 or RFC 7541, and the part of its payload that is in
+    /// no message.
     Malformed {
-        /// As it came.
+        /// The payload as received.
         payload: Bytes,
         /// The rule.
         error: &'static str,
@@ -455,7 +458,7 @@ pub struct ProtobufField {
 
 impl Eq for ProtobufField {}
 
-/// A protobuf value, told from the wire type alone.
+/// A protobuf value, interpreted by its wire type alone.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ProtobufValue {
     /// Wire type 0.
@@ -466,7 +469,7 @@ pub enum ProtobufValue {
     Fixed32(u32),
     /// Wire type 2 that is printable UTF-8.
     Text(String),
-    /// Wire type 2 that reads as a message.
+    /// Wire type 2 that can be read as a message.
     Message(Vec<ProtobufField>),
     /// Wire type 2 that is neither.
     Bytes(Bytes),
@@ -486,7 +489,7 @@ pub struct WebSocketMessage {
     pub frames: u32,
     /// Length on the wire over all its frames, frame headers included.
     pub wire_len: u64,
-    /// The final fragment was seen.
+    /// True if the final fragment was seen.
     pub complete: bool,
     /// HTTP/2 stream, for extended CONNECT (RFC 8441).
     pub stream: Option<u32>,
@@ -505,7 +508,7 @@ pub struct ServerSentEvent {
     pub data: String,
     /// `id` field.
     pub id: Option<String>,
-    /// Reconnection time in milliseconds, when a `retry` field came since the event before.
+    /// Reconnection time in milliseconds, if a `retry` field was received after the previous event.
     pub retry: Option<u64>,
     /// Set when [`Limits::sse_event_bytes`](crate::Limits::sse_event_bytes) cut a value.
     pub truncated: bool,

@@ -1,10 +1,10 @@
-//! What text is.
+//! Text: what counts as text, and how it is made printable.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// `text` for one line of a log or a terminal: what moves a cursor, begins an escape sequence, ends a line
-/// or turns the direction of writing is shown as its escape.
+/// Returns `text` for one line of a log or a terminal: characters that move a cursor, begin an
+/// escape sequence, end a line or change the direction of writing are escaped.
 pub fn printable(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_steering) {
         return Cow::Borrowed(text);
@@ -21,8 +21,8 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Control characters (C0, DEL, C1), line and paragraph separators, and those that change the direction
-/// of the text around them (Unicode UAX #9).
+/// Returns true for control characters (C0, DEL, C1), line and paragraph separators, and characters
+/// that change the direction of the text around them (Unicode UAX #9).
 pub(crate) const fn is_steering(character: char) -> bool {
     matches!(
         character,
@@ -31,8 +31,8 @@ pub(crate) const fn is_steering(character: char) -> bool {
     )
 }
 
-/// `text` without the SP and HTAB around it: the optional white space of RFC 9110 §5.6.3, to which CR
-/// and FF do not belong.
+/// Returns `text` without the SP and HTAB around it: the optional white space of RFC 9110 §5.6.3,
+/// which does not include CR and FF.
 pub(crate) fn trim_white_space(text: &[u8]) -> &[u8] {
     let is_white = |byte: &u8| matches!(byte, b' ' | b'\t');
     let end = text
@@ -43,7 +43,7 @@ pub(crate) fn trim_white_space(text: &[u8]) -> &[u8] {
     &text[start..end]
 }
 
-/// How many bytes at the end are the beginning of a UTF-8 character.
+/// Returns how many bytes at the end are the beginning of a UTF-8 character.
 pub(crate) fn cut_character(bytes: &[u8]) -> usize {
     let tail = &bytes[bytes.len().saturating_sub(3)..];
     let Some(start) = tail.iter().rposition(|&byte| byte & 0xC0 != 0x80) else {
@@ -59,8 +59,8 @@ pub(crate) fn cut_character(bytes: &[u8]) -> usize {
     if present < width { present } else { 0 }
 }
 
-/// Text that a terminal can show: UTF-8 without control characters other than those of
-/// formatting and of terminals.
+/// Returns true for text that a terminal can show: UTF-8 without control characters other than
+/// those for formatting and for terminals.
 pub(crate) fn is_text(bytes: &[u8]) -> bool {
     const BLOCK: usize = 256;
     let mut bits_of_all = 0;
@@ -77,7 +77,7 @@ pub(crate) fn is_text(bytes: &[u8]) -> bool {
     bits_of_all.is_ascii() || str::from_utf8(bytes).is_ok()
 }
 
-/// 1 for a control character other than BEL to CR and ESC, else 0: without a branch.
+/// Returns 1 for a control character other than BEL to CR and ESC, otherwise 0, without a branch.
 fn control(byte: u8) -> u8 {
     let is_in = |first: u8, last: u8| u8::from(byte.wrapping_sub(first) <= last - first);
     is_in(0, 6) | is_in(14, 26) | is_in(28, 31) | is_in(127, 127)
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_steers_a_terminal_is_escaped() {
+    fn characters_that_steer_a_terminal_are_escaped() {
         assert_eq!(printable("caf\u{e9} \u{4f60}"), "caf\u{e9} \u{4f60}");
         assert_eq!(
             printable("a\nb\x1b[2J\x7f\u{9b}\u{202e}"),

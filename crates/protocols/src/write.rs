@@ -11,13 +11,13 @@ pub(crate) fn push_number(value: u64, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends hexadecimal digits, without zeros before them.
+/// Appends hexadecimal digits, without leading zeros.
 pub(crate) fn push_hexadecimal(value: u64, out: &mut Vec<u8>) {
     // Writing to a vector cannot fail.
     let _ = write!(out, "{value:x}");
 }
 
-/// Appends one to three decimal digits: pieces of a fixed length are copied without a call.
+/// Appends one to three decimal digits. Pieces of a fixed length are copied without a call.
 fn push_octet(value: u8, out: &mut Vec<u8>) {
     let [hundreds, tens, ones] = [value / 100, value / 10 % 10, value % 10].map(|digit| b'0' + digit);
     match value {
@@ -41,7 +41,7 @@ fn push_digits(mut value: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&digits[start..]);
 }
 
-/// The last decimal digit of `value`.
+/// Returns the last decimal digit of `value`.
 pub(crate) fn decimal_digit(value: u64) -> u8 {
     b"0123456789"[(value % 10) as usize]
 }
@@ -66,8 +66,9 @@ pub(crate) fn push_address(address: SocketAddr, out: &mut Vec<u8>) {
     }
 }
 
-/// How many bytes from the start are free of marks. `mark` is given eight bytes at a time, the first
-/// of them lowest, and sets the highest bit of those it marks; above the first mark any bit may be set.
+/// Returns how many bytes from the start are not marked. `mark` gets eight bytes at a time, the
+/// first one lowest, and sets the highest bit of those that it marks; above the first mark any bit
+/// may be set.
 pub(crate) fn unmarked_length(bytes: &[u8], mark: impl Fn(u64) -> u64) -> usize {
     let first_mark = |word: [u8; 8]| mark(u64::from_le_bytes(word)).trailing_zeros() as usize / 8;
     for (index, &word) in bytes.as_chunks().0.iter().enumerate() {
@@ -76,7 +77,7 @@ pub(crate) fn unmarked_length(bytes: &[u8], mark: impl Fn(u64) -> u64) -> usize 
             return 8 * index + place;
         }
     }
-    // The last eight bytes begin with some that are free of marks.
+    // The last eight bytes begin with some that are known to be unmarked.
     if let Some(&last) = bytes.last_chunk() {
         return bytes.len() - 8 + first_mark(last);
     }
@@ -85,18 +86,18 @@ pub(crate) fn unmarked_length(bytes: &[u8], mark: impl Fn(u64) -> u64) -> usize 
     first_mark(padded).min(bytes.len())
 }
 
-/// Marks the ASCII characters that both formats escape: controls but DEL, the double quote and the
-/// backslash.
+/// Marks the ASCII characters that both formats escape: control characters except DEL, the double
+/// quote and the backslash.
 pub(crate) fn mark_escaped(word: u64) -> u64 {
-    // A byte less than what is subtracted from it borrows, which sets its highest bit.
+    // A byte that is less than its subtrahend borrows, which sets its highest bit.
     let controls = word.wrapping_sub(each(b' '));
     let quotes = (word ^ each(b'"')).wrapping_sub(each(1));
     let backslashes = (word ^ each(b'\\')).wrapping_sub(each(1));
     (controls | quotes | backslashes) & !word & each(0x80)
 }
 
-/// Marks what [`mark_escaped`] does, DEL, and the first byte of every character that is not ASCII and
-/// may steer a terminal.
+/// Marks the same as [`mark_escaped`], and DEL, and the first byte of every non-ASCII character
+/// that may steer a terminal.
 pub(crate) fn mark_steering(word: u64) -> u64 {
     let deletes = (word ^ each(0x7F)).wrapping_sub(each(1)) & !word & each(0x80);
     let ascii = mark_escaped(word) | deletes;
@@ -110,17 +111,17 @@ pub(crate) fn mark_steering(word: u64) -> u64 {
     first_bytes.iter().fold(ascii, |marks, mark| marks | mark)
 }
 
-/// With what the characters beyond ASCII begin that [`is_steering`](crate::text::is_steering) finds: C1,
-/// U+061C, U+2000 to U+2FFF.
+/// First bytes of the non-ASCII characters that [`is_steering`](crate::text::is_steering) finds:
+/// C1, U+061C, U+2000 to U+2FFF.
 const STEERING: [u8; 3] = [0xC2, 0xD8, 0xE2];
 
-/// Marks what [`mark_escaped`] does, DEL and all that is not ASCII.
+/// Marks the same as [`mark_escaped`], and DEL and all bytes that are not ASCII.
 pub(crate) fn mark_unprintable(word: u64) -> u64 {
     let deletes = (word ^ each(0x7F)).wrapping_sub(each(1));
     mark_escaped(word) | (deletes | word) & each(0x80)
 }
 
-/// A word of eight times the same byte.
+/// Returns a word of eight copies of a byte.
 const fn each(byte: u8) -> u64 {
     u64::from_ne_bytes([byte; 8])
 }
@@ -130,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_byte_is_found_at_every_place() {
+    fn every_byte_is_marked_at_every_place() {
         for byte in 0..=u8::MAX {
             let escaped = matches!(byte, 0..0x20 | b'"' | b'\\');
             let unprintable = escaped || byte >= 0x7F;

@@ -36,7 +36,7 @@ fn mutations() -> u64 {
     std::env::var("ECAPTURE_MUTATIONS").map_or(10, |count| count.parse().unwrap())
 }
 
-/// Runs one input; says how to repeat it when it fails.
+/// Runs one input. If it fails, prints how to repeat it.
 fn run(target: Target, input: &[u8], name: &str) {
     let outcome = catch_unwind(AssertUnwindSafe(|| target(input)));
     assert!(outcome.is_ok(), "{name}: {}", input.escape_ascii());

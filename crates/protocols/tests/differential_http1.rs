@@ -1,4 +1,4 @@
-//! HTTP/1 made and read by hyper, against what the decoder says of the same bytes.
+//! HTTP/1 made and read by hyper, compared with the decoder's messages of the same bytes.
 //!
 //! `ECAPTURE_DIFFERENTIAL` sets how many messages are compared (default 4000).
 
@@ -84,7 +84,7 @@ impl Seen {
     }
 }
 
-/// Requests and responses, from the bytes cut at random.
+/// Decodes requests and responses from the bytes, cut at random.
 fn decode(traffic: &Traffic, view: View, seed: u64) -> [Vec<Seen>; 2] {
     let mut random = Random::new(seed);
     let mut decoders = [(); 2].map(|()| {

@@ -1,5 +1,5 @@
-//! Bytes that a peer sends to take memory or time: what comes of them is bounded by what came, and what is
-//! cut says so.
+//! Bytes that a peer sends to use up memory or time: the output is bounded by the input, and cut
+//! content is marked.
 
 use bytes::Bytes;
 use ecapture_protocols::format::Text;
@@ -109,7 +109,7 @@ fn bodies_of_one_connection_expand_within_their_allowance() {
 
 /// A content-encoding of 100 KB, named with each of 1,800 empty frames, would be 180 MB of text.
 #[test]
-fn a_coding_that_is_named_with_each_frame_is_cut() {
+fn a_long_coding_name_repeated_with_each_frame_is_cut() {
     let references = [0xBE; 25];
     let block = [
         &[STATUS][..],

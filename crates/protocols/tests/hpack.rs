@@ -1,4 +1,4 @@
-//! Header compression: the examples of RFC 7541 appendix C, and what a bystander meets besides.
+//! Header compression: the examples of RFC 7541 appendix C, and cases that only a bystander meets.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -195,12 +195,12 @@ fn c6_responses_with_huffman_and_eviction() {
 }
 
 #[test]
-fn references_to_what_was_never_seen_are_unknown() {
+fn references_to_entries_that_were_never_seen_are_unknown() {
     let mut decoder = Decoder::new(&Limits::default(), false);
     // Entry 63, an insertion under the name of entry 62, entry 62 again, entry 64.
     let fields = decode(&mut decoder, "bf 7e 01 61 be c0").unwrap();
     assert_eq!(fields, ["?: ?", "?: a", "?: a", "?: ?"]);
-    // What is inserted afterwards is known, whatever else the sender's table holds.
+    // Entries inserted afterwards are known, whatever else the sender's table holds.
     assert_eq!(
         decode(&mut decoder, "40 01 78 01 79 be bf").unwrap(),
         ["x: y", "x: y", "?: a"]
@@ -208,7 +208,7 @@ fn references_to_what_was_never_seen_are_unknown() {
 }
 
 #[test]
-fn forgetting_makes_entries_unknown_and_later_ones_right() {
+fn after_forgetting_old_entries_are_unknown_and_new_ones_correct() {
     let mut decoder = Decoder::new(&Limits::default(), true);
     assert_eq!(decode(&mut decoder, "40 01 78 01 79").unwrap(), ["x: y"]);
     decoder.forget();
@@ -219,7 +219,7 @@ fn forgetting_makes_entries_unknown_and_later_ones_right() {
 }
 
 #[test]
-fn a_bad_huffman_string_costs_only_itself() {
+fn a_bad_huffman_string_affects_no_other_field() {
     let mut decoder = Decoder::new(&Limits::default(), true);
     let mut fields = Vec::new();
     // x: (bad padding), inserted; then the entry, then GET.
@@ -277,14 +277,14 @@ fn size_updates_are_honoured_up_to_the_limit() {
         ["?: ?"],
         "size 0 empties the table"
     );
-    // 1 MiB is announced: the limit of 64 KiB holds, and references within it are right.
+    // 1 MiB is announced; the limit of 64 KiB applies, and references within it are correct.
     assert_eq!(
         decode(&mut decoder, "3f e1 ff 3f 40 01 78 01 7a be").unwrap(),
         ["x: z", "x: z"]
     );
 }
 
-/// RFC 7541 §2.3.3, §4.2: what is an error only where nothing is missing.
+/// RFC 7541 §2.3.3, §4.2: faults that are errors only if nothing is missing.
 #[test]
 fn a_complete_connection_cannot_have_unknown_indices_or_late_size_updates() {
     for (block, error) in [("c6", BlockError::Index), ("82 20", BlockError::SizeUpdate)] {

@@ -57,7 +57,8 @@ fn h2_decoder() -> impl FnMut(&[u8]) -> Fields {
     }
 }
 
-/// Makes valid blocks of one connection in every representation, knowing the table as the RFC has it.
+/// Makes valid blocks of one connection in every representation, with a table as the RFC defines
+/// it.
 struct Encoder {
     random: Random,
     table: Vec<(Vec<u8>, Vec<u8>)>,
@@ -195,7 +196,7 @@ fn nghttp2(arguments: &[&str], input: String) -> Option<String> {
         .spawn()
         .ok()?;
     let mut stdin = child.stdin.take().unwrap();
-    // In a thread of its own, or both sides wait for each other once the pipes are full.
+    // On a separate thread; otherwise both sides wait for each other once the pipes are full.
     let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
     let output = child.wait_with_output().unwrap();
     let written = writer.join().unwrap();

@@ -1,4 +1,4 @@
-//! Every kind of line against the committed schema, and the values against what went in.
+//! Compares every kind of line with the committed schema, and its values with the input.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::SocketAddr;
@@ -191,7 +191,7 @@ fn the_schema_refuses_what_the_contract_forbids() {
 }
 
 #[test]
-fn the_envelope_names_everything_that_is_known() {
+fn the_envelope_has_every_known_member() {
     let format = JsonLines {
         wall_clock_offset_ns: Some(1_700_000_000_000_000_000),
         ..JsonLines::default()
@@ -211,7 +211,7 @@ fn the_envelope_names_everything_that_is_known() {
 }
 
 #[test]
-fn the_envelope_leaves_out_what_is_not() {
+fn the_envelope_leaves_out_unknown_members() {
     let line = line(raw(b"\xff\0"));
     assert_eq!(
         line,
@@ -224,7 +224,7 @@ fn the_envelope_leaves_out_what_is_not() {
 }
 
 #[test]
-fn without_a_known_end_the_kind_tells_who_sent() {
+fn without_a_known_end_the_kind_shows_the_sender() {
     let request = http1(Http1Kind::Request, "GET / HTTP/1.1\r\n\r\n", Body::default());
     let response = http2(Http2Kind::Response, Vec::new());
     let format = JsonLines::default();
@@ -455,7 +455,7 @@ fn grpc_messages() {
     message.fields = None;
     message.error = Some(BodyError::OutputLimit);
     let shown = line(Content::Grpc(Box::new(message)));
-    // Mostly control characters: shorter, and surely no text.
+    // Mostly control characters: base64 is shorter, and it is certainly not text.
     assert_eq!(shown["message"]["base64"], "CAE=");
 }
 

@@ -1,4 +1,5 @@
-//! JSON Lines of everything recorded from real programs, against the schema and what is known to be in it.
+//! JSON Lines of everything recorded from real programs, compared with the schema and the known
+//! content.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[expect(dead_code, reason = "other tests use the rest")]
@@ -75,7 +76,7 @@ fn http1(lines: &[Value]) -> Vec<(&str, String, String)> {
 }
 
 #[test]
-fn http1_lines_say_what_is_true() {
+fn http1_lines_have_the_true_values() {
     let Some(cases) = oracle("h1-") else { return };
     let mut compared = 0;
     for fixture in cases {
@@ -101,7 +102,7 @@ fn http1_lines_say_what_is_true() {
 }
 
 #[test]
-fn web_socket_lines_say_what_is_true_in_every_split() {
+fn web_socket_lines_have_the_true_values_in_every_split() {
     let Some(cases) = oracle("h1-23-websocket") else {
         return;
     };

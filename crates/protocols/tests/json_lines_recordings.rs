@@ -1,6 +1,7 @@
-//! Recordings in `tests/fixtures/CASE/events.jsonl` against `expected.jsonl` and `expected.txt`.
+//! Compares the output of `tests/fixtures/CASE/events.jsonl` with `expected.jsonl` and
+//! `expected.txt`.
 //!
-//! `UPDATE_FIXTURES=1` writes the expected files anew; review the difference.
+//! `UPDATE_FIXTURES=1` rewrites the expected files; review the difference.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -60,7 +61,7 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    /// Runs one half and then whatever it tells the other.
+    /// Runs one direction, then passes its notices to the other.
     fn act(&mut self, direction: Direction, act: impl FnOnce(&mut Half, &mut Output)) {
         let half = self
             .halves
@@ -74,11 +75,11 @@ impl Replay<'_> {
                 .extend(self.format.formatted(origin, &output.messages));
         }
         for notice in output.notices {
-            self.tell(direction.opposite(), notice);
+            self.notify(direction.opposite(), notice);
         }
     }
 
-    fn tell(&mut self, direction: Direction, notice: PeerNotice) {
+    fn notify(&mut self, direction: Direction, notice: PeerNotice) {
         self.act(direction, |half, output| half.decoder.notice(&notice, output));
     }
 }

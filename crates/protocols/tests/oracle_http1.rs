@@ -1,4 +1,4 @@
-//! HTTP/1 and raw streams recorded from real programs, against what is known to be in them; and
+//! HTTP/1 and raw streams recorded from real programs, compared with their known content; and
 //! streams of all protocols through detection, in any split.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -38,7 +38,7 @@ fn http1(messages: &[Message]) -> Vec<&Http1Message> {
     messages.iter().filter_map(one).collect()
 }
 
-/// What `truth.json` says of a message.
+/// What `truth.json` says about a message.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Summary {
     kind: String,
@@ -205,7 +205,8 @@ fn raw_streams_are_all_there_in_any_split() {
     }
 }
 
-/// Cases whose text the original gets right, up to the spelling and the order of header fields.
+/// Cases whose text is right in the original, except for the spelling and the order of header
+/// fields.
 const TEXT_AS_THE_ORIGINAL: &[&str] = &[
     "h1-01-get-cl",
     "h1-02-post-split-body",
@@ -230,7 +231,7 @@ const TEXT_AS_THE_ORIGINAL: &[&str] = &[
 const ADDED_FIELDS: &[&str] = &["connection: close"];
 
 #[test]
-fn text_is_the_original_s() {
+fn text_matches_the_original() {
     for name in TEXT_AS_THE_ORIGINAL {
         for fixture in oracle(name).into_iter().flatten() {
             let observed = formatted(&fixture, &Text::default());
@@ -241,7 +242,7 @@ fn text_is_the_original_s() {
 }
 
 #[test]
-fn raw_text_and_dump_are_the_original_s() {
+fn raw_text_and_dump_match_the_original() {
     for name in [
         "raw-01-text",
         "raw-02-binary",
@@ -265,8 +266,8 @@ fn raw_text_and_dump_are_the_original_s() {
     }
 }
 
-/// The raw messages of each stream; as in the original, events that come within a second are
-/// one.
+/// Returns the raw messages of each stream. As in the original, events within a second are one
+/// message.
 fn play_batches(fixture: &Fixture) -> Vec<Vec<Message>> {
     let mut played = play(fixture, Options::default(), Split::Whole);
     let batches = played.iter_mut().map(|stream| {
@@ -349,8 +350,8 @@ fn normalised(record: &str) -> String {
         .to_owned()
 }
 
-/// Any one event of any connection is lost: the later messages are found, each whole and true,
-/// and the gap shows.
+/// Drops any one event of any connection: the later messages must be found, each whole and true,
+/// and the gap must be shown.
 #[test]
 fn after_a_lost_event_later_messages_are_found() {
     for fixture in oracle("h1-").into_iter().flatten() {
@@ -371,7 +372,7 @@ fn after_a_lost_event_later_messages_are_found() {
     }
 }
 
-/// The messages that are said to be complete.
+/// Returns the messages that are marked complete.
 fn exact(played: &[Played]) -> Vec<Summary> {
     let whole = |message: &&&Http1Message| message.body.complete;
     let messages = played.iter().flat_map(|stream| http1(&stream.messages));
@@ -404,7 +405,7 @@ fn play_without(fixture: &Fixture, dropped: usize, known: bool) -> Vec<Played> {
     player.close()
 }
 
-/// Every event after the lost one that begins with a start line begins a message.
+/// Checks that every event after the lost one that begins with a start line begins a message.
 fn check_recovered(fixture: &Fixture, dropped: usize, played: &[Played]) {
     let (stream, _) = fixture.order[dropped];
     let later = fixture.order[dropped + 1..]
@@ -428,7 +429,7 @@ fn check_recovered(fixture: &Fixture, dropped: usize, played: &[Played]) {
     assert_eq!(gaps.count(), 1, "{} without {dropped}", fixture.name);
 }
 
-/// Damaged streams, too, decode to the same in any split, as long as their protocol is found.
+/// Damaged streams, too, decode to the same messages in any split, if their protocol is found.
 #[test]
 fn damage_is_decoded_the_same_in_any_split() {
     // How much of a damaged brotli body is decoded depends on its pieces, and a damaged
@@ -454,7 +455,7 @@ fn damage_is_decoded_the_same_in_any_split() {
     }
 }
 
-/// The fixture with some bytes behind the first line of each stream changed.
+/// Returns the fixture with some bytes after the first line of each stream changed.
 fn damage(fixture: &Fixture, seed: u64) -> Fixture {
     let mut random = Random::new(seed);
     let mut damaged = fixture.clone();
@@ -477,7 +478,7 @@ fn damage(fixture: &Fixture, seed: u64) -> Fixture {
     damaged
 }
 
-/// The contents, raw ones joined where they follow one another.
+/// Returns the contents, with consecutive raw ones joined.
 fn joined(played: &[Played]) -> Vec<Vec<Content>> {
     let mut streams = contents(played);
     for contents in &mut streams {

@@ -1,4 +1,4 @@
-//! The committed protobuf messages are those of the committed schema.
+//! The committed protobuf code matches the committed schema.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

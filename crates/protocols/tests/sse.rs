@@ -1,4 +1,4 @@
-//! Event streams as HTML standard §9.2.6 gives them, in every split.
+//! The event streams of HTML standard §9.2.6, in every split.
 
 use ecapture_protocols::Limits;
 use ecapture_protocols::message::ServerSentEvent;
@@ -24,7 +24,8 @@ fn decode(pieces: &[&[u8]]) -> Vec<ServerSentEvent> {
     events
 }
 
-/// Whole, in single bytes and at every two-way split.
+/// Checks the events of a stream that is fed whole, byte by byte, and in two pieces cut at every
+/// place.
 fn assert_decodes(stream: &[u8], expected: &[ServerSentEvent]) {
     assert_eq!(decode(&[stream]), expected);
     let bytes: Vec<&[u8]> = stream.chunks(1).collect();
@@ -76,7 +77,7 @@ fn every_line_end_and_a_byte_order_mark() {
 }
 
 #[test]
-fn fields_without_data_hold_for_the_next_event_or_not_at_all() {
+fn id_and_retry_without_data_apply_to_the_next_event_and_a_name_does_not() {
     let mut expected = event(None, "x", Some("9"));
     expected.retry = Some(3000);
     assert_decodes(

@@ -1,4 +1,5 @@
-//! WebSocket against tungstenite, and what no endpoint can see: loss, late attach, any split.
+//! WebSocket compared with tungstenite, and cases that no endpoint has: loss, late attach, any
+//! split.
 //!
 //! `ECAPTURE_DIFFERENTIAL` sets how many messages the comparisons make (default 1000 each).
 
@@ -395,7 +396,7 @@ fn late_attach_finds_the_next_frame_at_every_event() {
 }
 
 #[test]
-fn attach_inside_a_large_frame_is_passed_over() {
+fn a_large_frame_joined_in_the_middle_is_skipped() {
     let mut random = Random::new(11);
     let large = frame(0x82, &random.bytes(100_000), None);
     let mut events: Vec<Vec<u8>> = large[5000..].chunks(16_384).map(<[u8]>::to_vec).collect();
@@ -567,7 +568,7 @@ fn the_end_shows_what_is_unfinished() {
 }
 
 #[test]
-fn what_is_no_frame_ends_the_protocol_and_is_raw() {
+fn bytes_that_are_not_a_frame_end_the_protocol_and_are_raw() {
     let nonsense = [0x89, 0x7f, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3];
     let events = [nonsense.to_vec(), frame(0x81, b"found again", None)];
     let output = decode(
@@ -578,7 +579,7 @@ fn what_is_no_frame_ends_the_protocol_and_is_raw() {
     assert_eq!((messages(&output).len(), output.skipped.len()), (0, 0));
 }
 
-/// RFC 6455 §5.2 and §5.5: one broken rule, and a length that says where the next frame is.
+/// RFC 6455 §5.2 and §5.5: one broken rule, with a length that says where the next frame is.
 #[test]
 fn a_frame_that_breaks_one_rule_is_shown_and_marked() {
     let after = frame(0x81, b"after", None);
@@ -639,7 +640,7 @@ fn bytes_behind_the_handshake_that_are_no_frames_are_raw() {
 }
 
 #[test]
-fn a_damaged_compressed_message_is_shown_as_it_came() {
+fn a_damaged_compressed_message_is_shown_as_received() {
     let payload = b"\x06\xff\xff\xff no deflate, and enough of it to be seen whole";
     let output = decode(
         WebSocketDecoder::new(structured()),

@@ -1,4 +1,4 @@
-//! Whole connections; nobody else reads one half of them.
+//! Whole connections, because no other parser reads only one direction of them.
 
 use ecapture_protocols::View;
 use ecapture_protocols::http2::Http2Decoder;

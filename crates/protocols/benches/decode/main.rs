@@ -1,4 +1,5 @@
-//! Decoding beside the bare parsers on the same bytes: `cargo bench -p ecapture-protocols --bench decode`.
+//! Our decoders beside bare parsers on the same bytes: `cargo bench -p ecapture-protocols --bench
+//! decode`.
 //!
 //! Each group prints time, bytes and messages per second of ours and of the bare parser.
 #![expect(clippy::unwrap_used, reason = "benchmarks fail by panicking")]
@@ -31,7 +32,7 @@ fn options(view: View) -> Options {
     }
 }
 
-/// Counts what `events` hold and runs `decode` over them.
+/// Counts the bytes of `events` and runs `decode` over them.
 fn measure(bencher: Bencher<'_, '_>, events: &[Bytes], mut decode: impl FnMut(&[Bytes])) {
     let bytes: usize = events.iter().map(Bytes::len).sum();
     let counted = bencher

@@ -1,4 +1,4 @@
-//! Events as they come in a body.
+//! Events as they arrive in a body.
 
 use ecapture_protocols::Limits;
 use ecapture_protocols::sse::SseDecoder;

@@ -1,4 +1,4 @@
-//! What is checked of a decoder's output.
+//! The checks of a decoder's output.
 
 use ecapture_protocols::decoder::{SkipReason, Skipped};
 use ecapture_protocols::format::{JsonLines, Text};
@@ -7,14 +7,15 @@ use ecapture_protocols::{
     Comm, Content, Direction, Format, Message, Options, Origin, Output, Process, StreamOrigin, View,
 };
 
-/// How every HTTP/2 client begins.
+/// The beginning of every HTTP/2 client's bytes.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
-/// Length of all of it.
+/// Length of the whole preface.
 const PREFACE_BYTES: u64 = 24;
 
-/// No byte is in two places, and all are somewhere where every message says how long it was on the
-/// wire: raw bytes and WebSocket. Frame headers and chunk sizes of the others are in no message, nor
-/// are the HTTP/2 preface and, where only whole messages are wanted, connection-level frames.
+/// Checks that no byte is counted twice, and that every byte is counted for the protocols whose
+/// messages have their length on the wire: raw bytes and WebSocket. For the others, frame headers
+/// and chunk sizes are in no message, nor are the HTTP/2 preface and, if only whole messages are
+/// emitted, connection-level frames.
 pub(crate) fn check_accounting(output: &Output, bytes: &[u8], options: Options) {
     let view = options.view;
     let tells_frames = view == View::Text;
@@ -53,8 +54,9 @@ pub(crate) fn check_accounting(output: &Output, bytes: &[u8], options: Options) 
     );
 }
 
-/// What was captured whole is in messages: nothing is only counted but what is beyond a limit, and where
-/// every message tells its length and no limit was met, the lengths make up all that was fed.
+/// Checks that bytes captured without loss are in messages: only bytes beyond a limit are merely
+/// counted, and where every message has its length and no limit was met, the lengths add up to the
+/// bytes fed.
 pub(crate) fn check_whole(output: &Output, bytes: &[u8], options: Options, may_be_http2: bool) {
     let is_only_counted = |skipped: &&Skipped| skipped.reason == SkipReason::Resync;
     let counted: Vec<_> = output.skipped.iter().filter(is_only_counted).collect();
@@ -66,7 +68,7 @@ pub(crate) fn check_whole(output: &Output, bytes: &[u8], options: Options, may_b
             "a body with a hole: {body:?}"
         );
     }
-    if !output.skipped.is_empty() || has_untold_framing(bytes, options, may_be_http2) {
+    if !output.skipped.is_empty() || has_unreported_framing(bytes, options, may_be_http2) {
         return;
     }
     let preface = if bytes.starts_with(PREFACE) {
@@ -74,11 +76,15 @@ pub(crate) fn check_whole(output: &Output, bytes: &[u8], options: Options, may_b
     } else {
         0
     };
-    let told: u64 = preface + output.messages.iter().map(told).sum::<u64>();
-    assert!(told >= bytes.len() as u64, "{told} bytes told of {}", bytes.len());
+    let covered: u64 = preface + output.messages.iter().map(covered).sum::<u64>();
+    assert!(
+        covered >= bytes.len() as u64,
+        "{covered} bytes covered of {}",
+        bytes.len()
+    );
 }
 
-/// A body that is shown as it came and has to be all there.
+/// Returns a body that is shown as received and has to be complete.
 fn whole_body(message: &Message) -> Option<&Body> {
     let body = match &message.content {
         Content::Http1(message) if message.part == Part::Whole => &message.body,
@@ -92,8 +98,9 @@ fn whole_body(message: &Message) -> Option<&Body> {
     (is_as_received && !is_events).then_some(body)
 }
 
-/// Chunk sizes are in no message, and frames of a connection are not wanted in each view.
-fn has_untold_framing(bytes: &[u8], options: Options, may_be_http2: bool) -> bool {
+/// Returns true if some framing is in no message: chunk sizes, and frames of a connection in some
+/// views.
+fn has_unreported_framing(bytes: &[u8], options: Options, may_be_http2: bool) -> bool {
     let tells_frames = options.view == View::Text;
     let is_chunked = bytes
         .windows(b"chunked".len())
@@ -107,11 +114,11 @@ fn has_untold_framing(bytes: &[u8], options: Options, may_be_http2: bool) -> boo
     is_chunked || may_be_http2 && (!tells_frames || has_late_preface())
 }
 
-/// How many bytes of the stream a message says that it stands for.
-fn told(message: &Message) -> u64 {
+/// Returns how many bytes of the stream a message says that it covers.
+fn covered(message: &Message) -> u64 {
     match &message.content {
         Content::Raw(raw) => raw.data.len() as u64,
-        // Its frames' lengths are those of the DATA frames that carry it.
+        // The DATA frames that carry it already count its bytes.
         Content::WebSocket(message) if message.stream.is_some() => 0,
         Content::WebSocket(message) => message.wire_len,
         Content::Http1(message) => {
@@ -131,7 +138,7 @@ fn told(message: &Message) -> u64 {
     }
 }
 
-/// Both formats take every message, and every line of JSON is one.
+/// Checks that both formats accept every message, and that every line of JSON is valid.
 pub(crate) fn check_formats(messages: &[Message]) {
     let origin = Origin {
         process: Process {

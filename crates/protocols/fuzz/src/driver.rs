@@ -1,4 +1,4 @@
-//! Feeds a decoder as the first bytes of an input say.
+//! Feeds a decoder in the way that the first bytes of an input select.
 
 use bytes::Bytes;
 use ecapture_protocols::decoder::MethodClass;
@@ -7,7 +7,7 @@ use ecapture_protocols::{Limits, Options, Output, PeerNotice, StreamDecoder, Vie
 
 use super::checks::{check_accounting, check_whole};
 
-/// How many bytes at the start of an input steer.
+/// Number of bytes at the start of an input that steer.
 const SIZE: usize = 4;
 
 /// How an input is fed.
@@ -49,12 +49,12 @@ impl Steering {
         }
     }
 
-    /// One of two variants of the target.
+    /// Chooses one of two variants of the target.
     pub(crate) fn choice(self) -> bool {
         self.flags & 4 != 0
     }
 
-    /// Whether gaps, idle times and notices come in between.
+    /// Returns true if gaps, idle times and notices occur between events.
     fn disturbs(self) -> bool {
         self.flags & 8 != 0
     }
@@ -63,7 +63,7 @@ impl Steering {
         self.seed.is_multiple_of(one_in)
     }
 
-    /// Size of the pieces: 0 is all at once.
+    /// Returns the size of the pieces; 0 means all at once.
     pub(crate) fn piece(self, length: usize) -> usize {
         match self.piece {
             0 => length.max(1),
@@ -71,14 +71,14 @@ impl Steering {
         }
     }
 
-    /// The next of a series of pseudo-random numbers.
+    /// Returns the next of a series of pseudo-random numbers.
     fn step(&mut self) -> u16 {
         self.seed = self.seed.wrapping_mul(25_173).wrapping_add(13_849);
         self.seed >> 4
     }
 }
 
-/// Small, so that short inputs reach them.
+/// Returns small limits, so that short inputs reach them.
 pub(crate) fn limits() -> Limits {
     Limits {
         http1_head_bytes: 2048,
@@ -102,11 +102,12 @@ pub(crate) fn limits() -> Limits {
     }
 }
 
-/// The largest window of any coding, brotli's, with the tables beside it.
+/// Memory of the largest window of any coding, brotli's, and its tables.
 const WINDOW_BYTES: usize = 17 << 20;
 
-/// What one direction may hold under [`limits`]: everything that any decoder says it may hold, at
-/// once, and the event in hand. The windows of an HTTP/1 body are held only where one is announced.
+/// Returns the memory that one direction may hold under [`limits`]: the sum of everything that any
+/// decoder says it may hold, and the current event. The windows of an HTTP/1 body are held only if
+/// a coding is announced.
 fn memory_bound(limits: &Limits, longest_event: usize, bytes: &[u8]) -> usize {
     let announced = bytes
         .windows(b"encoding".len())
@@ -123,8 +124,8 @@ fn memory_bound(limits: &Limits, longest_event: usize, bytes: &[u8]) -> usize {
     limits.detect_bytes + http1.max(http2).max(websocket) + longest_event
 }
 
-/// Feeds everything and checks memory and accounting.
-/// `may_be_http2`: frames of the connection may be in no message.
+/// Feeds everything and checks memory and accounting. `may_be_http2` is true if frames of the
+/// connection may be in no message.
 pub(crate) fn drive(
     mut decoder: Box<dyn StreamDecoder>,
     bytes: &[u8],
@@ -154,7 +155,7 @@ pub(crate) fn drive(
     output
 }
 
-/// Something that comes between events, or nothing. True for a gap.
+/// Disturbs the decoder between events, or does nothing. Returns true for a gap.
 fn disturb(decoder: &mut dyn StreamDecoder, steering: &mut Steering, output: &mut Output) -> bool {
     let reason = GapReason::KernelLoss;
     let step = steering.step() % 32;

@@ -1,4 +1,4 @@
-//! What must hold for any bytes, one function per fuzz target.
+//! Properties that must hold for any bytes, one function per fuzz target.
 //!
 //! The fuzz targets and the ordinary test `corpus_replay` call the same functions. Each input begins
 //! with four bytes that say how it is fed: the piece size, the view, and a seed for gaps,
@@ -8,9 +8,9 @@
 //! * a decoder holds no more than its limits add up to;
 //! * every byte fed is in a message or counted as skipped, exactly where the protocol's messages say
 //!   how long they were on the wire, and no byte twice elsewhere;
-//! * what was captured whole is in messages: without a gap nothing is only counted but what is beyond a
-//!   limit, and no body has a hole;
-//! * every line of JSON is one JSON value and the text format takes every message.
+//! * bytes captured without a gap are in messages: only bytes beyond a limit are merely counted,
+//!   and no body has a hole;
+//! * every line of JSON is one JSON value, and the text format accepts every message.
 
 mod checks;
 mod driver;
@@ -152,7 +152,7 @@ pub fn content_coding(input: &[u8]) {
     );
 }
 
-/// An event stream: any two ways to cut it give the same events.
+/// An event stream: any two ways to cut it result in the same events.
 pub fn sse(input: &[u8]) {
     let (steering, bytes) = Steering::of(input);
     let limits = limits();
@@ -201,7 +201,8 @@ pub fn json_lines(input: &[u8]) {
     }]);
 }
 
-/// Lines of recordings, our own and the original's; what can be read can be written and read again.
+/// Lines of recordings, our own and the original's; a line that can be read can be written and read
+/// again.
 pub fn recording(input: &[u8]) {
     let (_, line) = Steering::of(input);
     let _ = recording::line::Header::parse(line);

@@ -1,11 +1,10 @@
-//! Builds a [`Body`] from wire bytes as they come: undoes content codings, counts, and stops
-//! at the limits.
+//! Builds a [`Body`] from wire bytes as they arrive: undoes content codings, counts, and stops at
+//! the limits.
 //!
-//! One builder serves one message of any protocol. Bytes of an uncoded body that came in one
-//! piece are shared with the captured event, not copied. Memory: at most
-//! [`Limits::body_bytes`] held, of a coded body as much again of what came in case that it turns out
-//! to be something else, plus the windows of the codings in use; nothing is allocated before the
-//! first byte.
+//! One builder serves one message of any protocol. Bytes of an uncoded body that arrive in one
+//! piece are shared with the captured event, not copied. Memory: at most [`Limits::body_bytes`];
+//! for a coded body as much again of the bytes received, in case it turns out to be something else,
+//! and the windows of the codings in use. Nothing is allocated before the first byte.
 
 use bytes::{Bytes, BytesMut};
 
@@ -14,8 +13,8 @@ use crate::expansion::Expansion;
 use crate::limits::Limits;
 use crate::message::{Body, BodyError};
 
-/// What part of the windows of a coding that stopped counts as written. Filling one takes less time than
-/// putting out as much.
+/// The fraction of a stopped coding's windows that counts as written: filling a window takes less
+/// time than writing as many bytes.
 const WINDOW_SHARE: usize = 8;
 
 /// Collects one message's body.
@@ -25,7 +24,7 @@ pub struct BodyBuilder {
     expected: Option<u64>,
     held: Held,
     limit: usize,
-    /// Wire bytes that are in no body taken or finished.
+    /// Number of wire bytes that are in no body returned so far.
     skipped: u64,
     truncated: bool,
     error: Option<BodyError>,
@@ -45,18 +44,18 @@ struct Coded {
     names: Vec<&'static str>,
     /// Absent once decoding has stopped.
     chain: Option<Chain>,
-    /// What came since the last part was taken, at most the limit's bytes: shown when it cannot be
+    /// The bytes received since the last part was taken, up to the limit: shown if they cannot be
     /// decoded.
     received: Held,
-    /// Bytes that came since then, and decoded ones up to then.
+    /// Number of bytes received since then, and of decoded bytes up to then.
     received_len: u64,
     decoded_before: u64,
     expansion: Expansion,
 }
 
 impl BodyBuilder {
-    /// A body whose codings are `encoding` (the `Content-Encoding` field value, several fields
-    /// joined by commas) and whose announced wire length is `expected`.
+    /// Creates a builder for a body whose codings are `encoding` (the `Content-Encoding` field
+    /// value, several fields joined by commas) and whose announced wire length is `expected`.
     pub fn new(
         encoding: Option<&[u8]>,
         content_type: Option<Bytes>,
@@ -84,7 +83,7 @@ impl BodyBuilder {
         }
     }
 
-    /// The bodies of one direction of a connection share what their codings may expand to.
+    /// Shares the expansion allowance with the other bodies of this direction of the connection.
     pub(crate) fn share_expansion(&mut self, connection: &mut Expansion, limits: &Limits) {
         if let Some(coded) = &mut self.coded {
             coded.expansion = connection.share(limits);
@@ -104,36 +103,37 @@ impl BodyBuilder {
         }
     }
 
-    /// Bytes inside the body were lost; `bytes` of them, when that is known. An uncoded body
-    /// goes on after the gap, a coded one cannot be decoded further.
+    /// Notes that bytes inside the body were lost: `bytes` of them, if that is known. An uncoded
+    /// body continues after the gap; a coded one cannot be decoded further.
     pub fn gap(&mut self, bytes: Option<u64>) {
         self.error.get_or_insert(BodyError::Gap);
         self.stop_decoding();
         self.wire_len += bytes.unwrap_or(0);
     }
 
-    /// Something outside the content, such as its framing, stopped the body. The first error stays.
+    /// Notes that something outside the content, such as its framing, stopped the body. The first
+    /// error is kept.
     pub fn fail(&mut self, error: BodyError) {
         self.error.get_or_insert(error);
     }
 
-    /// Bytes of body on the wire so far, lost ones included.
+    /// Returns the number of body bytes on the wire so far, including lost ones.
     pub fn wire_len(&self) -> u64 {
         self.wire_len
     }
 
-    /// Decoded bytes held now.
+    /// Returns the number of decoded bytes held.
     pub fn len(&self) -> usize {
         self.held.len()
     }
 
-    /// Memory held now: [`len`](Self::len) and what the codings need to go on.
+    /// Returns the memory held: [`len`](Self::len) and the state of the codings.
     pub fn held_bytes(&self) -> usize {
         let coded = self.coded.as_ref().map_or(0, |coded| coded.held_bytes());
         self.len() + coded
     }
 
-    /// The decoded bytes held now.
+    /// Returns the decoded bytes held.
     pub fn held(&self) -> &[u8] {
         if self.held.buffer.is_empty() {
             &self.held.slice
@@ -142,18 +142,18 @@ impl BodyBuilder {
         }
     }
 
-    /// Nothing is held now.
+    /// Returns true if nothing is held.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Wire bytes that will be in no body, since the last call.
+    /// Takes the number of wire bytes, since the last call, that will be in no body.
     pub fn take_skipped(&mut self) -> u64 {
         std::mem::take(&mut self.skipped)
     }
 
-    /// Gives what is held as a part of the body. Lengths are those of the whole body so far;
-    /// `complete` is false. Afterwards there is room for the limit's bytes again.
+    /// Returns the held bytes as a part of the body. Lengths are those of the whole body so far;
+    /// `complete` is false. Afterwards as many bytes as the limit may be held again.
     pub fn take_so_far(&mut self) -> Body {
         let content_type = self.content_type.clone();
         let part = self.part(content_type, false);
@@ -164,8 +164,8 @@ impl BodyBuilder {
         part
     }
 
-    /// What is held beyond half of the limit has been told in another way and is let go, so that
-    /// the body of a stream without an end never has no room. Gives the length held afterwards.
+    /// Drops held bytes beyond half of the limit (they were already emitted as events), so that an
+    /// endless body always has room. Returns the number of bytes held afterwards.
     pub fn make_room(&mut self) -> usize {
         let half = self.limit / 2;
         if self.len() > half {
@@ -176,7 +176,8 @@ impl BodyBuilder {
         self.len()
     }
 
-    /// Gives the rest of the body. `complete`: its framing says that no byte is missing.
+    /// Returns the rest of the body. `complete` is true if its framing says that no byte is
+    /// missing.
     pub fn finish(&mut self, complete: bool) -> Body {
         if complete
             && self.error.is_none()
@@ -192,7 +193,7 @@ impl BodyBuilder {
         self.part(content_type, complete)
     }
 
-    /// What came so far is told, so it need not be shown again.
+    /// Forgets the bytes received so far: they were shown and need not be shown again.
     fn forget_received(&mut self) {
         if let Some(coded) = &mut self.coded {
             coded.received = Held::default();
@@ -255,7 +256,7 @@ impl BodyBuilder {
             result = Err(BodyError::ExpansionLimit);
         }
         if result.is_err() {
-            // It may have filled its window before it put out anything.
+            // It may have filled its window before it wrote anything.
             coded.expansion.spend(chain.held_bytes() / WINDOW_SHARE);
         }
         self.len += came as u64;
@@ -274,7 +275,7 @@ impl BodyBuilder {
         }
     }
 
-    /// Nothing more will be decoded. A body of which nothing was decoded is shown as it came.
+    /// Stops decoding. If nothing was decoded, the body is shown as received.
     fn stop_decoding(&mut self) {
         let Some(coded) = &mut self.coded else { return };
         coded.chain = None;
@@ -285,8 +286,8 @@ impl BodyBuilder {
         }
     }
 
-    /// The body is not what it was announced to be: what came since the last part stands for what
-    /// decoding made of it, and what comes is shown as it comes.
+    /// Shows the body as received, because it is not what was announced: the bytes since the last
+    /// part replace their decoded form, and later bytes are shown as they arrive.
     fn show_received(&mut self) {
         let Some(coded) = self.coded.take() else { return };
         self.held = coded.received;
@@ -316,8 +317,8 @@ impl Coded {
         self.received.len() + self.chain.as_ref().map_or(0, Chain::held_bytes)
     }
 
-    /// A stream that fails and does not have the outermost coding's first bytes is not damaged but
-    /// something else.
+    /// Returns the error to show: a stream that fails and does not have the outermost coding's
+    /// first bytes is not damaged but something else.
     fn what_it_is(&self, error: BodyError) -> BodyError {
         let BodyError::Corrupt { coding } = error else {
             return error;

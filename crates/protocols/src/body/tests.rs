@@ -146,7 +146,7 @@ fn uncoded_bytes_beyond_the_limit_are_counted() {
 }
 
 #[test]
-fn truncated_streams_give_what_came() {
+fn truncated_streams_show_the_received_part() {
     let text = text();
     for (encoding, wire) in [
         ("gzip", gzip(&text)),
@@ -189,7 +189,7 @@ fn damage_keeps_what_was_decoded_before_it() {
 }
 
 #[test]
-fn what_was_never_coded_is_shown_as_it_came() {
+fn content_that_was_never_coded_is_shown_as_received() {
     for encoding in ["gzip", "deflate", "br", "zstd"] {
         let wire = b"\xFFnot compressed at all";
         for piece in [1, 5, wire.len()] {
@@ -208,7 +208,7 @@ fn what_was_never_coded_is_shown_as_it_came() {
 }
 
 #[test]
-fn unknown_coding_is_shown_as_it_came() {
+fn unknown_coding_is_shown_as_received() {
     let body = decode("compress", b"\x1f\x9d12", 2, &Limits::default(), true);
     assert_eq!(
         (&body.data[..], body.error),
@@ -257,9 +257,9 @@ fn a_gap_marks_the_body_and_ends_decoding() {
     assert_eq!(builder.take_skipped(), (wire.len() - wire.len() / 2 - 10) as u64);
 }
 
-/// Content of the test, and what another party made of it before.
+/// The content of the test, and a coded form of it that another implementation made.
 #[test]
-fn what_is_not_as_labelled_is_shown_whole() {
+fn content_that_does_not_match_its_label_is_shown_whole() {
     let plain: Vec<u8> = (0..4000)
         .flat_map(|number| format!("{number},").into_bytes())
         .collect();
@@ -283,7 +283,7 @@ fn what_is_not_as_labelled_is_shown_whole() {
 }
 
 #[test]
-fn the_error_names_what_it_is_not() {
+fn the_error_names_the_announced_coding() {
     let error = |encoding, wire: &[u8]| {
         let body = decode(encoding, wire, 3, &Limits::default(), true);
         body.error.map(|error| error.to_string()).unwrap_or_default()
@@ -307,7 +307,7 @@ fn the_error_names_what_it_is_not() {
 }
 
 #[test]
-fn a_body_beyond_the_limit_is_cut_where_it_says() {
+fn a_body_beyond_the_limit_is_cut_at_the_limit() {
     let limits = Limits {
         body_bytes: 1000,
         ..Limits::default()

@@ -4,8 +4,8 @@ use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, Sta
 
 use super::{Outcome, Stage, Step};
 
-/// Most input bytes per call. What a call decoded before it met damage is lost with it, so
-/// the less it is given, the more of a damaged body is shown.
+/// Maximum number of input bytes per call. The output of a call that meets damage is lost, so
+/// smaller calls show more of a damaged body.
 const INPUT_PER_CALL: usize = 64;
 
 type State = BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>;

@@ -4,10 +4,10 @@ use flate2::{Decompress, FlushDecompress, Status};
 
 use super::{Outcome, Stage, Step};
 
-/// Largest window that the formats know, as a power of two.
+/// Largest window of these formats, as a power of two.
 const WINDOW_BITS: u8 = 15;
 
-/// The window with the decoder's tables beside it.
+/// Memory of the window and the decoder's tables.
 const STATE_BYTES: usize = (1 << WINDOW_BITS) + 16 * 1024;
 
 /// First byte of every gzip member.
@@ -106,8 +106,9 @@ impl Inflate {
     }
 }
 
-/// RFC 1950 §2.2: the low four bits name the method, 8, and the high four the window, at most
-/// 7. A raw stream that begins so would be a stored block with non-zero padding bits.
+/// Recognizes zlib (RFC 1950 §2.2): the low four bits are the method, 8, and the high four the
+/// window, at most
+/// 7. A raw stream that begins with such a byte would be a stored block with non-zero padding bits.
 const fn is_zlib(first: u8) -> bool {
     first & 0x0F == 8 && first >> 4 <= 7
 }

@@ -17,7 +17,7 @@ use crate::message::{BodyError, CodingName};
 /// Size of the buffer between two stages.
 const STAGE_BUFFER: usize = 8 * 1024;
 
-/// How much more than the final output the stages before the last may write together.
+/// How many times the final output the stages before the last may write together.
 const INNER_FACTOR: usize = 16;
 
 /// One coding's decoder.
@@ -25,37 +25,37 @@ trait Stage: Send {
     /// Decodes from `input` into `output`.
     fn step(&mut self, input: &[u8], output: &mut [u8]) -> Step;
 
-    /// The coded stream has ended, as far as it can be known.
+    /// Returns true if the coded stream is known to have ended.
     fn has_ended(&self) -> bool;
 
-    /// Memory held between calls, most of it the window.
+    /// Returns the memory held between calls, most of it the window.
     fn held_bytes(&self) -> usize;
 }
 
-/// What one call of a stage did.
+/// The result of one call of a stage.
 struct Step {
     consumed: usize,
     written: usize,
     outcome: Outcome,
 }
 
-/// How a stage goes on.
+/// The state of a stage after a call.
 enum Outcome {
-    /// The input is damaged after what was written.
+    /// The input is damaged after the part that was decoded.
     Corrupt,
-    /// Whatever else comes is not part of the coded stream.
+    /// The coded stream has ended; further bytes are not part of it.
     Ended,
-    /// More input, or more room for output.
+    /// The stage needs more input, or more room for output.
     Running,
     /// The input asks for a window of this many bytes, which is too large.
     WindowTooLarge(u64),
 }
 
-/// Where decoded bytes go: at most `room` more of them.
+/// The destination of decoded bytes: at most `room` more of them.
 pub(crate) struct Sink<'a> {
-    /// Receives them.
+    /// Receives the decoded bytes.
     pub(crate) decoded: &'a mut BytesMut,
-    /// How many more are accepted.
+    /// Number of bytes still accepted.
     pub(crate) room: usize,
 }
 
@@ -63,7 +63,8 @@ pub(crate) struct Sink<'a> {
 pub(crate) struct Chain {
     /// Outermost coding first.
     stages: Vec<(Coding, Box<dyn Stage>)>,
-    /// What stages that feed other stages may still write; bounds the work of nested bombs.
+    /// Number of bytes that stages before the last may still write; bounds the work of nested
+    /// bombs.
     inner_room: usize,
     /// Largest zstd window.
     window_limit: u64,
@@ -71,11 +72,11 @@ pub(crate) struct Chain {
     trailing: Option<(Coding, u64)>,
 }
 
-/// Codings to undo and what stands in the way.
+/// Codings to undo, and the error that prevents undoing the others.
 pub(crate) struct Plan {
     /// In the order in which the sender applied them.
     pub(crate) codings: Vec<Coding>,
-    /// Codings that were applied before these and cannot be undone.
+    /// Set if codings that were applied before these cannot be undone.
     pub(crate) error: Option<BodyError>,
 }
 
@@ -89,7 +90,7 @@ pub(crate) enum Coding {
 }
 
 impl Coding {
-    /// The registered name, in lower case and without the historic `x-`.
+    /// Returns the registered name, in lower case and without the historic `x-`.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Brotli => "br",
@@ -152,7 +153,7 @@ impl Plan {
 }
 
 impl Chain {
-    /// `codings` in the order in which the sender applied them.
+    /// Creates a chain. `codings` are in the order in which the sender applied them.
     pub(crate) fn new(codings: &[Coding], limits: &Limits) -> Self {
         let stages = codings
             .iter()
@@ -167,9 +168,10 @@ impl Chain {
         }
     }
 
-    /// Decodes `input` into `sink`. After an error the chain is of no more use; what was
-    /// decoded before it is in the sink. `allowed`: what this input may expand to, which the work of
-    /// the stages before the last is charged to as well; what of it they used is given back.
+    /// Decodes `input` into `sink`. After an error the chain must not be used again; the bytes
+    /// decoded before it are in the sink. `allowed` is the number of bytes that this input may
+    /// expand to. The output of the stages before the last is charged to it as well; the amount
+    /// that they used is returned.
     pub(crate) fn push(
         &mut self,
         input: &[u8],
@@ -188,19 +190,19 @@ impl Chain {
         ((room - left) / INNER_FACTOR, result)
     }
 
-    /// Bytes that followed the end of a coded stream.
+    /// Returns the error for bytes that followed the end of a coded stream.
     pub(crate) fn trailing(&self) -> Option<BodyError> {
         let (coding, bytes) = self.trailing?;
         let coding = coding.name();
         Some(BodyError::Trailing { coding, bytes })
     }
 
-    /// Memory that the stages hold, most of it their windows.
+    /// Returns the memory that the stages hold, most of it their windows.
     pub(crate) fn held_bytes(&self) -> usize {
         self.stages.iter().map(|(_, stage)| stage.held_bytes()).sum()
     }
 
-    /// The first coding whose stream has not come to its end.
+    /// Returns the first coding whose stream has not ended.
     pub(crate) fn unfinished(&self) -> Option<Coding> {
         self.stages
             .iter()
@@ -209,7 +211,7 @@ impl Chain {
     }
 }
 
-/// What all stages of a chain share.
+/// The state that all stages of a chain share.
 struct Common<'a> {
     inner_room: &'a mut usize,
     window_limit: u64,

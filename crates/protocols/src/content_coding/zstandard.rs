@@ -4,23 +4,23 @@ use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, get_error_name};
 
 use super::{Outcome, Stage, Step};
 
-/// Bytes that tell a frame from anything else.
+/// Number of bytes that identify a frame.
 const MAGIC: usize = 4;
 /// Longest frame header with its magic number (RFC 8878 §3.1.1.1).
 const LONGEST_HEADER: usize = 18;
-/// What the library calls a frame whose window is beyond the limit.
+/// The library's error for a frame whose window exceeds the limit.
 const WINDOW_TOO_LARGE: &str = "Frame requires too much memory for decoding";
 
 pub(super) struct Zstandard {
     window_log: u32,
     /// Between two frames, or before the first.
     at_frame_start: bool,
-    /// At least one frame has come to its end.
+    /// At least one frame has ended.
     any_frame: bool,
-    /// How many bytes the decoder wants next. Feeding no more than that makes each call
+    /// Number of bytes that the decoder wants next. Feeding no more than that makes each call
     /// decode one block, so that output before a damaged block is never lost with it.
     wanted: usize,
-    /// The first bytes of the frame under way.
+    /// The first bytes of the current frame.
     header: Vec<u8>,
     state: Option<DCtx<'static>>,
 }
@@ -113,13 +113,14 @@ impl Stage for Zstandard {
     }
 }
 
-/// First byte of a frame or of a skippable frame (RFC 8878 §3.1), little endian.
+/// Returns true for the first byte of a frame or of a skippable frame (RFC 8878 §3.1), little
+/// endian.
 const fn starts_frame(first: u8) -> bool {
     first == 0x28 || first >> 4 == 5
 }
 
-/// The window that a frame header asks for (RFC 8878 §3.1.1.1.2); without a window descriptor it is
-/// the whole content.
+/// Returns the window that a frame header asks for (RFC 8878 §3.1.1.1.2). Without a window
+/// descriptor it is the whole content.
 fn window_of(header: &[u8]) -> Option<u64> {
     let (&descriptor, rest) = header.get(MAGIC..)?.split_first()?;
     if descriptor & 0x20 == 0 {

@@ -1,5 +1,5 @@
-//! Chooses the protocol of a stream from its bytes, and chooses anew when one protocol gives
-//! way to another.
+//! Detects the protocol of a stream from its bytes, and detects again when one protocol gives way
+//! to another.
 //!
 //! ```text
 //!                 no, idle, limit: the event is raw
@@ -10,10 +10,10 @@
 //!                 └── hand over to any ─┘   └─────┘
 //! ```
 //!
-//! A stream is recognized from the start of an event on, so a capture that begins in the
-//! middle of a message finds the first later message that begins an event. The order of
+//! A stream is recognized from the start of an event on, so a capture that begins in the middle of
+//! a message finds the first later message that begins an event. The order of
 //! [`PROTOCOLS`](table::PROTOCOLS) decides: the first protocol that does not answer *no* is waited
-//! for. What each of them must see is in the table there.
+//! for. The table there says what evidence each protocol needs.
 
 mod protocol;
 mod table;
@@ -31,7 +31,7 @@ pub(crate) use protocol::{HandOver, Place, Protocol, ProtocolDecoder, gap_messag
 pub(crate) use table::upgraded;
 use unknown::{Unknown, Verdict, next_look, quiet_verdict, verdict};
 
-/// A connection that goes on when the capture begins has lost nothing if a message begins then.
+/// A connection that is open when the capture begins has lost nothing if a message begins there.
 const OPEN_BEFORE: GapReason = GapReason::JoinedLate(JoinedLate::OpenBeforeCapture);
 
 /// A decoder for one new stream: it detects the protocol from the first bytes and decodes on.
@@ -44,8 +44,8 @@ pub fn stream_decoder(options: impl Into<Arc<Options>>) -> Box<dyn StreamDecoder
 pub(crate) struct Detecting {
     options: Arc<Options>,
     state: State,
-    /// The other direction knows that no requests come from here.
-    told_no_requests: bool,
+    /// The other direction was notified that this one carries no requests.
+    has_reported_no_requests: bool,
 }
 
 enum State {
@@ -63,11 +63,11 @@ impl Detecting {
         Self {
             options,
             state: State::Unknown(Box::default()),
-            told_no_requests: false,
+            has_reported_no_requests: false,
         }
     }
 
-    /// A decoder again, for a stream that slept.
+    /// Makes a decoder again for a stream that slept.
     fn wake(&mut self) {
         if let State::Resting(protocol) = self.state {
             self.state = State::Decoding((protocol.start)(&self.options, &[]));
@@ -98,7 +98,7 @@ impl Detecting {
         }
     }
 
-    /// The usual case, an event whose first bytes decide, without a copy.
+    /// Probes the first event. In the usual case its first bytes decide, and nothing is copied.
     fn decide_first(
         &mut self,
         payload: &Bytes,
@@ -124,8 +124,8 @@ impl Detecting {
         }
     }
 
-    /// Decides about the held events, one after the other. `settle`: nothing more will come in
-    /// time, so what could still become a message is raw.
+    /// Decides about the held events, one after the other. `settle` is true if no more bytes come
+    /// in time: then bytes that could still become a message are raw.
     fn decide_held(&mut self, settle: bool, backlog: &mut Backlog, output: &mut Output) {
         while let State::Unknown(unknown) = &mut self.state {
             let Some(&(len, timestamp_ns)) = unknown.events.front() else {
@@ -155,7 +155,7 @@ impl Detecting {
         }
     }
 
-    /// `first`: the bytes that the stream begins with, as far as they are known.
+    /// Starts a decoder. `first` are the known bytes that the stream begins with.
     fn start(
         &mut self,
         protocol: &'static Protocol,
@@ -163,14 +163,14 @@ impl Detecting {
         backlog: &mut Backlog,
         output: &mut Output,
     ) {
-        if !protocol.tells_requests {
+        if !protocol.reports_requests {
             self.tell_no_requests(output);
         }
         let mut decoder = (protocol.start)(&self.options, first);
         if let State::Unknown(unknown) = &mut self.state {
             unknown.raw.flush(output);
-            // Where the capture's beginning is not a message's, requests may have been lost.
-            if protocol.tells_requests && unknown.place.after_loss && unknown.middle.is_none() {
+            // If the capture does not begin with a message, requests may have been lost.
+            if protocol.reports_requests && unknown.place.after_loss && unknown.middle.is_none() {
                 output.notices.push(PeerNotice::RequestsLost);
             }
             for notice in &unknown.notices {
@@ -203,8 +203,8 @@ impl Detecting {
     }
 
     fn tell_no_requests(&mut self, output: &mut Output) {
-        if !self.told_no_requests {
-            self.told_no_requests = true;
+        if !self.has_reported_no_requests {
+            self.has_reported_no_requests = true;
             output.notices.push(PeerNotice::NoRequests);
         }
     }
@@ -215,7 +215,8 @@ impl Detecting {
         }
     }
 
-    /// Decides what is held. A decoder that takes some of it may hand the rest back to be held again.
+    /// Decides about the held bytes. A decoder that takes some of them may return the rest to be
+    /// held again.
     fn settle_held(&mut self, output: &mut Output) {
         let mut before = usize::MAX;
         loop {
@@ -237,7 +238,8 @@ impl Detecting {
         }
     }
 
-    /// Decides what is held, then lets the decoder act. True when it handed over then.
+    /// Decides about the held bytes, then lets the decoder act. Returns true if it handed over
+    /// then.
     fn settle(
         &mut self,
         output: &mut Output,
@@ -362,13 +364,13 @@ impl StreamDecoder for Detecting {
         match &self.state {
             State::Decoding(decoder) => !decoder.expects(payload),
             State::Resting(protocol) => !(protocol.start)(&self.options, &[]).expects(payload),
-            // Each event is looked at for what it begins.
+            // Every event is probed.
             State::Unknown(_) => false,
         }
     }
 
     fn close(&mut self, output: &mut Output) {
-        // What a decoder hands over while closing is all that its successor will see.
+        // Bytes that a decoder hands over while closing are all that its successor sees.
         while self.settle(output, |decoder, output| decoder.close(output)) {}
         if let State::Unknown(unknown) = &mut self.state {
             unknown.raw.flush(output);

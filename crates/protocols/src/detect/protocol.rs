@@ -18,7 +18,7 @@ pub(crate) struct Protocol {
     /// A decoder for a stream that begins with these bytes.
     pub(crate) start: fn(&Arc<Options>, &[u8]) -> Box<dyn ProtocolDecoder>,
     /// Its decoder tells the other direction of every request ([`PeerNotice::RequestHead`](crate::PeerNotice::RequestHead)).
-    pub(crate) tells_requests: bool,
+    pub(crate) reports_requests: bool,
 }
 
 /// What is known of the bytes before the ones that are looked at.

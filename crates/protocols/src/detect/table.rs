@@ -8,8 +8,8 @@ use crate::http1::{self, Upgrade};
 use crate::http2::{self, Http2Decoder};
 use crate::websocket::{self, WebSocketDecoder};
 
-/// In the order in which they are asked: what begins with an unmistakable text first, what is
-/// told from the shape of binary frames last.
+/// The protocols in the order in which they are probed: those that begin with an unmistakable text
+/// first, those recognized by the form of binary frames last.
 ///
 /// | protocol | evidence at the start of any event | where bytes are missing before it |
 /// |---|---|---|
@@ -22,14 +22,14 @@ use crate::websocket::{self, WebSocketDecoder};
 /// protocol hands the rest back to be recognized like this.
 pub(super) static PROTOCOLS: &[&Protocol] = &[&http1::RESPONSES, &http1::REQUESTS, &HTTP2, &WEBSOCKET];
 
-/// Whether these bytes are hardly anything but the first of one direction of a connection, or of a message of
-/// HTTP/1.
+/// Returns true if these bytes are almost certainly the first of one direction of a connection, or
+/// of an HTTP/1 message.
 pub(super) fn begins_connection(bytes: &[u8]) -> bool {
     http1::begins_message(bytes) || http2::opens_connection(bytes)
 }
 
-/// What a connection goes on with after an HTTP/1 upgrade; `None`: to be detected.
-/// `client`: in the direction of the requests.
+/// Returns the protocol of a connection after an HTTP/1 upgrade; `None` if it must be detected.
+/// `client` is true for the direction of the requests.
 pub(crate) fn upgraded(upgrade: Upgrade, client: bool) -> Option<&'static Protocol> {
     match upgrade {
         Upgrade::Http2 => Some(&HTTP2_UPGRADED),
@@ -56,7 +56,7 @@ static HTTP2: Protocol = Protocol {
             http2::starts_connection(first),
         ))
     },
-    tells_requests: false,
+    reports_requests: false,
 };
 
 static HTTP2_UPGRADED: Protocol = Protocol {
@@ -64,7 +64,7 @@ static HTTP2_UPGRADED: Protocol = Protocol {
     ..HTTP2
 };
 
-/// Picked up in the middle.
+/// WebSocket, picked up in the middle.
 static WEBSOCKET: Protocol = Protocol {
     recognize: |bytes, _, place| {
         if place.after_loss {
@@ -75,16 +75,16 @@ static WEBSOCKET: Protocol = Protocol {
     },
     recognize_quiet: |_, _| false,
     start: |options, _| Box::new(WebSocketDecoder::attached(Arc::clone(options))),
-    tells_requests: false,
+    reports_requests: false,
 };
 
-/// The client's frames after the handshake, from the first on.
+/// WebSocket: the client's frames after the handshake, from the first on.
 static WEBSOCKET_CLIENT: Protocol = Protocol {
     start: |options, _| Box::new(WebSocketDecoder::new(Arc::clone(options)).from_client(true)),
     ..WEBSOCKET
 };
 
-/// The server's frames after the handshake, from the first on.
+/// WebSocket: the server's frames after the handshake, from the first on.
 static WEBSOCKET_SERVER: Protocol = Protocol {
     start: |options, _| Box::new(WebSocketDecoder::new(Arc::clone(options)).from_client(false)),
     ..WEBSOCKET

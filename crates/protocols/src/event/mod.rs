@@ -22,7 +22,7 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// The original's data type number: 0 for read, 1 for write.
+    /// Returns the original's data type number: 0 for read, 1 for write.
     pub const fn data_type(self) -> u8 {
         match self {
             Self::Read => 0,
@@ -30,7 +30,7 @@ impl Direction {
         }
     }
 
-    /// The other direction of the same connection.
+    /// Returns the other direction of the same connection.
     pub const fn opposite(self) -> Self {
         match self {
             Self::Read => Self::Write,
@@ -38,7 +38,7 @@ impl Direction {
         }
     }
 
-    /// `read` or `write`, as JSON Lines names it.
+    /// Returns Returns `read` or `write`, as JSON Lines names it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -52,26 +52,26 @@ impl Direction {
 pub struct Comm([u8; 16]);
 
 impl Comm {
-    /// Takes the kernel's 16 bytes; everything from the first NUL on is ignored.
+    /// Makes a name of the kernel's 16 bytes; everything from the first NUL on is ignored.
     pub const fn new(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes up to the first NUL.
+    /// Returns the bytes up to the first NUL.
     pub fn as_bytes(&self) -> &[u8] {
         let end = self.0.iter().position(|&byte| byte == 0).unwrap_or(self.0.len());
         &self.0[..end]
     }
 
-    /// The kernel's 16 bytes.
+    /// Returns the kernel's 16 bytes.
     pub const fn raw(&self) -> [u8; 16] {
         self.0
     }
 }
 
 impl Comm {
-    /// Appends it as it is displayed: trimmed, what is not UTF-8 replaced, what would steer a terminal
-    /// escaped. A thread chooses its name.
+    /// Appends the name as displayed: trimmed, with bytes that are not UTF-8 replaced and
+    /// characters that would steer a terminal escaped, because a thread chooses its own name.
     pub(crate) fn push_shown(self, out: &mut Vec<u8>) {
         let name = self.as_bytes();
         if name.iter().all(|byte| matches!(byte, b' '..=b'~')) {
@@ -126,7 +126,7 @@ pub enum AddressSource {
 }
 
 impl AddressSource {
-    /// `exact` or `heuristic`, as JSON Lines names it.
+    /// Returns Returns `exact` or `heuristic`, as JSON Lines names it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Exact => "exact",
@@ -135,8 +135,8 @@ impl AddressSource {
     }
 }
 
-/// The two addresses of a connection: who opened it and who accepted it, where that is
-/// known, else local and remote. See [`Socket::local`].
+/// The two addresses of a connection: the one that opened it and the one that accepted it, if that
+/// is known; otherwise local and remote. See [`Socket::local`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Tuple {
     /// Shown as `Src`.
@@ -146,7 +146,7 @@ pub struct Tuple {
 }
 
 impl fmt::Display for Tuple {
-    /// `a.b.c.d:p-a.b.c.d:p`, IPv6 as `[a]:p-[b]:p`.
+    /// Writes `a.b.c.d:p-a.b.c.d:p`, for IPv6 `[a]:p-[b]:p`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}-{}", self.source, self.destination)
     }
@@ -168,14 +168,14 @@ pub struct Socket {
     pub sock: u64,
     /// Its addresses.
     pub tuple: Tuple,
-    /// Which end is the captured process, `None` when a recording does not say.
+    /// Which end is the captured process; `None` if a recording does not say.
     pub local: Option<Side>,
     /// How far the addresses can be trusted.
     pub address_source: AddressSource,
 }
 
 impl Socket {
-    /// Sender and receiver of bytes that went in `direction`, when the local end is known.
+    /// Returns sender and receiver of bytes that went in `direction`, if the local end is known.
     pub fn endpoints(&self, direction: Direction) -> Option<(SocketAddr, SocketAddr)> {
         let Tuple { source, destination } = self.tuple;
         match (self.local?, direction) {
@@ -209,17 +209,18 @@ impl fmt::Display for TlsVersion {
     }
 }
 
-/// Why the capture may not have a connection's first bytes.
+/// Why a connection's first bytes may be missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum JoinedLate {
     /// The connection was open before the capture began.
     OpenBeforeCapture,
-    /// It was opened during the capture, before the probes stood in its library.
+    /// It was opened during the capture, before the probes were attached to its library.
     BeforeProbes,
 }
 
 impl JoinedLate {
-    /// `open_before_capture` or `before_probes`, as JSON Lines and recordings name it.
+    /// Returns Returns `open_before_capture` or `before_probes`, as JSON Lines and recordings name
+    /// it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::OpenBeforeCapture => "open_before_capture",
@@ -233,7 +234,7 @@ impl JoinedLate {
 pub struct DataEvent {
     /// Kernel monotonic time in nanoseconds: entry of a write, return of a read.
     pub timestamp_ns: u64,
-    /// Who made the call.
+    /// The thread that made the call.
     pub process: Process,
     /// The container that the process runs in, as its runtime names it. `None` when there is none or it is not
     /// known.
@@ -254,7 +255,8 @@ pub struct DataEvent {
     /// Position of the payload's first byte in this direction of the session since the
     /// capture first saw it. A jump means that bytes in between were lost.
     pub stream_offset: Option<u64>,
-    /// Set when the connection's first bytes may be missing, in all its events from when that is known.
+    /// Set if the connection's first bytes may be missing, in all its events from the moment this
+    /// is known.
     pub joined_late: Option<JoinedLate>,
     /// The plaintext.
     pub payload: Bytes,

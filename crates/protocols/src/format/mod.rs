@@ -16,17 +16,17 @@ use crate::message::Message;
 
 /// Formats the messages that one event completed. Pure: the same input gives the same bytes.
 pub trait Format: Send + Sync {
-    /// What decoders have to emit for this format.
+    /// Returns the view that decoders must emit for this format.
     fn view(&self) -> View;
 
-    /// Appends what stands before the first record of a new target.
+    /// Appends the bytes that precede the first record of a new target.
     fn begin(&self, _out: &mut Vec<u8>) {}
 
     /// Appends `messages`, all of the stream `origin`, to `out`, and ends every record there: the
     /// smallest unit that makes sense to a reader by itself. A message may be in no record.
     fn write(&self, origin: &Origin, messages: &[Message], out: &mut Records);
 
-    /// The bytes that [`Self::write`] appends.
+    /// Returns the bytes that [`Self::write`] appends.
     fn formatted(&self, origin: &Origin, messages: &[Message]) -> Vec<u8> {
         let mut out = Records::default();
         self.write(origin, messages, &mut out);
@@ -36,7 +36,7 @@ pub trait Format: Send + Sync {
 
 /// Formats events as they were captured, each as one record. Pure.
 pub trait EventFormat: Send + Sync {
-    /// Appends what stands before the first record of a new target.
+    /// Appends the bytes that precede the first record of a new target.
     fn begin(&self, _out: &mut Vec<u8>) {}
 
     /// Appends `event` to `out`.

@@ -1,24 +1,24 @@
-//! Formatted output that knows where each of its records ends.
+//! Formatted output with the ends of its records.
 
-/// Bytes, and where each record in them ends. A format appends to it; whoever writes it may take
-/// the bytes as a stream, or record by record.
+/// Bytes, and where each record in them ends. A format appends to it; a target takes the bytes as a
+/// stream, or record by record.
 #[derive(Debug, Default)]
 pub struct Records {
     bytes: Vec<u8>,
     ends: Vec<RecordEnd>,
 }
 
-/// The end of a record, as sums over it and all before it.
+/// The end of a record, as totals over this record and all previous ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RecordEnd {
-    /// Bytes up to here.
+    /// Number of bytes up to here.
     pub bytes: usize,
-    /// Messages up to here.
+    /// Number of messages up to here.
     pub messages: u64,
 }
 
 impl Records {
-    /// Empty, with room for `bytes` bytes in `records` records.
+    /// Creates an empty buffer with room for `bytes` bytes in `records` records.
     pub fn with_capacity(bytes: usize, records: usize) -> Self {
         Self {
             bytes: Vec::with_capacity(bytes),
@@ -26,12 +26,13 @@ impl Records {
         }
     }
 
-    /// Where the bytes of the current record are appended.
+    /// Returns the buffer to which the bytes of the current record are appended.
     pub const fn bytes(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
-    /// Ends the current record, which shows `messages` messages. Without any byte there is no record.
+    /// Ends the current record, which shows `messages` messages. If no bytes were appended, there
+    /// is no record.
     pub fn end(&mut self, messages: usize) {
         let last = self.last_end();
         if self.bytes.len() > last.bytes {
@@ -42,40 +43,40 @@ impl Records {
         }
     }
 
-    /// All bytes, those of the current record included.
+    /// Returns all bytes, including those of the current record.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The ends of all records, in order.
+    /// Returns the ends of all records, in order.
     pub fn ends(&self) -> &[RecordEnd] {
         &self.ends
     }
 
-    /// The end of the last record.
+    /// Returns the end of the last record.
     pub fn last_end(&self) -> RecordEnd {
         self.ends.last().copied().unwrap_or_default()
     }
 
-    /// True without any record.
+    /// Returns true if there is no record.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// The records, without the one that has not ended.
+    /// Iterates over the records, without an unfinished one.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().map(|end| end.bytes));
         let bounds = starts.zip(&self.ends);
         bounds.map(|(start, end)| &self.bytes[start..end.bytes])
     }
 
-    /// Forgets all but the first `records` records.
+    /// Removes all records except the first `records`.
     pub fn truncate(&mut self, records: usize) {
         self.ends.truncate(records);
         self.bytes.truncate(self.last_end().bytes);
     }
 
-    /// The bytes, and the ends of the records in them.
+    /// Returns the bytes, and the ends of the records in them.
     pub fn into_parts(self) -> (Vec<u8>, Vec<RecordEnd>) {
         (self.bytes, self.ends)
     }
@@ -86,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_are_told_apart_and_their_messages_are_counted() {
+    fn records_are_separated_and_their_messages_counted() {
         let mut records = Records::default();
         records.bytes().extend_from_slice(b"one");
         records.end(1);

@@ -27,13 +27,13 @@ pub struct Deframer {
 enum State {
     Prefix(BytesMut),
     Message(Partial),
-    /// Message boundaries are lost; `candidate` holds the start of the DATA frame under way, whose
+    /// Message boundaries are lost. `candidate` holds the start of the current DATA frame, whose
     /// content is `frame` bytes long.
     Lost {
         candidate: BytesMut,
         frame: Option<usize>,
     },
-    /// Not gRPC after all: shown as it comes.
+    /// Not gRPC after all: shown as received.
     Foreign,
 }
 
@@ -41,13 +41,14 @@ enum State {
 struct Partial {
     compressed: bool,
     length: usize,
-    /// Bytes of it that came, kept or not.
+    /// Bytes of the message received so far, kept or not.
     seen: usize,
     held: BytesMut,
 }
 
 impl Deframer {
-    /// For stream `stream` in the direction of `kind`, with the `grpc-encoding` field's value.
+    /// Creates a deframer for stream `stream` in the direction of `kind`. `encoding` is the value
+    /// of `grpc-encoding`.
     pub fn new(stream: u32, kind: Http2Kind, encoding: Option<Bytes>, limits: &Limits) -> Self {
         Self {
             stream,
@@ -68,8 +69,8 @@ impl Deframer {
         }
     }
 
-    /// Takes the next content bytes and hands complete messages to `emit`. `frame`: a DATA frame with
-    /// that many content bytes starts here.
+    /// Takes the next content bytes and passes complete messages to `emit`. If a DATA frame starts
+    /// here, `frame` is the number of its content bytes.
     pub fn push(
         &mut self,
         content: &Bytes,
@@ -103,7 +104,7 @@ impl Deframer {
         }
     }
 
-    /// Bytes were lost. What is held of a message is given as it is.
+    /// Notes that bytes were lost. Returns the incomplete message held, if any, as it is.
     pub fn gap(&mut self) -> Option<GrpcMessage> {
         let message = self.cut(BodyError::Gap);
         if !matches!(self.state, State::Foreign) {
@@ -115,7 +116,7 @@ impl Deframer {
         message
     }
 
-    /// The stream ended. What is held of a message is given as it is.
+    /// Ends the stream. Returns the incomplete message held, if any, as it is.
     pub fn finish(&mut self) -> Option<GrpcMessage> {
         self.cut(BodyError::Incomplete)
     }
@@ -183,7 +184,7 @@ impl Deframer {
         };
     }
 
-    /// Bytes that are no whole message.
+    /// Makes a message of bytes that are not a complete one.
     fn as_received(&mut self, data: Bytes, error: BodyError) -> GrpcMessage {
         let index = self.index;
         self.index += 1;
@@ -252,7 +253,7 @@ fn prefix_length(prefix: &[u8]) -> usize {
     length.try_get_u32().map_or(0, |length| length as usize)
 }
 
-/// Moves bytes from `rest` to `held` until there are `wanted`; then takes them all.
+/// Moves bytes from `rest` to `held` until `held` has `wanted` bytes, then returns them.
 fn fill(held: &mut BytesMut, rest: &mut Bytes, wanted: usize) -> Option<Bytes> {
     let piece = rest.split_to(rest.len().min(wanted - held.len()));
     held.extend_from_slice(&piece);

@@ -21,8 +21,8 @@ mod protobuf;
 pub use deframer::Deframer;
 pub use protobuf::dump;
 
-/// Whether a media type is gRPC: `application/grpc`, alone or with `+proto` and its like.
-/// `application/grpc-web` frames its trailers differently and is not.
+/// Returns true if a media type is gRPC: `application/grpc`, alone or with a suffix such as
+/// `+proto`. `application/grpc-web` is not, because it frames its trailers differently.
 pub fn is_grpc(content_type: &[u8]) -> bool {
     const NAME: &[u8] = b"application/grpc";
     content_type

@@ -7,13 +7,14 @@ use prost::encoding::{WireType, decode_key, decode_varint};
 use crate::limits::Limits;
 use crate::message::{ProtobufField, ProtobufValue};
 
-/// The fields of `data`, or `None` when it does not read as protobuf to its last byte. At most
-/// [`Limits::protobuf_fields`] over all levels and [`Limits::protobuf_depth`] levels: what is deeper is
-/// given as bytes, what is beyond the count is left out.
+/// Returns the fields of `data`, or `None` if it cannot be read as protobuf up to its last byte.
+/// Returns at most [`Limits::protobuf_fields`] fields over all levels, and
+/// [`Limits::protobuf_depth`] levels: deeper fields are returned as bytes, fields beyond the count
+/// are left out.
 ///
-/// A length-delimited field is text when it is UTF-8 without control characters, else a message when
-/// it reads as one, else text when it has only line ends and tabs, else bytes. A message that
-/// happens to be printable is therefore shown as text.
+/// A length-delimited field is text if it is UTF-8 without control characters; otherwise a message
+/// if it can be read as one; otherwise text if its only control characters are line ends and tabs;
+/// otherwise bytes. A message that happens to be printable is therefore shown as text.
 pub fn dump(data: &Bytes, limits: &Limits) -> Option<Vec<ProtobufField>> {
     let mut left = limits.protobuf_fields;
     message(data, limits.protobuf_depth, &mut left)
@@ -42,7 +43,7 @@ fn field(rest: &mut Bytes, depth: usize, left: &mut usize) -> Option<ProtobufFie
             }
             delimited(&rest.split_to(length), depth, left)
         }
-        // Groups have been deprecated since before gRPC; their marks are more often chance.
+        // Groups have been deprecated since before gRPC; their wire types are more often chance.
         WireType::StartGroup | WireType::EndGroup => return None,
     };
     Some(ProtobufField { number, value })
@@ -59,7 +60,7 @@ fn delimited(data: &Bytes, depth: usize, left: &mut usize) -> ProtobufValue {
     {
         return ProtobufValue::Message(fields);
     }
-    // A failed attempt costs nothing of the count, its fields are not kept.
+    // A failed attempt does not use up the count, because its fields are not kept.
     *left = before;
     let is_shown = |character: char| matches!(character, '\n' | '\r' | '\t') || !character.is_control();
     match text.filter(|text| text.chars().all(is_shown)) {
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn other_bytes_are_no_message() {
+    fn other_bytes_are_not_a_message() {
         assert_eq!(dumped(b"\x00\x01"), None, "field number 0");
         assert_eq!(dumped(b"\x0a\x05hi"), None, "cut off");
         assert_eq!(dumped(b"\x0b"), None, "a group");

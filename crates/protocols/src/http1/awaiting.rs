@@ -1,4 +1,4 @@
-//! A response whose framing waits for its request's method.
+//! A response that cannot be framed until the method of its request is known.
 
 use bytes::Bytes;
 
@@ -12,11 +12,11 @@ use crate::http1::recognize;
 use crate::http1::state::State;
 use crate::message::Anomaly;
 
-/// A head behind which it is not known yet whether a body comes.
+/// A response head whose body cannot be framed until the request's method is known.
 pub(super) struct Awaiting {
     pub(super) open: Open,
     head: Head,
-    /// No notice will tell.
+    /// No notice will come.
     pub(super) overdue: bool,
 }
 
@@ -27,15 +27,15 @@ impl Awaiting {
 }
 
 impl Http1Decoder {
-    /// Goes on with what is held, as far as the method is known, and not much further than a step. `closing`: nothing
-    /// more will come, so to the end.
+    /// Decodes held events while methods are known, and not much more than one step. `closing` is
+    /// true if nothing more comes: then all of them are decoded.
     pub(super) fn work_off(&mut self, closing: bool, output: &mut Output) {
         let step = self.options.limits.http1_step_bytes;
         let end = self.held.bytes().saturating_sub(step);
         self.has_more = false;
         loop {
             if let State::Awaiting(awaiting) = &mut self.state {
-                // What one response waits for in vain, those held behind it would wait for too.
+                // If one response waits in vain, those held after it would too.
                 awaiting.overdue |= self.overdue;
                 if !self.decide(closing, output) {
                     break;
@@ -53,7 +53,7 @@ impl Http1Decoder {
         self.overdue = false;
     }
 
-    /// Frames the response that waits for its request's method. False: it still waits.
+    /// Frames the response that waits for its request's method. Returns false if it still waits.
     fn decide(&mut self, closing: bool, output: &mut Output) -> bool {
         let State::Awaiting(awaiting) = &mut self.state else {
             return true;
@@ -82,8 +82,8 @@ impl Http1Decoder {
         true
     }
 
-    /// What the bytes alone say of the request that the response from `start_ns` answers. `None`: more of
-    /// them are needed.
+    /// Guesses the method of the request that the response from `start_ns` answers, by the bytes
+    /// alone. `None` if more bytes are needed.
     fn guess(&mut self, start_ns: u64, closing: bool) -> Option<MethodClass> {
         let may_be_head = self.requests.may_answer_head(start_ns);
         let State::Awaiting(awaiting) = &self.state else {
@@ -107,8 +107,8 @@ impl Http1Decoder {
         Some(method)
     }
 
-    /// A body that begins like a response's head is none: the method was HEAD. `None`: too
-    /// few bytes to tell.
+    /// Guesses the method by the bytes after the head: if they begin like another response head,
+    /// there was no body, so the method was HEAD. `None` if there are too few bytes.
     fn guess_method(&self) -> Option<MethodClass> {
         let first = self.held.first(recognize::VERSION.len());
         match recognize::prefix(&first, recognize::VERSION) {

@@ -7,7 +7,7 @@
 //!         ▼
 //!      Trailers ── empty line ──► end
 //! ```
-//! A line that no recipient accepts ends it as bad from every state.
+//! In every state, a line that no recipient accepts ends the body as bad.
 
 use bytes::{Buf, Bytes};
 use memchr::memchr;
@@ -26,32 +26,33 @@ pub(super) enum Chunked {
     },
     DataEnd,
     Trailers,
-    /// The rest of a trailer section beyond its limit; `empty`: the line under way has nothing in it.
+    /// The rest of a trailer section beyond its limit; `empty` is true if the current line is empty
+    /// so far.
     LongTrailers {
         empty: bool,
     },
 }
 
-/// How far the input took it.
+/// The point of a chunked body that the input reached.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// The input begins with something that is no chunked framing.
+    /// The input begins with something that is not chunked framing.
     Bad,
     /// The end, with the trailer section without its empty line.
     End(Bytes),
-    /// The beginning of a trailer section beyond its limit; the rest of it is passed over.
+    /// The beginning of a trailer section beyond its limit; the rest of it is skipped.
     Cut(Bytes),
-    /// The end of that, behind so many more bytes.
+    /// The end of such a section, after this many more bytes.
     CutEnd(usize),
-    /// So many bytes of it, and more to come.
+    /// This many bytes of such a section; more follow.
     CutMore(usize),
-    /// The input that is left is the beginning of a line or of the trailer section.
+    /// The rest of the input is the beginning of a line or of the trailer section.
     More,
 }
 
 impl Chunked {
-    /// Takes content from `input` into `body`. `odd` is set when a line's framing is such that
-    /// recipients read it differently.
+    /// Moves content from `input` to `body`. Sets `odd` if recipients would read the framing of a
+    /// line differently.
     pub(super) fn read(
         &mut self,
         input: &mut Bytes,
@@ -121,8 +122,8 @@ fn read_size_line(input: &mut Bytes, limits: &Limits, odd: &mut bool) -> Line {
     let Some(size) = hexadecimal(&text[..digits]) else {
         return Line::Bad;
     };
-    // Only SP and HTAB may stand before an extension (RFC 9112 §7.1.1), and nothing without one; many
-    // recipients take more than that for white space.
+    // Only SP and HTAB may precede an extension (RFC 9112 §7.1.1), and nothing may follow the size
+    // without one; many recipients treat more characters as white space.
     let rest = text[digits..].trim_ascii_start();
     if !rest.is_empty() && rest[0] != b';' {
         return Line::Bad;

@@ -22,21 +22,22 @@ pub(super) struct Http1Decoder {
     pub(super) state: State,
     /// The beginning of a head or of a line.
     pub(super) pending: BytesMut,
-    /// Empty lines before it, which go with it.
+    /// Empty lines before it, which are shown with it.
     pub(super) empty_lines: Bytes,
     pub(super) scan: HeadScan,
-    /// Time of the event that brought the first byte of the message to come.
+    /// Time of the event that brought the first byte of the next message.
     pub(super) start_ns: u64,
     /// Time of the latest event.
     pub(super) last_ns: u64,
-    /// What the latest request asked for; the bytes behind it may be of another protocol.
+    /// The protocol that the latest request asked for; the bytes after it may belong to that.
     pub(super) asked: Option<Asked>,
     pub(super) requests: Requests,
-    /// Events that wait behind a head in [`State::Awaiting`], and those of them that need not wait any more.
+    /// Events that wait after a head in [`State::Awaiting`], and those of them that need not wait
+    /// any longer.
     pub(super) held: Held,
-    /// What is held can be decoded.
+    /// The held events can be decoded.
     pub(super) has_more: bool,
-    /// For nothing that is held a notice comes.
+    /// No notice will come for the held events.
     pub(super) overdue: bool,
     pub(super) expansion: Expansion,
 }
@@ -106,8 +107,8 @@ impl Http1Decoder {
         }
     }
 
-    /// Whether what is pending is certainly no more than the beginning of a head, so that it
-    /// need not be looked at again from its start.
+    /// Returns true if the pending bytes are known to be the beginning of a head, so that they need
+    /// not be examined again from the start.
     fn is_open_head(&mut self) -> bool {
         let may_begin = match self.state {
             State::Start => self.asked.is_none() && (self.scan.is_known(&self.pending) || self.begins_head()),
@@ -119,14 +120,14 @@ impl Http1Decoder {
             && self.scan.end(&self.pending).is_none()
     }
 
-    /// Whether `payload` is a message of this side, and one may begin.
+    /// Returns true if `payload` begins a message of this side, and one may begin here.
     pub(super) fn expects_message(&self, payload: &[u8]) -> bool {
         matches!(self.state, State::Start | State::Searching { .. })
             && self.pending.is_empty()
             && self.recognize(payload) == Detection::Yes
     }
 
-    /// Between two messages, with nothing that concerns the next one.
+    /// Returns true between two messages, if no state affects the next one.
     pub(super) fn is_as_new(&self) -> bool {
         matches!(self.state, State::Start)
             && self.pending.is_empty()
@@ -138,7 +139,7 @@ impl Http1Decoder {
             && self.expansion.is_new()
     }
 
-    /// Gives back what is reserved and not used.
+    /// Releases memory that is reserved and not used.
     pub(super) fn give_back_room(&mut self) {
         if self.pending.is_empty() {
             self.pending = BytesMut::new();
@@ -174,7 +175,8 @@ impl Http1Decoder {
         }
     }
 
-    /// What comes next cannot be framed, so it is not known either which message answers which.
+    /// Begins to search for the next message: the following bytes cannot be framed, so it is
+    /// unknown which response answers which request.
     pub(super) fn begin_search(&mut self, lost: bool, output: &mut Output) -> Flow {
         let empty_lines = std::mem::take(&mut self.empty_lines);
         self.pass_over(empty_lines, lost, output);
@@ -184,7 +186,7 @@ impl Http1Decoder {
         Flow::Continue
     }
 
-    /// The beginning of a head or of a line, which nothing will complete.
+    /// Takes the beginning of a head or of a line, which will not be completed.
     pub(super) fn take_pending(&mut self) -> Bytes {
         self.scan = HeadScan::default();
         let pending = std::mem::take(&mut self.pending).freeze();
@@ -200,7 +202,8 @@ impl Http1Decoder {
         self.empty_lines.len()
     }
 
-    /// After lost bytes the order of messages no longer says which response answers what.
+    /// Forgets the pairing: after lost bytes, the order of messages no longer says which response
+    /// answers which request.
     fn lose_pairing(&mut self, output: &mut Output) {
         self.asked = None;
         match self.side {

@@ -1,4 +1,4 @@
-//! How long a body is (RFC 9112 §6.3).
+//! The length of a body (RFC 9112 §6.3).
 
 use crate::decoder::MethodClass;
 use crate::http1::head::{Head, Length, Side, Transfer};
@@ -11,14 +11,15 @@ pub(super) enum Framing {
     /// No body.
     None,
     Sized(u64),
-    /// What follows is another protocol.
+    /// The bytes that follow are another protocol.
     Tunnel,
-    /// Recipients disagree; nothing is guessed.
+    /// Recipients disagree about the length; nothing is guessed.
     Unframed,
     UntilClose,
 }
 
-/// Whether a response to HEAD or CONNECT with the same fields is framed otherwise than one to `GET`.
+/// Returns true if a response to HEAD or CONNECT with these fields is framed differently from one
+/// to GET.
 pub(super) fn depends_on_method(head: &Head) -> bool {
     let Http1Kind::Response { status } = head.kind else {
         return false;
@@ -30,7 +31,7 @@ pub(super) fn depends_on_method(head: &Head) -> bool {
     has_body || matches!(status, 200..=299)
 }
 
-/// The framing of a request, or of a response to a request of class `method`.
+/// Returns the framing of a request, or of a response to a request of class `method`.
 pub(super) fn of(head: &Head, side: Side, method: MethodClass) -> Framing {
     if let Http1Kind::Response { status } = head.kind {
         match status {
@@ -54,7 +55,7 @@ pub(super) fn of(head: &Head, side: Side, method: MethodClass) -> Framing {
     }
 }
 
-/// What is odd about the fields that frame the body.
+/// Returns the anomalies of the fields that frame the body.
 pub(super) fn anomalies(head: &Head) -> impl Iterator<Item = Anomaly> + use<> {
     let bad_transfer = match head.transfer {
         Transfer::Absent => false,

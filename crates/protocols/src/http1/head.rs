@@ -1,4 +1,4 @@
-//! Reads a complete head (RFC 9112 §2–§5) for what the decoder must know of it.
+//! Parses a complete head (RFC 9112 §2–§5) for the facts that the decoder needs.
 
 use std::mem::MaybeUninit;
 
@@ -11,10 +11,10 @@ use crate::limits::Limits;
 use crate::message::{Anomaly, Http1Kind};
 use crate::text::trim_white_space;
 
-/// Header fields that are parsed without an allocation.
+/// Number of header fields that are parsed without an allocation.
 const USUAL_FIELDS: usize = 64;
 
-/// Which of the two kinds of messages a direction carries.
+/// The kind of messages that a direction carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     Requests,
@@ -30,7 +30,7 @@ pub(super) struct Head {
     pub(super) minor_version: u8,
     pub(super) length: Length,
     pub(super) transfer: Transfer,
-    /// There is a `Transfer-Encoding` field, even if it names no coding.
+    /// True if there is a `Transfer-Encoding` field, even if it names no coding.
     pub(super) has_transfer: bool,
     pub(super) upgrade: Option<Upgrade>,
     pub(super) content_encoding: Option<Bytes>,
@@ -59,7 +59,7 @@ pub(super) enum Transfer {
     Unchunked(Vec<u8>),
 }
 
-/// What the connection turns into when the other side agrees.
+/// The protocol that the connection changes to if the other side agrees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Upgrade {
     Http2,
@@ -67,12 +67,12 @@ pub(crate) enum Upgrade {
     WebSocket,
 }
 
-/// Finds the end of a head that comes in pieces without looking at a byte twice.
+/// Finds the end of a head that arrives in pieces, without examining a byte twice.
 #[derive(Debug, Default)]
 pub(super) struct HeadScan {
-    /// Where the search goes on.
+    /// Where the search continues.
     next: usize,
-    /// Where the target of a request line has not ended yet; 0 when that is not known.
+    /// Up to where the target of a request line has no end; 0 if that is not known.
     in_target: usize,
     has_start_line: bool,
     bare_lf: bool,
@@ -83,7 +83,8 @@ const fn ends_target(byte: u8) -> bool {
 }
 
 impl HeadScan {
-    /// Length of the head with its empty line. `bytes` are those of the last call and more.
+    /// Returns the length of the head with its empty line. `bytes` must begin with those of the
+    /// previous call.
     pub(super) fn end(&mut self, bytes: &[u8]) -> Option<usize> {
         let start = self.next;
         for newline in memchr_iter(b'\n', &bytes[start..]).map(|offset| start + offset) {
@@ -105,9 +106,9 @@ impl HeadScan {
         None
     }
 
-    /// Whether `bytes`, those of the last call and more, still begin with what was found by
-    /// [`Self::note`]: a whole start line, or a request's target that has not ended. So each byte
-    /// is looked at once, however many events bring them.
+    /// Returns true if `bytes`, which must begin with those of the previous call, still begin as noted
+    /// by [`Self::note`]: with a complete start line, or with a request target that has not ended. So
+    /// each byte is examined once, however many events bring them.
     pub(super) fn is_known(&mut self, bytes: &[u8]) -> bool {
         if self.has_start_line {
             return true;
@@ -117,7 +118,7 @@ impl HeadScan {
         goes_on
     }
 
-    /// `bytes` begin with a start line, all of it if `whole`.
+    /// Notes that `bytes` begin with a start line, a complete one if `whole` is true.
     pub(super) fn note(&mut self, bytes: &[u8], side: Side, whole: bool) {
         self.has_start_line = whole;
         let target = memchr(b' ', bytes).map_or(bytes.len(), |space| space + 1);
@@ -127,7 +128,7 @@ impl HeadScan {
         self.in_target = if is_in { bytes.len() } else { 0 };
     }
 
-    /// Nothing has been looked at.
+    /// Returns true if no byte has been examined.
     pub(super) fn is_new(&self) -> bool {
         self.next == 0
     }
@@ -144,14 +145,14 @@ struct Parsed {
     is_crlf: bool,
 }
 
-/// Reads the head that `input` begins with when there is nothing odd about it. `None` means no
-/// more than that [`HeadScan`] and [`parse`] have to be asked.
+/// Parses the head that `input` begins with, if there is nothing odd about it. `None` only means
+/// that [`HeadScan`] and [`parse`] must be used instead.
 pub(super) fn parse_plain(input: &Bytes, side: Side) -> Option<(Head, usize)> {
     let parsed = parse_with(&ParserConfig::default(), input, side, USUAL_FIELDS).ok()?;
     parsed.is_crlf.then_some((parsed.head, parsed.len))
 }
 
-/// Reads `head`, which ends in its empty line. `None`: it is no head.
+/// Parses `head`, which ends in its empty line. `None` if it is not a head.
 pub(super) fn parse(head: &Bytes, side: Side, limits: &Limits) -> Option<Head> {
     let strict = ParserConfig::default();
     let parsed = match parse_with(&strict, head, side, USUAL_FIELDS) {
@@ -165,7 +166,7 @@ pub(super) fn parse(head: &Bytes, side: Side, limits: &Limits) -> Option<Head> {
     }
 }
 
-/// Reads a head that strict recipients reject but that can be framed.
+/// Parses a head that strict recipients reject but that can be framed.
 fn parse_tolerant(head: &Bytes, side: Side, limits: &Limits) -> Option<Head> {
     let mut config = ParserConfig::default();
     config
@@ -223,7 +224,8 @@ fn parse_into<'input>(
     }
 }
 
-/// Every line but the last two ends right before a field's name.
+/// Returns true if all lines end in CRLF. Every line except the last two ends right before a
+/// field's name.
 fn is_crlf(head: &[u8], fields: &[Header<'_>]) -> bool {
     let ends_line_before = |field: &Header<'_>| {
         let start = field.name.as_ptr() as usize - head.as_ptr() as usize;
@@ -271,7 +273,8 @@ impl Head {
     fn read_field(&mut self, head: &Bytes, field: &Header<'_>) {
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
         let value = trim_white_space(field.value);
-        // The length tells nearly all other fields apart at the cost of one comparison.
+        // Comparing the length first excludes nearly all other fields at the cost of one
+        // comparison.
         match field.name.len() {
             7 if is("upgrade") => self.upgrade = Some(self.upgrade.unwrap_or_else(|| upgrade(value))),
             12 if is("content-type") => {
@@ -295,7 +298,7 @@ impl Head {
         }
     }
 
-    /// All codings of the content, those of the transfer last.
+    /// Returns all codings of the content, those of the transfer last.
     pub(super) fn codings(&self) -> Option<Bytes> {
         let transfer = match &self.transfer {
             Transfer::Chunked(codings) | Transfer::Unchunked(codings) => &codings[..],
@@ -310,7 +313,7 @@ impl Head {
 }
 
 impl Length {
-    /// Further values, which must all be the same number (RFC 9112 §6.3).
+    /// Adds further values, which must all be the same number (RFC 9112 §6.3).
     fn and(mut self, values: &[u8]) -> Self {
         for value in values.split(|&byte| byte == b',').map(trim_white_space) {
             self = match (self, number(value)) {
@@ -324,7 +327,8 @@ impl Length {
 }
 
 impl Transfer {
-    /// Further codings, applied after the ones before. Chunked is the last one, and once.
+    /// Adds further codings, applied after the previous ones. Chunked must be the last one, and
+    /// occur once.
     fn and(mut self, values: &[u8]) -> Self {
         let tokens = values.split(|&byte| byte == b',').map(trim_white_space);
         for token in tokens.filter(|token| !token.is_empty()) {
@@ -480,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_no_head() {
+    fn other_texts_are_not_a_head() {
         assert!(request("GET / HTTP/2.0\r\n\r\n").is_none());
         assert!(request("hello\r\n\r\n").is_none());
     }

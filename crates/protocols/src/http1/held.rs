@@ -1,10 +1,10 @@
-//! Events that wait behind a head.
+//! Events that wait after a head.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-/// What holding an event costs besides its bytes.
+/// Cost of holding an event, besides its bytes.
 const PER_EVENT: usize = 64;
 
 /// Events in order, each with its time.
@@ -25,7 +25,7 @@ impl Held {
         self.events.push_front((bytes, timestamp_ns));
     }
 
-    /// Mostly a single event waits, and the room for it stays with a silent stream.
+    /// Makes room. Mostly a single event waits, and a silent stream keeps this room.
     fn make_room(&mut self, bytes: usize) {
         self.bytes += bytes;
         if self.events.capacity() == 0 {
@@ -39,13 +39,13 @@ impl Held {
         Some(event)
     }
 
-    /// All of them.
+    /// Takes all events.
     pub(super) fn take(&mut self) -> VecDeque<(Bytes, u64)> {
         self.bytes = 0;
         std::mem::take(&mut self.events)
     }
 
-    /// Gives back what is reserved and not used.
+    /// Releases memory that is reserved and not used.
     pub(super) fn give_back_room(&mut self) {
         self.events.shrink_to_fit();
     }
@@ -58,12 +58,12 @@ impl Held {
         self.bytes
     }
 
-    /// Bytes and what it costs to hold them.
+    /// Returns the number of bytes held and the cost of holding them, as one sum.
     pub(super) fn cost(&self) -> usize {
         self.bytes + self.events.len() * PER_EVENT
     }
 
-    /// The first bytes, at most `count` of them.
+    /// Returns the first bytes, at most `count` of them.
     pub(super) fn first(&self, count: usize) -> Vec<u8> {
         let all = self.events.iter().flat_map(|(bytes, _)| bytes);
         all.take(count).copied().collect()

@@ -7,11 +7,11 @@ use crate::http1::head::{self, Head, Side};
 use crate::http1::recognize::VERSION;
 use crate::limits::Limits;
 
-/// Most bytes looked at of one line.
+/// Maximum number of bytes examined of one line.
 const LONGEST_LINE: usize = 8 * 1024;
 
-/// Fields that say how the message is framed and how its content is to be read.
-const TELLING: [&[u8]; 5] = [
+/// Fields that determine how the message is framed and how its content is read.
+const FRAMING_FIELDS: [&[u8]; 5] = [
     b"content-encoding",
     b"content-length",
     b"content-type",
@@ -19,32 +19,32 @@ const TELLING: [&[u8]; 5] = [
     b"upgrade",
 ];
 
-/// A head that is being read. Holds at most its limit, one line, and as much again as a chunk line
-/// may have.
+/// A head that is being read. Holds at most the limit of a head, one line, and the limit of a chunk
+/// line.
 pub(super) struct LongHead {
     /// The first bytes, as on the wire.
     kept: BytesMut,
-    /// Length of all of it so far.
+    /// Length of the head so far.
     length: u64,
-    /// Start line and telling fields.
-    telling: BytesMut,
-    /// The beginning of the line under way, its length, and its last bytes.
+    /// Start line and framing fields.
+    framing: BytesMut,
+    /// The beginning of the current line, its length, and its last bytes.
     line: BytesMut,
     line_len: usize,
     tail: [u8; VERSION.len() + 2],
-    /// The line before was taken into `telling`, so its folded rest is too.
+    /// The previous line was copied to `framing`, so its folded continuation is too.
     takes_folds: bool,
     /// Time of the event that brought the first byte.
     pub(super) start_ns: u64,
 }
 
-/// What became of a long head.
+/// The result of a long head.
 pub(super) struct Ended {
     /// Its first bytes.
     pub(super) kept: Bytes,
-    /// Bytes that follow them and are not kept.
+    /// Number of bytes after them that are not kept.
     pub(super) cut: usize,
-    /// `None`: it is no head.
+    /// `None` if it is not a head.
     pub(super) head: Option<Head>,
 }
 
@@ -53,7 +53,7 @@ impl LongHead {
         Self {
             kept: BytesMut::new(),
             length: 0,
-            telling: BytesMut::new(),
+            framing: BytesMut::new(),
             line: BytesMut::new(),
             line_len: 0,
             tail: [0; VERSION.len() + 2],
@@ -63,10 +63,11 @@ impl LongHead {
     }
 
     pub(super) fn held_bytes(&self) -> usize {
-        self.kept.len() + self.telling.len() + self.line.len()
+        self.kept.len() + self.framing.len() + self.line.len()
     }
 
-    /// Takes bytes up to the end of the head, which is an empty line. True when it is there.
+    /// Takes bytes up to the end of the head, which is an empty line. Returns true if it was
+    /// reached.
     pub(super) fn read(&mut self, input: &mut Bytes, limits: &Limits) -> bool {
         while !input.is_empty() {
             let newline = memchr(b'\n', input);
@@ -82,12 +83,12 @@ impl LongHead {
         false
     }
 
-    /// Reads what the telling lines say.
+    /// Ends the head and parses its framing lines.
     pub(super) fn end(mut self, side: Side, limits: &Limits) -> Ended {
-        self.telling.extend_from_slice(b"\r\n");
+        self.framing.extend_from_slice(b"\r\n");
         let kept = self.kept.freeze();
         let cut = usize::try_from(self.length).unwrap_or(usize::MAX) - kept.len();
-        let head = head::parse(&self.telling.freeze(), side, limits);
+        let head = head::parse(&self.framing.freeze(), side, limits);
         Ended { kept, cut, head }
     }
 
@@ -103,7 +104,7 @@ impl LongHead {
         }
     }
 
-    /// Keeps the line if it tells something. True for the empty line.
+    /// Keeps the line if it determines framing. Returns true for the empty line.
     fn end_line(&mut self, limits: &Limits) -> bool {
         let line = std::mem::take(&mut self.line);
         let whole = std::mem::take(&mut self.line_len) == line.len();
@@ -112,43 +113,48 @@ impl LongHead {
         if text.is_empty() {
             return true;
         }
-        let is_start_line = self.telling.is_empty();
+        let is_start_line = self.framing.is_empty();
         let is_fold = matches!(text[0], b' ' | b'\t');
-        self.takes_folds = is_start_line || if is_fold { self.takes_folds } else { tells(text) };
-        if self.takes_folds && self.telling.len() + text.len() <= LONGEST_LINE + limits.http1_chunk_line_bytes
+        self.takes_folds = is_start_line
+            || if is_fold {
+                self.takes_folds
+            } else {
+                frames_message(text)
+            };
+        if self.takes_folds && self.framing.len() + text.len() <= LONGEST_LINE + limits.http1_chunk_line_bytes
         {
             if is_start_line && !whole {
                 self.add_long_start_line(text);
             } else {
-                self.telling.extend_from_slice(text);
+                self.framing.extend_from_slice(text);
             }
-            self.telling.extend_from_slice(b"\r\n");
+            self.framing.extend_from_slice(b"\r\n");
         }
         false
     }
 
-    /// Of a request line only the method and the version matter.
+    /// Adds a long start line: only the method and the version of a request line matter.
     fn add_long_start_line(&mut self, text: &[u8]) {
         let method = memchr(b' ', text).map_or(&[][..], |end| &text[..end]);
         let version = memrchr(b' ', &self.tail).map_or(&[][..], |space| &self.tail[space + 1..]);
         if text.starts_with(VERSION) {
-            self.telling.extend_from_slice(text);
+            self.framing.extend_from_slice(text);
         } else {
-            self.telling.extend_from_slice(method);
-            self.telling.extend_from_slice(b" / ");
-            self.telling.extend_from_slice(version);
+            self.framing.extend_from_slice(method);
+            self.framing.extend_from_slice(b" / ");
+            self.framing.extend_from_slice(version);
         }
     }
 }
 
-fn tells(line: &[u8]) -> bool {
+fn frames_message(line: &[u8]) -> bool {
     let name = &line[..memchr(b':', line).unwrap_or(0)];
-    TELLING
+    FRAMING_FIELDS
         .iter()
-        .any(|telling| name.trim_ascii_end().eq_ignore_ascii_case(telling))
+        .any(|field| name.trim_ascii_end().eq_ignore_ascii_case(field))
 }
 
-/// Removes the empty lines at the start of `input` and gives them (RFC 9112 §2.2).
+/// Removes the empty lines at the start of `input` and returns them (RFC 9112 §2.2).
 pub(super) fn take_empty_lines(input: &mut Bytes) -> Bytes {
     let mut rest = input.clone();
     loop {

@@ -18,10 +18,10 @@
 //!   Start ── 101, 2xx to CONNECT, bytes of what a request asked to upgrade to ──► Over
 //! ```
 //!
-//! A gap inside a body of known length, or inside a chunk, does not lose the framing: the body
-//! is marked and the following message is found exactly. Over is the hand-over to another
-//! protocol. Memory: one head or chunk line, one body, and what is held in Awaiting, each with
-//! its limit; rarely used state is boxed.
+//! A gap inside a body of known length, or inside a chunk, does not lose the framing: the body is
+//! marked and the following message is found exactly. Over is the hand-over to another protocol.
+//! Memory: one head or chunk line, one body, and the bytes held in Awaiting, each with its limit;
+//! rarely used state is boxed.
 
 mod awaiting;
 mod chunked;
@@ -57,7 +57,7 @@ pub(crate) static REQUESTS: Protocol = Protocol {
     },
     recognize_quiet: |_, _| false,
     start: |options, _| Box::new(Http1Decoder::new(options, Side::Requests)),
-    tells_requests: true,
+    reports_requests: true,
 };
 
 /// A direction that begins with a response.
@@ -65,10 +65,10 @@ pub(crate) static RESPONSES: Protocol = Protocol {
     recognize: |bytes, _, _| recognize::response(bytes),
     recognize_quiet: |_, _| false,
     start: |options, _| Box::new(Http1Decoder::new(options, Side::Responses)),
-    tells_requests: false,
+    reports_requests: false,
 };
 
-/// Whether a start line begins here.
+/// Returns true if a start line begins here.
 pub(crate) fn begins_message(bytes: &[u8]) -> bool {
     recognize::response(bytes) == Detection::Yes || recognize::request(bytes) == Detection::Yes
 }

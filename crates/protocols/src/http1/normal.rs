@@ -1,5 +1,5 @@
-//! Makes a head that strict recipients reject readable for the head parser, in place and
-//! without moving a field's value.
+//! Rewrites a head that strict recipients reject so that the parser can read it, in place and
+//! without moving the values of fields.
 
 use memchr::memchr;
 
@@ -7,9 +7,9 @@ use crate::http1::head::Side;
 use crate::http1::recognize;
 use crate::message::Anomaly;
 
-/// `head` with folded lines joined (RFC 9112 §5.2), spaces before colons moved behind them (§5.1),
-/// control characters in field lines and what may not stand in a target replaced, and what had to be
-/// done.
+/// Returns a copy of `head` with folded lines joined (RFC 9112 §5.2), spaces before colons moved
+/// after them (§5.1), and control characters in field lines and invalid bytes in the target
+/// replaced, together with the anomalies found.
 pub(super) fn normalise(head: &[u8], side: Side) -> (Vec<u8>, Vec<Anomaly>) {
     let mut plain = head.to_vec();
     let mut anomalies = Vec::new();
@@ -44,7 +44,8 @@ pub(super) fn normalise(head: &[u8], side: Side) -> (Vec<u8>, Vec<Anomaly>) {
     (plain, anomalies)
 }
 
-/// What stands between the method and the version is the target (RFC 9112 §3), whatever it is.
+/// Replaces invalid bytes in the target: everything between the method and the version (RFC 9112
+/// §3).
 fn replace_in_target(start_line: &mut [u8]) -> bool {
     let Some(first) = memchr(b' ', start_line) else {
         return false;

@@ -21,7 +21,7 @@ pub(super) struct Open {
     /// Time of the event that brought the first byte.
     start_ns: u64,
     body: BodyBuilder,
-    /// Bytes of the trailer section that are not kept.
+    /// Number of bytes of the trailer section that were not kept.
     passed: u64,
     reading: Reading,
     /// A part has been emitted.
@@ -33,7 +33,7 @@ pub(super) struct Open {
 #[derive(Debug, Clone, Copy)]
 enum Reading {
     Chunked(Chunked),
-    /// There is none.
+    /// There is no body.
     Nothing,
     Sized {
         left: u64,
@@ -44,27 +44,27 @@ enum Reading {
 /// State of an event stream's body.
 struct Events {
     decoder: SseDecoder,
-    /// Most bytes of `tail`.
+    /// Maximum number of bytes in `tail`.
     limit: usize,
-    /// Bytes of the held body that the decoder has seen.
+    /// Number of bytes of the held body that the decoder has seen.
     seen: usize,
-    /// Where the events are the text: bytes of an event that has not ended.
+    /// In text, where events are shown instead of the body: the bytes of an unfinished event.
     tail: BytesMut,
 }
 
-/// How far the input took a message.
+/// The point of a message that the input reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reached {
     /// Its end.
     End,
-    /// Something that cannot be framed.
+    /// Bytes that cannot be framed.
     Lost,
-    /// Not its end; the input that is left is the beginning of a line.
+    /// Not its end; the rest of the input is the beginning of a line.
     More,
 }
 
-/// Emits a message that needs no state. `times`: of the events that brought its first and its
-/// last byte.
+/// Emits a message that needs no state. `times` are those of the events that brought its first and
+/// its last byte.
 pub(super) fn emit_whole(head: Head, bytes: Bytes, body: Body, times: (u64, u64), output: &mut Output) {
     let content = Content::Http1(Box::new(Http1Message {
         kind: head.kind,
@@ -83,21 +83,21 @@ pub(super) fn emit_whole(head: Head, bytes: Bytes, body: Body, times: (u64, u64)
 }
 
 impl Events {
-    /// Keeps what of `told`, the bytes that the decoder took last, belongs to no event yet. What the
-    /// decoder cannot hold is not kept either.
-    fn keep_tail(&mut self, told: &[u8]) {
+    /// Keeps the end of `shown` (the bytes just fed to the decoder) that belongs to no complete
+    /// event yet, as far as the decoder can hold it.
+    fn keep_tail(&mut self, shown: &[u8]) {
         let unfinished = self.decoder.unfinished_bytes();
-        if unfinished <= told.len() {
+        if unfinished <= shown.len() {
             self.tail.clear();
         }
         let room = self.limit.saturating_sub(self.tail.len());
-        let rest = &told[told.len() - unfinished.min(told.len())..];
+        let rest = &shown[shown.len() - unfinished.min(shown.len())..];
         self.tail.extend_from_slice(&rest[..rest.len().min(room)]);
     }
 }
 
 impl Open {
-    /// `bytes` are those of the whole head, the first of which came at `start_ns`.
+    /// Opens a message. `bytes` are those of the whole head; `start_ns` is the time of the first.
     pub(super) fn new(
         head: &mut Head,
         bytes: Bytes,
@@ -136,7 +136,7 @@ impl Open {
         };
     }
 
-    /// The content is an event stream, whose events are wanted as they come.
+    /// Emits events as they arrive, if the content is an event stream.
     pub(super) fn watch_events(&mut self, options: &Options, output: &mut Output) {
         self.events = Some(Box::new(Events {
             decoder: SseDecoder::new(&options.limits),
@@ -197,7 +197,8 @@ impl Open {
         }
     }
 
-    /// `bytes` were lost, if it is known how many. `More`: the message goes on behind them.
+    /// Notes that `bytes` were lost, if it is known how many. Returns `More` if the message
+    /// continues after them.
     pub(super) fn lose(&mut self, bytes: Option<u64>) -> Reached {
         if let Some(events) = &mut self.events {
             events.decoder.lose();
@@ -224,7 +225,7 @@ impl Open {
         }
     }
 
-    /// Emits events and counts what went over the limits since the last call.
+    /// Emits events, and counts the bytes that exceeded limits since the last call.
     pub(super) fn settle(&mut self, view: View, last_ns: u64, output: &mut Output) {
         self.emit_events(view, last_ns, output);
         let body = (SkipReason::BodyLimit, self.body.take_skipped());
@@ -236,7 +237,7 @@ impl Open {
         }
     }
 
-    /// Emits what has come since the last part, and the head with the first part.
+    /// Emits the bytes received since the last part, and the head with the first part.
     pub(super) fn emit_part(&mut self, last_ns: u64, output: &mut Output) {
         if self.begun && self.body.is_empty() {
             return;
@@ -251,14 +252,14 @@ impl Open {
         self.emit(part, body, last_ns, output);
     }
 
-    /// Whether [`emit_come`](Self::emit_come) has something to emit. The events of an event stream are
-    /// emitted anyway, so of that only the head is.
+    /// Returns true if [`emit_received`](Self::emit_received) has something to emit. For an event
+    /// stream this is only the head, because its events are emitted anyway.
     pub(super) fn has_part(&self, view: View) -> bool {
         !self.begun || !self.body.is_empty() && !self.keeps_body(view)
     }
 
-    /// Emits the head, if it was not, and what has come of the body.
-    pub(super) fn emit_come(&mut self, view: View, last_ns: u64, output: &mut Output) {
+    /// Emits the head, if it was not emitted yet, and the part of the body received so far.
+    pub(super) fn emit_received(&mut self, view: View, last_ns: u64, output: &mut Output) {
         if !self.keeps_body(view) {
             return self.emit_part(last_ns, output);
         }
@@ -270,12 +271,13 @@ impl Open {
         self.emit(Part::First, body, last_ns, output);
     }
 
-    /// An event stream's body is whole in its last part.
+    /// Returns true if the body is kept for the last part: that of an event stream whose events are
+    /// emitted beside it.
     fn keeps_body(&self, view: View) -> bool {
         self.events.is_some() && !view.is_text()
     }
 
-    /// Emits the rest. `complete`: the framing says that this is the end.
+    /// Emits the rest. `complete` is true if the framing says that this is the end.
     pub(super) fn finish(mut self, complete: bool, last_ns: u64, output: &mut Output) {
         let part = if self.begun {
             Part::Continued { final_part: true }
@@ -297,7 +299,7 @@ impl Open {
         self.emit(part, body, last_ns, output);
     }
 
-    /// The body has no end but the connection's.
+    /// Returns true if the body ends only with the connection.
     pub(super) fn ends_with_connection(&self) -> bool {
         matches!(self.reading, Reading::UntilClose)
     }
@@ -325,10 +327,11 @@ impl Open {
             .push(&self.body.held()[events.seen..], &mut complete);
         events.seen = self.body.len();
         if view.is_text() {
-            // The events are the text; their bytes need not be held for a second telling.
-            let told = self.body.take_so_far().data;
+            // The events are shown instead of the body, so their bytes need not be held to be shown
+            // again.
+            let shown = self.body.take_so_far().data;
             events.seen = 0;
-            events.keep_tail(&told);
+            events.keep_tail(&shown);
         } else {
             events.seen = self.body.make_room();
         }

@@ -1,31 +1,31 @@
-//! Which request a response answers.
+//! Pairs responses with the requests that they answer.
 //!
-//! The request direction tells of its heads in wire order. Both directions' times come from
+//! The request direction reports its heads in wire order. The times of both directions come from
 //! the same clock, so a request that is newer than a response is not the one it answers.
 
 use std::collections::VecDeque;
 
 use crate::decoder::MethodClass;
 
-/// The requests that wait for their responses, as far as they are known.
+/// The known requests that wait for their responses.
 #[derive(Default)]
 pub(super) struct Requests {
     waiting: VecDeque<(MethodClass, u64)>,
-    /// Times of responses that went without their request's notice; it may still come.
+    /// Times of responses that were framed without their request's notice, which may still come.
     owed: VecDeque<u64>,
-    /// No notice is to be expected.
+    /// No notices are expected.
     none: bool,
-    /// Bytes were lost since the last certain pairing, so that the order alone says nothing.
+    /// Bytes were lost since the last certain pairing, so the order alone is not enough.
     uncertain: bool,
 }
 
-/// What is known of the request that a response answers.
+/// What is known about the request that a response answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answered {
     Known(MethodClass),
     /// It will never be known.
     Unknown,
-    /// A notice may still tell.
+    /// A notice may still come.
     Wait,
 }
 
@@ -43,35 +43,35 @@ impl Requests {
             self.uncertain = true;
         }
         if self.waiting.capacity() == 0 {
-            // Mostly a single one waits, and the room for it stays with a silent stream.
+            // Mostly a single one waits, and a silent stream keeps this room.
             self.waiting.reserve_exact(1);
         }
         self.waiting.push_back((method, timestamp_ns));
     }
 
-    /// Nothing is known that concerns responses to come.
+    /// Returns true if no state affects later responses.
     pub(super) fn is_new(&self) -> bool {
         self.waiting.is_empty() && self.owed.is_empty() && !self.none && !self.uncertain
     }
 
-    /// Gives back what is reserved and not used.
+    /// Releases memory that is reserved and not used.
     pub(super) fn give_back_room(&mut self) {
         self.waiting.shrink_to_fit();
         self.owed.shrink_to_fit();
     }
 
-    /// No notices will come, until one comes.
+    /// Expects no notices, until one comes.
     pub(super) fn expect_none(&mut self) {
         self.none = true;
     }
 
-    /// Bytes of either direction were lost.
+    /// Notes that bytes of either direction were lost.
     pub(super) fn lose(&mut self) {
         self.uncertain = true;
     }
 
-    /// The request that a response whose first byte came at `timestamp_ns` answers. What is
-    /// known is taken: a response asks once, or again after `Wait`.
+    /// Takes the request answered by a response whose first byte was received at `timestamp_ns`.
+    /// Each response calls this once, or again after `Wait`.
     pub(super) fn take(&mut self, timestamp_ns: u64) -> Answered {
         let is_older = |request: &(MethodClass, u64)| request.1 <= timestamp_ns;
         match self.waiting.front() {
@@ -86,7 +86,7 @@ impl Requests {
         }
     }
 
-    /// The response goes on without its request's notice.
+    /// Notes that a response continues without its request's notice.
     pub(super) fn owe(&mut self, timestamp_ns: u64, most: usize) {
         if self.none || !self.waiting.is_empty() {
             return;
@@ -97,8 +97,9 @@ impl Requests {
         self.owed.push_back(timestamp_ns);
     }
 
-    /// After a loss any older request may be the one, or one that was lost. They decide only when they
-    /// agree, and never on HEAD or CONNECT, whose answers are framed as no other's.
+    /// Takes all older requests: after a loss, the response may answer any of them, or a lost one.
+    /// They decide only if they agree, and never on HEAD or CONNECT, because answers to these are
+    /// framed differently.
     fn take_all(&mut self, timestamp_ns: u64) -> Answered {
         let older = self
             .waiting
@@ -118,15 +119,16 @@ impl Requests {
         Answered::Known(MethodClass::Other)
     }
 
-    /// After a loss: the oldest request that a response from `timestamp_ns` may answer asks for a head
-    /// without a body.
+    /// Returns true if, after a loss, the oldest request that a response from `timestamp_ns` may
+    /// answer is a HEAD request.
     pub(super) fn may_answer_head(&self, timestamp_ns: u64) -> bool {
         let first = self.waiting.front();
         first.is_some_and(|&(method, asked_ns)| method == MethodClass::Head && asked_ns <= timestamp_ns)
     }
 
-    /// The bytes told that the response from `timestamp_ns` answers a request of class `method`: the
-    /// first such one that waits, if any, and those before it will have no answer.
+    /// Notes that the response from `timestamp_ns` was found by its bytes to answer a request of
+    /// class `method`: the first one that waits, if any; the requests before it will have no
+    /// answer.
     pub(super) fn guessed(&mut self, method: MethodClass, timestamp_ns: u64) {
         if !self.uncertain {
             return;
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_to_an_unseen_request_owes_nothing_to_later_ones() {
+    fn a_response_to_an_unseen_request_does_not_affect_later_ones() {
         let mut requests = Requests::default();
         requests.owe(3, 10);
         requests.add(Head, 4, 10);
@@ -189,14 +191,14 @@ mod tests {
     }
 
     #[test]
-    fn without_requests_nothing_is_waited_for() {
+    fn without_requests_no_response_waits() {
         let mut requests = Requests::default();
         requests.expect_none();
         assert_eq!(requests.take(1), Unknown);
     }
 
     #[test]
-    fn after_a_loss_only_agreement_counts() {
+    fn after_a_loss_older_requests_decide_only_if_they_agree() {
         let mut requests = with(&[(Other, 1), (Other, 2), (Head, 9)]);
         requests.lose();
         assert_eq!(requests.take(3), Known(Other));
@@ -207,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_give_way_at_the_bound() {
+    fn the_oldest_are_dropped_at_the_limit() {
         let mut requests = Requests::default();
         for timestamp_ns in 0..100 {
             requests.add(Other, timestamp_ns, 4);

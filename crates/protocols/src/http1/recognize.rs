@@ -1,18 +1,18 @@
-//! Tells the start of a request or a response from anything else.
+//! Recognizes the start of a request or a response.
 
 use crate::decoder::Detection;
 
 /// Longer than any registered method.
 const LONGEST_METHOD: usize = 32;
 
-/// Longest target with white space in it that is waited for.
+/// Longest target with white space whose end is waited for.
 const LONGEST_ODD_TARGET: usize = 8 * 1024;
 
-/// What every version of interest begins with.
+/// The beginning of every supported version.
 pub(super) const VERSION: &[u8] = b"HTTP/1.";
 
-/// `HTTP/1.`, a digit, a space, three digits and what may follow them (RFC 9112 §4), after at most
-/// one empty line.
+/// Recognizes a response: `HTTP/1.`, a digit, a space, three digits and what may follow them (RFC
+/// 9112 §4), after at most one empty line.
 pub(super) fn response(bytes: &[u8]) -> Detection {
     if matches!(bytes, b"\r") {
         return Detection::NeedMore;
@@ -39,9 +39,9 @@ pub(super) fn response(bytes: &[u8]) -> Detection {
     }
 }
 
-/// A whole request line: a method, which is any token (RFC 9110 §9.1), a target and `HTTP/1.x`
-/// (RFC 9112 §3), after at most one empty line (§2.2). A target that begins as one does may have
-/// anything in it but a line's end.
+/// Recognizes a complete request line: a method, which is any token (RFC 9110 §9.1), a target and
+/// `HTTP/1.x` (RFC 9112 §3), after at most one empty line (§2.2). A target that begins like one may
+/// contain any byte except a line end.
 pub(super) fn request(bytes: &[u8]) -> Detection {
     if matches!(bytes, b"\r") {
         return Detection::NeedMore;
@@ -78,14 +78,14 @@ pub(super) fn request(bytes: &[u8]) -> Detection {
     }
 }
 
-/// Origin form, absolute form or an authority with a port (RFC 9112 §3.2).
+/// Recognizes the origin form, the absolute form and an authority with a port (RFC 9112 §3.2).
 fn begins_target(text: &[u8]) -> bool {
     let digits_end = text.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     let has_port = digits_end > 0 && text[..text.len() - digits_end].ends_with(b":");
     text.starts_with(b"/") || memchr::memmem::find(text, b"://").is_some() || has_port
 }
 
-/// The rest of a request line whose target has white space or control characters in it.
+/// Recognizes the rest of a request line whose target contains white space or control characters.
 fn odd_target(rest: &[u8]) -> Detection {
     let Some(end) = memchr::memchr(b'\n', &rest[..rest.len().min(LONGEST_ODD_TARGET)]) else {
         return if rest.len() < LONGEST_ODD_TARGET {
@@ -99,7 +99,7 @@ fn odd_target(rest: &[u8]) -> Detection {
     if is_request { Detection::Yes } else { Detection::No }
 }
 
-/// `HTTP/1.`, a digit and the end of the line.
+/// Recognizes `HTTP/1.`, a digit and the end of the line.
 fn version(bytes: &[u8]) -> Detection {
     if let Some(answer) = prefix(bytes, VERSION) {
         return answer;
@@ -111,7 +111,7 @@ fn version(bytes: &[u8]) -> Detection {
     }
 }
 
-/// The characters of methods and field names (RFC 9110 §5.6.2).
+/// Returns true for the characters of methods and field names (RFC 9110 §5.6.2).
 pub(super) const fn is_token_byte(byte: u8) -> bool {
     TOKEN_BYTES[byte as usize]
 }
@@ -143,7 +143,7 @@ const TOKEN_BYTES: [bool; 256] = {
     table
 };
 
-/// The answer as long as `bytes` are no longer than `expected` or do not begin with it.
+/// Returns the answer if `bytes` are not longer than `expected`, or do not begin with it.
 pub(super) fn prefix(bytes: &[u8], expected: &[u8]) -> Option<Detection> {
     let compared = bytes.len().min(expected.len());
     if bytes[..compared] != expected[..compared] {

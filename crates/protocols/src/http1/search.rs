@@ -1,4 +1,4 @@
-//! Finds the next message after bytes that belong to none.
+//! Finds the next message after bytes that belong to no message.
 
 use bytes::Bytes;
 use memchr::memmem;
@@ -8,10 +8,10 @@ use crate::http1::head::{self, HeadScan, Side};
 use crate::http1::recognize::{self, VERSION};
 use crate::limits::Limits;
 
-/// Longest start of a request line that is kept while its version has not come.
+/// Longest start of a request line that is kept until its version is received.
 const LONGEST_LINE_START: usize = 8 * 1024;
 
-/// Methods that are recognised where they follow the last byte of something else.
+/// Methods that are recognised even directly after the last byte of something else.
 const METHODS: &[&[u8]] = &[
     b"GET",
     b"POST",
@@ -34,10 +34,11 @@ const METHODS: &[&[u8]] = &[
     b"PURGE",
 ];
 
-/// Bytes of the longest of [`METHODS`].
+/// Number of bytes of the longest of [`METHODS`].
 const LONGEST_KNOWN: usize = 9;
 
-/// How often a byte before an empty line is parsed at most, as part of the heads that may end there.
+/// Maximum number of times that a byte before an empty line is parsed, as part of the heads that
+/// may end there.
 const PARSES: usize = 16;
 
 /// What the input begins with after a search.
@@ -47,17 +48,16 @@ pub(super) enum Next {
     Head,
     /// A start line whose head has not ended.
     OpenHead,
-    /// What may be the beginning of a start line, or no bytes.
+    /// A possible beginning of a start line, or no bytes.
     Nothing,
 }
 
-/// Removes from `input` what comes before the next whole, valid head; all of it but the
-/// possible beginning of one, when there is none. Returns what was removed, and what `input`
-/// begins with now.
+/// Removes the bytes before the next complete, valid head from `input`; without one, all bytes
+/// except a possible beginning of one. Returns the bytes removed, and what `input` begins with now.
 ///
-/// Linear in the input: each empty line is looked for once, and ends all the heads that may have
-/// begun since the one before; of those no more are parsed than [`PARSES`] times their bytes, and
-/// then the last one, which is the likeliest.
+/// Linear in the input: each empty line is searched for once, and ends all the heads that may have
+/// begun after the previous one. At most [`PARSES`] times their bytes are parsed to try these
+/// heads; after that only the last one is tried, which is the likeliest.
 pub(super) fn next_head(input: &mut Bytes, side: Side, limits: &Limits) -> (Bytes, Next) {
     let limit = limits.http1_head_bytes;
     let mut from = 0;
@@ -71,7 +71,7 @@ pub(super) fn next_head(input: &mut Bytes, side: Side, limits: &Limits) -> (Byte
         }
         match ends.after(input, start) {
             None if input.len() - start <= limit => return (input.split_to(start), Next::OpenHead),
-            // What begins as far from the end is too long as well.
+            // Heads that begin even further from the end are too long as well.
             None => from = from.max(input.len() - limit),
             Some(end) if end - start > limit => from = from.max(end - limit),
             Some(end) => {
@@ -91,16 +91,17 @@ pub(super) fn next_head(input: &mut Bytes, side: Side, limits: &Limits) -> (Byte
 /// The empty line that ends the heads under consideration.
 #[derive(Default)]
 struct Ends {
-    /// Where the head ends that the first candidate begins.
+    /// Where the head of the first candidate ends.
     end: usize,
     /// No empty line follows.
     none: bool,
-    /// Bytes that may still be parsed before `end`.
+    /// Number of bytes that may still be parsed before `end`.
     left: usize,
 }
 
 impl Ends {
-    /// Where a head ends that begins at `start`, which never becomes less.
+    /// Returns where a head that begins at `start` ends. `start` must not decrease from call to
+    /// call.
     fn after(&mut self, input: &[u8], start: usize) -> Option<usize> {
         if self.none {
             return None;
@@ -120,28 +121,29 @@ impl Ends {
         Some(self.end)
     }
 
-    /// `bytes` before the end were parsed in vain. False when nothing but the last line is left to try.
+    /// Notes that `bytes` before the end were parsed in vain. Returns false if only the last line
+    /// may still be tried.
     fn may_parse_on(&mut self, bytes: usize) -> bool {
         self.left = self.left.saturating_sub(bytes);
         self.left > 0
     }
 }
 
-/// Where the last line begins that names a version.
+/// Returns the beginning of the last line that names a version.
 fn last_line(input: &[u8]) -> usize {
     let version = memmem::rfind(input, VERSION).unwrap_or(0);
     memchr::memrchr(b'\n', &input[..version]).map_or(0, |newline| newline + 1)
 }
 
-/// Whether `bytes` begin with one of the well-known methods, or may do so yet.
+/// Returns true if `bytes` begin with one of the well-known methods, or with the beginning of one.
 pub(super) fn may_be_known_method(bytes: &[u8]) -> bool {
-    // Nearly all other bytes are done with here.
+    // Nearly all other bytes are rejected here.
     match bytes.first() {
         None | Some(b'\r') => return true,
         Some(b'A'..=b'Z') => {}
         _ => return false,
     }
-    // One more than the longest of them has: then it is none.
+    // One byte more than the longest method: then it is not a known method.
     let start = &bytes[..bytes.len().min(LONGEST_KNOWN + 1)];
     let len = start
         .iter()
@@ -155,7 +157,7 @@ pub(super) fn may_be_known_method(bytes: &[u8]) -> bool {
     METHODS.iter().any(fits)
 }
 
-/// Where the first text at or after `from` stands that looks like a start line.
+/// Finds the first text at or after `from` that looks like a start line.
 fn candidate(input: &[u8], from: usize, side: Side) -> Option<usize> {
     match side {
         Side::Responses => memmem::find(&input[from..], VERSION).map(|offset| from + offset),
@@ -165,7 +167,7 @@ fn candidate(input: &[u8], from: usize, side: Side) -> Option<usize> {
     }
 }
 
-/// Where the request line begins whose version is at `version`.
+/// Returns the beginning of the request line whose version is at `version`.
 fn line_start(input: &[u8], version: usize) -> Option<usize> {
     let target_end = version.checked_sub(1).filter(|&index| input[index] == b' ')?;
     let window = target_end.saturating_sub(LONGEST_LINE_START);
@@ -180,7 +182,8 @@ fn line_start(input: &[u8], version: usize) -> Option<usize> {
         .take_while(|&&byte| recognize::is_token_byte(byte))
         .count();
     let method = &before[method_end - run..];
-    // Where a line begins any method may stand, elsewhere what precedes it may look like one.
+    // At the beginning of a line any method is accepted; elsewhere the preceding bytes may look
+    // like part of one.
     let begins_line = run > 0 && before[..method_end - run].ends_with(b"\n");
     let known = METHODS
         .iter()
@@ -198,7 +201,7 @@ fn recognize(input: &[u8], side: Side) -> Detection {
     }
 }
 
-/// How many bytes at the end may be the beginning of a start line.
+/// Returns how many bytes at the end may be the beginning of a start line.
 fn tail(input: &[u8], side: Side) -> usize {
     match side {
         Side::Responses => (1..VERSION.len())
@@ -228,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_head_is_found_wherever_it_stands() {
+    fn a_whole_head_is_found_at_any_place() {
         let text = "rest of a bodyHTTP/1.1 200 OK\r\nA: b\r\n\r\nx";
         assert_eq!(search(text, Side::Responses), (14, true, text.len() - 14));
         let text = "{\"a\": 1}POST /x HTTP/1.1\r\nA: b\r\n\r\nx";
@@ -238,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_only_look_like_one_are_passed_over() {
+    fn texts_that_only_look_like_a_head_are_skipped() {
         let text = "HTTP/1.1 is HTTP/1.1 20x HTTP/1.1 200 OK\r\n\r\n";
         assert_eq!(search(text, Side::Responses), (25, true, 19));
         let text = "say HTTP/1.1 or x GET HTTP/1.1\r\n\r\n";
@@ -246,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_possible_beginning_is_kept() {
+    fn a_possible_beginning_of_a_head_is_kept() {
         assert_eq!(search("abcHTT", Side::Responses), (3, false, 3));
         assert_eq!(
             search("abcHTTP/1.1 200 OK\r\nA:", Side::Responses),
@@ -259,7 +262,7 @@ mod tests {
 
     /// 4,000 start lines without an empty line, and before one that ends a head of too many fields.
     #[test]
-    fn what_ends_many_heads_is_parsed_a_few_times() {
+    fn an_empty_line_that_ends_many_heads_is_parsed_a_few_times() {
         let lines = "HTTP/1.1 200\n".repeat(4000);
         let mut input = Bytes::from(lines.clone());
         assert_eq!(

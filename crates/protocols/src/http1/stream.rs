@@ -1,4 +1,4 @@
-//! The decoder's side of the contract with whoever feeds it.
+//! Implements the contract with the code that feeds the decoder.
 
 use bytes::Bytes;
 
@@ -40,7 +40,7 @@ impl StreamDecoder for Http1Decoder {
         } else if !payload.is_empty() {
             self.held.push_back(payload.clone(), timestamp_ns);
         }
-        // For more than this none of the held responses waits.
+        // Beyond this limit no held response waits any longer.
         self.overdue |= self.held.cost() > self.options.limits.http1_awaiting_bytes;
         self.work_off(false, output);
     }
@@ -52,8 +52,8 @@ impl StreamDecoder for Http1Decoder {
             output.messages.push(gap_message(gap, timestamp_ns));
             return;
         }
-        // Whether a body follows a head that still waits is not known, so neither is where the
-        // message ends.
+        // It is unknown whether a body follows a head that still waits, and so where the message
+        // ends.
         let bytes = if awaited { None } else { gap.bytes };
         let reached = match &mut self.state {
             State::Body(open) => open.lose(bytes),
@@ -112,7 +112,7 @@ impl StreamDecoder for Http1Decoder {
         if let State::Body(open) = &mut self.state
             && open.has_part(self.options.view)
         {
-            open.emit_come(self.options.view, self.last_ns, output);
+            open.emit_received(self.options.view, self.last_ns, output);
         }
     }
 
@@ -150,7 +150,7 @@ impl StreamDecoder for Http1Decoder {
 }
 
 impl Http1Decoder {
-    /// Ends what is under way. `closed`: because the connection has ended.
+    /// Ends the current message. `closed` is true if the connection has ended.
     fn end(&mut self, closed: bool, output: &mut Output) {
         let pending = self.take_pending();
         match &self.state {

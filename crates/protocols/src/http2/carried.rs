@@ -1,4 +1,4 @@
-//! What a stream's DATA carries besides a body: messages of another protocol.
+//! Messages of another protocol that a stream's DATA carries instead of a body.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::message::{Content, Gap, GrpcMessage, Http2Kind, Message};
 use crate::raw;
 use crate::websocket::WebSocketDecoder;
 
-/// Kernel times of the first and the last byte of what is being emitted.
+/// Kernel times of the first and the last byte of the item being emitted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span {
     pub(super) first_ns: u64,
@@ -31,25 +31,25 @@ impl Span {
     }
 }
 
-/// Which streams of this direction are WebSockets, put together from what the other direction asked
-/// for and what this one answered, in whatever order they are learned.
+/// The streams of this direction that are WebSockets, determined from the requests of the other
+/// direction and the responses of this one, in whichever order they become known.
 #[derive(Debug, Default)]
 pub(super) struct Tunnels {
     requested: VecDeque<u32>,
     answered: VecDeque<u32>,
-    /// Answered ones whose first DATA was shown as content.
+    /// Answered streams whose first DATA was shown as content.
     passed: VecDeque<u32>,
 }
 
 impl Tunnels {
-    /// Most streams remembered of which only one direction is known yet.
+    /// Maximum number of streams remembered for which only one direction is known so far.
     const REMEMBERED: usize = 64;
 
     pub(super) fn request(&mut self, stream: u32) {
         remember(&mut self.requested, stream, Self::REMEMBERED);
     }
 
-    /// A response that may open a tunnel. True when one was requested.
+    /// Takes a response that may open a tunnel. Returns true if one was requested.
     fn accept(&mut self, section: &Section) -> bool {
         let stream = section.head.stream;
         let succeeds = section
@@ -70,13 +70,14 @@ impl Tunnels {
         requested
     }
 
-    /// The response on `stream` may open a tunnel, and whether one was asked for is not known.
+    /// Returns true if the response on `stream` may open a tunnel and it is unknown whether one was
+    /// requested.
     pub(super) fn is_undecided(&self, stream: u32) -> bool {
         self.answered.contains(&stream)
     }
 
-    /// For DATA of a stream that is not known to be a tunnel: whether it turned out to be one since,
-    /// and if so whether earlier DATA of it was shown as content.
+    /// Checks a stream that was not known to be a tunnel when DATA arrives. Returns `None` if it
+    /// still is not, otherwise whether earlier DATA of it was shown as content.
     pub(super) fn is_late(&mut self, stream: u32) -> Option<bool> {
         if !self.answered.contains(&stream) {
             return None;
@@ -109,8 +110,8 @@ pub(super) enum Carried {
 }
 
 impl Carried {
-    /// What the field section that opens a stream says about its content. Of a WebSocket only the
-    /// request says so (RFC 8441 §5); the other direction is told.
+    /// Returns what the field section that opens a stream says about its content. Only the request
+    /// of a WebSocket says so (RFC 8441 §5), so a notice is sent to the other direction.
     pub(super) fn announced(
         section: &Section,
         kind: Http2Kind,
@@ -139,8 +140,8 @@ impl Carried {
         Some(Self::Grpc(Box::new(deframer)))
     }
 
-    /// A server's WebSocket of which it is known now that it is one. `passed`: bytes of it were shown as
-    /// something else.
+    /// Makes a server's WebSocket of a stream now known to be one. `passed` is true if some of its
+    /// bytes were shown as something else.
     pub(super) fn late_websocket(stream: u32, options: &Arc<Options>, passed: bool) -> Self {
         let decoder = if passed {
             WebSocketDecoder::attached(Arc::clone(options))
@@ -166,11 +167,11 @@ impl Carried {
         }
     }
 
-    /// Bytes of a WebSocket.
+    /// Feeds bytes of a WebSocket.
     pub(super) fn feed(&mut self, bytes: &Bytes, span: Span, output: &mut Output) {
         let Self::WebSocket(decoder) = self else { return };
         decoder.feed(bytes, span.last_ns, output);
-        // What is no frame stays in this stream, and nothing else is to be detected there.
+        // Bytes that are not frames stay in this stream; no other protocol is detected there.
         for (bytes, timestamp_ns) in decoder.hand_over().into_iter().flat_map(|over| over.rest) {
             raw::emit(bytes, timestamp_ns, timestamp_ns, output);
         }
@@ -183,7 +184,8 @@ impl Carried {
                     emit_grpc(message, span, output);
                 }
             }
-            // Its own mark of the gap would be one too many: the connection's stands already.
+            // The connection already has a mark for this gap; the WebSocket's own would be a second
+            // one.
             Self::WebSocket(decoder) => {
                 let mut parts = Output::default();
                 decoder.gap(gap, span.last_ns, &mut parts);
@@ -212,7 +214,7 @@ fn emit_grpc(message: GrpcMessage, span: Span, output: &mut Output) {
     span.emit(output, Content::Grpc(Box::new(message)));
 }
 
-/// All values of a field, joined as one list (RFC 9110 §5.3).
+/// Returns all values of a field, joined as one list (RFC 9110 §5.3).
 pub(super) fn joined(section: &Section, name: &[u8]) -> Option<Bytes> {
     let mut values = section
         .fields

@@ -1,22 +1,22 @@
-//! Tells frames from other bytes by following them: each plausible header says where the next one
-//! must be.
+//! Distinguishes frames from other bytes by following them: each plausible header says where the
+//! next one must be.
 
 use crate::decoder::Detection;
 use crate::http2::frame::{FrameHead, HEAD_BYTES, PREFACE, kind};
 use crate::http2::hpack;
 
-/// Plausible complete frames in a row that are believed. One alone turns up by chance in every few
-/// thousand bytes of binary data.
+/// Number of plausible complete frames in a row that are accepted. A single one occurs by chance in
+/// every few thousand bytes of binary data.
 const BELIEVED: usize = 3;
 
-/// What following the frames from an offset showed.
+/// The result of following frames from an offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Chain {
-    /// Something on the way is no frame.
+    /// One of the items followed is not a frame.
     Broken,
-    /// Frames, as far as the bytes go.
+    /// All bytes are frames.
     Runs {
-        /// Complete frames followed, at most [`BELIEVED`].
+        /// Number of complete frames followed, at most [`BELIEVED`].
         complete: usize,
         /// The bytes end where a frame ends.
         to_end: bool,
@@ -63,7 +63,7 @@ impl Chain {
         }
     }
 
-    /// Enough frames in a row to believe them wherever they were found.
+    /// Returns true if there are enough frames in a row to accept them wherever they were found.
     pub(super) fn is_believed(self) -> bool {
         matches!(
             self,
@@ -74,7 +74,7 @@ impl Chain {
         )
     }
 
-    /// Enough to believe them where an event starts: whole frames that end with it.
+    /// Returns true if they are accepted where an event starts: complete frames that end with it.
     pub(super) fn fills(self) -> bool {
         matches!(
             self,
@@ -85,16 +85,16 @@ impl Chain {
         )
     }
 
-    /// At least one whole frame and nothing against it.
+    /// Returns true if there is at least one complete frame and no evidence against it.
     pub(super) fn has_begun(self) -> bool {
         matches!(self, Self::Runs { complete: 1.., .. })
     }
 }
 
-/// Whether a stream whose first bytes are `first`, with none missing before them, is one half of an
-/// HTTP/2 connection: the client's preface or a server's first SETTINGS. An empty SETTINGS frame is
-/// nine bytes of which eight are zero, as other protocols' messages may be, so a frame header must
-/// follow it; of any type, as unknown ones are allowed (RFC 9113 §5.5).
+/// Decides whether a stream that begins with `first`, with no bytes missing before it, is one
+/// direction of an HTTP/2 connection: the client's preface or a server's first SETTINGS. An empty
+/// SETTINGS frame is nine bytes, eight of them zero, as messages of other protocols may be; so a
+/// frame header must follow it, of any type, because unknown types are allowed (RFC 9113 §5.5).
 pub fn detect_start(first: &[u8]) -> Detection {
     if first.len() < PREFACE.len() && PREFACE.starts_with(first) {
         return Detection::NeedMore;
@@ -126,13 +126,14 @@ pub fn detect_start(first: &[u8]) -> Detection {
     }
 }
 
-/// `first` is an empty SETTINGS frame and nothing else.
+/// Returns true if Returns true if `first` is an empty SETTINGS frame and nothing else.
 pub fn is_empty_settings(first: &[u8]) -> bool {
     first.len() == HEAD_BYTES && starts_connection(first)
 }
 
-/// Whether a stream that was joined in the middle and goes on with `first` is one half of an HTTP/2 connection: the client's
-/// preface, a server's first SETTINGS, or in mid-connection [`BELIEVED`] plausible frames in a row.
+/// Decides whether a stream that was joined in the middle and continues with `first` is one
+/// direction of an HTTP/2 connection: the client's preface, a server's first SETTINGS, or in
+/// mid-connection [`BELIEVED`] plausible frames in a row.
 pub fn detect(first: &[u8]) -> Detection {
     if first.len() < PREFACE.len() && PREFACE.starts_with(first) {
         return Detection::NeedMore;
@@ -150,9 +151,9 @@ pub fn detect(first: &[u8]) -> Detection {
     }
 }
 
-/// For a stream that [`detect`] answered `NeedMore` for and that has fallen silent: whether `first` is
-/// believed or whole plausible frames and nothing else. A single DATA frame is not enough, other protocols have
-/// length prefixes too.
+/// Decides about a stream for which [`detect`] returned `NeedMore` and that has gone quiet. Returns
+/// true if `first` is accepted by [`detect`], or consists of complete plausible frames only. A
+/// single DATA frame is not enough, because other protocols have length prefixes too.
 pub fn detect_quiet(first: &[u8]) -> bool {
     let chain = Chain::follow(first);
     let only_data =
@@ -160,16 +161,16 @@ pub fn detect_quiet(first: &[u8]) -> bool {
     chain.is_believed() || chain.fills() && !only_data
 }
 
-/// Whether `first` are the first bytes that this side of the connection sent, so that its HPACK state
-/// is known: the preface or a SETTINGS frame (RFC 9113 §3.4).
+/// Returns true if `first` are the first bytes that this side of the connection sent, so that its
+/// HPACK state is known: the preface or a SETTINGS frame (RFC 9113 §3.4).
 pub fn starts_connection(first: &[u8]) -> bool {
     first.starts_with(PREFACE)
         || FrameHead::at(first)
             .is_some_and(|head| head.kind == kind::SETTINGS && !head.is_ack() && head.is_plausible())
 }
 
-/// Whether `first` is hardly anything but the first bytes of one side of a connection: the preface, or a whole
-/// SETTINGS frame with parameters.
+/// Returns true if `first` is almost certainly the beginning of one side of a connection: the
+/// preface, or a complete SETTINGS frame with parameters.
 pub fn opens_connection(first: &[u8]) -> bool {
     first.starts_with(PREFACE) || opens_with_settings(first)
 }
@@ -183,8 +184,8 @@ fn opens_with_settings(first: &[u8]) -> bool {
     })
 }
 
-/// Whether a header may begin with these fewer than nine bytes. Missing bytes are taken as whatever
-/// suits best, so that the answer never turns from no to yes.
+/// Decides whether a header may begin with `first`, which has fewer than nine bytes. Missing bytes
+/// are assumed to fit, so the answer never changes from no to yes.
 fn could_be_head(first: &[u8]) -> Detection {
     let known_kind = first.get(3).is_none_or(|&kind| kind <= kind::CONTINUATION);
     let long = first.first().is_some_and(|&high| high > 0x10);
@@ -196,7 +197,7 @@ fn could_be_head(first: &[u8]) -> Detection {
     }
 }
 
-/// [`could_be_head`] of a frame that may be of an unknown type.
+/// As [`could_be_head`], for a frame that may be of an unknown type.
 fn could_be_any_head(first: &[u8]) -> Detection {
     let reserved = first.get(5).is_some_and(|&high| high & 0x80 != 0);
     if reserved {
@@ -223,7 +224,8 @@ fn payload_is_plausible(head: FrameHead, payload: &[u8]) -> bool {
     }
 }
 
-/// RFC 9113 §6.5.2; identifiers beyond it are allowed, some clients send reserved ones on purpose.
+/// Checks a parameter against RFC 9113 §6.5.2. Other identifiers are allowed: some clients send
+/// reserved ones on purpose.
 fn setting_is_plausible(setting: &[u8]) -> bool {
     let &[i1, i0, v3, v2, v1, v0] = setting else {
         return false;

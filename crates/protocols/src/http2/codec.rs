@@ -10,13 +10,13 @@ use h2::frame::{GoAway, Head, Kind, Reset, StreamId};
 
 use crate::message::Http2Detail;
 
-/// RST_STREAM (RFC 9113 §6.4).
+/// Reads Reads RST_STREAM (RFC 9113 §6.4).
 pub(super) fn reset(stream: u32, payload: &[u8]) -> Option<u32> {
     let head = Head::new(Kind::Reset, 0, StreamId::from(stream));
     Reset::load(head, payload).ok().map(|frame| frame.reason().into())
 }
 
-/// GOAWAY (RFC 9113 §6.8).
+/// Reads Reads GOAWAY (RFC 9113 §6.8).
 pub(super) fn go_away(payload: &[u8]) -> Option<Http2Detail> {
     let head = Head::new(Kind::GoAway, 0, StreamId::zero());
     let frame = GoAway::load(head, payload).ok()?;
@@ -27,7 +27,7 @@ pub(super) fn go_away(payload: &[u8]) -> Option<Http2Detail> {
     })
 }
 
-/// SETTINGS parameters as they stand (RFC 9113 §6.5.1), unknown identifiers included.
+/// Reads SETTINGS parameters in wire order (RFC 9113 §6.5.1), unknown identifiers included.
 pub(super) fn settings(payload: &[u8]) -> Vec<(u16, u32)> {
     let parameter = |bytes: &[u8]| {
         let &[i1, i0, v3, v2, v1, v0] = bytes else {
@@ -38,8 +38,8 @@ pub(super) fn settings(payload: &[u8]) -> Vec<(u16, u32)> {
     payload.chunks_exact(6).filter_map(parameter).collect()
 }
 
-/// Takes padding and priority fields off a HEADERS payload, or padding and the promised stream id off
-/// a PUSH_PROMISE payload (RFC 9113 §6.2 and §6.6). `None` when the padding does not fit.
+/// Removes padding and priority fields from a HEADERS payload, or padding and the promised stream
+/// id from a PUSH_PROMISE payload (RFC 9113 §6.2 and §6.6). `None` if the padding does not fit.
 pub(super) fn fragment(mut payload: Bytes, shape: FragmentShape) -> Option<Fragment> {
     use bytes::Buf;
 

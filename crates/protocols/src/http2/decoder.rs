@@ -47,18 +47,18 @@ pub struct Http2Decoder {
     splitter: Splitter,
     sections: Sections,
     presenter: Box<dyn Presenter>,
-    /// This side allows tunnels to other protocols (RFC 8441 §3).
+    /// This side allows tunnels for other protocols (RFC 8441 §3).
     allows_tunnels: bool,
-    /// What waits for the other direction.
+    /// The input that waits for the other direction.
     hold: Option<Box<Hold>>,
     /// This side has sent SETTINGS.
     has_settings: bool,
-    /// There was a gap, so that what is passed over is counted and not shown.
+    /// There was a gap, so skipped bytes are counted, not shown.
     has_lost: bool,
     last_ns: u64,
 }
 
-/// Input behind a response that opens a tunnel or does not, as its request will tell.
+/// Input after a response that may open a tunnel; only its request decides.
 #[derive(Default)]
 struct Hold {
     stream: u32,
@@ -72,14 +72,14 @@ enum Phase {
     Preface(usize),
     InStep,
     Searching(Resync),
-    /// Nothing is missing and yet these bytes, with their times, and whatever follows are no frames.
+    /// No bytes are missing, yet these bytes (with their times) and all that follow are not frames.
     Over(Vec<(Bytes, u64)>),
 }
 
 impl Http2Decoder {
-    /// `start_seen`: the first byte fed is the first of this direction: the preface or, where it
-    /// was consumed already or never sent, a frame. Otherwise the decoder looks for a frame first and
-    /// takes the HPACK state as unknown.
+    /// Creates a decoder. `start_seen` is true if the first byte fed is the first of this
+    /// direction: the preface or, if it was already consumed or never sent, a frame. Otherwise the
+    /// decoder looks for a frame first and treats the HPACK state as unknown.
     pub fn new(options: impl Into<Arc<Options>>, start_seen: bool) -> Self {
         let options = options.into();
         let presenter: Box<dyn Presenter> = match options.view {
@@ -106,7 +106,7 @@ impl Http2Decoder {
         }
     }
 
-    /// Decodes `input` and whatever a search in it gives back.
+    /// Decodes `input` and the bytes that a search in it returns.
     fn run(&mut self, input: Bytes, output: &mut Output) {
         let mut work = vec![input];
         while let Some(mut input) = work.pop() {
@@ -139,7 +139,7 @@ impl Http2Decoder {
         }
     }
 
-    /// Takes the preface off, when it is there. `None` when more bytes must tell.
+    /// Removes the preface, if there is one. `None` if more bytes are needed to decide.
     fn without_preface(&mut self, mut input: Bytes, matched: usize) -> Option<Bytes> {
         let expected = &PREFACE[matched..];
         let compared = expected.len().min(input.len());
@@ -160,8 +160,8 @@ impl Http2Decoder {
         Some(input)
     }
 
-    /// Decodes frames. Gives back the bytes that should have been a frame header and are not: others
-    /// are missing that nobody told of, or this was never HTTP/2.
+    /// Decodes frames. Returns the bytes that should have been a frame header and are not: either
+    /// bytes are missing that nobody reported, or this was never HTTP/2.
     fn frames(&mut self, input: &mut Bytes, output: &mut Output) -> Option<Bytes> {
         while let Some(Found { piece, first_ns }) = self.splitter.next(input, self.last_ns) {
             let span = Span {
@@ -194,7 +194,7 @@ impl Http2Decoder {
         synced.rest
     }
 
-    /// Bytes that are no frames.
+    /// Emits or counts bytes that are not frames.
     fn pass_over(&self, bytes: Bytes, output: &mut Output) {
         if self.has_lost {
             skip(SkipReason::Resync, bytes.len() as u64, output);
@@ -288,7 +288,7 @@ impl Http2Decoder {
         self.presenter.frame(head, detail, span, output);
     }
 
-    /// Shows the section under way as far as it came.
+    /// Shows the part of the open section that was received.
     fn close_section(&mut self, span: Span, output: &mut Output) {
         if let Some(section) = self.sections.close() {
             skip(SkipReason::HeaderLimit, section.skipped, output);
@@ -300,7 +300,7 @@ impl Http2Decoder {
         }
     }
 
-    /// Goes on with what was held; again only up to the next response that must wait.
+    /// Decodes the held input, up to the next response that must wait.
     fn release(&mut self, output: &mut Output) {
         let Some(hold) = self.hold.take() else { return };
         let newest_ns = self.last_ns;
@@ -320,15 +320,15 @@ impl Http2Decoder {
         self.last_ns = newest_ns;
     }
 
-    /// Goes on with all that was held: nobody will tell.
+    /// Decodes all of the held input, because no notice will come.
     fn release_all(&mut self, output: &mut Output) {
         while self.hold.is_some() {
             self.release(output);
         }
     }
 
-    /// Gives up what is held of a frame, of the preface or of a search: raw, unless bytes beside it were
-    /// lost.
+    /// Gives up the bytes held of a frame, of the preface or of a search. They are emitted raw,
+    /// unless bytes next to them were lost.
     fn abandon(&mut self, lost: bool, output: &mut Output) {
         self.emit_over(output);
         let (held, passed) = self.splitter.abandon();
@@ -348,7 +348,7 @@ impl Http2Decoder {
         }
     }
 
-    /// Shows what is over and was not handed over.
+    /// Emits the bytes after the end of the protocol that no other decoder took over.
     fn emit_over(&mut self, output: &mut Output) {
         if let Phase::Over(over) = &mut self.phase {
             for (bytes, timestamp_ns) in over.drain(..) {

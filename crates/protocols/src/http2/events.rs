@@ -11,12 +11,12 @@ use crate::sse::SseDecoder;
 /// Emits the events of a body that is also kept as a body.
 pub(super) struct Events {
     decoder: SseDecoder,
-    /// Bytes of the held body that the decoder has seen.
+    /// Number of bytes of the held body that the decoder has seen.
     seen: usize,
 }
 
 impl Events {
-    /// For a field section that says `text/event-stream`.
+    /// Creates it for a field section whose media type is `text/event-stream`.
     pub(super) fn announced(section: &Section, limits: &Limits) -> Option<Self> {
         is_event_stream(section).then(|| Self {
             decoder: SseDecoder::new(limits).with_stream(section.head.stream),
@@ -34,18 +34,18 @@ impl Events {
         }
     }
 
-    /// Bytes held of an event that is not complete.
+    /// Returns the number of bytes held of an incomplete event.
     pub(super) fn held_bytes(&self) -> usize {
         self.decoder.buffered_bytes()
     }
 
-    /// Bytes of the body were lost.
+    /// Notes that bytes of the body were lost.
     pub(super) fn lose(&mut self) {
         self.decoder.lose();
     }
 }
 
-/// The content's media type is `text/event-stream`.
+/// Returns true if the content's media type is `text/event-stream`.
 pub(super) fn is_event_stream(section: &Section) -> bool {
     let content_type = section.value(b"content-type").map_or(&[][..], |value| value);
     let essence = content_type

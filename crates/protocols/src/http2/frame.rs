@@ -2,7 +2,7 @@
 
 /// Bytes of a frame header.
 pub(super) const HEAD_BYTES: usize = 9;
-/// What a client sends first (RFC 9113 §3.4).
+/// The bytes that a client sends first (RFC 9113 §3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Frame type octets (RFC 9113 §6).
@@ -25,13 +25,13 @@ const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
-/// Longest payloads that a frame met by searching may announce. Real ones are far shorter; the
-/// limits only sort out chance hits.
+/// Longest payloads accepted for frames found by searching. Real ones are far shorter; the limits
+/// only reject chance hits.
 const SEARCHED_DATA: u32 = 1 << 20;
 const SEARCHED_BLOCK: u32 = 1 << 16;
 const SEARCHED_SETTINGS: u32 = 16 * 6;
 const SEARCHED_GOAWAY: u32 = 1024;
-/// Longest payload of an unknown frame type that is still believed.
+/// Longest payload accepted for an unknown frame type.
 const UNKNOWN_TYPE_BYTES: u32 = 1 << 16;
 
 /// A frame header.
@@ -57,7 +57,7 @@ impl FrameHead {
         }
     }
 
-    /// The header at the start of `bytes`, when all of it is there.
+    /// Reads the header at the start of `bytes`; `None` if it is incomplete.
     pub(super) fn at(bytes: &[u8]) -> Option<Self> {
         bytes.first_chunk().map(Self::parse)
     }
@@ -82,17 +82,17 @@ impl FrameHead {
         self.flags & ACK != 0
     }
 
-    /// Starts a field section.
+    /// Returns true if the frame starts a field section.
     pub(super) fn opens_section(self) -> bool {
         matches!(self.kind, kind::HEADERS | kind::PUSH_PROMISE)
     }
 
-    /// Header and payload length.
+    /// Returns the length of header and payload.
     pub(super) fn wire_len(self) -> usize {
         HEAD_BYTES + self.length as usize
     }
 
-    /// The header as on the wire.
+    /// Returns the header as on the wire.
     pub(super) fn to_bytes(self) -> [u8; HEAD_BYTES] {
         let [_, l2, l1, l0] = self.length.to_be_bytes();
         let reserved = if self.reserved { 1 << 31 } else { 0 };
@@ -100,8 +100,8 @@ impl FrameHead {
         [l2, l1, l0, self.kind, self.flags, s3, s2, s1, s0]
     }
 
-    /// A frame of a known type in its place whose only fault is its size (RFC 9113 §4.2): where nothing
-    /// is missing the length tells nevertheless where the next frame is.
+    /// Returns true for a frame of a known type whose only fault is its size (RFC 9113 §4.2): if no
+    /// bytes are missing, its length still says where the next frame is.
     pub(super) fn has_wrong_length(self) -> bool {
         let on_stream = self.stream != 0;
         let is_in_place = match self.kind {
@@ -113,8 +113,8 @@ impl FrameHead {
         is_in_place && !self.reserved && !self.is_valid()
     }
 
-    /// No sound sender sends the opposite: the rules of RFC 9113 §6 on stream ids and lengths. What
-    /// breaks them is not a frame header but bytes in the middle of something.
+    /// Checks the rules of RFC 9113 §6 on stream ids and lengths. A correct sender never breaks
+    /// them, so bytes that do are not a frame header but something from the middle of other data.
     pub(super) fn is_valid(self) -> bool {
         let on_stream = self.stream != 0;
         let fits = match self.kind {
@@ -138,8 +138,8 @@ impl FrameHead {
         fits && !self.reserved
     }
 
-    /// [`is_valid`](Self::is_valid), and what senders use in practice: known types with the flags the
-    /// RFC defines for them, and sensible lengths. For headers that are found by searching.
+    /// Stricter than [`is_valid`](Self::is_valid), for headers found by searching: only known types
+    /// with the flags that the RFC defines for them, and the lengths that senders use in practice.
     pub(super) fn is_plausible(self) -> bool {
         let (flags, longest) = match self.kind {
             kind::DATA => (END_STREAM | PADDED, SEARCHED_DATA),

@@ -16,13 +16,13 @@ use crate::http2::splitter::DataPiece;
 use crate::http2::streams::{Held, Streams};
 use crate::message::{Content, Gap, Http2Detail, Http2Frame, Http2Kind, Part};
 
-/// Why a DATA frame is shown as it came.
+/// Why a DATA frame is shown as received.
 pub(super) const BAD_PADDING: &str = "bad padding";
 
-/// Emits frames. Follows only the streams whose DATA is not shown as it comes.
+/// Emits frames. Tracks only the streams whose DATA is not shown as received.
 ///
-/// A DATA frame longer than [`Limits::http2_frame_bytes`](crate::Limits::http2_frame_bytes) is shown in
-/// parts of that size, so that no more is held.
+/// A DATA frame longer than [`Limits::http2_frame_bytes`](crate::Limits::http2_frame_bytes) is
+/// shown in parts of that size, so that no more than that is held.
 pub(super) struct FrameView {
     options: Arc<Options>,
     streams: Streams<Followed>,
@@ -38,13 +38,13 @@ enum Followed {
     Coded {
         coding: Bytes,
         body: Box<BodyBuilder>,
-        /// An event stream: shown as it comes, it may have no end.
+        /// An event stream: it may have no end, so it is shown as it arrives.
         live: bool,
     },
     Carried(Carried),
 }
 
-/// The DATA frame under way, shown as it came.
+/// The current DATA frame, shown as received.
 #[derive(Default)]
 struct PlainData {
     held: Bytes,
@@ -355,14 +355,15 @@ pub(super) fn count_skipped(body: &mut BodyBuilder, output: &mut Output) {
     }
 }
 
-/// A piece of an event stream. It is whole as such; the last one tells whether the stream is.
+/// Emits one piece of an event stream, complete in itself. Only the last one says whether the
+/// stream is complete.
 fn emit_live(stream: u32, body: &mut BodyBuilder, span: Span, output: &mut Output) {
     let mut piece = body.take_so_far();
     piece.complete = true;
     emit_merged(stream, Http2Detail::Merged(piece), span, output);
 }
 
-/// Decoded content stands at no frame of its own.
+/// Emits decoded content, which belongs to no single frame.
 fn emit_merged(stream: u32, detail: Http2Detail, span: Span, output: &mut Output) {
     let frame = Http2Frame {
         frame_type: kind::DATA,
@@ -374,7 +375,7 @@ fn emit_merged(stream: u32, detail: Http2Detail, span: Span, output: &mut Output
     span.emit(output, Content::Http2Frame(Box::new(frame)));
 }
 
-/// What of a header block is not in its fields.
+/// Emits the part of a header block that is not in its fields.
 pub(super) fn emit_damaged(
     head: FrameHead,
     damaged: Option<Box<Bytes>>,

@@ -18,22 +18,22 @@ use crate::http2::streams::Streams;
 use crate::message::{Body, Content, Field, Gap, Http2Detail, Http2Kind, Http2Message, Part};
 use exchange::{End, Exchange, ExchangeContent};
 
-/// Emits a message when its stream ends in this direction, is reset, is evicted, or with the
-/// connection. A gap marks the streams that are open and keeps them: stream ids are never used
-/// twice, so what follows still belongs to them.
+/// Emits a message when its stream ends in this direction, is reset or evicted, or when the
+/// connection ends. A gap marks the open streams and keeps them: stream ids are never used twice,
+/// so later frames still belong to them.
 ///
-/// The content of a gRPC stream or a tunnel is in the messages it carries; the stream's own message
-/// then has only the length.
+/// The content of a gRPC stream or a tunnel is in the messages that it carries; the stream's own
+/// message has only the length.
 pub(super) struct MessageView {
     options: Arc<Options>,
     /// Also emit frames that belong to no message.
     frames: bool,
     streams: Streams<Exchange>,
-    /// Which side this direction is, once a pseudo-header field or the preface has told.
+    /// The side of this direction, once a pseudo-header field or the preface has shown it.
     side: Option<Http2Kind>,
     /// The preface was seen.
     client: bool,
-    /// Nothing is missing, and every stream is followed from its beginning.
+    /// Nothing is missing: every stream is followed from its beginning.
     complete: bool,
     /// Streams with something to emit.
     coming: Vec<u32>,
@@ -56,7 +56,7 @@ impl MessageView {
         }
     }
 
-    /// A message that is its field section and nothing else: a pushed request or a 1xx response.
+    /// Emits a message that consists of its field section only: a pushed request or a 1xx response.
     fn emit_bodiless(&self, section: Section, stream: u32, pushed: bool, span: Span, output: &mut Output) {
         let message = Http2Message {
             kind: self.side_of(&section.fields),
@@ -82,7 +82,8 @@ impl MessageView {
         kind_of(fields).or(self.side).unwrap_or(Http2Kind::Response)
     }
 
-    /// Only responses to pushed requests are on streams that the server opened (RFC 9113 §8.4).
+    /// Returns true for a stream that the server opened: only responses to pushed requests use
+    /// those (RFC 9113 §8.4).
     fn is_pushed(&self, stream: u32) -> bool {
         stream.is_multiple_of(2) && !self.client
     }
@@ -136,14 +137,14 @@ impl MessageView {
         };
         let pushed = self.is_pushed(section.head.stream);
         let mut exchange = Exchange::new(kind, pushed, content, span.first_ns);
-        // As text the body says it all, and comes as it comes.
+        // In text, the body is shown as it arrives, which includes the events.
         exchange.events = Events::announced(section, &self.options.limits)
             .filter(|_| !self.options.view.is_text())
             .map(Box::new);
         exchange
     }
 
-    /// A stream of which only content is seen: its field section was lost.
+    /// Opens a stream whose field section was lost, so that only its content is seen.
     fn open_headless(&self, id: u32, span: Span) -> Exchange {
         let mut body = BodyBuilder::new(None, None, None, &self.options.limits);
         if !self.complete {
@@ -156,7 +157,7 @@ impl MessageView {
         exchange
     }
 
-    /// Notes that a stream has something to emit.
+    /// Lists a stream that has something to emit.
     fn list(&mut self, id: u32) {
         let is_new = |exchange: &mut Exchange| {
             let is_new = !exchange.is_listed && exchange.has_part();
@@ -241,7 +242,7 @@ impl Presenter for MessageView {
         if is_reset && self.end(head.stream, End::Reset(code), span, output) {
             return;
         }
-        // What went wrong is always told, even where no message is left to carry it.
+        // An error is always reported, even if no message is left to carry it.
         let is_malformed = matches!(detail, Http2Detail::Malformed { .. });
         if self.frames || is_reset || is_malformed || code != 0 {
             emit(head, detail, span, output);
@@ -305,8 +306,8 @@ fn is_informational(section: &Section) -> bool {
     status.is_some_and(|status| status.len() == 3 && status.starts_with(b"1")) && !section.head.ends_stream()
 }
 
-/// Pseudo-header fields come first (RFC 9113 §8.3), so a section that begins with a known other
-/// field is a trailer section.
+/// Returns true for a section that begins with a known field other than a pseudo-header field:
+/// those come first (RFC 9113 §8.3), so it is a trailer section.
 fn reads_as_trailers(section: &Section) -> bool {
     let first = section.fields.first().and_then(|field| field.name.as_deref());
     first.is_some_and(|name| !name.starts_with(b":"))

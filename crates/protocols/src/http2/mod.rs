@@ -27,8 +27,8 @@
 //!     └── DATA (fields were lost) ───┘ └── END_STREAM, RST_STREAM, eviction ──┘
 //! ```
 //!
-//! The frame types that need no negotiated state come from the h2 crate, in [`codec`] alone. What
-//! reads DATA besides bodies is in [`carried`]: gRPC, and WebSocket over extended CONNECT. Another
+//! The frame types that need no negotiated state come from the h2 crate, in [`codec`] alone.
+//! Protocols carried in DATA are in [`carried`]: gRPC, and WebSocket over extended CONNECT. Another
 //! protocol on top of a stream is one more variant there.
 
 mod carried;

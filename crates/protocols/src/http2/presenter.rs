@@ -1,4 +1,4 @@
-//! What the two views of a connection have in common.
+//! The interface that the two views of a connection share.
 
 use crate::decoder::Output;
 use crate::http2::carried::Span;
@@ -9,46 +9,47 @@ use crate::message::{Field, Gap, Http2Detail, Http2Kind};
 
 /// Turns decoded frames into messages of one view.
 pub(super) trait Presenter: Send {
-    /// A field section of HEADERS or PUSH_PROMISE.
+    /// Presents a field section of HEADERS or PUSH_PROMISE.
     fn section(&mut self, section: Section, span: Span, output: &mut Output);
 
-    /// Some content of a DATA frame.
+    /// Presents some content of a DATA frame.
     fn data(&mut self, piece: DataPiece, span: Span, output: &mut Output);
 
-    /// Any other frame.
+    /// Presents any other frame.
     fn frame(&mut self, head: FrameHead, detail: Http2Detail, span: Span, output: &mut Output);
 
-    /// Bytes were lost; `open` is the frame they were lost from.
+    /// Presents a gap; `open` is the frame from which the bytes were lost.
     fn gap(&mut self, gap: Gap, open: Option<FrameHead>, span: Span, output: &mut Output);
 
-    /// The connection begins here and nothing of it is missing. `client`: the preface was seen, so this
-    /// is the client's direction (RFC 9113 §3.4).
+    /// Notes that the connection begins here and that nothing of it is missing. `client` is true if
+    /// the preface was seen, so that this is the client's direction (RFC 9113 §3.4).
     fn begin(&mut self, client: bool);
 
-    /// The other direction asked for a WebSocket on `stream`.
+    /// Notes that the other direction asked for a WebSocket on `stream`.
     fn expect_websocket(&mut self, stream: u32);
 
-    /// Whether `stream` carries a WebSocket or its own content only the other direction knows, and has
-    /// not told.
+    /// Returns true if only the other direction knows whether `stream` carries a WebSocket, and has
+    /// not reported it yet.
     fn is_undecided(&self, stream: u32) -> bool;
 
-    /// Something of a message that goes on has not been emitted.
+    /// Returns true if some of an unfinished message has not been emitted.
     fn has_parts(&self) -> bool;
 
-    /// Emits it.
+    /// Emits the new parts of unfinished messages.
     fn emit_parts(&mut self, open: Option<FrameHead>, span: Span, output: &mut Output);
 
-    /// The connection is idle.
+    /// Handles an idle connection.
     fn pause(&mut self, open: Option<FrameHead>, span: Span, output: &mut Output);
 
-    /// The connection has ended.
+    /// Handles the end of the connection.
     fn close(&mut self, open: Option<FrameHead>, span: Span, output: &mut Output);
 
-    /// Content bytes held back.
+    /// Returns the number of content bytes held back.
     fn held_bytes(&self) -> usize;
 }
 
-/// Request or response, by the pseudo-header fields (RFC 9113 §8.3); `None` without any.
+/// Determines the kind of message by the pseudo-header fields (RFC 9113 §8.3); `None` if there are
+/// none.
 pub(super) fn kind_of(fields: &[Field]) -> Option<Http2Kind> {
     fields.iter().find_map(|field| match field.name.as_deref()? {
         b":status" => Some(Http2Kind::Response),

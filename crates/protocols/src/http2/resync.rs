@@ -1,4 +1,4 @@
-//! Finds the next frame start after a gap or a late attach.
+//! Finds the next start of a frame after a gap or a late attach.
 
 use bytes::{Bytes, BytesMut};
 
@@ -6,15 +6,15 @@ use crate::http2::chain::Chain;
 use crate::http2::frame::HEAD_BYTES;
 use crate::limits::Limits;
 
-/// Most offsets remembered that may still turn out to be a frame start.
+/// Maximum number of remembered offsets that may still turn out to be the start of a frame.
 const CANDIDATES: usize = 64;
 
-/// Holds bytes until some of them are believed to be frames, at most [`Limits::http2_resync_bytes`].
+/// Holds bytes until some of them are accepted as frames, at most [`Limits::http2_resync_bytes`].
 #[derive(Debug)]
 pub(super) struct Resync {
     held: BytesMut,
     candidates: Vec<Candidate>,
-    /// Offsets below were looked at.
+    /// Offsets below this one were examined.
     scanned: usize,
     limit: usize,
 }
@@ -22,16 +22,16 @@ pub(super) struct Resync {
 #[derive(Debug, Clone, Copy)]
 struct Candidate {
     offset: usize,
-    /// An event starts here, and senders mostly start a write with a frame.
+    /// An event starts here; senders mostly start a write with a frame.
     event_start: bool,
 }
 
-/// The end of a search.
+/// The result of a search.
 #[derive(Debug)]
 pub(super) struct Synced {
-    /// Bytes passed over.
+    /// The bytes skipped.
     pub(super) skipped: Bytes,
-    /// From the first frame on.
+    /// The bytes from the first frame on.
     pub(super) rest: Bytes,
 }
 
@@ -49,7 +49,7 @@ impl Resync {
         self.held.len()
     }
 
-    /// The next byte is the first of an event.
+    /// Notes that the next byte is the first of an event.
     pub(super) fn event_starts(&mut self) {
         if self.candidates.len() < CANDIDATES {
             self.candidates.push(Candidate {
@@ -59,7 +59,7 @@ impl Resync {
         }
     }
 
-    /// Takes the next bytes. `Err` has those that had to be let go.
+    /// Takes the next bytes. `Err` holds the bytes that had to be dropped.
     pub(super) fn push(&mut self, bytes: &Bytes) -> Result<Synced, Bytes> {
         self.held.extend_from_slice(bytes);
         self.scan();
@@ -70,18 +70,19 @@ impl Resync {
         }
     }
 
-    /// No more bytes for now: an event start that begins with a whole frame is believed as it is.
+    /// Decides when no more bytes come for now: an event that begins with a complete frame is
+    /// accepted.
     pub(super) fn settle(&mut self) -> Option<Synced> {
         let offset = self.believed(|chain, event_start| event_start && chain.has_begun())?;
         Some(self.leave(offset))
     }
 
-    /// Gives up, and gives what was held.
+    /// Gives up the search and returns the bytes held.
     pub(super) fn abandon(&mut self) -> Bytes {
         self.leave(self.held.len()).skipped
     }
 
-    /// Remembers every offset that may be a frame start, up to the first that is believed.
+    /// Remembers every offset that may be the start of a frame, up to the first that is accepted.
     fn scan(&mut self) {
         while self.scanned + HEAD_BYTES <= self.held.len() {
             let offset = self.scanned;
@@ -128,7 +129,7 @@ impl Resync {
         Synced { skipped, rest }
     }
 
-    /// Lets the older half go when there is too much.
+    /// Drops the older half of the bytes when there are too many.
     fn shrink(&mut self) -> Bytes {
         if self.held.len() <= self.limit {
             return Bytes::new();

@@ -1,4 +1,4 @@
-//! Puts field sections together from HEADERS or PUSH_PROMISE and their CONTINUATIONs (RFC 9113 §4.3).
+//! Assembles field sections from HEADERS or PUSH_PROMISE and their CONTINUATIONs (RFC 9113 §4.3).
 
 use bytes::{Bytes, BytesMut};
 
@@ -8,7 +8,8 @@ use crate::http2::hpack;
 use crate::limits::Limits;
 use crate::message::Field;
 
-/// Most CONTINUATION frames of one section that are remembered; empty ones cost the sender nothing.
+/// Maximum number of CONTINUATION frames remembered for one section; a sender can send empty ones
+/// at no cost.
 const CONTINUATIONS: usize = 1024;
 
 /// A decoded field section.
@@ -27,19 +28,19 @@ pub(super) struct Section {
     pub(super) first_ns: u64,
     /// Bytes of header block that were not decoded.
     pub(super) skipped: u64,
-    /// The block, or the payload with it, where that could not be decoded as it should be. In a box, because
+    /// The block, or the payload that has it, if it could not be fully decoded. Boxed, because
     /// sections are moved often and are hardly ever damaged.
     pub(super) damaged: Option<Box<Bytes>>,
 }
 
-/// What became of a frame with a header block fragment.
+/// The result of a frame with a header block fragment.
 #[derive(Debug)]
 pub(super) enum Taken {
     /// A section is complete.
     Section(Section),
     /// More CONTINUATION frames must follow.
     Open,
-    /// A CONTINUATION of a section that was not seen to start, and its payload.
+    /// The payload of a CONTINUATION whose section was not seen to start.
     Stray(Bytes),
 }
 
@@ -79,12 +80,12 @@ impl Sections {
         }
     }
 
-    /// Insertions into the dynamic table were missed.
+    /// Notes that insertions into the dynamic table were missed.
     pub(super) fn forget(&mut self) {
         self.hpack.forget();
     }
 
-    /// The next frame has to be a CONTINUATION.
+    /// Returns true if the next frame has to be a CONTINUATION.
     pub(super) fn is_open(&self) -> bool {
         self.open.is_some()
     }
@@ -152,7 +153,7 @@ impl Sections {
             .map_or_else(|| Taken::Stray(payload.clone()), Taken::Section)
     }
 
-    /// Ends the open section as it is: its last frame came, or something else came instead.
+    /// Ends the open section as it is, because its last frame or some other frame was received.
     pub(super) fn close(&mut self) -> Option<Section> {
         let open = self.open.take()?;
         let ended = open.continuations.last().is_some_and(|head| head.ends_headers());
@@ -193,7 +194,7 @@ impl Section {
         }
     }
 
-    /// A section whose only frame was too large to be kept.
+    /// Makes a section whose only frame was too large to keep.
     pub(super) fn oversized(head: FrameHead, first_ns: u64) -> Self {
         Self {
             error: Some("header block exceeds the limit"),
@@ -202,7 +203,7 @@ impl Section {
         }
     }
 
-    /// The value of the first field called `name`, where both are known.
+    /// Returns the value of the first field called `name`, if both are known.
     pub(super) fn value(&self, name: &[u8]) -> Option<&Bytes> {
         let field = self
             .fields

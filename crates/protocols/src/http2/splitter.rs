@@ -1,22 +1,22 @@
-//! Cuts the byte stream into frames. DATA passes through in pieces as it comes; other frames are
-//! collected, at most [`Limits::http2_frame_bytes`] of each, or of those with header block
-//! fragments [`Limits::http2_header_block_bytes`].
+//! Cuts the byte stream into frames. DATA passes through in pieces as received; other frames are
+//! collected, up to [`Limits::http2_frame_bytes`] each, or [`Limits::http2_header_block_bytes`] for
+//! frames with header block fragments.
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::http2::frame::{FrameHead, HEAD_BYTES, kind};
 use crate::limits::Limits;
 
-/// What the splitter found next.
+/// The next item found by the splitter.
 #[derive(Debug)]
 pub(super) enum Piece {
     /// A complete frame other than DATA.
     Frame { head: FrameHead, payload: Bytes },
-    /// Some content of a DATA frame, padding removed; a frame gives at least one piece.
+    /// Some content of a DATA frame, without padding; every frame yields at least one piece.
     Data(DataPiece),
-    /// A complete frame too large to collect; its payload was passed over.
+    /// A complete frame too large to collect; its payload was skipped.
     Oversized { head: FrameHead },
-    /// These bytes are no frame header: the stream is out of step.
+    /// These bytes are not a frame header: the stream is out of step.
     OutOfStep { bytes: Bytes },
 }
 
@@ -25,13 +25,13 @@ pub(super) enum Piece {
 pub(super) struct DataPiece {
     pub(super) head: FrameHead,
     pub(super) content: Bytes,
-    /// Set on the frame's first piece: content bytes of the whole frame.
+    /// On the frame's first piece, the number of content bytes of the whole frame.
     pub(super) frame: Option<usize>,
-    /// Content bytes of the frame that are still to come.
+    /// Number of content bytes of the frame that are not received yet.
     pub(super) left: usize,
     /// The frame is complete.
     pub(super) last: bool,
-    /// The frame announces more padding than it has payload, so that none was removed.
+    /// The frame announces more padding than it has payload, so none was removed.
     pub(super) bad_padding: bool,
 }
 
@@ -49,7 +49,7 @@ enum State {
     PadLength(FrameHead),
     Data {
         head: FrameHead,
-        /// Content of the whole frame, until a piece has told it.
+        /// Number of content bytes of the whole frame, until a piece has carried it.
         frame: Option<usize>,
         left: usize,
         padding: usize,
@@ -72,12 +72,12 @@ pub(super) struct Splitter {
     first_ns: u64,
     frame_limit: usize,
     block_limit: usize,
-    /// Nothing was missed, so every header stands where the length of the frame before says.
+    /// Nothing was missed, so every header is where the previous frame's length says.
     in_step: bool,
 }
 
 impl Splitter {
-    /// `start_seen`: the first byte is a frame's.
+    /// Creates a splitter. `start_seen` is true if the first byte begins a frame.
     pub(super) fn new(limits: &Limits, start_seen: bool) -> Self {
         Self {
             state: State::Head(BytesMut::new()),
@@ -88,17 +88,17 @@ impl Splitter {
         }
     }
 
-    /// Whether nothing was missed up to here.
+    /// Returns true if nothing was missed so far.
     pub(super) fn is_in_step(&self) -> bool {
         self.in_step
     }
 
-    /// Bytes were lost: what looks like a header may be none.
+    /// Notes that bytes were lost: bytes that look like a header may not be one.
     pub(super) fn lose_step(&mut self) {
         self.in_step = false;
     }
 
-    /// Bytes held of an incomplete frame.
+    /// Returns the number of bytes held of an incomplete frame.
     pub(super) fn held_bytes(&self) -> usize {
         match &self.state {
             State::Head(held) | State::Collect { held, .. } => held.len(),
@@ -106,7 +106,7 @@ impl Splitter {
         }
     }
 
-    /// The frame that is under way.
+    /// Returns the header of the current frame.
     pub(super) fn open_frame(&self) -> Option<FrameHead> {
         match &self.state {
             State::Head(_) => None,
@@ -117,8 +117,8 @@ impl Splitter {
         }
     }
 
-    /// Gives up the frame under way: those of its bytes that are in no piece, and how many more were
-    /// passed over.
+    /// Gives up the current frame. Returns its bytes that are in no piece, and the number of bytes
+    /// skipped besides.
     pub(super) fn abandon(&mut self) -> (Bytes, usize) {
         match std::mem::replace(&mut self.state, State::Head(BytesMut::new())) {
             State::Head(held) => (held.freeze(), 0),
@@ -135,7 +135,8 @@ impl Splitter {
         }
     }
 
-    /// Takes bytes from the front of `input` until something is complete; `None` when it is used up.
+    /// Takes bytes from the front of `input` until an item is complete; `None` if the input is used
+    /// up first.
     pub(super) fn next(&mut self, input: &mut Bytes, timestamp_ns: u64) -> Option<Found> {
         loop {
             if let State::Head(held) = &mut self.state {
@@ -238,7 +239,7 @@ impl Splitter {
         }
     }
 
-    /// Hands out a piece; unless more of its frame is to come, a header is next.
+    /// Returns a piece. Unless more of its frame follows, a header is next.
     fn step(&mut self, piece: Piece) -> Step {
         if !matches!(piece, Piece::Data(DataPiece { last: false, .. })) {
             self.state = State::Head(BytesMut::new());
@@ -267,7 +268,7 @@ impl Splitter {
     }
 }
 
-/// The next piece of a DATA frame, when `input` has any of its content or its end.
+/// Takes the next piece of a DATA frame, if `input` has some of its content or its end.
 fn take_data(
     head: FrameHead,
     frame: &mut Option<usize>,
@@ -311,7 +312,8 @@ fn take_head(held: &mut BytesMut, input: &mut Bytes) -> Option<[u8; HEAD_BYTES]>
     bytes.first_chunk().copied()
 }
 
-/// `wanted` bytes: a slice of `input` when nothing is held yet, else what is held and some of `input`.
+/// Returns `wanted` bytes: a slice of `input` if nothing is held yet, otherwise the held bytes and
+/// some of `input`.
 fn collect(held: &mut BytesMut, input: &mut Bytes, wanted: usize) -> Option<Bytes> {
     if held.is_empty() && input.len() >= wanted {
         return Some(input.split_to(wanted));

@@ -1,25 +1,25 @@
-//! The streams that are followed, in a bounded table.
+//! The tracked streams, in a bounded table.
 
 use std::collections::BTreeMap;
 
-/// What a place in each of the two tables takes, with the room that tree nodes leave free.
+/// Memory of an entry in each of the two tables, with the free space in tree nodes.
 const TABLES_BYTES: usize = 96;
 
-/// What is kept per stream.
+/// The state kept per stream.
 pub(super) trait Held {
-    /// Bytes held back beyond the struct itself.
+    /// Returns the number of bytes held back, beyond the struct itself.
     fn held_bytes(&self) -> usize;
 }
 
 /// Streams by id. The caller evicts the one that has been quiet longest when there are too many or
-/// when they hold too much.
+/// they hold too much.
 #[derive(Debug)]
 pub(super) struct Streams<T> {
     by_id: BTreeMap<u32, Slot<T>>,
-    /// The same streams, the one that has been quiet longest first: who makes room is found
-    /// without a look at all of them.
+    /// The same streams, the one that has been quiet longest first, so that the one to evict is
+    /// found without a search.
     by_use: BTreeMap<u64, u32>,
-    /// Counts uses, to tell which stream was used last.
+    /// Counts uses, to know which stream was used last.
     clock: u64,
     held: usize,
     count_limit: usize,
@@ -29,7 +29,7 @@ pub(super) struct Streams<T> {
 #[derive(Debug)]
 struct Slot<T> {
     used: u64,
-    /// In a box: the table moves its entries, and has room for some more than there are.
+    /// Boxed, because the table moves its entries and has more slots than entries.
     stream: Box<T>,
 }
 
@@ -53,7 +53,7 @@ impl<T: Held> Streams<T> {
         self.by_id.contains_key(&id)
     }
 
-    /// Follows a stream. A stream already there is replaced and given back.
+    /// Adds a stream. A stream that it replaces is returned.
     pub(super) fn insert(&mut self, id: u32, stream: T) -> Option<T> {
         self.clock += 1;
         self.held += Self::cost(&stream);
@@ -66,10 +66,10 @@ impl<T: Held> Streams<T> {
         Some(*replaced.stream)
     }
 
-    /// Uses a stream, when it is followed.
+    /// Uses a stream, if it is in the table.
     pub(super) fn with<R>(&mut self, id: u32, use_it: impl FnOnce(&mut T) -> R) -> Option<R> {
         let slot = self.by_id.get_mut(&id)?;
-        // The stream that was used last is mostly the one that is used next.
+        // The stream used last is mostly the one used next.
         if slot.used != self.clock {
             self.clock += 1;
             self.by_use.remove(&slot.used);
@@ -89,7 +89,7 @@ impl<T: Held> Streams<T> {
         Some(*stream)
     }
 
-    /// When the bounds are passed: the stream that has been quiet longest, no longer followed.
+    /// If the bounds are exceeded, removes and returns the stream that has been quiet longest.
     pub(super) fn evict(&mut self) -> Option<(u32, T)> {
         if self.by_id.len() <= self.count_limit && self.held <= self.held_limit {
             return None;
@@ -98,7 +98,8 @@ impl<T: Held> Streams<T> {
         Some((id, self.remove(id)?))
     }
 
-    /// What following a stream costs: what it holds, its struct and its places in the two tables.
+    /// Returns the cost of a stream: the bytes it holds, its struct and its entries in the two
+    /// tables.
     fn cost(stream: &T) -> usize {
         stream.held_bytes() + size_of::<T>() + TABLES_BYTES
     }

@@ -34,7 +34,7 @@ impl RawWriter {
         }
     }
 
-    /// Emits what is held.
+    /// Emits the held bytes.
     pub(crate) fn flush(&mut self, output: &mut Output) {
         let tail = std::mem::take(&mut self.tail);
         emit(tail, self.tail_ns, self.tail_ns, output);
@@ -54,7 +54,7 @@ impl RawWriter {
     }
 }
 
-/// Emits `data` as one raw message; nothing for no bytes.
+/// Emits `data` as one raw message, unless it is empty.
 pub(crate) fn emit(data: Bytes, first_ns: u64, last_ns: u64, output: &mut Output) {
     if !data.is_empty() {
         output.messages.push(Message {

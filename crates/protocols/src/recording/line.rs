@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Kernel addresses are hexadecimal strings because JSON numbers lose bits in many readers.
-//! Connections have no number here: whoever reads the events gives them the same numbers again.
-//! A payload is `text` where it is UTF-8 and `base64` where it is not.
+//! Connections have no number here: whoever reads the events gives them the same numbers again. A
+//! payload is `text` if it is UTF-8, otherwise `base64`.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -37,7 +37,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// A header of the current version.
+    /// Creates a header of the current version.
     pub const fn new(wall_clock_offset_ns: Option<i64>) -> Self {
         Self {
             ecapture_recording: 1,
@@ -45,8 +45,8 @@ impl Header {
         }
     }
 
-    /// Reads a header line. `Ok(None)` when the line is some other JSON object, as the first line
-    /// of a recording of the original is.
+    /// Reads a header line. Returns `Ok(None)` if the line is some other JSON object, such as the
+    /// first line of a recording of the original.
     pub fn parse(line: &[u8]) -> Result<Option<Self>, LineError> {
         let value: serde_json::Value = serde_json::from_slice(line)?;
         if value.get("ecapture_recording").is_none() {
@@ -73,7 +73,7 @@ pub fn write(event: &CapturedEvent, out: &mut Vec<u8>) {
 /// Recordings as an output.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Recorder {
-    /// For the header line.
+    /// Written into the header line.
     pub wall_clock_offset_ns: Option<i64>,
 }
 
@@ -382,8 +382,8 @@ fn comm_of(comm: LineComm<'_>) -> Comm {
     }
 }
 
-/// What each message of each stream is printed with. No file name is longer (`NAME_MAX`), but what is not UTF-8 in
-/// one takes three bytes instead of one.
+/// Reads a name that is printed with every message of a stream. No file name is longer
+/// (`NAME_MAX`), but each byte of it that is not UTF-8 takes three bytes instead of one.
 fn name(field: &'static str, name: Cow<'_, str>) -> Result<Arc<str>, LineError> {
     const LONGEST: usize = 3 * 255;
     if name.len() > LONGEST {
@@ -470,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_is_told_from_an_event_and_its_version_is_checked() {
+    fn a_header_is_distinguished_from_an_event_and_its_version_is_checked() {
         let mut line = Vec::new();
         Header::new(Some(-5)).write(&mut line);
         assert_eq!(Header::parse(&line).unwrap(), Some(Header::new(Some(-5))));
@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_line_is_named() {
+    fn the_fault_of_a_line_is_named() {
         let missing = parse(br#"{"ts":1,"dir":"read","text":"x"}"#).unwrap_err();
         assert_eq!(missing.to_string(), r#"field "pid" is missing"#);
         let address =

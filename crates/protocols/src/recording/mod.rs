@@ -1,8 +1,8 @@
 //! Recorded event streams as lines of JSON.
 //!
 //! Two formats are read: the product's own ([`mod@line`], self-contained, one event per line) and
-//! the original's ([`original`], one object per line with the payload in a file beside it).
-//! This module only translates lines; opening files is the caller's part.
+//! the original's ([`original`], one object per line with the payload in a file beside it). This
+//! module only translates lines; the caller opens files.
 
 pub mod line;
 pub mod original;
@@ -27,9 +27,9 @@ pub enum LineError {
     Range {
         /// Name of the field.
         field: &'static str,
-        /// What it may be.
+        /// The values allowed.
         expected: &'static str,
-        /// What it is.
+        /// The value found.
         observed: String,
     },
     /// The header names a version that this program does not know.

@@ -44,22 +44,22 @@ impl OriginalLine {
         Ok(line)
     }
 
-    /// Name of the file that holds the payload, `None` for an event without one.
+    /// Returns the name of the file that holds the payload; `None` for an event without one.
     pub fn payload_file(&self) -> Option<String> {
         (self.data_len > 0 && !self.destroy).then(|| format!("{}.bin", self.timestamp))
     }
 
-    /// How many bytes of the payload file belong to the event.
+    /// Returns how many bytes of the payload file belong to the event.
     pub const fn payload_len(&self) -> u64 {
         self.data_len
     }
 
-    /// Pause before the event in nanoseconds, on top of the timestamps.
+    /// Returns the pause before the event in nanoseconds, in addition to the timestamps.
     pub const fn delay_ns(&self) -> u64 {
         self.delay_ms.saturating_mul(1_000_000)
     }
 
-    /// The event. `delay_ns` is the sum of all pauses up to and including this line's.
+    /// Makes the event. `delay_ns` is the sum of all pauses up to and including this line's.
     pub fn event(&self, payload: Bytes, delay_ns: u64) -> Result<CapturedEvent, LineError> {
         let timestamp_ns = self.timestamp.saturating_add(delay_ns);
         if self.destroy {

@@ -1,4 +1,4 @@
-//! Event streams (HTML standard §9.2): the content of a `text/event-stream` body.
+//! Event streams (HTML standard §9.2): the content of a body of type `text/event-stream`.
 
 use crate::limits::Limits;
 use crate::message::ServerSentEvent;
@@ -9,8 +9,8 @@ use crate::message::ServerSentEvent;
 /// come out as soon as their empty line does. An event that the end of the body cuts off is not
 /// dispatched (§9.2.6); its bytes are still in the body.
 ///
-/// Holds at most twice [`Limits::sse_event_bytes`]: a line and an event. What is beyond is dropped and
-/// the event marked.
+/// Holds at most twice [`Limits::sse_event_bytes`]: a line and an event. Bytes beyond that are
+/// dropped, and the event is marked.
 ///
 /// ```
 /// use ecapture_protocols::{Limits, sse::SseDecoder};
@@ -31,11 +31,11 @@ pub struct SseDecoder {
     line: Vec<u8>,
     /// The line before ended in CR: an LF belongs to it.
     after_cr: bool,
-    /// No line has ended yet, so a byte order mark may stand before the first.
+    /// No line has ended yet, so a byte order mark may precede the first.
     at_start: bool,
     /// A line of the current event was cut.
     truncated: bool,
-    /// Bytes were lost: what follows belongs to no event up to the next empty line.
+    /// Bytes were lost: the bytes up to the next empty line belong to no event.
     skipping: bool,
     /// Bytes since the last empty line.
     unfinished: usize,
@@ -47,7 +47,7 @@ pub struct SseDecoder {
 }
 
 impl SseDecoder {
-    /// For a new body.
+    /// Creates a decoder for a new body.
     pub fn new(limits: &Limits) -> Self {
         Self {
             limit: limits.sse_event_bytes,
@@ -65,14 +65,14 @@ impl SseDecoder {
         }
     }
 
-    /// The body is that of this HTTP/2 stream.
+    /// Sets the HTTP/2 stream that the body belongs to.
     #[must_use]
     pub fn with_stream(mut self, stream: u32) -> Self {
         self.stream = Some(stream);
         self
     }
 
-    /// Takes the next bytes of the body and appends the events they complete.
+    /// Takes the next bytes of the body and appends the events that they complete.
     pub fn push(&mut self, bytes: &[u8], events: &mut Vec<ServerSentEvent>) {
         let mut rest = bytes;
         if self.after_cr && !rest.is_empty() {
@@ -99,8 +99,8 @@ impl SseDecoder {
         self.keep_line(rest);
     }
 
-    /// Bytes of the body were lost. The event that they cut is given up, and what follows is none
-    /// up to the next empty line: two halves of different events never make one.
+    /// Notes that bytes of the body were lost. The event that they cut is dropped, and so are the
+    /// bytes up to the next empty line: two halves of different events never become one.
     pub fn lose(&mut self) {
         self.line.clear();
         self.after_cr = false;
@@ -110,12 +110,12 @@ impl SseDecoder {
         self.event.clear();
     }
 
-    /// How many of the bytes taken last belong to an event that no empty line has ended.
+    /// Returns how many of the latest bytes belong to an event that no empty line has ended.
     pub fn unfinished_bytes(&self) -> usize {
         self.unfinished
     }
 
-    /// Bytes held for the event that is not complete.
+    /// Returns the number of bytes held for the incomplete event.
     pub fn buffered_bytes(&self) -> usize {
         self.line.len() + self.held()
     }
@@ -176,14 +176,15 @@ impl SseDecoder {
         }
     }
 
-    /// As much of `value` as the event has room for.
+    /// Returns as much of `value` as the event has room for.
     fn fitting<'a>(&mut self, value: &'a str) -> &'a str {
         let kept = value.floor_char_boundary(self.limit.saturating_sub(self.held()));
         self.truncated |= kept < value.len();
         &value[..kept]
     }
 
-    /// An event without a data field is none, but its id and its retry hold for the next.
+    /// Ends an event. Without a data field it is not dispatched, but its id and its retry time
+    /// apply to the next.
     fn dispatch(&mut self, events: &mut Vec<ServerSentEvent>) {
         let event = std::mem::take(&mut self.event);
         let truncated = std::mem::take(&mut self.truncated);

@@ -1,10 +1,10 @@
-//! A message while its frames come in.
+//! A message while its frames arrive.
 
 use super::frame::{FrameHeader, unmask};
 use super::inflate::{Inflater, Stop};
 use crate::message::{BodyError, Content, Message, WebSocketMessage};
 
-/// How the coding is called in errors, as in `Sec-WebSocket-Extensions`.
+/// The name of the coding in errors, as in `Sec-WebSocket-Extensions`.
 const CODING: &str = "permessage-deflate";
 /// Compressed payload is unmasked in pieces of this many bytes.
 const PIECE: usize = 4096;
@@ -19,9 +19,9 @@ pub(super) struct Assembly {
     frames: u32,
     wire_len: u64,
     data: Vec<u8>,
-    /// Payload before inflating, shown when the coding turns out to be broken.
+    /// Payload before inflating, shown if it turns out not to be valid.
     received: Vec<u8>,
-    /// The coding is broken: `data` is the payload as it came.
+    /// The payload could not be inflated: `data` is the payload as received.
     as_received: bool,
     error: Option<BodyError>,
     /// Nothing more can be kept of it: the limit was passed.
@@ -34,38 +34,38 @@ pub(super) struct Assembly {
 #[derive(Default)]
 pub(super) struct Window {
     inflater: Option<Inflater>,
-    /// Messages that went before are not known.
+    /// Earlier messages are not known.
     unknown: bool,
 }
 
 impl Window {
-    /// There has been no compressed message, and none was missed.
+    /// Returns true if there was no compressed message, and none was missed.
     pub(super) fn is_new(&self) -> bool {
         self.inflater.is_none() && !self.unknown
     }
 }
 
-/// Bytes of one frame's payload.
+/// Some bytes of one frame's payload.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Payload<'a> {
     /// As on the wire.
     pub(super) bytes: &'a [u8],
     /// The frame's masking key.
     pub(super) mask: Option<[u8; 4]>,
-    /// How far into the frame's payload they start.
+    /// Offset of the first byte in the frame's payload.
     pub(super) offset: u64,
-    /// When they came.
+    /// When they were received.
     pub(super) timestamp_ns: u64,
 }
 
 impl Window {
-    /// The window from here on refers to messages that were not seen.
+    /// Notes that from here on the window refers to messages that were not seen.
     pub(super) fn lose(&mut self) {
         self.inflater = None;
         self.unknown = true;
     }
 
-    /// Bytes held besides the window itself.
+    /// Returns the number of bytes held, besides the window itself.
     pub(super) fn held(&self) -> usize {
         self.inflater.as_ref().map_or(0, Inflater::held)
     }
@@ -82,7 +82,7 @@ impl Window {
 }
 
 impl Assembly {
-    /// Starts with the message's first frame.
+    /// Starts a message with its first frame.
     pub(super) fn new(header: &FrameHeader) -> Self {
         Self {
             opcode: header.opcode,
@@ -100,13 +100,13 @@ impl Assembly {
         }
     }
 
-    /// Counts a frame header whose first byte came at `timestamp_ns`.
+    /// Counts a frame header whose first byte was received at `timestamp_ns`.
     pub(super) fn add_header(&mut self, header: &FrameHeader, timestamp_ns: u64) {
         self.frames += 1;
         self.add_wire(header.size, timestamp_ns);
     }
 
-    /// Takes payload; returns how many of the bytes are not kept.
+    /// Takes payload. Returns how many of its bytes are not kept.
     pub(super) fn add_payload(&mut self, payload: Payload<'_>, window: &mut Window, limit: usize) -> usize {
         let Payload {
             bytes: payload,
@@ -138,7 +138,7 @@ impl Assembly {
         dropped
     }
 
-    /// Takes unmasked payload of a compressed message; returns how many of the bytes are not kept.
+    /// Takes unmasked payload of a compressed message. Returns how many of its bytes are not kept.
     fn add_compressed(&mut self, piece: &[u8], window: &mut Window, limit: usize) -> usize {
         if self.stopped {
             return piece.len();
@@ -158,17 +158,17 @@ impl Assembly {
         0
     }
 
-    /// Bytes held.
+    /// Returns the number of bytes held.
     pub(super) fn held(&self) -> usize {
         self.data.len() + self.received.len()
     }
 
-    /// A frame of it breaks a rule. The first error stays.
+    /// Notes that a frame of the message breaks a rule. The first error is kept.
     pub(super) fn mark(&mut self, fault: &'static str) {
         self.error.get_or_insert(BodyError::IllegalFrame { fault });
     }
 
-    /// The last fragment is complete.
+    /// Ends the message after its last fragment.
     pub(super) fn finish(mut self, window: &mut Window, limit: usize) -> Option<Message> {
         if self.compressed
             && !self.stopped
@@ -181,7 +181,7 @@ impl Assembly {
         self.emit(true, window)
     }
 
-    /// Emits what came so far, marked as incomplete, and goes on with the rest as a continuation.
+    /// Emits the part received so far, marked as incomplete; the rest becomes a continuation.
     pub(super) fn emit_part(&mut self, window: &mut Window) -> Option<Message> {
         let rest = Self {
             opcode: super::frame::CONTINUATION,
@@ -200,8 +200,8 @@ impl Assembly {
         std::mem::replace(self, rest).emit(false, window)
     }
 
-    /// Bytes of it were lost: emits what came before. What comes after can be shown unless it is
-    /// compressed.
+    /// Notes that bytes of the message were lost, and emits the part before them. The part after
+    /// them can be shown unless it is compressed.
     pub(super) fn emit_before_gap(&mut self, window: &mut Window) -> Option<Message> {
         self.error = self.error.or(Some(BodyError::Gap));
         let before = self.emit_part(window);
@@ -212,7 +212,7 @@ impl Assembly {
         before
     }
 
-    /// True when its bytes are in no message.
+    /// Returns true if its bytes are in no message.
     pub(super) fn is_lost(&self) -> bool {
         self.lost
     }

@@ -19,14 +19,14 @@ use partial::PartialHeader;
 /// Decodes the frames of one direction into messages and control frames.
 ///
 /// Takes masked and unmasked frames alike. A frame with a reserved opcode becomes a message of its
-/// own with that opcode. A frame that breaks a rule is followed and marked. What cannot be a frame
-/// ends the protocol: the rest is handed over, or raw when nobody takes it. Only where bytes are
-/// missing the decoder searches for the next frame, and counts what it passes over as
-/// [`SkipReason::Resync`].
+/// own with that opcode. A frame that breaks a rule is decoded and marked. Bytes that cannot be a
+/// frame end the protocol: the rest is handed over, or emitted raw if no other decoder takes it.
+/// Only after missing bytes does the decoder search for the next frame, and counts the bytes that
+/// it skips as [`SkipReason::Resync`].
 ///
 /// Every byte fed is in some message's [`wire_len`](WebSocketMessage::wire_len), raw, or in
-/// [`SkipReason::Resync`]. Payload that is counted in `wire_len` but not kept is told as
-/// [`SkipReason::BodyLimit`] besides.
+/// [`SkipReason::Resync`]. Payload that is counted in `wire_len` but not kept is also counted as
+/// [`SkipReason::BodyLimit`].
 ///
 /// Holds at most one message ([`Limits::websocket_message_bytes`](crate::Limits), twice that when it is
 /// compressed and three times while the deflate window is unknown), one control frame, and
@@ -35,9 +35,9 @@ use partial::PartialHeader;
 pub struct WebSocketDecoder {
     options: Arc<Options>,
     stream: Option<u32>,
-    /// Whether this direction masks, once known.
+    /// Whether this direction masks its frames, once known.
     masked: Option<bool>,
-    /// Bytes before the next are missing, so that a header may be met in the middle of a frame.
+    /// Bytes before the next one are missing, so the next bytes may be from the middle of a frame.
     after_loss: bool,
     phase: Phase,
     data: Option<Assembly>,
@@ -49,7 +49,7 @@ enum Phase {
     Header(PartialHeader),
     Payload(Frame),
     Searching(Search),
-    /// These bytes, with their times, and whatever follows are no frames.
+    /// These bytes (with their times) and all that follow are not frames.
     Over(Vec<(Bytes, u64)>),
 }
 
@@ -57,14 +57,14 @@ enum Phase {
 struct Frame {
     header: FrameHeader,
     done: u64,
-    /// Set for control frames and reserved opcodes, which stand on their own.
+    /// Set for control frames and reserved opcodes, which are messages of their own.
     own: Option<Assembly>,
     /// The rest of it is not shown.
     discard: bool,
 }
 
 impl WebSocketDecoder {
-    /// For a direction seen from its first frame on.
+    /// Creates a decoder for a direction seen from its first frame on.
     pub fn new(options: impl Into<Arc<Options>>) -> Self {
         Self {
             options: options.into(),
@@ -78,7 +78,7 @@ impl WebSocketDecoder {
         }
     }
 
-    /// For a direction that is picked up in the middle: looks for a frame first.
+    /// Creates a decoder for a direction that is joined in the middle: it looks for a frame first.
     pub fn attached(options: impl Into<Arc<Options>>) -> Self {
         let mut decoder = Self::new(options);
         decoder.phase = Phase::Searching(Search::default());
@@ -86,15 +86,15 @@ impl WebSocketDecoder {
         decoder
     }
 
-    /// The frames come from the client, which must mask them, or from the server, which must not
-    /// (RFC 6455 §5.1).
+    /// Sets whether the frames come from the client, which must mask them, or from the server,
+    /// which must not (RFC 6455 §5.1).
     #[must_use]
     pub fn from_client(mut self, client: bool) -> Self {
         self.masked = Some(client);
         self
     }
 
-    /// The frames are the content of this HTTP/2 stream (RFC 8441).
+    /// Sets the HTTP/2 stream whose content the frames are (RFC 8441).
     #[must_use]
     pub fn with_stream(mut self, stream: u32) -> Self {
         self.stream = Some(stream);
@@ -126,8 +126,8 @@ impl WebSocketDecoder {
         }
     }
 
-    /// The usual case without any state: a frame that is a whole message and lies in one event.
-    /// Returns the bytes taken, 0 when it is not this case.
+    /// Decodes the usual case, which needs no state: a frame that is a whole message and lies in
+    /// one event. Returns the number of bytes taken, 0 if this is not the case.
     fn take_whole(&mut self, rest: &Bytes, timestamp_ns: u64, output: &mut Output) -> usize {
         let Some(header) = FrameHeader::parse(rest) else {
             return 0;
@@ -184,7 +184,7 @@ impl WebSocketDecoder {
         taken
     }
 
-    /// `bytes` are those of `header`, the first of which came at `first_ns`.
+    /// Begins a frame. `bytes` are those of `header`; `first_ns` is the time of the first.
     fn begin(&mut self, header: FrameHeader, bytes: Bytes, first_ns: u64, output: &mut Output) {
         let masked = header.mask.is_some();
         let (faults, fault) = header.faults(self.masked, &self.options.limits);
@@ -257,7 +257,8 @@ impl WebSocketDecoder {
                     .websocket_message_bytes
                     .min(before.saturating_add(allowed.max(taken)));
                 let dropped = message.add_payload(payload, &mut self.window, limit);
-                // What turns out not to be compressed is shown as received, which may be less.
+                // Payload that turns out not to be compressed is shown as received, which may be
+                // shorter.
                 expansion.spend(message.held().saturating_sub(before));
                 let reason = if message.is_lost() {
                     SkipReason::Resync
@@ -309,7 +310,8 @@ impl WebSocketDecoder {
         }
     }
 
-    /// Decodes on from where frames were found; the last `newest` bytes came at `timestamp_ns`.
+    /// Continues decoding where frames were found; the last `newest` bytes were received at
+    /// `timestamp_ns`.
     fn resume(&mut self, found: Found, newest: usize, timestamp_ns: u64, output: &mut Output) {
         self.pass_over(found.skipped, found.timestamp_ns, output);
         self.phase = Phase::Header(PartialHeader::EMPTY);
@@ -319,7 +321,7 @@ impl WebSocketDecoder {
         self.decode(&bytes.slice(older..), timestamp_ns, output);
     }
 
-    /// What was searched in vain: raw, or counted where bytes are missing before it.
+    /// Emits bytes that were searched in vain raw, or counts them if bytes before them are missing.
     fn pass_over(&self, bytes: Vec<u8>, timestamp_ns: u64, output: &mut Output) {
         if self.after_loss {
             skip(output, SkipReason::Resync, bytes.len() as u64);
@@ -328,7 +330,7 @@ impl WebSocketDecoder {
         }
     }
 
-    /// The frame boundaries are not known any more.
+    /// Forgets the frame boundaries, which are no longer known.
     fn lose_framing(&mut self, next: Phase, output: &mut Output) {
         self.emit_data_part(output);
         self.data = None;
@@ -336,7 +338,7 @@ impl WebSocketDecoder {
         self.phase = next;
     }
 
-    /// Shows what is over and was not handed over.
+    /// Emits the bytes after the end of the protocol that no other decoder took over.
     fn emit_over(&mut self, output: &mut Output) {
         if let Phase::Over(over) = &mut self.phase {
             for (bytes, timestamp_ns) in over.drain(..) {
@@ -345,7 +347,7 @@ impl WebSocketDecoder {
         }
     }
 
-    /// A gap that ends inside the payload being read leaves the framing intact.
+    /// Skips a gap that ends inside the payload being read, which leaves the framing intact.
     fn step_over(&mut self, bytes: Option<u64>, output: &mut Output) -> bool {
         let (Phase::Payload(frame), Some(bytes)) = (&mut self.phase, bytes) else {
             return false;
@@ -420,7 +422,8 @@ impl WebSocketDecoder {
 }
 
 impl Frame {
-    /// Control frames may come between fragments; reserved opcodes are kept out of them.
+    /// Returns true for control frames, which may come between fragments, and for reserved opcodes,
+    /// which do not belong to a fragmented message.
     fn stands_alone(&self) -> bool {
         !matches!(self.header.opcode, 0..=2)
     }

@@ -40,7 +40,7 @@ pub(super) struct FrameHeader {
 }
 
 impl FrameHeader {
-    /// Length of the header that starts with these two octets.
+    /// Returns the length of the header whose second octet is `second`.
     pub(super) fn size_of(second: u8) -> usize {
         let length = match second & 0x7f {
             126 => 2,
@@ -50,7 +50,7 @@ impl FrameHeader {
         2 + length + if second & 0x80 == 0 { 0 } else { 4 }
     }
 
-    /// Parses a header at the start of `bytes`; `None` when it is cut short.
+    /// Parses a header at the start of `bytes`; `None` if it is cut short.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let &[first, second, ..] = bytes else { return None };
         let size = Self::size_of(second);
@@ -76,18 +76,18 @@ impl FrameHeader {
         })
     }
 
-    /// Opcodes 8 to 15.
+    /// Returns true for opcodes 8 to 15.
     pub(super) fn is_control(&self) -> bool {
         self.opcode & 0x08 != 0
     }
 
-    /// False when no sender can have meant this as a frame header: the stream is out of step.
+    /// Returns false if this cannot be a frame header, so that the stream is out of step.
     pub(super) fn is_possible(&self) -> bool {
         self.length >> 63 == 0 && !(self.is_control() && (self.length > 125 || !self.fin))
     }
 
-    /// What of RFC 6455 §5 the header breaks: how many rules, and the first of them. `masked`: whether
-    /// this side must mask, or always has.
+    /// Returns how many rules of RFC 6455 §5 the header breaks, and the first of them. `masked`
+    /// says whether this side must mask, or always has.
     pub(super) fn faults(&self, masked: Option<bool>, limits: &Limits) -> (usize, Option<&'static str>) {
         let is_known = matches!(self.opcode, CONTINUATION..=BINARY | CLOSE..=PONG);
         let is_masked = self.mask.is_some();
@@ -126,8 +126,8 @@ impl FrameHeader {
         )
     }
 
-    /// True when these bits are what a sender would really send. Stricter than
-    /// [`is_possible`](Self::is_possible): it decides where a stream is picked up again.
+    /// Returns true if real senders send such a header. Stricter than
+    /// [`is_possible`](Self::is_possible): it decides where decoding starts again.
     pub(super) fn is_plausible(&self, masked: Option<bool>, limits: &Limits) -> bool {
         let shape = match self.opcode {
             // Runs of zero octets would read as endless empty fragments.

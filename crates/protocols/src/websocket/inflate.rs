@@ -8,7 +8,7 @@ const WINDOW: usize = 32 * 1024;
 const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 /// Output is taken in pieces of this many bytes.
 const PIECE: usize = 16 * 1024;
-/// Stands for a byte that only messages from before the attach would tell.
+/// Replaces a byte that only messages from before the attach could provide.
 const UNKNOWN: u8 = b'?';
 
 /// Why a message could not be inflated to its end.
@@ -20,13 +20,13 @@ pub(super) enum Stop {
     Limit,
 }
 
-/// Inflates the messages of one direction, one after the other. The window is kept between them:
-/// that is right with and without context takeover.
+/// Inflates the messages of one direction, one after the other. The window is kept between them,
+/// which is correct with and without context takeover.
 ///
-/// When earlier messages were not seen, the window starts full of `?`, so that what follows can be
-/// decoded around the references into the past. A second stream with another filler is then decoded
-/// beside the first: where the two differ, a byte is unknown. Once they agree for a whole window the
-/// second is dropped. Each holds about 48 KiB and its output.
+/// If earlier messages were not seen, the window starts full of `?`, so that later messages can be
+/// decoded around the references to the past. A second stream with another filler is then decoded
+/// beside the first: where the two outputs differ, a byte is unknown. Once they agree for a whole
+/// window, the second is dropped. Each holds about 48 KiB and its output.
 pub(super) struct Inflater {
     stream: Deflate,
     shadow: Option<Shadow>,
@@ -37,12 +37,12 @@ struct Shadow {
     stream: Deflate,
     /// Its output since the last [`Inflater::settle`].
     output: Vec<u8>,
-    /// How many bytes before that were the same in both.
+    /// Number of bytes before that which were the same in both, since they last differed.
     agreed: usize,
 }
 
 impl Inflater {
-    /// For a direction seen from its start.
+    /// Creates an inflater for a direction seen from its start.
     pub(super) fn from_start() -> Self {
         Self {
             stream: Deflate::new(UNKNOWN),
@@ -50,14 +50,14 @@ impl Inflater {
         }
     }
 
-    /// For a direction whose earlier messages are unknown.
+    /// Creates an inflater for a direction whose earlier messages are unknown.
     pub(super) fn with_unknown_window() -> Self {
         let mut inflater = Self::from_start();
         inflater.restart(&[]);
         inflater
     }
 
-    /// Inflates `input` onto `output`, which grows to at most `limit` bytes.
+    /// Inflates `input` and appends to `output`, which grows to at most `limit` bytes.
     pub(super) fn inflate(
         &mut self,
         mut input: &[u8],
@@ -70,7 +70,7 @@ impl Inflater {
             if let Some(shadow) = &mut self.shadow {
                 shadow.stream.inflate(&mut input, &mut shadow.output, limit)?;
             }
-            // A message may end in a final block (RFC 7692 §7.2.3.4): what follows is a new
+            // A message may end in a final block (RFC 7692 §7.2.3.4): the next bytes are a new
             // deflate stream that still refers to this one's output.
             if ended {
                 self.restart(output);
@@ -84,38 +84,45 @@ impl Inflater {
 
     /// Ends a message.
     pub(super) fn finish(&mut self, output: &mut Vec<u8>, limit: usize) -> Result<(), Stop> {
-        // A sender that just finished its stream left nothing for the tail to complete.
+        // After a final block there is nothing for the tail to complete.
         if self.stream.state.total_in() == 0 {
             return Ok(());
         }
         self.inflate(&TAIL, output, limit)
     }
 
-    /// Tells that `output`, all since the last call, is being taken. True when it has `?` in place
-    /// of unknown bytes.
+    /// Compares `output`, which must be all output since the last call, with that of the second
+    /// stream. Returns true if they differ: then `output` has `?` in place of unknown bytes.
     pub(super) fn settle(&mut self, output: &[u8]) -> bool {
         let Some(shadow) = &mut self.shadow else {
             return false;
         };
+        // Both streams copy from the window alike. So a byte that came, over whatever detours, from
+        // before the attach is `?` in one output and its complement in the other, and all other bytes
+        // are equal.
         let differs = output
             .iter()
             .zip(&shadow.output)
             .rposition(|(one, other)| one != other);
         shadow.agreed = differs.map_or(shadow.agreed + output.len(), |last| output.len() - last - 1);
         shadow.output.clear();
+        // No reference reaches further back than the window. Once the window itself is equal, no later
+        // byte can differ.
         if shadow.agreed >= WINDOW {
             self.shadow = None;
         }
         differs.is_some()
     }
 
-    /// Output held a second time while the window is unknown.
+    /// Returns the number of output bytes held a second time while the window is unknown.
     pub(super) fn held(&self) -> usize {
         self.shadow.as_ref().map_or(0, |shadow| shadow.output.len())
     }
 
     /// Starts a new deflate stream whose window ends in `recent`.
     fn restart(&mut self, recent: &[u8]) {
+        // The decompressor keeps no history over the end of a stream, and bytes that were taken before
+        // `recent` are gone. With less than a window of them, references beyond are unknown again.
         if self.shadow.is_none() && recent.len() < WINDOW {
             self.shadow = Some(Shadow {
                 stream: Deflate::new(!UNKNOWN),
@@ -144,11 +151,11 @@ impl Deflate {
         }
     }
 
-    /// Inflates until `input` is used up or, then true, the stream ends.
+    /// Inflates until `input` is used up or the stream ends. Returns true if it ended.
     fn inflate(&mut self, input: &mut &[u8], output: &mut Vec<u8>, limit: usize) -> Result<bool, Stop> {
         loop {
             let (taken, produced) = (self.state.total_in(), output.len());
-            // One byte beyond the limit tells "exactly full" from "too long".
+            // One byte beyond the limit distinguishes "exactly full" from "too long".
             let room = limit.saturating_add(1).saturating_sub(produced);
             output.reserve(room.clamp(1, PIECE));
             let status = self
@@ -225,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_exactly_the_bytes_from_before_the_attach() {
+    fn replaces_exactly_the_bytes_from_before_the_attach() {
         let mut sender = Compress::new(Compression::best(), false);
         deflated(&mut sender, b"the unseen beginning", FlushCompress::Sync);
         let mut inflater = Inflater::with_unknown_window();

@@ -11,9 +11,9 @@
 //!     └──────────────────── Searching ◄─────────────────────────────┘
 //! ```
 //!
-//! A header that breaks one rule of RFC 6455 §5 is followed, because its length says where the next
-//! one is, and its message is marked; one that breaks several is no header. Over hands the rest back,
-//! so that it is shown raw; after a gap the frames are searched for instead.
+//! A header that breaks one rule of RFC 6455 §5 is accepted, because its length says where the next
+//! one is, and its message is marked. One that breaks several rules is not a header. Over hands the
+//! rest back, so that it is shown raw; after a gap the frames are searched for instead.
 //!
 //! A gap that lies inside one frame's payload keeps the framing: only that message is marked.
 
@@ -29,20 +29,21 @@ use frame::FrameHeader;
 use crate::decoder::Detection;
 use crate::limits::Limits;
 
-/// Bits of evidence that are enough: of random events one in sixteen million has them.
+/// Number of bits of evidence that are enough: one random event in sixteen million has them.
 const EVIDENCE_BITS: usize = 24;
-/// First octet: FIN, no reserved bit and one of five opcodes, or a continuation of what came before.
+/// First octet: FIN, no reserved bit and one of five opcodes, or a continuation of the previous
+/// frame.
 const FIRST_OCTET_BITS: usize = 5;
-/// Close: a code that may be sent.
+/// Close: a valid status code.
 const CLOSE_BITS: usize = 4;
 
-/// Do these first bytes of an event start with WebSocket frames?
+/// Decides whether the first bytes of an event start with WebSocket frames.
 ///
-/// For a stream that is picked up in the middle; after a 101 response nobody needs to ask. The answer
-/// is [`Yes`](Detection::Yes) when frames follow each other up to the end of the bytes or up to one
-/// more header, and when that is no chance: a length that fits is worth its bits, text one bit per
-/// octet. A short binary frame that is not masked is worth nothing, because an MQTT SUBSCRIBE packet
-/// has the same form.
+/// Used for a stream that is joined in the middle, not after a 101 response. The answer is
+/// [`Yes`](Detection::Yes) if frames follow each other up to the end of the bytes or up to one more
+/// header, and if that is not by chance: a length that fits counts with its bits, text with one bit
+/// per octet. A short unmasked binary frame counts nothing, because an MQTT SUBSCRIBE packet has
+/// the same form.
 pub fn detect(bytes: &[u8]) -> Detection {
     let limits = Limits::default();
     let mut rest = bytes;
@@ -69,7 +70,7 @@ pub fn detect(bytes: &[u8]) -> Detection {
         }
         masked = Some(header.mask.is_some());
         let Ok(length) = u16::try_from(header.length) else {
-            // Eight length octets, of which at least five are zero, are enough.
+            // Eight length octets, at least five of them zero, are enough evidence.
             return Detection::Yes;
         };
         let Some((payload, after)) = rest[header.size..].split_at_checked(length.into()) else {
@@ -88,7 +89,7 @@ pub fn detect(bytes: &[u8]) -> Detection {
     }
 }
 
-/// How many bits of chance it would take that this is no frame.
+/// Returns the bits of evidence that this is a frame.
 fn evidence(header: &FrameHeader, length: usize) -> usize {
     let is_extended = header.length >= 126;
     let is_text = header.opcode == frame::TEXT && !header.compressed;
@@ -109,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_frames_from_other_protocols() {
+    fn distinguishes_frames_from_other_protocols() {
         assert_eq!(detect(b"\x81\x0cHello, world"), Detection::Yes);
         assert_eq!(detect(b"\x89\0\x89\0"), Detection::Yes);
         assert_eq!(
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn subscribe_packets_are_no_evidence() {
+    fn subscribe_packets_are_not_evidence() {
         let subscribe = b"\x82\x0e\0\x01\0\x09sensors/#\0";
         assert_eq!(detect(&subscribe.repeat(20)), Detection::NeedMore);
         assert_eq!(detect(&[&subscribe[..], b"\xc0\0"].concat()), Detection::No);

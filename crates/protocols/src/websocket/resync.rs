@@ -1,18 +1,19 @@
-//! Finds the frames again after a gap or a late attach.
+//! Finds frames again after a gap or a late attach.
 
 use std::borrow::Cow;
 
 use super::frame::{self, FrameHeader, unmask};
 use crate::limits::Limits;
 
-/// Frames in a row that are believed when the first starts an event. Libraries write frames whole.
+/// Number of frames in a row that are accepted if the first one starts an event. Libraries write
+/// whole frames.
 const FRAMES_AT_EVENT_START: u32 = 2;
-/// Frames in a row that are believed anywhere else.
+/// Number of frames in a row that are accepted anywhere else.
 const FRAMES_ANYWHERE: u32 = 3;
-/// Event starts watched at once.
+/// Number of event starts watched at once.
 const WATCHED: usize = 32;
-/// Bytes of payload that one scan looks at for each byte it scans. What it does not come to then is
-/// passed over.
+/// Number of payload bytes that one scan may examine for each byte it scans. Candidates that it
+/// does not reach are skipped.
 const CHECKED_PER_BYTE: usize = 32;
 
 /// Bytes in which no frame was found yet.
@@ -29,24 +30,24 @@ pub(super) struct Search {
 struct Start {
     offset: usize,
     timestamp_ns: u64,
-    /// How long the buffer must be before a look at it tells more than the last one.
+    /// Length of the buffer at which another scan can show more than the previous one.
     needs: usize,
 }
 
 /// Where frames start again.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Found {
-    /// Bytes to pass over.
+    /// Bytes to skip.
     pub(super) skipped: Vec<u8>,
-    /// What follows them.
+    /// The bytes that follow them.
     pub(super) bytes: Vec<u8>,
     /// Time of its first byte.
     pub(super) timestamp_ns: u64,
 }
 
 impl Search {
-    /// Looks at the next event. Holds at most `limits.detect_bytes` afterwards; what is passed over
-    /// for good is appended to `skipped`.
+    /// Examines the next event. Holds at most `limits.detect_bytes` afterwards; bytes that are
+    /// finally skipped are appended to `skipped`.
     pub(super) fn push(
         &mut self,
         event: &[u8],
@@ -95,18 +96,18 @@ impl Search {
         found.map(|(start, timestamp_ns)| self.take(start, timestamp_ns))
     }
 
-    /// No more bytes for now: takes the best start there is.
+    /// Decides when no more bytes come for now: takes the best start there is.
     pub(super) fn settle(&mut self, masked: Option<bool>, limits: &Limits) -> Option<Found> {
         let start = self.scan(masked, limits)?;
         Some(self.take(start, self.last_ns))
     }
 
-    /// The bytes held and the time of the newest, when the search is given up.
+    /// Gives up the search and returns the bytes held and the time of the newest.
     pub(super) fn into_parts(self) -> (Vec<u8>, u64) {
         (self.buffer, self.last_ns)
     }
 
-    /// Bytes held.
+    /// Returns the number of bytes held.
     pub(super) fn len(&self) -> usize {
         self.buffer.len()
     }
@@ -147,11 +148,12 @@ impl Search {
 enum Verdict {
     Yes,
     No,
-    /// Nothing is known before there are at least so many bytes.
+    /// At least this many bytes are needed to decide.
     Needs(usize),
 }
 
-/// Do `frames` believable frames, or fewer that end with the bytes, stand at the start of `bytes`? `left`: bytes of payload that may still be looked at; less afterwards.
+/// Checks whether `bytes` begin with `frames` plausible frames, or with fewer that end with the
+/// bytes. `left` is the number of payload bytes that may still be examined, and is reduced.
 fn examine(bytes: &[u8], frames: u32, masked: Option<bool>, limits: &Limits, left: &mut usize) -> Verdict {
     let mut rest = bytes;
     for seen in 0..frames {
@@ -167,7 +169,7 @@ fn examine(bytes: &[u8], frames: u32, masked: Option<bool>, limits: &Limits, lef
         if !header.is_plausible(masked.or(mask_of(bytes)), limits) {
             return Verdict::No;
         }
-        // Eight length octets, of which at least five are zero, are enough to believe in.
+        // Eight length octets, at least five of them zero, are enough evidence.
         let Ok(length) = u16::try_from(header.length) else {
             return Verdict::Yes;
         };

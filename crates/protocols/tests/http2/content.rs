@@ -1,4 +1,4 @@
-//! What HTTP/2 streams carry: DATA in parts, content codings, event streams, WebSockets.
+//! The content of HTTP/2 streams: DATA in parts, content codings, event streams, WebSockets.
 
 use std::io::Write;
 
@@ -71,7 +71,7 @@ fn a_character_cut_by_a_frame_is_still_text() {
 }
 
 #[test]
-fn idle_shows_what_has_come_of_a_data_frame() {
+fn idle_shows_the_received_part_of_a_data_frame() {
     let mut decoder = Http2Decoder::new(options(TEXT), true);
     let mut output = Output::default();
     let bytes = Bytes::from(data(1, END_STREAM, b"slowly"));
@@ -117,7 +117,7 @@ fn websockets_over_extended_connect_are_decoded_both_ways() {
         );
         let notice = PeerNotice::WebSocketStream { stream: 1 };
         assert_eq!(output.notices, [notice]);
-        // The notice comes before the response, and after it.
+        // The notice arrives before the response, and after it.
         let mut server = Http2Decoder::new(options(view), true);
         let mut output = Output::default();
         server.notice(&notice, &mut output);
@@ -146,7 +146,7 @@ fn websockets_over_extended_connect_are_decoded_both_ways() {
 }
 
 #[test]
-fn event_streams_are_told_as_they_arrive() {
+fn events_of_event_streams_are_emitted_as_they_arrive() {
     let mut decoder = Http2Decoder::new(options(STRUCTURED), true);
     let mut output = Output::default();
     let fields = [
@@ -160,7 +160,7 @@ fn event_streams_are_told_as_they_arrive() {
     ]
     .concat();
     decoder.feed(&Bytes::from(bytes), 0, &mut output);
-    let told: Vec<_> = output
+    let shown: Vec<_> = output
         .messages
         .iter()
         .map(|message| match &message.content {
@@ -168,7 +168,7 @@ fn event_streams_are_told_as_they_arrive() {
             content => panic!("{content:?}"),
         })
         .collect();
-    assert_eq!(told, [(Some(1), "1"), (Some(1), "2")]);
+    assert_eq!(shown, [(Some(1), "1"), (Some(1), "2")]);
 }
 
 #[test]
@@ -214,11 +214,11 @@ fn a_gap_never_joins_halves_of_two_events() {
     ]
     .concat();
     decoder.feed(&Bytes::from(after), 0, &mut output);
-    let mut told = Vec::new();
+    let mut shown = Vec::new();
     for message in output.messages {
         if let Content::ServerSentEvent(event) = message.content {
-            told.push(event.data);
+            shown.push(event.data);
         }
     }
-    assert_eq!(told, ["1", "2"]);
+    assert_eq!(shown, ["1", "2"]);
 }

@@ -1,4 +1,4 @@
-//! Random HTTP/2 connections made and read by h2 on both ends, against what the capture gives.
+//! Random HTTP/2 connections made and read by h2 on both ends, compared with the messages decoded.
 //!
 //! `ECAPTURE_DIFFERENTIAL` sets how many messages are compared (default 3000).
 

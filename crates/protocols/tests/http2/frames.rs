@@ -1,4 +1,4 @@
-//! HTTP/2 frame by frame: what each kind shows, in both views, also where senders misbehave.
+//! HTTP/2 frame by frame: how each kind is shown in both views, also if senders misbehave.
 
 use crate::support::frames::{END_HEADERS, END_STREAM, HEADERS, OK, PADDED, block, data, frame, headers};
 use crate::support::halves::{STRUCTURED, TEXT, contents, decode, options};
@@ -20,7 +20,7 @@ fn messages(pieces: &[Vec<u8>]) -> Vec<Http2Message> {
 }
 
 #[test]
-fn errors_settings_and_promises_are_told() {
+fn errors_settings_and_promises_are_shown() {
     let promise = [&2_u32.to_be_bytes()[..], &block(&[(":path", "/style.css")])].concat();
     let shown = shown(&[
         frame(4, 0, 0, &[0, 1, 0, 0, 0x10, 0, 0x0a, 0x0a, 0, 0, 0, 7]),
@@ -147,7 +147,7 @@ fn pushes_and_resets_are_messages() {
 }
 
 #[test]
-fn what_went_wrong_is_told_without_a_message_too() {
+fn errors_are_shown_without_a_message_too() {
     let contents = decode(
         STRUCTURED,
         &[
@@ -176,7 +176,7 @@ fn what_went_wrong_is_told_without_a_message_too() {
 #[test]
 fn sections_that_break_off_keep_what_is_known() {
     let (first, rest) = (block(&[("a", "b")]), block(&[("c", "d")]));
-    // The CONTINUATION never comes.
+    // The CONTINUATION never arrives.
     let contents = decode(TEXT, &[frame(HEADERS, 0, 1, &first), data(3, END_STREAM, b"x")]);
     let [Content::Http2Frame(broken), Content::Http2Frame(_)] = &contents[..] else {
         panic!("{contents:?}")
@@ -188,7 +188,7 @@ fn sections_that_break_off_keep_what_is_known() {
         (fields.len(), *error),
         (1, Some("rest of the header block is missing"))
     );
-    // It comes, in three parts.
+    // It arrives in three parts.
     let contents = decode(
         TEXT,
         &[

@@ -37,7 +37,7 @@ fn grpc(contents: &[Content]) -> Vec<&GrpcMessage> {
 }
 
 #[test]
-fn recorded_messages_are_the_true_ones() {
+fn recorded_messages_match_the_truth() {
     let Some(oracle) = oracle() else { return };
     let mut found = 0;
     for half in halves(&oracle.join("grpc-01")) {

@@ -35,7 +35,7 @@ fn blocks_and_frames_over_the_limits_are_counted() {
                 .iter()
                 .all(|skipped| skipped.reason == SkipReason::HeaderLimit)
     );
-    // A frame that is too large passes by, and the next is read.
+    // A frame that is too large is skipped, and the next one is read.
     let large = vec![0; limits.http2_frame_bytes + 8];
     let (contents, skipped) = decode_all(TEXT, &[frame(7, 0, 0, &large), frame(6, 0, 0, &[0; 8])]);
     let bytes = large.len() as u64;
@@ -216,8 +216,8 @@ fn damaged_connections_neither_panic_nor_pile_up() {
 }
 
 #[test]
-fn a_stream_that_keeps_falling_out_of_step_is_searched_in_good_time() {
-    // Three believed frames and something that is none, over and over.
+fn a_stream_that_keeps_falling_out_of_step_is_searched_in_linear_time() {
+    // Three accepted frames and bytes that are not a frame, over and over.
     let tease = [frame(6, 0, 0, &[0; 8]).repeat(3), vec![0xff; 9]]
         .concat()
         .repeat(20_000);
@@ -229,7 +229,7 @@ fn a_stream_that_keeps_falling_out_of_step_is_searched_in_good_time() {
     assert_eq!(output.messages.iter().filter(is_raw).count(), 20_000);
     assert_eq!(output.messages.len(), 80_000);
     assert_eq!(output.skipped, []);
-    // Behind a gap what is no frame is counted.
+    // After a gap, bytes that are not a frame are counted.
     let mut decoder = Http2Decoder::new(options(TEXT), false);
     let mut output = Output::default();
     let reason = GapReason::KernelLoss;
@@ -238,7 +238,7 @@ fn a_stream_that_keeps_falling_out_of_step_is_searched_in_good_time() {
     decoder.close(&mut output);
     let bytes: u64 = output.skipped.iter().map(|skipped| skipped.bytes).sum();
     assert_eq!(bytes, 9 * 20_000);
-    // Where nothing is missing, what is no frame ends the protocol: the rest is raw.
+    // If nothing is missing, bytes that are not a frame end the protocol: the rest is raw.
     let (contents, skipped) = decode_all(TEXT, &[&tease]);
     let Some(Content::Raw(raw)) = contents.get(4) else {
         panic!("{:?}", contents.get(4))

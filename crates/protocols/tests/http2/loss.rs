@@ -1,7 +1,7 @@
-//! HTTP/2 connections of which the capture misses something: the beginning, or any one event.
+//! HTTP/2 connections that are captured in part: without the beginning, or without any one event.
 //!
-//! Whatever is missing, what is shown has to be true: the same frames, the same fields where they are
-//! known, no content under another message's fields.
+//! Whatever is missing, the output has to be true: the same frames, the same fields where they are
+//! known, no content under the fields of another message.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,8 @@ use ecapture_protocols::http2::Http2Decoder;
 use ecapture_protocols::message::{BodyError, Field, Gap, GapReason, Http2Detail, Http2Frame, Http2Message};
 use ecapture_protocols::{Content, Output, StreamDecoder, View};
 
-/// Directions as lists of events: recorded ones, where they are there, and some of h2's.
+/// Returns directions as lists of events: recorded ones, if they are available, and some made by
+/// h2.
 fn directions() -> Vec<Vec<Bytes>> {
     let mut directions = Vec::new();
     for seed in 0..3 {
@@ -26,7 +27,7 @@ fn directions() -> Vec<Vec<Bytes>> {
     directions
 }
 
-/// Events from `start` on, without the one at `missing`.
+/// Decodes the events from `start` on, without the one at `missing`.
 fn partial(view: View, events: &[Bytes], start: usize, missing: Option<usize>) -> Vec<Content> {
     let mut decoder = Http2Decoder::new(options(view), start == 0);
     let mut output = Output::default();
@@ -43,7 +44,7 @@ fn partial(view: View, events: &[Bytes], start: usize, missing: Option<usize>) -
     contents(output.messages)
 }
 
-/// Frames that stand in the bytes: merged content and the gap do not.
+/// Returns the frames that are in the bytes, which merged content and the gap are not.
 fn frames(contents: &[Content]) -> Vec<&Http2Frame> {
     let mut frames = Vec::new();
     for content in contents {
@@ -63,7 +64,7 @@ struct Tally {
 }
 
 impl Tally {
-    /// Known names and values have to be the true ones.
+    /// Checks that known names and values are the true ones.
     fn check(&mut self, found: &[Field], truth: &[Field], how: &str) {
         assert!(found.len() <= truth.len(), "{how}: {found:?} for {truth:?}");
         for (found, truth) in found.iter().zip(truth) {
@@ -87,7 +88,7 @@ fn same_frame(found: &Http2Frame, truth: &Http2Frame) -> bool {
     key(found) == key(truth)
 }
 
-/// How many of the last frames are `truth`'s last frames, their fields checked.
+/// Returns how many of the last frames are the last frames of `truth`, and checks their fields.
 fn check_end(found: &[&Http2Frame], truth: &[&Http2Frame], tally: &mut Tally, how: &str) -> usize {
     let mut same = 0;
     for (found, truth) in found.iter().rev().zip(truth.iter().rev()) {
@@ -191,7 +192,7 @@ fn check_message(found: &Http2Message, truth: &Http2Message, tally: &mut Tally, 
     tally.check(&found.fields, &truth.fields, how);
     tally.check(&found.trailers, &truth.trailers, how);
     let (body, true_body) = (&found.body, &truth.body);
-    // Unless unknown fields hide what the content is: then it is shown as it came.
+    // If unknown fields hide what the content is, it is shown as received.
     if body.encoding != true_body.encoding || true_body.data.len() as u64 != true_body.len {
         let unknown = found
             .fields
@@ -244,7 +245,7 @@ fn a_lost_event_pairs_nothing_wrong_in_messages() {
             for found in messages(&contents) {
                 let request = found.kind == ecapture_protocols::message::Http2Kind::Request;
                 let truth = truth.get(&(found.stream, request));
-                // Which side it is cannot be told from content alone.
+                // Content alone does not show which side it is.
                 if let Some(truth) = truth {
                     check_message(found, truth, &mut tally, &how);
                     found_messages += 1;

@@ -1,5 +1,5 @@
-//! Recorded HTTP/2 connections: frames, fields and content against what is really in the bytes, the
-//! text against the original's, and the same messages however the bytes are split.
+//! Recorded HTTP/2 connections: frames, fields and content are compared with what is known to be in
+//! the bytes, the text with the original's; the messages are the same however the bytes are split.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -25,7 +25,7 @@ fn each_half(mut test: impl FnMut(&Path, &Half)) {
     assert!(tested > 30, "only {tested} recorded directions found");
 }
 
-/// A frame as a line of the form that the truth is brought to as well.
+/// Describes a frame in a line of the same form as the truth.
 fn described(frame: &Http2Frame) -> Option<String> {
     const NAMES: [&str; 10] = [
         "DATA",
@@ -80,7 +80,7 @@ fn expected(frame: &serde_json::Value, with_content: bool) -> String {
 }
 
 #[test]
-fn frames_are_the_true_ones() {
+fn frames_match_the_truth() {
     each_half(|case, half| {
         let Ok(truth) = std::fs::read(case.join("truth.json")) else {
             return;
@@ -178,14 +178,14 @@ fn detection_never_changes_its_mind() {
     });
 }
 
-/// Without what the original does not tell.
+/// Removes what the original does not print.
 fn comparable(text: &str) -> String {
     let added = |line: &&str| line.starts_with("[ecapture: ") || line.starts_with("Frame Error\t");
     text.split_inclusive('\n').filter(|line| !added(line)).collect()
 }
 
 #[test]
-fn text_is_the_originals_where_that_is_right() {
+fn text_matches_the_original_where_that_is_right() {
     let Some(oracle) = oracle() else { return };
     let index = std::fs::read(oracle.join("index.json")).unwrap();
     let index: serde_json::Value = serde_json::from_slice(&index).unwrap();

@@ -22,7 +22,7 @@ pub(crate) struct Fixture {
 #[derive(Clone)]
 pub(crate) struct Stream {
     pub(crate) origin: Origin,
-    /// The same for both directions.
+    /// Name of the connection, the same for both directions.
     pub(crate) connection: String,
     pub(crate) events: Vec<StreamEvent>,
 }
@@ -44,8 +44,8 @@ impl Stream {
     }
 }
 
-/// The recorded cases whose names begin with `prefix`. `None`, and the reason printed, when
-/// the shared folder is not there.
+/// Returns the recorded cases whose names begin with `prefix`. If the shared folder does not exist,
+/// prints the reason and returns `None`.
 #[expect(clippy::print_stdout, reason = "a test that does not run says why")]
 pub(crate) fn oracle(prefix: &str) -> Option<Vec<Fixture>> {
     let Ok(shared) = std::env::var("ECAPTURE_SHARED") else {
@@ -95,7 +95,7 @@ impl Fixture {
         fixture
     }
 
-    /// A file of the case, `None` when it is not there.
+    /// Returns a file of the case; `None` if it does not exist.
     pub(crate) fn file(&self, name: &str) -> Option<Vec<u8>> {
         fs::read(self.folder.join(name)).ok()
     }

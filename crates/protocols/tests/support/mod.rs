@@ -1,4 +1,4 @@
-//! What the tests over recorded streams share.
+//! Code shared by the tests over recorded streams.
 
 pub(crate) mod fixture;
 pub(crate) mod player;

@@ -13,15 +13,15 @@ use super::random::Random;
 pub(crate) enum Split {
     /// As they were recorded.
     Whole,
-    /// Every byte alone.
+    /// Byte by byte.
     Bytes,
-    /// The stream in two pieces, cut before its byte of this number.
+    /// The stream in two pieces, cut before the byte of this number.
     At(usize),
     /// At random, from this seed.
     Random(u64),
 }
 
-/// What a stream's decoder put out.
+/// The output of a stream's decoder.
 #[derive(Default)]
 pub(crate) struct Played {
     pub(crate) messages: Vec<Message>,
@@ -117,11 +117,11 @@ impl<'a> Player<'a> {
         let notices = std::mem::take(&mut output.notices);
         self.played[stream].messages.append(&mut output.messages);
         self.played[stream].skipped.append(&mut output.skipped);
-        self.tell(stream, &notices);
+        self.notify(stream, &notices);
     }
 
-    /// Notices go to the other direction of the connection.
-    fn tell(&mut self, from: usize, notices: &[PeerNotice]) {
+    /// Passes notices to the other direction of the connection.
+    fn notify(&mut self, from: usize, notices: &[PeerNotice]) {
         let streams = &self.fixture.streams;
         let peer = (0..streams.len())
             .find(|&other| other != from && streams[other].connection == streams[from].connection);

@@ -15,7 +15,7 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// In `0..bound`.
+    /// Returns a number in `0..bound`.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.next() >> 16).unwrap() % bound
     }
@@ -24,7 +24,7 @@ impl Random {
         self.below(one_in) == 0
     }
 
-    /// Mostly short, sometimes up to `longest`.
+    /// Returns a length that is mostly short, and sometimes up to `longest`.
     pub(crate) fn length(&mut self, longest: usize) -> usize {
         match self.below(8) {
             0 => self.below(longest + 1),
@@ -48,7 +48,7 @@ impl Random {
         *self.next().to_be_bytes().first_chunk().unwrap()
     }
 
-    /// `bytes` in pieces of random size.
+    /// Cuts `bytes` into pieces of random size.
     pub(crate) fn pieces<'a>(&mut self, bytes: &'a [u8], largest: usize) -> Vec<&'a [u8]> {
         let mut rest = bytes;
         let mut pieces = Vec::new();

@@ -109,7 +109,7 @@ fn request(random: &mut Random, last: bool) -> Request<AnyBody> {
         .uri(format!("/{}", letters(random, length)))
         .header("host", "h");
     if last && random.chance(2) {
-        // What the server cannot announce the length of, it then ends by closing.
+        // If the server cannot announce the length, it ends the body by closing.
         request = request.version(Version::HTTP_10);
     }
     let (body, trailers) = if random.chance(2) {
@@ -155,7 +155,7 @@ fn none() -> (AnyBody, HeaderMap) {
     (http_body_util::Empty::new().boxed(), HeaderMap::new())
 }
 
-/// A body of announced length, or in chunks, with the trailers it ends with.
+/// Makes a body of announced length, or in chunks, with its trailers.
 fn body(random: &mut Random, with_trailers: bool) -> (AnyBody, HeaderMap) {
     let length = random.length(40_000);
     let data = random.bytes(length);
@@ -229,7 +229,7 @@ fn letters(random: &mut Random, length: usize) -> String {
         .collect()
 }
 
-/// Writes down what is written.
+/// Records what is written.
 struct Tap {
     side: Side,
     stream: DuplexStream,

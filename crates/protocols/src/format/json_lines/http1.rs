@@ -1,11 +1,11 @@
-//! HTTP/1 messages: the stored wire bytes taken apart as they stand.
+//! HTTP/1 messages: the stored wire bytes, split into their parts.
 
 use super::object::{Array, Object};
 use super::{add_body, add_part};
 use crate::message::{Http1Kind, Http1Message};
 use crate::text::trim_white_space;
 
-/// Adds the members of `message`; true when its body was cut at `limit`.
+/// Adds the members of `message`. Returns true if its body was cut at `limit`.
 pub(super) fn add(message: &Http1Message, limit: Option<usize>, object: &mut Object<'_>) -> bool {
     let (start_line, fields) = split_head(&message.head);
     if !message.head.is_empty() {
@@ -46,8 +46,8 @@ fn split_head(head: &[u8]) -> (&[u8], Lines<'_>) {
     (without_line_end(start_line), Lines(fields))
 }
 
-/// Method and target in parts (RFC 9112 §3). The authority of an origin-form target is its Host
-/// field's, if there is exactly one.
+/// Adds the method and the parts of the target (RFC 9112 §3). The authority of an origin-form
+/// target is that of the Host field, if there is exactly one.
 fn add_request_line(start_line: &[u8], fields: Lines<'_>, object: &mut Object<'_>) {
     let Some((method, target)) = split_request_line(start_line) else {
         return;
@@ -77,8 +77,8 @@ fn add_request_line(start_line: &[u8], fields: Lines<'_>, object: &mut Object<'_
     }
 }
 
-/// Method and target: what stands between the first space and the version is the target, even if
-/// there are spaces in it.
+/// Splits a request line into method and target. Everything between the first space and the version
+/// is the target, even if it contains spaces.
 fn split_request_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let space = memchr::memchr(b' ', line)?;
     let (method, rest) = (&line[..space], trim_white_space(&line[space..]));
@@ -89,7 +89,7 @@ fn split_request_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
     (!method.is_empty() && !target.is_empty()).then_some((method, target))
 }
 
-/// An absolute-form target's scheme and what follows `://`.
+/// Splits an absolute-form target into its scheme and the text after `://`.
 fn split_scheme(target: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = memchr::memchr(b':', target)?;
     let rest = target[colon..].strip_prefix(b"://")?;
@@ -106,8 +106,9 @@ fn add_fields(name: &'static str, fields: Lines<'_>, object: &mut Object<'_>) {
     }
 }
 
-/// The name up to the colon, with white space before it if there is any, and the value without the
-/// white space around it (RFC 9110 §5.5). A line without a colon is a name without a value.
+/// Splits a line into the name up to the colon, with any white space before the colon, and the
+/// value without the white space around it (RFC 9110 §5.5). A line without a colon is a name
+/// without a value.
 fn split_field(line: &[u8]) -> (&[u8], &[u8]) {
     match memchr::memchr(b':', line) {
         Some(colon) => (&line[..colon], trim_white_space(&line[colon + 1..])),
@@ -115,7 +116,7 @@ fn split_field(line: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// The lines of a field section up to its empty line. Folded lines (RFC 9112 §5.2) come as one,
+/// The lines of a field section up to its empty line. Folded lines (RFC 9112 §5.2) are one item,
 /// with the fold in it; a bare LF ends a line too.
 #[derive(Clone)]
 struct Lines<'a>(&'a [u8]);

@@ -7,7 +7,7 @@ use crate::message::{
 };
 use crate::write::push_number;
 
-/// Adds the members of `message`; true when its body was cut at `limit`.
+/// Adds the members of `message`. Returns true if its body was cut at `limit`.
 pub(super) fn add_message(message: &Http2Message, limit: Option<usize>, object: &mut Object<'_>) -> bool {
     object.number("stream", message.stream);
     if message.pushed {
@@ -43,7 +43,7 @@ pub(super) fn add_message(message: &Http2Message, limit: Option<usize>, object: 
     truncated
 }
 
-/// Adds the members of `frame`; true when its content was cut at `limit`.
+/// Adds the members of `frame`. Returns true if its content was cut at `limit`.
 pub(super) fn add_frame(frame: &Http2Frame, limit: Option<usize>, object: &mut Object<'_>) -> bool {
     object.number("stream", frame.stream);
     let mut object = object.object("frame");
@@ -109,7 +109,7 @@ pub(super) fn add_frame(frame: &Http2Frame, limit: Option<usize>, object: &mut O
     false
 }
 
-/// Adds the members of `message`; true when its content was cut at `limit`.
+/// Adds the members of `message`. Returns true if its content was cut at `limit`.
 pub(super) fn add_grpc(message: &GrpcMessage, limit: Option<usize>, object: &mut Object<'_>) -> bool {
     object.number("stream", message.stream);
     let mut object = object.object("message");
@@ -167,7 +167,7 @@ fn status(value: &[u8]) -> Option<u16> {
     std::str::from_utf8(value).ok()?.parse().ok()
 }
 
-/// RFC 9113 §6 and RFC 9218 §7.1.
+/// Returns the name of a frame type (RFC 9113 §6 and RFC 9218 §7.1).
 fn name(frame_type: u8) -> Option<&'static str> {
     Some(match frame_type {
         0x0 => "DATA",

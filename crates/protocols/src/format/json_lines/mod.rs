@@ -1,7 +1,7 @@
 //! One JSON object per message and line. `schema/jsonl.schema.json` describes them.
 //!
 //! Header names and values that are not UTF-8 are read as ISO 8859-1; a folded HTTP/1 value keeps
-//! its fold. `trailers` is there, if empty, when the message's end was seen.
+//! its fold. `trailers` is present, possibly empty, if the message's end was seen.
 
 mod http1;
 mod http2;
@@ -27,7 +27,7 @@ pub struct JsonLines {
     pub wall_clock_offset_ns: Option<i64>,
     /// `--tsize`: cut bodies and data after this many bytes.
     pub truncate: Option<usize>,
-    /// Also the HTTP/2 frames that belong to no message.
+    /// Also write the HTTP/2 frames that belong to no message.
     pub frames: bool,
 }
 
@@ -72,7 +72,7 @@ impl JsonLines {
         object.number("end_ns", message.last_ns);
     }
 
-    /// True when it was cut at the limit.
+    /// Adds the members of `content`. Returns true if it was cut at the limit.
     fn add_content(&self, content: &Content, object: &mut Object<'_>) -> bool {
         let limit = self.truncate;
         match content {
@@ -151,8 +151,8 @@ fn add_stream(stream: &StreamOrigin, content: &Content, object: &mut Object<'_>)
     }
 }
 
-/// Sender and receiver of the message's bytes. When the captured end is not known, a request tells
-/// it: who opened the connection sends it.
+/// Returns sender and receiver of the message's bytes. If the captured end is unknown, a request
+/// shows it: the side that opened the connection sends requests.
 fn endpoints(socket: &Socket, direction: Direction, content: &Content) -> Option<(SocketAddr, SocketAddr)> {
     if let Some(endpoints) = socket.endpoints(direction) {
         return Some(endpoints);
@@ -160,7 +160,7 @@ fn endpoints(socket: &Socket, direction: Direction, content: &Content) -> Option
     let is_request = match content {
         Content::Grpc(message) => message.kind == Http2Kind::Request,
         Content::Http1(message) => message.kind == Http1Kind::Request,
-        // A pushed request is the server's.
+        // A pushed request is sent by the server.
         Content::Http2(message) => message.kind == Http2Kind::Request && !message.pushed,
         Content::ServerSentEvent(_) => false,
         Content::Gap(_) | Content::Http2Frame(_) | Content::Raw(_) | Content::WebSocket(_) => return None,
@@ -202,7 +202,7 @@ fn add_body(body: &Body, limit: Option<usize>, object: &mut Object<'_>) -> bool 
     }
     drop(encoding);
     let is_cut = !body.complete || body.truncated_at.is_some();
-    // Content that is in other messages, such as gRPC's, is not in this one.
+    // Content that is in other messages, such as gRPC messages, is not in this one.
     let is_elsewhere = body.data.is_empty() && body.len > 0;
     let truncated = !is_elsewhere && object.content(&body.data, is_cut, limit);
     object.boolean("complete", body.complete);
@@ -215,7 +215,7 @@ fn add_body(body: &Body, limit: Option<usize>, object: &mut Object<'_>) -> bool 
     truncated
 }
 
-/// Only for a message that comes in parts.
+/// Adds `part`, if the message is emitted in parts.
 fn add_part(part: Part, object: &mut Object<'_>) {
     match part {
         Part::Whole => {}

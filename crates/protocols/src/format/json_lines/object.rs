@@ -42,8 +42,8 @@ impl<'a> Object<'a> {
         push_number(value.into(), self.member(name));
     }
 
-    /// As a string: many readers of JSON take numbers as `double`, which is exact up to 2^53 only. Protobuf's own
-    /// JSON does the same.
+    /// Writes the number as a string, as protobuf's own JSON does: many readers of JSON store
+    /// numbers as `double`, which is exact only up to 2^53.
     pub(super) fn integer64(&mut self, name: &'static str, value: u64) {
         let out = self.member(name);
         out.push(b'"');
@@ -60,7 +60,8 @@ impl<'a> Object<'a> {
         push_string(value, self.member(name));
     }
 
-    /// A string that is UTF-8 on the wire or else read as ISO 8859-1, the historic reading of HTTP.
+    /// Writes a string that is UTF-8 on the wire, or otherwise read as ISO 8859-1, the historic
+    /// encoding of HTTP.
     pub(super) fn wire_string(&mut self, name: &'static str, value: &[u8]) {
         push_wire_string(value, self.member(name));
     }
@@ -73,9 +74,10 @@ impl<'a> Object<'a> {
         Array::open(self.member(name))
     }
 
-    /// `text` when `data` is UTF-8 and shorter so, else `base64`, of at most `limit` bytes. `is_cut` says that the
-    /// end of `data` is not the end of the content, so a character may be cut there; what is left of
-    /// it is not written. True when something was cut by `limit`.
+    /// Writes `text` if `data` is UTF-8 and shorter that way, otherwise `base64`, of at most
+    /// `limit` bytes. `is_cut` is true if the end of `data` is not the end of the content, so that
+    /// a character may be cut there; such an incomplete character is not written. Returns true if
+    /// `limit` cut something.
     pub(super) fn content(&mut self, data: &[u8], is_cut: bool, limit: Option<usize>) -> bool {
         let kept = limit.unwrap_or(usize::MAX).min(data.len());
         match text_of(data, is_cut) {
@@ -121,7 +123,7 @@ impl<'a> Array<'a> {
         push_string(value, self.element());
     }
 
-    /// A field as `[name, value]`; `null` for what is not known.
+    /// Writes a field as `[name, value]`, with `null` for an unknown name or value.
     pub(super) fn field(&mut self, name: Option<&[u8]>, value: Option<&[u8]>) {
         let mut pair = Array::open(self.element());
         for part in [name, value] {
@@ -148,7 +150,8 @@ fn text_of(data: &[u8], is_cut: bool) -> Option<&str> {
         }
         Err(_) => return None,
     };
-    // Zeros, for one, are UTF-8: each takes six bytes in a string, and four thirds in base64.
+    // Zeros, for example, are UTF-8: each takes six bytes in a string, and four thirds of a byte in
+    // base64.
     let is_control = |byte: &u8| *byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r');
     let controls = data.iter().filter(|&byte| is_control(byte)).count();
     (15 * controls <= data.len()).then_some(text)
@@ -167,7 +170,7 @@ fn push_string(value: &str, out: &mut Vec<u8>) {
     push_quoted(value.as_bytes(), out);
 }
 
-/// `text` is UTF-8.
+/// Appends `text`, which is UTF-8, as a JSON string.
 fn push_quoted(text: &[u8], out: &mut Vec<u8>) {
     out.reserve(text.len() + 2);
     out.push(b'"');
@@ -253,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_steers_a_terminal_is_escaped() {
+    fn characters_that_steer_a_terminal_are_escaped() {
         let value = "\u{7f}\u{9b}31m \u{202e}\u{2066}\u{61c} \u{ab}\u{2014}\u{645}\u{621}";
         assert_eq!(
             string(value),

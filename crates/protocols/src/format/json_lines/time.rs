@@ -25,8 +25,8 @@ pub(super) fn push(nanoseconds: i64, out: &mut Vec<u8>) {
     out.extend_from_slice(&text);
 }
 
-/// Year, month and day of a day counted from 1970-01-01. Years are counted from March, so that the
-/// leap day is a year's last.
+/// Returns year, month and day of a day counted from 1970-01-01. Years are counted from March, so
+/// that the leap day is the last day of a year.
 fn date(day: i64) -> (i64, i64, i64) {
     let day = day + EPOCH;
     let day_of_era = day.rem_euclid(DAYS_PER_ERA);
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn days_follow_each_other() {
+    fn dates_are_consecutive() {
         let mut expected = (1600, 1, 1);
         for day in -135_140..300_000 {
             assert_eq!(date(day), expected);

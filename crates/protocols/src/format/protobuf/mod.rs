@@ -17,7 +17,7 @@ use crate::message::{Content, Http1Kind, Http2Detail, Http2Kind, Message};
 /// The `-o protobuf` writer: each record of the text format as an entry.
 #[derive(Debug, Clone, Default)]
 pub struct Protobuf {
-    /// Makes the payloads.
+    /// Formats the payloads.
     pub text: Text,
     /// Wall clock minus kernel monotonic clock in nanoseconds; without it timestamps are the kernel's.
     pub wall_clock_offset_ns: Option<i64>,
@@ -31,15 +31,16 @@ pub enum Framing {
     /// A varint before each entry has its length, for files and streams.
     #[default]
     Delimited,
-    /// The target keeps records apart and takes at most so many bytes in one: a payload that would make
-    /// the entry longer is cut, and says so.
+    /// The target keeps records separate and takes at most `limit` bytes in one: a payload that
+    /// would make the entry longer is cut, with a mark.
     Message {
         /// Bytes of an entry.
         limit: usize,
     },
 }
 
-/// More than an entry has beside its payload: its fields are bounded by what the kernel and addresses allow.
+/// Maximum size of an entry without its payload: the other fields are names and addresses of
+/// bounded length.
 const BESIDE_PAYLOAD: usize = 4096;
 
 impl Format for Protobuf {
@@ -121,7 +122,7 @@ pub fn heartbeat(timestamp: i64, count: i64) -> Vec<u8> {
     entry.encode_to_vec()
 }
 
-/// Cuts a payload to `limit` bytes, of which a mark at the end takes some.
+/// Cuts a payload to `limit` bytes, including a mark at its end.
 fn cut(payload: &mut Vec<u8>, limit: usize) {
     if payload.len() <= limit {
         return;
@@ -132,7 +133,7 @@ fn cut(payload: &mut Vec<u8>, limit: usize) {
     payload.extend_from_slice(mark.as_bytes());
 }
 
-/// The original's numbers of what a payload is.
+/// Returns the original's number for the kind of a payload.
 fn record_type(stream: Option<&StreamOrigin>, record: &[Message]) -> u32 {
     const UNKNOWN: u32 = 0;
     const HTTP1_REQUEST: u32 = 1;
@@ -168,7 +169,8 @@ fn is_http2(message: &Message) -> bool {
     matches!(message.content, Content::Http2(_) | Content::Http2Frame(_))
 }
 
-/// Whether the client sends this stream's frames: a field section says so, else the addresses.
+/// Returns true if the client sends this stream's frames, by a field section or else by the
+/// addresses.
 fn is_http2_request(stream: Option<&StreamOrigin>, record: &[Message]) -> Option<bool> {
     record
         .iter()

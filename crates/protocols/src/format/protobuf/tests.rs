@@ -107,7 +107,7 @@ fn event(messages: &[Message]) -> Event {
 }
 
 #[test]
-fn every_field_has_its_value() {
+fn every_field_is_written_with_its_value() {
     let expected = Event {
         timestamp: 1_000,
         uuid: "7_8_curl_5_1".to_owned(),
@@ -146,7 +146,7 @@ fn the_time_is_the_wall_clock_when_that_is_known() {
 }
 
 #[test]
-fn http2_frames_are_of_who_sends_their_fields_else_of_who_opened_the_connection() {
+fn http2_frames_belong_to_the_sender_of_their_fields_or_else_to_the_opener() {
     assert_eq!(event(&[fields(":method", None)]).r#type, 2);
     assert_eq!(event(&[fields(":status", None)]).r#type, 4);
     assert_eq!(event(&[fields(":method", Some(2))]).r#type, 4);

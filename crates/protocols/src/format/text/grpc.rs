@@ -1,4 +1,4 @@
-//! gRPC messages, their content as far as it reads without a schema.
+//! gRPC messages, with their content as far as it can be read without a schema.
 
 use std::fmt::Arguments;
 
@@ -30,7 +30,7 @@ pub(super) fn write(message: &GrpcMessage, page: &mut Page<'_>) {
     }
 }
 
-/// One line per field: its number, and its value by wire type; messages indented.
+/// Writes one line per field: its number, and its value by wire type; messages are indented.
 fn write_fields(fields: &[ProtobufField], depth: usize, page: &mut Page<'_>) {
     for ProtobufField { number, value } in fields {
         match value {

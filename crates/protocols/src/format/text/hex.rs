@@ -2,10 +2,10 @@
 
 const PER_LINE: usize = 16;
 
-/// Bytes of one line of the dump of a full line.
+/// Number of bytes that the dump of a full line takes.
 const LINE_LEN: usize = 79;
 
-/// Appends the dump of `bytes`; nothing for none.
+/// Appends the dump of `bytes`; nothing if there are none.
 pub(super) fn dump(bytes: &[u8], out: &mut Vec<u8>) {
     out.reserve(bytes.len().div_ceil(PER_LINE) * LINE_LEN);
     for (index, line) in bytes.chunks(PER_LINE).enumerate() {
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn full_and_short_lines() {
+    fn dumps_full_and_short_lines() {
         assert_eq!(dumped(b""), "");
         assert_eq!(
             dumped(b"0123456789abcde\n\x80~"),

@@ -1,4 +1,4 @@
-//! HTTP/2 frames as the original prints them, and messages for whoever has no frames.
+//! HTTP/2 frames as the original prints them, or messages instead of frames.
 
 use bytes::Bytes;
 
@@ -116,7 +116,7 @@ fn write_settings(settings: &[(u16, u32)], page: &mut Page<'_>) {
     }
 }
 
-/// A stream's message.
+/// Writes the message of a stream.
 pub(super) fn write_message(message: &Http2Message, page: &mut Page<'_>) {
     let kind = match message.kind {
         Http2Kind::Request => "request",
@@ -167,7 +167,7 @@ fn write_head(frame: &Http2Frame, page: &mut Page<'_>) {
     }
     page.bytes(b"\nFrame StreamID\t=>\t");
     page.number(frame.stream);
-    // The original tells the length of these two only.
+    // The original prints the length of these two only.
     if matches!(frame.frame_type, 0 | 1) {
         page.bytes(b"\nFrame Length\t=>\t");
         page.number(frame.length);
@@ -185,7 +185,7 @@ fn write_fields(fields: &[Field], error: Option<&str>, page: &mut Page<'_>) {
     }
     let unknown = |field: &&Field| field.name.is_none() || field.value.is_none();
     let count = fields.iter().filter(unknown).count();
-    // An index that never was one refers to nothing, and its mark says so.
+    // An invalid index refers to nothing, and its own mark says so.
     if count > 0 && error != Some(BlockError::Index.as_str()) {
         page.mark(format_args!(
             "{count} fields refer to header compression state from before the capture"
@@ -205,13 +205,13 @@ fn write_part(frame: &Http2Frame, data: &Bytes, final_part: bool, page: &mut Pag
     }
 }
 
-/// Content of a frame: text as it is, binary data as a short dump.
+/// Writes the content of a frame: text as it is, binary data as a short dump.
 fn write_content(data: &Bytes, page: &mut Page<'_>) {
     let content = Body {
         data: data.clone(),
         ..Body::default()
     };
-    // A frame may end in the middle of a character, and the next begin there.
+    // A frame may end in the middle of a character, which the next frame continues.
     let continues = data.first().is_some_and(|byte| byte & 0xc0 == 0x80);
     let part = if continues {
         Part::Continued { final_part: false }
@@ -253,8 +253,8 @@ impl std::fmt::Display for ErrorCode {
     }
 }
 
-/// A double-quoted string as Go's `%q` writes it: escapes for control characters and bytes that are
-/// not UTF-8, the rest as it is.
+/// Writes a double-quoted string as Go's `%q` does: control characters and bytes that are not UTF-8
+/// are escaped, the rest is unchanged.
 fn write_quoted(text: Option<&[u8]>, page: &mut Page<'_>) {
     let Some(text) = text else {
         page.bytes(b"<unknown>");
@@ -268,7 +268,8 @@ fn write_quoted(text: Option<&[u8]>, page: &mut Page<'_>) {
         if after.is_empty() {
             break;
         }
-        // What is not printable ASCII ends before what is, so no character is cut in two.
+        // The run of unprintable bytes ends before the next printable ASCII byte, so no character
+        // is cut.
         let odd = after.iter().take_while(|&&byte| is_odd(byte)).count();
         write_escaped(&after[..odd], page);
         rest = &after[odd..];
@@ -276,7 +277,7 @@ fn write_quoted(text: Option<&[u8]>, page: &mut Page<'_>) {
     page.bytes(b"\"");
 }
 
-/// What [`mark_unprintable`] marks.
+/// Returns true for the bytes that [`mark_unprintable`] marks.
 fn is_odd(byte: u8) -> bool {
     mark_unprintable(u64::from_ne_bytes([byte; 8])) != 0
 }
@@ -309,8 +310,8 @@ fn write_character(character: char, page: &mut Page<'_>) {
     }
 }
 
-/// What Go calls printable, near enough: no controls, no spaces but the ASCII one, nothing unassigned
-/// that Rust's own escaping knows of.
+/// Approximates what Go calls printable: no control characters, no spaces except the ASCII space,
+/// no unassigned characters that Rust's own escaping knows.
 fn is_printable(character: char) -> bool {
     let escaped = matches!(character.escape_debug().next(), Some('\\')) && character != '\'';
     character == ' ' || !(character.is_control() || character.is_whitespace() || escaped)

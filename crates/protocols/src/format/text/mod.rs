@@ -1,9 +1,9 @@
 //! The original's text format.
 //!
-//! A record is a header line and a text. A message that stands for itself (HTTP/1, raw bytes)
-//! is a record of its own; consecutive units of a stream (HTTP/2 frames, WebSocket messages
-//! and their like) share one. Every record ends with a newline. What is not captured text but
-//! said about it is a line of the form `[ecapture: …]` after the unit it belongs to.
+//! A record is a header line and a text. A message that is complete in itself (HTTP/1, raw bytes)
+//! is a record of its own; consecutive units of a stream (such as HTTP/2 frames and WebSocket
+//! messages) share one. Every record ends with a newline. Remarks about captured text are lines of
+//! the form `[ecapture: …]` after the unit that they belong to.
 
 mod body;
 mod grpc;
@@ -33,10 +33,10 @@ pub struct Text {
     pub color: bool,
     /// `--tsize`: cut each message after this many bytes.
     pub truncate: Option<usize>,
-    /// It is read on a terminal: what was captured can neither steer it nor look like the header line
-    /// or a mark (see [`terminal`]).
+    /// The output is read on a terminal: captured text can neither steer it nor look like a header
+    /// line or a mark (see [`terminal`]).
     pub terminal: bool,
-    /// HTTP/2 as messages instead of frames.
+    /// Show Show HTTP/2 as messages instead of frames.
     pub http2_messages: bool,
 }
 
@@ -132,7 +132,7 @@ fn write_addresses(stream: &StreamOrigin, out: &mut Vec<u8>) {
             out.extend_from_slice(b", Dest:");
             push_address(tuple.destination, out);
         }
-        // The original has no sessions, so its recordings are printed as it does.
+        // The original has no sessions, so its recordings are printed as the original prints them.
         None if stream.session == 0 => out.extend_from_slice(b", Src::0, Dest::0"),
         None => {
             out.extend_from_slice(b", Src:unknown, Dest:unknown, Session:");
@@ -141,15 +141,15 @@ fn write_addresses(stream: &StreamOrigin, out: &mut Vec<u8>) {
     }
 }
 
-/// The program's name, where that of the thread does not tell it: threads are named after their program unless
-/// they have a name of their own.
+/// Returns the program's name if it differs from that of the thread: threads are named after their
+/// program unless they set a name of their own.
 fn other_name(origin: &Origin) -> Option<&str> {
     let program = origin.program.as_deref()?;
     let is_told = program.as_bytes().starts_with(origin.process.comm.as_bytes());
     (!is_told).then_some(program)
 }
 
-/// Whether the message is one unit of a stream that shares its record with its neighbours.
+/// Returns true if the message is a unit of a stream and shares its record with its neighbours.
 fn is_streamed(message: &Message) -> bool {
     match message.content {
         Content::Grpc(_)

@@ -1,4 +1,4 @@
-//! Where the writers of the kinds write to.
+//! The output buffer that the per-protocol writers share.
 
 use std::fmt::Arguments;
 use std::io::Write;
@@ -17,7 +17,7 @@ pub(super) struct Page<'a> {
 }
 
 impl<'a> Page<'a> {
-    /// `whole_binary`: see [`Page::whole_binary`].
+    /// Begins a unit. See [`Page::whole_binary`] for `whole_binary`.
     pub(super) fn new(out: &'a mut Vec<u8>, whole_binary: bool) -> Self {
         Self {
             start: out.len(),
@@ -27,7 +27,8 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// Binary content is wanted whole and as it is, because the text is dumped afterwards.
+    /// Returns true if binary content is written complete and unchanged, because the text is dumped
+    /// afterwards.
     pub(super) fn whole_binary(&self) -> bool {
         self.whole_binary
     }
@@ -48,7 +49,7 @@ impl<'a> Page<'a> {
         let _ = self.out.write_fmt(text);
     }
 
-    /// For writers that append by themselves.
+    /// Returns the output, for writers that append to it themselves.
     pub(super) fn out(&mut self) -> &mut Vec<u8> {
         self.out
     }
@@ -60,12 +61,12 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// Adds a line about the unit; it stands after the unit's text and is never cut.
+    /// Adds a line about the unit; it follows the unit's text and is never cut.
     pub(super) fn mark(&mut self, text: Arguments<'_>) {
         let start = self.marks.len();
         // Writing to a vector cannot fail.
         let _ = write!(self.marks, "[ecapture: {text}]");
-        // A mark is one line, whatever captured words it has.
+        // A mark is one line, whatever captured text it contains.
         if !self.marks[start..].iter().all(|byte| matches!(byte, b' '..=b'~')) {
             let mark = self.marks.split_off(start);
             self.marks
@@ -74,7 +75,8 @@ impl<'a> Page<'a> {
         self.marks.push(b'\n');
     }
 
-    /// Keeps the first `limit` bytes of the unit's text, less those of a character that they would cut.
+    /// Keeps the first `limit` bytes of the unit's text, without the bytes of a character that they
+    /// would cut.
     pub(super) fn truncate(&mut self, limit: usize) {
         let len = self.out.len() - self.start;
         if len > limit {
@@ -84,7 +86,7 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// Shows the marks in colour, which nothing captured can be on a terminal.
+    /// Colours the marks; captured text is never coloured on a terminal.
     pub(super) fn color_marks(&mut self, color: bool) {
         if color && !self.marks.is_empty() {
             let lines = self.marks.split_inclusive(|&byte| byte == b'\n');
@@ -93,7 +95,7 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// The unit's text, as a terminal may show it.
+    /// Makes the unit's text safe for a terminal.
     pub(super) fn make_harmless(&mut self) {
         terminal::make_harmless(self.out, self.start);
     }
@@ -104,7 +106,7 @@ impl<'a> Page<'a> {
         self.out.append(&mut self.marks);
     }
 
-    /// The marks, for a unit whose text is dumped before them.
+    /// Returns the marks, for a unit whose text is dumped before them.
     pub(super) fn into_marks(self) -> Vec<u8> {
         self.marks
     }

@@ -1,5 +1,5 @@
-//! Bytes of no known protocol: text as it is, with the odd byte escaped, anything else dumped whole. With `--hex` the
-//! dump is dumped once more, as the original does.
+//! Bytes of no known protocol: text as it is, with single odd bytes escaped; anything else as a
+//! complete dump. With `--hex` the dump itself is dumped, as in the original.
 
 use crate::format::text::body::readable;
 use crate::format::text::hex;

@@ -1,22 +1,23 @@
-//! What was captured, as a terminal may show it.
+//! Makes captured text safe for a terminal.
 //!
-//! A peer decides what a body holds, so on a terminal
-//! - what steers it is shown as an escape: controls but LF and TAB, DEL, C1, changes of the direction of
-//!   writing, and bytes that are no UTF-8. A CR before an LF is left out;
-//! - a captured line that begins like the header line or a mark is shown with a backslash before it. So a
-//!   line that begins with `PID:` or `[ecapture: ` is our own. Where colours are on, these lines are
-//!   coloured, and as no escape sequence passes, nothing captured is.
+//! A peer chooses what a body contains, so on a terminal
+//! - characters that steer it are shown as escapes: control characters except LF and TAB, DEL, C1,
+//!   changes of the direction of writing, and bytes that are not UTF-8. A CR before an LF is left
+//!   out;
+//! - a captured line that begins like the header line or a mark is shown with a backslash before
+//!   it. So a line that begins with `PID:` or `[ecapture: ` is our own. If colours are on, these
+//!   lines are coloured, and captured text is not, because escape sequences never pass.
 //!
-//! Output that goes elsewhere stays as it was captured.
+//! Output that goes elsewhere is written as captured.
 
 use std::io::Write;
 
 use crate::text::is_steering;
 
-/// How our own lines begin.
+/// The beginnings of our own lines.
 const OWN_LINES: [&str; 2] = ["PID:", "[ecapture:"];
 
-/// Changes the text in `out` from `start` on.
+/// Makes the text in `out` from `start` on safe for a terminal.
 pub(super) fn make_harmless(out: &mut Vec<u8>, start: usize) {
     let text = &out[start..];
     let is_plain = |byte: &u8| matches!(byte, b'\t' | b'\n' | b' '..=b'~');
@@ -33,7 +34,7 @@ fn has_own_line(text: &[u8]) -> bool {
     text.split(|&byte| byte == b'\n').any(is_own_line)
 }
 
-/// Whether it looks like one: what has no width does not count.
+/// Returns true if `line` looks like one of our own; characters without a width are ignored.
 fn is_own_line(line: &[u8]) -> bool {
     let first = &line[..line.len().min(64)];
     let shown = String::from_utf8_lossy(first);
@@ -41,7 +42,7 @@ fn is_own_line(line: &[u8]) -> bool {
     OWN_LINES.iter().any(|own| shown.starts_with(own))
 }
 
-/// Characters without a width that do not steer either.
+/// Returns true for characters that have no width and do not steer the terminal either.
 const fn is_invisible(character: char) -> bool {
     matches!(character, '\u{ad}' | '\u{34f}' | '\u{180e}' | '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{2064}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
 }

@@ -94,7 +94,7 @@ fn header_line_shows_the_addresses_as_stored() {
 }
 
 #[test]
-fn without_addresses_the_session_tells_connections_apart() {
+fn without_addresses_the_session_distinguishes_connections() {
     let mut origin = origin(None);
     origin.stream.as_mut().unwrap().session = 0xC000_01A0;
     let out = Text::default().formatted(&origin, &[raw(b"x")]);
@@ -245,7 +245,7 @@ fn a_cut_character_does_not_make_text_binary() {
     assert!(out.starts_with(b"PID:7, Comm:curl, Src::0, Dest::0,\na\xC3\n[ecapture"));
 }
 
-/// A name, a media type and a body that a peer or a user chose.
+/// A message whose name, media type and body were chosen by a peer or a user.
 fn forged() -> (Origin, Message) {
     let mut origin = origin(None);
     origin.process.comm = "a,\nPID:1, \x1b[2J".into();

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said() {
+    fn missing_bytes_are_marked() {
         let mut part = message(1, "h\u{e9}".as_bytes());
         part.data = part.data.slice(..2);
         part.complete = false;

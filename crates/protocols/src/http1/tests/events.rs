@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn events_are_shown_as_they_come() {
+fn events_are_shown_as_they_arrive() {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
     let mut stream = Stream::new(TEXT);
     stream
@@ -54,7 +54,7 @@ fn events_go_on_when_the_body_is_full() {
 }
 
 #[test]
-fn what_follows_the_last_event_is_shown_as_it_came() {
+fn bytes_after_the_last_event_are_shown_as_received() {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
     let body = "data: whole\r\n\r\ndata: the\r\ndata: tail";
     let expected = [

@@ -28,7 +28,7 @@ fn a_refused_upgrade_stays_http() {
 }
 
 #[test]
-fn a_tunnel_is_detected_anew() {
+fn the_protocol_in_a_tunnel_is_detected() {
     in_any_pieces(
         &[MethodClass::Connect, MethodClass::Other],
         b"HTTP/1.1 200 Connected\r\nContent-Length: 5\r\n\r\n220 mail\r\n",

@@ -78,7 +78,7 @@ impl Stream {
     }
 }
 
-/// `start line | body | what is not as it should be`.
+/// Formats a message as `start line | body | what is wrong`.
 fn summary(message: &Message) -> String {
     match &message.content {
         Content::Http1(message) => http1_summary(message),
@@ -111,8 +111,8 @@ fn http1_summary(message: &Http1Message) -> String {
     words.join("|")
 }
 
-/// Feeds `bytes` whole, in two pieces cut anywhere, and byte by byte; the messages are always
-/// the same.
+/// Feeds `bytes` whole, in two pieces cut at every place, and byte by byte; the messages must
+/// always be the same.
 fn in_any_pieces(methods: &[MethodClass], bytes: &[u8], expected: &[&str]) {
     for view in [TEXT, STRUCTURED] {
         for cut in 0..bytes.len() {
@@ -129,7 +129,7 @@ fn in_any_pieces(methods: &[MethodClass], bytes: &[u8], expected: &[&str]) {
     }
 }
 
-/// Raw messages are joined: they have no boundaries of their own.
+/// Joins raw messages, which have no boundaries of their own.
 fn joined(seen: Vec<String>) -> Vec<String> {
     let mut joined: Vec<String> = Vec::new();
     for summary in seen {
@@ -223,7 +223,7 @@ fn odd_framing_is_marked() {
 }
 
 #[test]
-fn what_cannot_be_framed_is_not_guessed() {
+fn bytes_that_cannot_be_framed_are_not_guessed() {
     requests(
         "POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nabGET /x HTTP/1.1\r\n\r\n",
         &[

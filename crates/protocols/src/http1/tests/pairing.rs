@@ -12,7 +12,7 @@ fn a_response_to_head_has_no_body() {
 }
 
 #[test]
-fn the_method_is_waited_for() {
+fn a_response_waits_for_the_method_of_its_request() {
     let mut stream = Stream::new(TEXT);
     stream.feed("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
     assert!(stream.decoder.awaits_notice());
@@ -24,7 +24,7 @@ fn the_method_is_waited_for() {
 }
 
 #[test]
-fn without_the_method_the_bytes_decide() {
+fn if_the_method_is_unknown_the_bytes_decide() {
     let two = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nHTTP/1.1 201 OK\r\nContent-Length: 2\r\n\r\nok";
     for cut in 0..two.len() {
         let mut stream = Stream::new(TEXT);
@@ -41,7 +41,7 @@ fn without_the_method_the_bytes_decide() {
 }
 
 #[test]
-fn without_requests_nothing_is_waited_for() {
+fn without_requests_no_response_waits() {
     let mut stream = Stream::new(TEXT);
     stream.decoder.notice(&PeerNotice::NoRequests, &mut stream.output);
     stream.feed("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
@@ -65,9 +65,10 @@ fn many_responses_that_wait_do_not_recurse() {
     assert_eq!(stream.close().len(), 20_000);
 }
 
-/// Bytes that come while the decoder goes on with what it held stand behind that, and a switch of protocols hands over both.
+/// Bytes fed while the decoder works off held input are decoded after it, and a change of protocols
+/// hands over both.
 #[test]
-fn what_comes_meanwhile_stays_in_order() {
+fn events_fed_while_held_ones_are_decoded_stay_in_order() {
     let mut stream = Stream::new(TEXT);
     let response = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
     for _ in 0..2 {
@@ -88,16 +89,16 @@ fn what_comes_meanwhile_stays_in_order() {
 }
 
 #[test]
-fn every_request_is_told_at_its_head() {
+fn every_request_is_reported_at_its_head() {
     let mut stream = Stream::new(TEXT);
     stream.feed("HEAD / HTTP/1.1\r\n\r\nPOST / HTTP/1.1\r\nContent-Length: 9\r\n\r\na");
-    let told = |method| PeerNotice::RequestHead {
+    let notice = |method| PeerNotice::RequestHead {
         method,
         timestamp_ns: 2,
     };
     assert_eq!(
         stream.output.notices,
-        [told(MethodClass::Head), told(MethodClass::Other)]
+        [notice(MethodClass::Head), notice(MethodClass::Other)]
     );
 }
 

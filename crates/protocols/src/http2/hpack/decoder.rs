@@ -20,21 +20,23 @@ pub struct Decoder {
     table: DynamicTable,
     table_cap: usize,
     list_limit: usize,
-    /// The table is the sender's: nothing was missed.
+    /// The table equals the sender's, because nothing was missed.
     complete: bool,
-    /// What all lists together may still exceed [`LIST_RATIO`] times their blocks by.
+    /// Number of bytes by which all lists together may still exceed [`LIST_RATIO`] times their
+    /// blocks.
     lists_left: usize,
 }
 
 /// Bytes of a list for each byte of its block, on average over a connection. A long cookie that is
-/// repeated by a reference of one byte makes some hundred.
+/// repeated by a reference of one byte reaches some hundreds.
 const LIST_RATIO: usize = 1024;
 
-/// Why the fields of a block are not all there.
+/// Why fields of a block are missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BlockError {
-    /// The block ends inside a representation, or one is not RFC 7541's. The dynamic table was
-    /// dropped: how many entries the rest would have inserted is unknown.
+    /// The block ends inside a representation, or has one that RFC 7541 does not define. The
+    /// dynamic table was dropped, because it is unknown how many entries the rest would have
+    /// inserted.
     #[error("header block is damaged")]
     Damaged,
     /// The fields together pass [`Limits::hpack_list_bytes`]; those beyond are left out.
@@ -43,7 +45,7 @@ pub enum BlockError {
     /// A name or value is not valid Huffman code; it is unknown.
     #[error("bad Huffman code")]
     Huffman,
-    /// An index beyond both tables, of which nothing is missing (RFC 7541 §2.3.3).
+    /// An index beyond both tables, although nothing is missing from them (RFC 7541 §2.3.3).
     #[error("header index beyond the table")]
     Index,
     /// A size update that does not begin the block (RFC 7541 §4.2).
@@ -52,7 +54,7 @@ pub enum BlockError {
 }
 
 impl BlockError {
-    /// The reason as messages carry it.
+    /// Returns the reason as messages carry it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Damaged => "header block is damaged",
@@ -65,8 +67,9 @@ impl BlockError {
 }
 
 impl Decoder {
-    /// `start_seen`: the connection is decoded from its first byte, so the sender's table is known to
-    /// be empty and of the default size. Otherwise its size is unknown and the limit stands for it.
+    /// Creates a decoder. `start_seen` is true if the connection is decoded from its first byte, so
+    /// that the sender's table is known to be empty and of the default size. Otherwise its size is
+    /// unknown, and the limit is assumed.
     pub fn new(limits: &Limits, start_seen: bool) -> Self {
         let cap = limits.hpack_table_bytes;
         Self {
@@ -82,25 +85,26 @@ impl Decoder {
         }
     }
 
-    /// Insertions were missed: what the table holds no longer has the sender's indices.
+    /// Notes that insertions were missed: the entries of the table no longer have the sender's
+    /// indices.
     pub fn forget(&mut self) {
         self.complete = false;
         self.table.clear();
         self.table.resize(self.table_cap);
     }
 
-    /// Bytes held by the dynamic table, as RFC 7541 §4.1 counts them.
+    /// Returns the size of the dynamic table, as RFC 7541 §4.1 counts it.
     pub fn table_bytes(&self) -> usize {
         self.table.size()
     }
 
-    /// Memory held, which for short entries is some times what the RFC counts.
+    /// Returns the memory held, which for short entries is several times what the RFC counts.
     pub fn memory_bytes(&self) -> usize {
         self.table.memory_bytes()
     }
 
-    /// Appends the fields of one complete block to `fields`, in wire order. Plain literals are slices
-    /// of `block`. On an error the fields appended so far are right.
+    /// Appends the fields of one complete block to `fields`, in wire order. Plain literals are
+    /// slices of `block`. After an error, the fields appended so far are correct.
     pub fn decode(&mut self, block: &Bytes, fields: &mut Vec<Field>) -> Result<(), BlockError> {
         let allowed = self
             .lists_left
@@ -136,18 +140,18 @@ struct Pass<'a> {
     table_cap: usize,
     cursor: Cursor<'a>,
     block: &'a Bytes,
-    /// Where Huffman-coded strings are decoded to; one allocation serves the block.
+    /// Buffer for decoded Huffman strings; one allocation serves the whole block.
     arena: BytesMut,
     list_left: usize,
     complete: &'a mut bool,
-    /// A field of the block has come.
+    /// A field of the block has been decoded.
     begun: bool,
     error: Option<BlockError>,
     fields: &'a mut Vec<Field>,
 }
 
 impl Pass<'_> {
-    /// `None` when the block is damaged.
+    /// Decodes the block; `None` if it is damaged.
     fn run(&mut self) -> Option<()> {
         while let Some(first) = self.cursor.peek() {
             match first {
@@ -182,7 +186,7 @@ impl Pass<'_> {
         let literal = self.cursor.literal()?;
         let value = self.text(literal);
         if insert {
-            // A name out of a table is static or an entry's own already.
+            // A name from a table is static or already owned by an entry.
             let name = if index == 0 {
                 name.as_ref().map(own)
             } else {
@@ -195,8 +199,8 @@ impl Pass<'_> {
         Some(())
     }
 
-    /// §6.3. A size beyond the limit is honoured up to it: entries then leave too early, which makes
-    /// later references unknown, not wrong.
+    /// §6.3. A size beyond the limit is reduced to it: entries are then evicted too early, which
+    /// makes later references unknown, not wrong.
     fn resize(&mut self) -> Option<()> {
         if self.begun {
             self.error = self.error.or(Some(BlockError::SizeUpdate));
@@ -258,12 +262,12 @@ impl Pass<'_> {
     }
 }
 
-/// A copy, so that a long-lived entry does not keep a whole block alive.
+/// Copies `text`, so that a long-lived entry does not keep a whole block alive.
 fn own(text: &Bytes) -> Bytes {
     Bytes::copy_from_slice(text)
 }
 
-/// Whether `block` has the form of a complete header block. What it refers to is not looked at.
+/// Returns true if `block` has the form of a complete header block. References are not checked.
 pub(crate) fn reads_as_block(block: &[u8]) -> bool {
     let mut cursor = Cursor { block, position: 0 };
     let mut read = || -> Option<()> {

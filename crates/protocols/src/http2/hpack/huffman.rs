@@ -7,7 +7,8 @@ use bytes::BytesMut;
 
 /// Longest code in bits.
 const LONGEST: usize = 30;
-/// Codes up to this many bits are found in one look; they cover all printable ASCII but eleven.
+/// Codes up to this many bits are found in one lookup; they cover all printable ASCII characters
+/// except eleven.
 const DIRECT: usize = 10;
 /// End of string; as data it is an error.
 const END_OF_STRING: u16 = 256;
@@ -33,8 +34,8 @@ static FIRST: [(u32, u16); LONGEST + 2] = first_codes();
 /// For each `DIRECT` bits: symbol and code length, length 0 where the code is longer.
 static DIRECT_CODES: [(u8, u8); 1 << DIRECT] = direct_codes();
 
-/// Appends what `coded` stands for to `out`. `None` when it is not a valid string: an
-/// end-of-string symbol in it, padding longer than 7 bits or not all ones.
+/// Decodes `coded` and appends the result to `out`. `None` if it is not a valid string: it has an
+/// end-of-string symbol, or padding that is longer than 7 bits or not all ones.
 pub(super) fn decode(coded: &[u8], out: &mut BytesMut) -> Option<()> {
     let start = out.len();
     out.resize(start + decoded_bound(coded.len()), 0);
@@ -43,7 +44,7 @@ pub(super) fn decode(coded: &[u8], out: &mut BytesMut) -> Option<()> {
     written.map(|_| ())
 }
 
-/// Decodes into `out`, which has room for the bound, and tells how many bytes it wrote.
+/// Decodes into `out`, which has room for the bound. Returns the number of bytes written.
 fn decode_into(coded: &[u8], out: &mut [u8]) -> Option<usize> {
     let mut rest = coded.iter();
     let (mut bits, mut available, mut written) = (0_u64, 0_usize, 0_usize);
@@ -74,12 +75,13 @@ fn decode_into(coded: &[u8], out: &mut [u8]) -> Option<usize> {
     (available < 8 && bits == ones).then_some(written)
 }
 
-/// An upper bound of the decoded size: the shortest code has 5 bits.
+/// Returns an upper bound of the decoded size: the shortest code has 5 bits.
 pub(super) fn decoded_bound(coded: usize) -> usize {
     coded.saturating_mul(8) / 5
 }
 
-/// The symbol at the top of `bits` and its length; `None` when it is cut off or ends the string.
+/// Returns the symbol at the top of `bits` and its length; `None` if it is cut off or ends the
+/// string.
 fn next_symbol(bits: u64, available: usize) -> Option<(u8, usize)> {
     let (symbol, length) = DIRECT_CODES[(bits >> (64 - DIRECT)) as usize];
     if length != 0 {

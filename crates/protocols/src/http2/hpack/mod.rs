@@ -14,10 +14,11 @@
 //! ```
 //!
 //! A reference counts from the newest entry (RFC 7541 §2.3.3), so every entry inserted after the
-//! decoder attached is found at the sender's own index. A reference beyond those is to an entry that
-//! was never seen: its name and value are `None`, never a guess, and decoding goes on. Keeping an
-//! entry longer than the sender does is harmless, because the sender no longer refers to it;
-//! losing count of insertions is not, so whoever loses bytes calls [`Decoder::forget`].
+//! decoder attached is found at the sender's own index. A reference beyond those is to an entry
+//! that was never seen: its name and value are `None`, never a guess, and decoding continues.
+//! Keeping an entry longer than the sender does is harmless, because the sender no longer refers to
+//! it; losing count of insertions is not, so a caller that loses bytes must call
+//! [`Decoder::forget`].
 
 mod decoder;
 mod huffman;

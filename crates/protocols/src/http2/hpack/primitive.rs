@@ -6,7 +6,7 @@ pub(super) struct Cursor<'a> {
     pub(super) position: usize,
 }
 
-/// A string literal as it stands in the block.
+/// A string literal as encoded in the block.
 #[derive(Clone, Copy)]
 pub(super) struct Literal {
     pub(super) start: usize,
@@ -19,7 +19,8 @@ impl Cursor<'_> {
         self.block.get(self.position).copied()
     }
 
-    /// An integer with a prefix of `prefix_bits` bits (§5.1). `None` when cut off or above `u32::MAX`.
+    /// Reads an integer with a prefix of `prefix_bits` bits (§5.1). `None` if it is cut off or
+    /// above `u32::MAX`.
     pub(super) fn integer(&mut self, prefix_bits: u32) -> Option<usize> {
         let mask = (1_u8 << prefix_bits) - 1;
         let prefix = self.peek()? & mask;
@@ -39,7 +40,7 @@ impl Cursor<'_> {
         None
     }
 
-    /// A string literal (§5.2); `None` when cut off.
+    /// Reads a string literal (§5.2); `None` if it is cut off.
     pub(super) fn literal(&mut self) -> Option<Literal> {
         let huffman = self.peek()? & 0x80 != 0;
         let length = self.integer(7)?;

@@ -3,7 +3,8 @@
 /// Number of static entries; dynamic indices start after it.
 pub(super) const LENGTH: usize = 61;
 
-/// Name and value of entry `index`, counted from 1; an empty value where the RFC gives none.
+/// Returns name and value of entry `index`, counted from 1. The value is empty where the RFC has
+/// none.
 pub(super) fn entry(index: usize) -> Option<(&'static [u8], &'static [u8])> {
     let (name, value) = ENTRIES.get(index.checked_sub(1)?)?;
     Some((name.as_bytes(), value.as_bytes()))

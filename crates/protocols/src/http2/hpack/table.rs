@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-/// What an entry counts beyond its name and value (§4.1).
+/// The overhead of an entry beyond its name and value (§4.1).
 const ENTRY_OVERHEAD: usize = 32;
 
-/// A header field of the table. An absent name or value stands for what only lost state knows.
+/// A header field of the table. A name or value is absent if it depends on lost state.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) name: Option<Bytes>,
@@ -21,7 +21,7 @@ impl Entry {
     }
 }
 
-/// Newest entry first, of at most `capacity` bytes as the RFC counts them.
+/// Entries, newest first, of at most `capacity` bytes as the RFC counts them.
 #[derive(Debug)]
 pub(super) struct DynamicTable {
     entries: VecDeque<Entry>,
@@ -38,12 +38,12 @@ impl DynamicTable {
         }
     }
 
-    /// The entry that was inserted `age` insertions ago, 0 being the newest.
+    /// Returns the entry that was inserted `age` insertions ago; 0 is the newest.
     pub(super) fn entry(&self, age: usize) -> Option<&Entry> {
         self.entries.get(age)
     }
 
-    /// Inserts as §4.4 says: an entry larger than the table empties it.
+    /// Inserts an entry as §4.4 specifies: one larger than the table empties it.
     pub(super) fn insert(&mut self, entry: Entry) {
         let size = entry.size();
         self.evict_to(self.capacity.saturating_sub(size));
@@ -63,12 +63,12 @@ impl DynamicTable {
         self.size = 0;
     }
 
-    /// Bytes held, as the RFC counts them.
+    /// Returns the number of bytes held, as the RFC counts them.
     pub(super) fn size(&self) -> usize {
         self.size
     }
 
-    /// Memory of the table: the text and a place for each entry.
+    /// Returns the memory of the table: the text and a slot for each entry.
     pub(super) fn memory_bytes(&self) -> usize {
         self.size + self.entries.capacity() * size_of::<Entry>()
     }

@@ -1,5 +1,5 @@
-//! Random HTTP/2 exchanges between h2's client and server in memory, with both halves of the
-//! connection captured and what the ends sent and received noted.
+//! Random HTTP/2 exchanges between h2's client and server in memory, with both directions of the
+//! connection captured and the messages of both ends recorded.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -14,21 +14,21 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
 use crate::random::Random;
 
-/// What one end knows of one message. Names and values sorted, because a `HeaderMap` has no order
-/// between names.
+/// What one end knows about one message. Names and values sorted, because a `HeaderMap` has no
+/// order between names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Truth {
     pub(crate) stream: u32,
     pub(crate) kind: &'static str,
     pub(crate) pushed: bool,
     pub(crate) fields: Vec<(String, Vec<u8>)>,
-    /// `None` when the message was reset: how much was sent before is h2's affair.
+    /// `None` if the message was reset: h2 decides how much was sent before.
     pub(crate) body: Option<Bytes>,
     pub(crate) trailers: Vec<(String, Vec<u8>)>,
     pub(crate) reset: Option<u32>,
 }
 
-/// A connection: each half as it was written, piece by piece, and the messages in both.
+/// A connection: each direction as it was written, piece by piece, and the messages of both.
 pub(crate) struct Connection {
     pub(crate) client: Vec<Bytes>,
     pub(crate) server: Vec<Bytes>,
@@ -46,7 +46,7 @@ pub(crate) fn kind_name(kind: Http2Kind) -> &'static str {
 type Written = Arc<Mutex<Vec<Bytes>>>;
 type Noted = Arc<Mutex<Vec<Truth>>>;
 
-/// One end of the pipe, noting what is written to it.
+/// One end of the pipe, which records what is written to it.
 struct Tap {
     pipe: DuplexStream,
     written: Written,
@@ -87,7 +87,7 @@ impl AsyncWrite for Tap {
     }
 }
 
-/// Makes `exchanges` exchanges on one connection, some at the same time.
+/// Performs `exchanges` exchanges on one connection, some at the same time.
 pub(crate) fn connection(seed: u64, exchanges: usize) -> Connection {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let (client, server) = (Written::default(), Written::default());
@@ -164,7 +164,7 @@ async fn ask(tap: Tap, seed: u64, exchanges: usize, responses: Noted) {
     for task in waiting {
         task.await.unwrap();
     }
-    // A reader of pushes does not notice by itself that no more can come.
+    // A reader of pushes does not notice by itself that no more can arrive.
     for _ in 0..1000 {
         tokio::task::yield_now().await;
     }
@@ -175,7 +175,7 @@ async fn ask(tap: Tap, seed: u64, exchanges: usize, responses: Noted) {
     driving.await.unwrap();
 }
 
-/// Pushed responses are noted where they are sent; here they only have to be read.
+/// Reads pushed responses, which were recorded where they are sent.
 async fn receive_pushes(mut promises: h2::client::PushPromises) {
     while let Some(pushed) = promises.push_promise().await {
         // The stream that pushes was reset.
@@ -268,7 +268,7 @@ async fn answer(mut respond: SendResponse<Bytes>, random: &mut Random, responses
         return;
     }
     if random.chance(12) {
-        // Yielding lets the field section out; what is queued with a reset is dropped.
+        // Yielding sends the field section; whatever is still queued at a reset is dropped.
         tokio::task::yield_now().await;
         stream.send_reset([h2::Reason::CANCEL, h2::Reason::INTERNAL_ERROR][random.below(2)]);
         return;
@@ -296,7 +296,7 @@ fn push(respond: &mut SendResponse<Bytes>, random: &mut Random, responses: &Note
         trailers: Vec::new(),
         reset: None,
     };
-    // The pushed request travels in the server's half.
+    // The pushed request is sent in the server's direction.
     responses.lock().unwrap().push(truth.clone());
     let body = Bytes::from(random.bytes(20));
     let mut stream = pushed.send_response(Response::new(()), false).unwrap();
@@ -314,7 +314,7 @@ async fn send_content(mut stream: SendStream<Bytes>, random: &mut Random) {
         let mut content = Bytes::from(random.bytes(length));
         while !content.is_empty() {
             stream.reserve_capacity(content.len());
-            // Waiting is only for more room: room there already would never be told again.
+            // Waits only for more room: room that is already there is never reported again.
             while stream.capacity() == 0 {
                 let Some(Ok(_)) = std::future::poll_fn(|context| stream.poll_capacity(context)).await else {
                     return;

@@ -1,4 +1,4 @@
-//! Recorded halves of HTTP/2 connections, and ways to drive a decoder over them.
+//! Recorded directions of HTTP/2 connections, and ways to drive a decoder over them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ impl Half {
     }
 }
 
-/// The folder of recorded cases, or `None` with a word on why nothing is tested.
+/// Returns the folder of recorded cases; otherwise prints why nothing is tested and returns `None`.
 #[expect(clippy::print_stdout, reason = "a test that tests nothing says so")]
 pub(crate) fn oracle() -> Option<PathBuf> {
     let shared = std::env::var_os("ECAPTURE_SHARED");
@@ -66,7 +66,7 @@ pub(crate) fn halves(case: &Path) -> Vec<Half> {
     halves.filter(|half| starts_connection(&half.bytes())).collect()
 }
 
-/// The names of the cases with HTTP/2 in them.
+/// Returns the names of the cases with HTTP/2.
 pub(crate) fn case_names(oracle: &Path) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(oracle)
         .unwrap()
@@ -97,7 +97,7 @@ pub(crate) fn limited(limits: Limits) -> Http2Decoder {
     )
 }
 
-/// What a connection's direction gives, fed in these pieces.
+/// Returns the messages of a direction of a connection, fed in these pieces.
 pub(crate) fn decode<P: AsRef<[u8]>>(view: View, pieces: &[P]) -> Vec<Content> {
     decode_all(view, pieces).0
 }

@@ -4,7 +4,7 @@ pub(crate) mod exchange;
 pub(crate) mod frames;
 pub(crate) mod halves;
 
-/// What is printed of one direction as text.
+/// Returns one direction as printed text.
 pub(crate) fn shown(pieces: &[Vec<u8>]) -> String {
     frames::text(halves::decode(halves::TEXT, pieces))
 }

@@ -5,13 +5,12 @@ use encoding_rs::Encoding;
 use super::readable::is_mostly_text;
 use crate::text::is_text;
 
-/// Bytes at the start of a document in which its encoding is looked for, as browsers do.
+/// Number of bytes at the start of a document that are searched for its encoding, as in browsers.
 const PRESCANNED: usize = 1024;
 
-/// The text of `bytes`, when their byte order mark, the declared charset (any label of the WHATWG
-/// Encoding Standard) or the document itself names an encoding in which they are text, but for a few
-/// of them, which become U+FFFD. `cut`: the last character may
-/// be incomplete.
+/// Returns the text of `bytes`, if their byte order mark, the declared charset (any label of the
+/// WHATWG Encoding Standard) or the document itself names an encoding in which they are text. A few
+/// invalid bytes become U+FFFD. `cut` is true if the last character may be incomplete.
 pub(super) fn to_utf8(bytes: &[u8], content_type: Option<&[u8]>, cut: bool) -> Option<String> {
     let content_type = content_type?;
     let label = declared(content_type).or_else(|| in_document(content_type, bytes))?;
@@ -30,7 +29,7 @@ pub(super) fn to_utf8(bytes: &[u8], content_type: Option<&[u8]>, cut: bool) -> O
     (is_readable && is_text(text.as_bytes())).then_some(text)
 }
 
-/// The label in the `meta` element of an HTML document or the declaration of an XML one.
+/// Finds the label in the `meta` element of an HTML document or in the declaration of an XML one.
 fn in_document<'a>(content_type: &[u8], bytes: &'a [u8]) -> Option<&'a [u8]> {
     let is = |word: &[u8]| {
         content_type
@@ -57,7 +56,7 @@ fn in_document<'a>(content_type: &[u8], bytes: &'a [u8]) -> Option<&'a [u8]> {
     Some(&value[..end])
 }
 
-/// The `charset` parameter of a media type (RFC 9110 §8.3.2).
+/// Returns the `charset` parameter of a media type (RFC 9110 §8.3.2).
 fn declared(content_type: &[u8]) -> Option<&[u8]> {
     content_type
         .split(|&byte| byte == b';')
@@ -121,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_text_in_its_charset_stays_bytes() {
+    fn content_that_is_not_text_in_its_charset_stays_bytes() {
         assert_eq!(shown(b"\xFE\xFF\0a\xD8\0", "text/plain; charset=utf-16"), None);
         assert_eq!(shown(b"\0\x01\xFF", "text/plain; charset=latin1"), None);
         assert_eq!(shown(b"caf\xE9", "text/plain; charset=unheard-of"), None);

@@ -1,4 +1,4 @@
-//! Names files by their first bytes.
+//! Recognizes kinds of files by their first bytes.
 
 /// First bytes and name, as `file` and the WHATWG MIME sniffing standard know them.
 const SIGNATURES: &[(&[u8], &str)] = &[
@@ -27,7 +27,7 @@ const SIGNATURES: &[(&[u8], &str)] = &[
     (b"\x1A\x45\xDF\xA3", "Matroska media"),
 ];
 
-/// What binary `data` is, by its first bytes.
+/// Returns the kind of file that `data` is, by its first bytes.
 pub(super) fn name(data: &[u8]) -> Option<&'static str> {
     match data {
         [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some("WebP image"),
@@ -41,7 +41,8 @@ pub(super) fn name(data: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// A declared media type that is never read as text or bytes, without its parameters.
+/// Returns a declared media type whose content is never shown as text or bytes, without its
+/// parameters.
 pub(super) fn declared(content_type: Option<&[u8]>) -> Option<&str> {
     let essence = content_type?.split(|&byte| byte == b';').next()?;
     let essence = str::from_utf8(essence).ok()?.trim();

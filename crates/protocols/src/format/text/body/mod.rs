@@ -10,7 +10,7 @@ use crate::format::text::page::Page;
 use crate::message::{Body, BodyError, Part};
 use crate::text::{cut_character, is_text};
 
-/// Bytes of binary content that are shown.
+/// Number of bytes of binary content that are shown.
 const SHOWN_BINARY: usize = 256;
 
 /// Writes the content itself.
@@ -38,7 +38,7 @@ pub(in crate::format::text) fn write(body: &Body, part: Part, page: &mut Page<'_
     }
 }
 
-/// Content that is neither text nor a known kind of file.
+/// Writes content that is neither text nor a known kind of file.
 fn write_odd(body: &Body, part: Part, page: &mut Page<'_>) {
     if multipart::write(&body.data, body.content_type.as_deref(), page) {
         return;
@@ -54,7 +54,7 @@ fn is_known_file(body: &Body, part: Part) -> bool {
     first && media::name(&body.data).is_some() || media::declared(body.content_type.as_deref()).is_some()
 }
 
-/// Says how much of a message that goes on has come.
+/// Marks how much of an unfinished message was received.
 pub(in crate::format::text) fn mark_progress(body: &Body, page: &mut Page<'_>) {
     let came = body.wire_len;
     match body.expected {
@@ -64,14 +64,14 @@ pub(in crate::format::text) fn mark_progress(body: &Body, page: &mut Page<'_>) {
     mark_error(body, page);
 }
 
-/// Says how long a body was that came in parts; the last one may be empty.
+/// Marks the length of a body that was shown in parts; the last part may be empty.
 pub(in crate::format::text) fn mark_whole(body: &Body, page: &mut Page<'_>) {
     if body.complete {
         page.mark(format_args!("body complete, {} bytes", body.wire_len));
     }
 }
 
-/// Says what is missing from a message that has ended.
+/// Marks what is missing from a message that has ended.
 pub(in crate::format::text) fn mark_end(body: &Body, page: &mut Page<'_>) {
     let came = body.wire_len;
     match body.expected {
@@ -108,7 +108,7 @@ fn write_binary(body: &Body, part: Part, page: &mut Page<'_>) {
     }
 }
 
-/// `bytes` without the rest of a UTF-8 character that an earlier part began.
+/// Returns Returns `bytes` without the rest of a UTF-8 character that an earlier part began.
 fn skip_cut_character(bytes: &[u8]) -> &[u8] {
     let rest = bytes
         .iter()

@@ -1,5 +1,5 @@
-//! Multipart content of which some part is binary (RFC 2046 §5.1): the heads and the text parts as they
-//! are, the others by their size.
+//! Multipart content with a binary part (RFC 2046 §5.1): heads and text parts are shown as they
+//! are, binary parts by their size.
 
 use memchr::memmem;
 
@@ -10,7 +10,7 @@ use crate::text::is_text;
 /// Longest boundary (RFC 2046 §5.1.1).
 const LONGEST_BOUNDARY: usize = 70;
 
-/// Writes `data` part by part; false when it is not multipart content.
+/// Writes `data` part by part. Returns false if it is not multipart content.
 pub(super) fn write(data: &[u8], content_type: Option<&[u8]>, page: &mut Page<'_>) -> bool {
     let Some(boundary) = content_type.and_then(boundary) else {
         return false;
@@ -32,7 +32,7 @@ pub(super) fn write(data: &[u8], content_type: Option<&[u8]>, page: &mut Page<'_
     true
 }
 
-/// Delimiter, head and content of one part, and the line end before the next delimiter.
+/// Writes one part: delimiter, head, content, and the line end before the next delimiter.
 fn write_part(part: &[u8], page: &mut Page<'_>) {
     let head = memmem::find(part, b"\r\n\r\n").map_or(part.len(), |end| end + 4);
     write_content(&part[..head], page);
@@ -51,7 +51,7 @@ fn write_content(content: &[u8], page: &mut Page<'_>) {
     }
 }
 
-/// The `boundary` parameter of a multipart type.
+/// Returns the `boundary` parameter of a multipart type.
 fn boundary(content_type: &[u8]) -> Option<&[u8]> {
     let class = content_type.get(..b"multipart/".len())?;
     if !class.eq_ignore_ascii_case(b"multipart/") {

@@ -1,21 +1,21 @@
-//! Text with a few bytes in it that are none.
+//! Text that contains a few bytes that are not text.
 
 use std::fmt::Write as _;
 
 use crate::text::is_text;
 
-/// Fewest bytes that are called text though some of them are not.
+/// Minimum number of bytes that count as text although some of them are not.
 const SHORTEST: usize = 8;
-/// Of so many bytes one may be odd, and one more.
+/// One byte in this many may be odd, and one more.
 const ONE_ODD_OF: usize = 16;
 
-/// `bytes` as text, with U+FFFD for what is not UTF-8 and `\xNN` for control characters; `None` when there
-/// are too many of them.
+/// Returns `bytes` as text, with U+FFFD for bytes that are not UTF-8 and `\xNN` for control
+/// characters; `None` if there are too many of them.
 pub(in crate::format::text) fn text(bytes: &[u8]) -> Option<String> {
     written(bytes, |_, text| text.push(char::REPLACEMENT_CHARACTER))
 }
 
-/// The same with `\xNN` for all odd bytes, so that each can be told.
+/// As [`text`], but with `\xNN` for all odd bytes, so that each can be recognized.
 pub(in crate::format::text) fn escaped(bytes: &[u8]) -> Option<String> {
     written(bytes, |odd, text| {
         for byte in odd {
@@ -24,13 +24,13 @@ pub(in crate::format::text) fn escaped(bytes: &[u8]) -> Option<String> {
     })
 }
 
-/// Whether `odd` of `length` bytes leave the rest readable.
+/// Returns true if the text is readable although `odd` of `length` bytes are not text.
 pub(super) fn is_mostly_text(odd: usize, length: usize) -> bool {
     length >= SHORTEST && odd <= 1 + length / ONE_ODD_OF
 }
 
 fn written(bytes: &[u8], write_odd: impl Fn(&[u8], &mut String)) -> Option<String> {
-    // No text has a NUL, and most binary data has.
+    // Text has no NUL bytes, and most binary data has.
     if memchr::memchr(0, bytes).is_some() {
         return None;
     }
@@ -48,7 +48,7 @@ fn written(bytes: &[u8], write_odd: impl Fn(&[u8], &mut String)) -> Option<Strin
     Some(text)
 }
 
-/// Appends `valid` with its control characters escaped; gives how many there were.
+/// Appends `valid` with its control characters escaped. Returns the number of control characters.
 fn push_escaped(valid: &str, text: &mut String) -> usize {
     if is_text(valid.as_bytes()) {
         text.push_str(valid);
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn many_odd_bytes_are_no_text() {
+    fn many_odd_bytes_are_not_text() {
         assert_eq!(text(b"\x10\x14\0\x04MQTT\x04\x02\0\x3c\0\x08sensor-1"), None);
         assert_eq!(text(b"\x01ab"), None);
         assert_eq!(text(&[0xFF; 100]), None);
