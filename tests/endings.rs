@@ -104,7 +104,7 @@ fn a_second_signal_gives_up_what_nobody_takes() {
     let _nobody_reads = child.stdout.take();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut log = String::new();
-    while !log.contains("Ctrl-C gives up what is left") {
+    while !log.contains("press Ctrl-C to discard the rest") {
         assert_ne!(stderr.read_line(&mut log).unwrap(), 0, "{log}");
     }
     let told = Command::new("kill")
@@ -233,7 +233,7 @@ fn without_privileges_the_way_out_is_named_and_the_demo_replays() {
     let finished = as_nobody(&["demo"]);
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
     assert!(
-        finished.stderr.contains("replay of an embedded recording"),
+        finished.stderr.contains("replaying an embedded recording"),
         "{}",
         finished.stderr
     );

@@ -333,9 +333,11 @@ fn a_program_that_has_connected_and_ended_is_a_loss() {
         client.end();
         hold.release();
         let told = if connects {
-            format!("python3 ({pid}) had connected and ended before the probes stood in its libssl.so.3")
+            format!("python3 ({pid}) connected and ended before the probes were attached to its libssl.so.3")
         } else {
-            format!("python3 ({pid}) ended before the probes stood in its libssl.so.3; it had not connected")
+            format!(
+                "python3 ({pid}) ended before the probes were attached to its libssl.so.3; it had not connected"
+            )
         };
         running.wait_for(&told);
         let finished = running.interrupt();
@@ -362,7 +364,7 @@ fn a_curl_that_was_too_short_is_named() {
     assert!(curl.wait().expect("curl ends").success());
     hold.release();
     running.wait_for(&format!(
-        "curl ({pid}) had connected and ended before the probes stood in its libssl.so.3"
+        "curl ({pid}) connected and ended before the probes were attached to its libssl.so.3"
     ));
     let finished = running.interrupt();
     assert_eq!(beginnings(&finished, &server, "curl"), []);
@@ -394,7 +396,7 @@ fn a_static_program_that_was_too_short_is_named_and_captured_the_next_time() {
     let mut running = capture(&["--inject", &hold.argument()]);
     run("/hello.json?1");
     hold.release();
-    running.wait_for("had connected and ended before the probes stood in its");
+    running.wait_for("connected and ended before the probes were attached to its");
     run("/hello.json?2");
     let finished = running.interrupt();
     assert_eq!(

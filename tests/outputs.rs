@@ -276,13 +276,13 @@ fn until_there_is_room(policy: &str) -> (Vec<Option<Value>>, Finished) {
     let mut running = Running::spawn(on_a_full_file_system(&command));
     running.wait_for("output failed");
     lift_limit(running.pid());
-    running.wait_for("output goes on");
+    running.wait_for("output works again");
     let finished = running.finish();
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
     assert_balanced(&finished);
     let tries = |line: &Value| {
         let message = line["fields"]["message"].as_str();
-        message.is_some_and(|message| message.contains("the output was opened anew"))
+        message.is_some_and(|message| message.contains("times to reopen the output"))
     };
     assert!(
         lines(&log).iter().flatten().any(tries),

@@ -79,7 +79,7 @@ fn a_decoder_that_fails_costs_its_message_and_no_other() {
     assert_eq!(lost_events(&injected, "worker_failed"), failures);
     let told = |finished: &Finished| -> Vec<String> {
         let lines = finished.stderr.lines();
-        let told = lines.filter_map(|line| Some(line.split_once("lost of ")?.1.to_owned()));
+        let told = lines.filter_map(|line| Some(line.split_once("lost from ")?.1.to_owned()));
         told.collect()
     };
     let worst = told(&injected);
@@ -317,7 +317,7 @@ fn a_process_killed_in_mid_message_ends_its_streams() {
     // SIGKILL.
     client.kill().unwrap();
     client.wait().unwrap();
-    running.wait_for_figures(|line| line.contains("streams 0 now"));
+    running.wait_for_figures(|line| line.contains("streams 0 open"));
     let finished = running.interrupt();
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
     assert_balanced(&finished);
@@ -448,7 +448,7 @@ fn short_connections_on_reused_descriptors_are_told_apart() {
     let seconds = started.elapsed().unwrap_or_default().as_secs_f64();
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
     assert_nothing_lost(&finished);
-    assert!(finished.stderr.contains("streams 0 now"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("streams 0 open"), "{}", finished.stderr);
     let mut messages = finished.json();
     messages.sort_by_key(|message| message["ts_ns"].as_u64());
     // A port may be used again by a later connection, so each answer belongs to the request just before it.

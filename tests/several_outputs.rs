@@ -106,7 +106,7 @@ fn a_full_disk_as_one_of_three_outputs_follows_its_own_policy() {
         assert!(!stderr.contains("do not add up"), "{policy}: {stderr}");
         let row = stderr
             .lines()
-            .find(|line| line.contains("to jsonl:/dev/full; of "));
+            .find(|line| line.contains("to jsonl:/dev/full; lost, of "));
         assert!(
             row.is_some_and(|row| row.contains("sink_error")),
             "{policy}: {stderr}"

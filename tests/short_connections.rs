@@ -82,7 +82,7 @@ fn capture(server: &Server, folder: &Path) -> (Load, Vec<Value>) {
     let finished = Running::spawn(command).finish();
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
     assert_nothing_lost(&finished);
-    assert!(finished.stderr.contains("streams 0 now"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("streams 0 open"), "{}", finished.stderr);
     let output = fs::read_to_string(&output).expect("the output");
     let messages = output
         .lines()

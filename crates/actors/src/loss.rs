@@ -60,7 +60,7 @@ pub enum Loss {
     BufferLimit,
     /// Header bytes beyond the limit.
     HeaderLimit,
-    /// Bytes passed over on the way to the next message.
+    /// Bytes skipped in the search for the next message.
     Resync,
     /// Output for a target that had gone away.
     SinkClosed,

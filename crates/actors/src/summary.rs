@@ -163,7 +163,7 @@ pub enum PipelineError {
         source: Arc<io::Error>,
     },
     /// An Arbiter did not answer the watchdog.
-    #[error("the arbiter of the {arbiter} has not answered for {silence:?}, at work on {connection}")]
+    #[error("the arbiter of the {arbiter} has not answered for {silence:?} while working on {connection}")]
     Stuck {
         /// Whose.
         arbiter: &'static str,

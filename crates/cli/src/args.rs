@@ -14,7 +14,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
     long_about = "Shows what really goes through TLS on this host: no CA, no proxy, no change to any program.\n\n\
         Probes in the kernel copy the plaintext at the TLS library's own functions; HTTP/1, HTTP/2, gRPC, \
         WebSocket and server-sent events are decoded per connection and direction and printed when a message \
-        is complete. Whatever could not be captured or shown is counted by name and printed at the end.",
+        is complete. Whatever could not be captured or shown is counted under a named reason, and the counts are printed at the end.",
     after_long_help = AFTER_HELP,
     infer_subcommands = true,
     propagate_version = true,
@@ -35,23 +35,23 @@ const AFTER_HELP: &str = "\
 Examples:
   ecapture tls                          everything that TLS libraries on this host send and receive
   ecapture tls --pid 1234 --hex         one process, as a hex dump
-  ecapture tls -- curl https://example  run a command, capture it and its children, end with it
+  ecapture tls -- curl https://example  run a command, capture it and its children, stop when it ends
   ecapture tls --format jsonl           one JSON object per message
-  ecapture tls -o text -o jsonl:FILE    print them, and keep them in a file as well
+  ecapture tls -o text -o jsonl:FILE    print the messages and write them to a file
   ecapture gotls --elfpath ./server     one Go program; gnutls and nspr capture those libraries only
-  ecapture record out.jsonl -- COMMAND  keep the events; `ecapture replay out.jsonl` prints them again
-  ecapture doctor                       what can be captured here, and what keeps the rest from it
+  ecapture record out.jsonl -- COMMAND  record the events; `ecapture replay out.jsonl` prints them later
+  ecapture doctor                       what can be captured on this host, and why the rest cannot
   ecapture demo                         see it work on this machine
 
 Events go to standard output, logs to standard error.
 
 Exit codes:
-  0  done; also when the reader of the output went away (a closed pipe)
+  0  success; also when the reader of the output closed its pipe
   1  could not start, or the run failed; the reason is on standard error
      (`doctor`: nothing can be captured on this host; the reason is in its table)
   2  the command line is wrong
   3  something was lost and --fail-on-loss was given
-  With `-- COMMAND`: the command's own exit code (128 + signal), when nothing above applies.";
+  With `-- COMMAND`: the command's own exit code (128 + signal), unless one of the above applies.";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -68,24 +68,24 @@ pub(crate) enum Command {
     /// Capture the plaintext of NSS only.
     #[command(visible_alias = "nss")]
     Nspr(NsprArgs),
-    /// Capture like `tls`, and write the event stream to a file for `replay`.
+    /// Capture like `tls`, but write the events to a file for `replay`.
     Record(RecordArgs),
-    /// Print a recorded event stream through the same decoders; needs no privileges.
+    /// Decode and print a recording (needs no privileges).
     Replay(ReplayArgs),
-    /// Check this host, and list what has TLS in it: what would be captured, what not, and why.
+    /// Check this host and list its programs with TLS: which can be captured, which cannot, and why.
     Doctor,
-    /// Capture a small local HTTPS exchange for real and print it.
+    /// Capture and print a small HTTPS exchange on this machine.
     Demo,
-    /// Not built yet.
+    /// Not implemented yet.
     #[command(hide = true)]
     Bash(UnbuiltArgs),
-    /// Not built yet.
+    /// Not implemented yet.
     #[command(hide = true)]
     Zsh(UnbuiltArgs),
-    /// Not built yet.
+    /// Not implemented yet.
     #[command(hide = true)]
     Mysqld(UnbuiltArgs),
-    /// Not built yet.
+    /// Not implemented yet.
     #[command(hide = true)]
     Postgres(UnbuiltArgs),
     /// Waits to be captured, then becomes the command.
@@ -100,7 +100,7 @@ pub(crate) enum Command {
 /// Name of the hidden command behind `-- COMMAND`.
 pub(crate) const HELD_COMMAND: &str = "__held";
 
-/// Arguments of a command that is not built yet: anything, so that the refusal is what is seen.
+/// Arguments of a command that is not implemented yet: anything, so that the refusal is what is seen.
 #[derive(Debug, Args)]
 pub(crate) struct UnbuiltArgs {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
@@ -115,8 +115,8 @@ pub(crate) struct GlobalArgs {
     #[arg(short, long, global = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_value_t = false, default_missing_value = "true", hide_default_value = true, hide_possible_values = true)]
     pub(crate) debug: bool,
-    /// Log warnings and errors only. Without this flag and `--debug`, RUST_LOG says what is logged, as in
-    /// `RUST_LOG=ecapture_probe=debug`.
+    /// Log warnings and errors only. Without this flag and `--debug`, the environment variable RUST_LOG selects
+    /// what is logged, for example `RUST_LOG=ecapture_probe=debug`.
     #[arg(short, long, global = true, conflicts_with = "debug")]
     pub(crate) quiet: bool,
     /// Kernel type information: 0 and 1 use BTF; 2 (without BTF) is not supported.
@@ -129,11 +129,11 @@ pub(crate) struct GlobalArgs {
     /// Size of the ring buffer in pages of 4 KiB per CPU; the total is rounded up to a power of two.
     #[arg(long, global = true, value_name = "PAGES", default_value_t = 1024)]
     pub(crate) mapsize: u32,
-    /// Capture only these processes with all their threads, by id or by the name of their program, such as
-    /// `1234,nginx`; 0 means all.
+    /// Capture only these processes, given by id or program name, for example `1234,nginx`; all their threads are
+    /// captured; 0 means all processes.
     #[arg(short, long, global = true, value_name = "PID|NAME", value_delimiter = ',')]
     pub(crate) pid: Vec<String>,
-    /// Capture only processes of this user, by id or by name; 0 means all (`root` means root's).
+    /// Capture only processes of this user, given by id or name; 0 means all users (`root` means root).
     #[arg(short, long, global = true, value_name = "UID|NAME")]
     pub(crate) uid: Option<String>,
     /// Also write the logs, as JSON lines, to FILE (appending) or tcp://HOST:PORT.
@@ -143,7 +143,7 @@ pub(crate) struct GlobalArgs {
     /// `-o FORMAT:TARGET`.
     #[arg(long, global = true, value_name = "TARGET")]
     pub(crate) eventaddr: Option<String>,
-    /// Cut each message after this many bytes; 0 means never.
+    /// Truncate each message to this many bytes; 0 means no limit.
     #[arg(
         short,
         long,
@@ -153,15 +153,15 @@ pub(crate) struct GlobalArgs {
         hide_default_value = true
     )]
     pub(crate) tsize: u64,
-    /// Write the events in FORMAT to TARGET; may be given several times, for several outputs of one run.
+    /// Write the events in FORMAT to TARGET; may be repeated, for several outputs of one run.
     ///
     /// FORMAT is `text`, `jsonl` (one JSON object per message), `protobuf` (the original's log entries, each
-    /// with its length before it), `recording` (the events as captured, for `ecapture replay`; the file is
-    /// replaced) or `ecaptureq` (log entries for eCaptureQ clients; TARGET is the address to listen on,
-    /// ws://HOST:PORT/). TARGET is a file (appending) or tcp://HOST:PORT; without it,
-    /// standard output. `,on-error=POLICY` at the end sets what --on-sink-error sets for all. Reading waits
-    /// for the slowest output; one of several with the policy `drop` is not waited for, and loses what its
-    /// target is too slow for.
+    /// after its length), `recording` (the events as captured, for `ecapture replay`; the file is replaced) or
+    /// `ecaptureq` (log entries for eCaptureQ clients; TARGET is the address to listen on, ws://HOST:PORT/).
+    /// TARGET is a file (appending) or tcp://HOST:PORT; without it, standard output. Append `,on-error=POLICY`
+    /// to set for one output what --on-sink-error sets for all. Capturing waits for the slowest output. With
+    /// several outputs, one with the policy `drop` is not waited for: it loses what its target cannot keep up
+    /// with.
     #[arg(short, long, global = true, value_name = "FORMAT[:TARGET]")]
     pub(crate) output: Vec<String>,
     /// Also serve the events to eCaptureQ clients: listen on ws://HOST:PORT/; short for `-o ecaptureq:ws://…`
@@ -171,45 +171,47 @@ pub(crate) struct GlobalArgs {
     /// How messages are printed [default: text]; short for `-o FORMAT`.
     #[arg(long, global = true, value_enum)]
     pub(crate) format: Option<FormatName>,
-    /// HTTP/2 as all its frames, as the original prints it, or as messages. The default is `all` for text
-    /// and `messages` for JSON, where `all` adds the frames that belong to no message.
+    /// Print HTTP/2 as frames, as the original does, or as messages. The default is `all` for text and
+    /// `messages` for JSON; in JSON, `all` adds the frames that belong to no message.
     #[arg(long, global = true, value_enum, value_name = "WHAT")]
     pub(crate) frames: Option<Frames>,
-    /// Print a message when it is complete. Otherwise one that takes longer than a tenth of a second comes
-    /// in parts, the head with the first. As text, the head of an event stream always comes before its events.
+    /// Print each message only when it is complete. Without this flag, a message that takes longer than a tenth
+    /// of a second is printed in parts, the head with the first. In text, the head of an event stream is always
+    /// printed before its events.
     #[arg(long, global = true)]
     pub(crate) whole: bool,
     /// When to colour the text format.
     #[arg(long, global = true, value_enum, default_value_t = When::Auto, value_name = "WHEN")]
     pub(crate) color: When,
-    /// What to do when the events cannot be written: end the run, or open the output anew until it
-    /// works, and meanwhile drop them or keep them within a bound. A message that was half written is
-    /// completed first, or written again on a new connection.
+    /// What to do when the events cannot be written: end the run, or reopen the output until it works and, in
+    /// the meantime, drop the events or keep them up to a limit. A message that was half written is completed
+    /// first, or written again on a new connection.
     #[arg(long, global = true, value_enum, default_value_t = OnSinkError::Stop, value_name = "POLICY")]
     pub(crate) on_sink_error: OnSinkError,
-    /// Memory for captured and formatted bytes, in MiB; what does not fit is shed and counted.
+    /// Memory for captured and formatted bytes, in MiB; bytes that do not fit are discarded and counted.
     #[arg(long, global = true, value_name = "MIB", default_value_t = 256)]
     pub(crate) max_memory: u32,
-    /// Decoders at work at once, two per connection; beyond that the connections idle longest are
-    /// let go, with what they hold shown as incomplete.
+    /// Maximum number of decoders, two per connection; beyond it, ecapture forgets the connections that have been
+    /// idle longest and prints their partial messages as incomplete.
     #[arg(long, global = true, value_name = "COUNT", default_value_t = 200_000)]
     pub(crate) max_workers: u32,
-    /// What one direction of a connection may hold of an unfinished message, in KiB; then it is
-    /// shown as incomplete.
+    /// How much of an unfinished message is kept for each direction of a connection, in KiB; a larger one is
+    /// printed as incomplete.
     #[arg(long, global = true, value_name = "KIB", default_value_t = 16 * 1024)]
     pub(crate) max_buffered: u32,
-    /// Print the figures every so many seconds; SIGUSR1 prints them at any time.
+    /// Print the statistics every SECONDS seconds; SIGUSR1 prints them at any time.
     #[arg(long, global = true, value_name = "SECONDS")]
     pub(crate) stats: Option<u32>,
-    /// Exit with code 3 when anything was lost, a connection's beginning included that may have been missed, and
-    /// a program whose TLS cannot be captured (`program_not_captured`): one that the command or a process given by
-    /// --pid executes, or, in a capture of the whole host, one that starts meanwhile and connects.
-    /// What limits leave out of bodies (`body_limit`) is left out and not lost; it is marked in its
-    /// message and summed up at the end. So are files of programs that are damaged or beyond the limits
-    /// (`file_given_up`): anybody can make one.
+    /// Exit with code 3 if anything was lost.
+    ///
+    /// The beginning of a connection that may have been missed is a loss. So is a program whose TLS cannot be
+    /// captured (`program_not_captured`), if the command or a process given by --pid executes it or, in a capture
+    /// of the whole host, if it starts during the capture and connects. Parts of bodies beyond a limit
+    /// (`body_limit`) are not a loss: they are marked in their message and counted at the end. Nor are files of
+    /// programs that are damaged or beyond the limits (`file_given_up`), as anybody can create one.
     #[arg(long, global = true)]
     pub(crate) fail_on_loss: bool,
-    /// Flags of the original that are not built yet.
+    /// Flags of the original that are not implemented yet.
     #[command(flatten)]
     pub(crate) unbuilt: UnbuiltGlobalArgs,
 }
@@ -228,8 +230,7 @@ pub(crate) struct UnbuiltGlobalArgs {
 /// Flags of `tls`.
 #[derive(Debug, Args)]
 pub(crate) struct TlsArgs {
-    /// Library or executable that carries the `SSL_*` functions; without it all that can be found
-    /// on the host are used.
+    /// Library or executable with the `SSL_*` functions; by default, all that can be found on the host.
     #[arg(long, value_name = "FILE")]
     pub(crate) libssl: Vec<PathBuf>,
     /// What all capturing commands take.
@@ -251,8 +252,7 @@ pub(crate) struct GotlsArgs {
 /// Flags of `gnutls`.
 #[derive(Debug, Args)]
 pub(crate) struct GnutlsArgs {
-    /// Library or executable that carries the `gnutls_*` functions; without it all that can be
-    /// found on the host are used.
+    /// Library or executable with the `gnutls_*` functions; by default, all that can be found on the host.
     #[arg(long, value_name = "FILE")]
     pub(crate) gnutls: Vec<PathBuf>,
     /// What all capturing commands take.
@@ -263,7 +263,7 @@ pub(crate) struct GnutlsArgs {
 /// Flags of `nspr`.
 #[derive(Debug, Args)]
 pub(crate) struct NsprArgs {
-    /// The library libnspr4.so; without it all that can be found on the host are used.
+    /// The library libnspr4.so; by default, all that can be found on the host.
     #[arg(long, value_name = "FILE")]
     pub(crate) nspr: Vec<PathBuf>,
     /// What all capturing commands take.
@@ -274,20 +274,20 @@ pub(crate) struct NsprArgs {
 /// What all capturing commands take.
 #[derive(Debug, Args)]
 pub(crate) struct CaptureArgs {
-    /// Capture mode; only `text` is built.
+    /// Capture mode; only `text` is implemented.
     #[arg(short, long, default_value = "text", value_name = "MODE")]
     pub(crate) model: String,
-    /// Only processes in this cgroup (a folder of the cgroup2 file system) or below it.
+    /// Capture only processes in this cgroup (a directory of the cgroup2 file system) or below it.
     #[arg(long = "cgroup_path", value_name = "FOLDER")]
     pub(crate) cgroup_path: Option<PathBuf>,
-    /// With --pid: capture the children of these processes, too, those they have and those they start.
+    /// With --pid: also capture the children of these processes, running ones and those started later.
     #[arg(long)]
     pub(crate) follow_children: bool,
-    /// Do not capture these processes, nor what they start, by id or by the name of their program. Whoever reads
-    /// this program's output from a pipe is left out anyway, unless --pid names it.
+    /// Do not capture these processes and their children, given by id or program name. A process that reads
+    /// ecapture's output from a pipe is not captured anyway, unless --pid names it.
     #[arg(long, value_name = "PID|NAME", value_delimiter = ',')]
     pub(crate) not_pid: Vec<String>,
-    /// Flags of the original that are not built yet.
+    /// Flags of the original that are not implemented yet.
     #[command(flatten)]
     pub(crate) unbuilt: UnbuiltCaptureArgs,
     /// For tests: discovery-hold:FILE looks into what is found later only when FILE, such as a FIFO, was read to
@@ -298,8 +298,8 @@ pub(crate) struct CaptureArgs {
     /// Words before `--`: the original's packet filter, which needs `-m pcap`.
     #[arg(hide = true)]
     pub(crate) filter: Vec<String>,
-    /// Run COMMAND, capture only it and its children, and end with it. Where the messages go to standard
-    /// output, what COMMAND prints there goes to standard error; `--eventaddr FILE` leaves it alone.
+    /// Run COMMAND, capture only it and its children, and stop when it ends. If the messages go to standard
+    /// output, COMMAND's own standard output goes to standard error; `--eventaddr FILE` leaves it alone.
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
 }
@@ -341,13 +341,13 @@ pub(crate) struct ReplayArgs {
     /// Refused: a recording does not have it.
     #[arg(long = "cgroup_path", hide = true)]
     pub(crate) cgroup_path: Option<PathBuf>,
-    /// Test the resilience of the pipeline: make it fail on purpose. May be given several times.
+    /// Test the resilience of the pipeline: make it fail on purpose. May be repeated.
     ///
     /// worker-panic:every=N (the decoder of every Nth event panics), sink-error:after=N (the output
-    /// fails after N bytes, and again after N more once opened anew), slow-sink:MS (every write
-    /// takes so long), reader-stall:MS (the source is silent before every batch), drop-event:every=N
-    /// (every Nth event is lost before it is read). What is lost that way is counted like any loss. All
-    /// decoders then run on one thread, so that the same events are hit in every run.
+    /// fails after N bytes, and again N bytes after each reopening), slow-sink:MS (every write takes MS
+    /// milliseconds), reader-stall:MS (the source waits MS milliseconds before every batch), drop-event:every=N
+    /// (every Nth event is lost before it is read). Events lost this way are counted like any other loss. All
+    /// decoders then run on one thread, so that every run hits the same events.
     #[arg(long, value_name = "FAILURE")]
     pub(crate) inject: Vec<String>,
 }
@@ -375,9 +375,9 @@ pub(crate) enum Frames {
 pub(crate) enum OnSinkError {
     /// End the run.
     Stop,
-    /// Count them as lost and go on.
+    /// Count them as lost and continue.
     Drop,
-    /// Keep them within a bound and try again.
+    /// Keep them up to a limit and try again.
     Retry,
 }
 

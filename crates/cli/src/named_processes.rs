@@ -26,7 +26,7 @@ impl NamedProcesses {
                 // A thread that is not its process's first has a number, too.
                 Err(error) => {
                     return Err(error).with_context(|| {
-                        format!("--pid {pid}: it is not a process; `ps -L` tells the process of a thread")
+                        format!("--pid {pid}: it is not a process; `ps -L` shows the process of a thread")
                     });
                 }
             }
@@ -51,10 +51,7 @@ impl NamedProcesses {
             names.push(name);
         }
         let have = if names.len() == 1 { "has" } else { "have" };
-        Ok(format!(
-            "{} {have} ended, and the capture with it",
-            names.join(", ")
-        ))
+        Ok(format!("{} {have} ended; the capture stops", names.join(", ")))
     }
 }
 

@@ -45,15 +45,16 @@ pub(crate) fn open(output: &OutputTarget) -> Result<OpenTarget> {
         Target::File(path) => {
             let file = FileOutput::open(path, output.is_replaced()).with_context(|| {
                 format!(
-                    "{flag}: cannot write {}; give a path in an existing folder you may write to",
+                    "{flag}: cannot write {}; give a path in an existing directory that you may write to",
                     path.display()
                 )
             })?;
             Box::new(file)
         }
         Target::Tcp(address) => {
-            let stream = connect(address)
-                .with_context(|| format!("{flag}: nobody listens on {address}; start the collector first"))?;
+            let stream = connect(address).with_context(|| {
+                format!("{flag}: nothing listens on {address}; start the collector first")
+            })?;
             Box::new(TcpOutput {
                 address: address.clone(),
                 stream,

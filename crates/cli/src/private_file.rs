@@ -91,7 +91,8 @@ fn open(path: &Path, flags: OFlag) -> io::Result<File> {
     let file = File::from(openat(&folder, name, flags, mode).map_err(|error| {
         if error == nix::errno::Errno::ELOOP {
             refused(
-                "it is a symbolic link in a folder that others can write to; name the file itself".to_owned(),
+                "it is a symbolic link in a directory that others can write to; name the file itself"
+                    .to_owned(),
             )
         } else {
             error.into()
@@ -103,7 +104,7 @@ fn open(path: &Path, flags: OFlag) -> io::Result<File> {
     }
     if metadata.is_file() && metadata.mode() & GROUP_OR_OTHERS != 0 {
         tracing::warn!(
-            "others can read {}, which may get passwords (mode {:03o}); chmod 600 keeps them out",
+            "others can read {} (mode {:03o}), and passwords may be written to it; chmod 600 keeps them out",
             path.display(),
             metadata.mode() & 0o777
         );
@@ -143,13 +144,13 @@ fn refuse_links_of_others(folder: &Path) -> io::Result<()> {
 fn refuse_files_of_others(metadata: &Metadata) -> io::Result<()> {
     if is_of_others(metadata) {
         return Err(refused(format!(
-            "it belongs to user {}, in a folder that others can write to; remove it, or name another file",
+            "it belongs to user {}, in a directory that others can write to; remove it, or name another file",
             metadata.uid()
         )));
     }
     if metadata.is_file() && metadata.nlink() > 1 {
         return Err(refused(
-            "it has another name (hard link), in a folder that others can write to; remove it, or name another file"
+            "it has another name (hard link), in a directory that others can write to; remove it, or name another file"
                 .to_owned(),
         ));
     }

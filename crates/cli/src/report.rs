@@ -32,7 +32,7 @@ pub(crate) fn summary(summary: &Summary) {
     }
     if !summary.balanced() {
         tracing::error!(
-            "the figures do not add up, which is a fault of this program: {:?}",
+            "the figures do not add up; this is a bug in ecapture: {:?}",
             summary.statistics
         );
     }
@@ -53,7 +53,7 @@ fn figures(statistics: &Statistics) {
         _ => String::new(),
     };
     tracing::info!(
-        "seen {} events with {} bytes; {written}streams {} now, {} at most, {} silent",
+        "seen {} events with {} bytes; {written}streams {} open, {} at peak, {} idle",
         statistics.seen.events,
         statistics.seen.bytes,
         statistics.live_workers,
@@ -63,20 +63,20 @@ fn figures(statistics: &Statistics) {
     outputs(&statistics.outputs);
     if statistics.restarts > 0 {
         tracing::warn!(
-            "decoders restarted {} times; {} connections shown raw since",
+            "restarted decoders {} times; {} connections are shown raw since then",
             statistics.restarts,
             statistics.quarantined
         );
     }
     if statistics.shed_connections > 0 {
         tracing::warn!(
-            "connections let go because --max-memory or --max-workers allows no more: {}",
+            "connections forgotten to stay within --max-memory or --max-workers: {}",
             statistics.shed_connections
         );
     }
     if statistics.given_up > 0 {
         tracing::info!(
-            "silent streams given up because --max-memory allows no more: {}; what goes on is marked",
+            "idle streams forgotten to stay within --max-memory: {}; those that continue are marked",
             statistics.given_up
         );
     }
@@ -88,10 +88,7 @@ fn figures(statistics: &Statistics) {
         );
     }
     if statistics.sink_retries > 0 {
-        tracing::info!(
-            "the output was opened anew, or tried to be, {} times",
-            statistics.sink_retries
-        );
+        tracing::info!("tried {} times to reopen the output", statistics.sink_retries);
     }
     if statistics.sink_unacknowledged > 0 {
         tracing::warn!(
@@ -112,7 +109,7 @@ fn outputs(outputs: &[OutputStatistics]) {
         let Tally { events, bytes } = output.written;
         let lost = match reasons(&output.losses) {
             lost if lost.is_empty() => String::new(),
-            lost => format!("; of {} lost: {lost}", output.produced.events),
+            lost => format!("; lost, of {} produced: {lost}", output.produced.events),
         };
         let name = &output.name;
         if output.of_events {
@@ -149,10 +146,10 @@ fn nothing_lost(statistics: &Statistics) {
     match (left_out, missing) {
         (0, 0) => tracing::info!("nothing was lost"),
         (left_out, 0) => tracing::info!(
-            "nothing was lost; {left_out} bytes of bodies were left out by limits, each marked in its message"
+            "nothing was lost; {left_out} bytes of bodies were left out because of limits, each marked in its message"
         ),
         (_, missing) => tracing::warn!(
-            "{missing} bytes are missing from connections, each a gap in its place; nothing else was lost"
+            "{missing} bytes are missing from connections, each gap marked in its place; nothing else was lost"
         ),
     }
 }
@@ -170,7 +167,7 @@ fn losses_by_connection(connections: &[ConnectionLosses], others: Tally) {
     };
     let (named, unnamed) = connections.split_at(named);
     for connection in named {
-        tracing::warn!("lost of {}: {}", connection.uuid, reasons(&connection.losses));
+        tracing::warn!("lost from {}: {}", connection.uuid, reasons(&connection.losses));
     }
     let rest = unnamed.iter().fold(others, |sum, connection| {
         let Tally { events, bytes } = connection.total();
@@ -182,9 +179,9 @@ fn losses_by_connection(connections: &[ConnectionLosses], others: Tally) {
     if rest == Tally::default() {
         return;
     }
-    let hint = if name_all { "" } else { "; -d names more of them" };
+    let hint = if name_all { "" } else { "; -d lists more of them" };
     tracing::warn!(
-        "lost of other connections: {} events, {} bytes{hint}",
+        "lost from other connections: {} events, {} bytes{hint}",
         rest.events,
         rest.bytes
     );
@@ -234,10 +231,10 @@ pub(crate) fn ring_users(capture: &CaptureHandle) {
         let comm = user.comm.to_string();
         let name = printable(&comm);
         let percent = user.filled_bytes * 100 / total.max(1);
-        format!("{name} ({}) with {percent} %", user.pid)
+        format!("{name} ({}): {percent} %", user.pid)
     });
     tracing::warn!(
-        "the ring was filled by {}; --mapsize gives it more room",
+        "the ring buffer was filled by {}; a larger --mapsize gives it more room",
         named.collect::<Vec<_>>().join(", ")
     );
 }
@@ -249,13 +246,13 @@ pub(crate) fn nothing_seen(summary: &Summary, capture: &CaptureHandle) {
     }
     let others = match capture.counters() {
         Ok(counters) if counters.filtered_calls > 0 => format!(
-            "no process that is captured called the attached functions (others did, {} times)",
+            "no captured process called the attached functions (other processes did, {} times)",
             counters.filtered_calls
         ),
         _ => "no program called the attached functions".to_owned(),
     };
     tracing::warn!(
-        "nothing was captured: {others}; `ecapture doctor` lists the programs with TLS and why one cannot be captured"
+        "nothing was captured: {others}; `ecapture doctor` lists the programs with TLS and why some cannot be captured"
     );
 }
 
@@ -270,10 +267,10 @@ pub(crate) fn nothing_replayed(summary: &Summary, interrupted: bool) {
         .map(|row| row.events)
         .sum();
     match summary.statistics.seen.events {
-        0 if interrupted => tracing::info!("nothing was lost: the replay was ended before its first event"),
+        0 if interrupted => tracing::info!("nothing was lost: the replay was stopped before its first event"),
         0 => tracing::warn!("nothing was replayed: the recording has no data"),
         seen if seen == filtered => tracing::warn!(
-            "nothing was replayed: none of the {seen} recorded events is of a process that --pid and --uid select"
+            "nothing was replayed: none of the {seen} recorded events belongs to a process that --pid and --uid select"
         ),
         _ => {}
     }
@@ -285,15 +282,15 @@ pub(crate) fn silent(processes: &[Silent]) {
         let (local, remote) = process.connection;
         let why = match &process.obstacle {
             Some(obstacle) => format!("{obstacle}; {}", obstacle.advice()),
-            None => "no TLS that is known was found in it".to_owned(),
+            None => "no TLS implementation that ecapture knows was found in it".to_owned(),
         };
         let name = printable(&process.command);
         let pid = process.pid;
-        tracing::warn!("nothing was captured of {name} ({pid}), connected from {local} to {remote}: {why}");
+        tracing::warn!("no events from {name} ({pid}), connected from {local} to {remote}: {why}");
     }
     if processes.len() > SILENT_LINES {
         tracing::warn!(
-            "nor of {} more; `ecapture doctor` lists them",
+            "no events from {} more processes; `ecapture doctor` lists them",
             processes.len() - SILENT_LINES
         );
     }

@@ -88,7 +88,7 @@ impl Session {
         // Whoever reads that the capture runs may send a signal at once.
         let watched = watch(pipeline.clone(), self.statistics_interval)?;
         let stop = Stop::of(pipeline.clone());
-        tracing::info!("capturing; Ctrl-C ends it");
+        tracing::info!("capturing; press Ctrl-C to stop");
         let command_exit = tokio::select! {
             exit = stop.capture(conditions) => exit?,
             never = watched => match never {},

@@ -73,7 +73,7 @@ impl Stop {
                 _ = self.pipeline.finished() => return,
                 _ = self.asked.asked() => break,
                 () = &mut long, if !is_told => {
-                    tracing::warn!("the capture has ended, the output has not taken all of it yet; Ctrl-C gives up what is left");
+                    tracing::warn!("the capture has stopped, but its output is not written yet; press Ctrl-C to discard the rest");
                     is_told = true;
                 }
             }

@@ -74,13 +74,12 @@ const UNUSABLE: [(&str, &[&str], &str); 4] = [
             "max_buffered",
             "stats",
         ],
-        "it writes events as they are captured; give it to `ecapture replay`, or to `ecapture tls` beside \
-         `-o recording:FILE`",
+        "it writes events as they are captured; use it with `ecapture replay`, or with `ecapture tls -o recording:FILE`",
     ),
     (
         "replay",
         &["mapsize", "btf"],
-        "it captures nothing; give it to `ecapture record`",
+        "it captures nothing; use it with `ecapture record`",
     ),
     (
         "doctor",
@@ -101,12 +100,12 @@ const UNUSABLE: [(&str, &[&str], &str); 4] = [
             "stats",
             "fail_on_loss",
         ],
-        "it captures nothing; give it to `ecapture tls`",
+        "it captures nothing; use it with `ecapture tls`",
     ),
     (
         "demo",
         &["pid", "uid"],
-        "it captures its own exchange only; give it to `ecapture tls`",
+        "it captures its own exchange only; use it with `ecapture tls`",
     ),
 ];
 
@@ -180,7 +179,7 @@ fn unknown_flag(word: &str, command: &Command, words: &[OsString]) -> String {
         None => (command, "ecapture".to_owned()),
     };
     if !word.starts_with('-') {
-        return format!("unexpected word `{word}`; `{name} --help` says what the command takes");
+        return format!("unexpected word `{word}`; `{name} --help` lists what the command takes");
     }
     let flag = word.split('=').next().unwrap_or(word);
     let visible: Vec<_> = command
@@ -212,7 +211,7 @@ fn unknown_command(word: &str, command: &Command) -> String {
     match longer.as_slice() {
         [_, _, ..] => {
             let names: Vec<_> = longer.iter().map(|name| format!("`{name}`")).collect();
-            format!("`{word}` may be {}", names.join(" or "))
+            format!("`{word}` is ambiguous: {}", names.join(" or "))
         }
         _ => match nearest(word, visible.into_iter()) {
             Some(near) => format!("there is no command `{word}`; did you mean `{near}`?"),
@@ -306,7 +305,7 @@ mod tests {
             assert!(!message(line).contains(&format!("`{hidden}")), "{line}");
             assert!(!message(line).contains(&format!("--{hidden}`")), "{line}");
         }
-        assert_eq!(message("ecapture re"), "`re` may be `record` or `replay`");
+        assert_eq!(message("ecapture re"), "`re` is ambiguous: `record` or `replay`");
         assert_eq!(
             message("ecapture replax"),
             "there is no command `replax`; did you mean `replay`?"
@@ -325,7 +324,7 @@ mod tests {
         ] {
             let message = message(line);
             assert!(message.starts_with(&format!("{flag}: ")), "{line}: {message}");
-            assert!(message.contains("; give it to `ecapture "), "{line}: {message}");
+            assert!(message.contains("; use it with `ecapture "), "{line}: {message}");
         }
         let words = ["ecapture", "record", "f", "--mapsize", "5", "-q"].map(OsString::from);
         assert!(read(&words).is_ok());

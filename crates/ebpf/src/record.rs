@@ -40,7 +40,7 @@ pub const FAMILY_V6: u16 = 10;
 pub const NOT_JOINED_LATE: u8 = 0;
 /// [`DataHeader::joined_late`]: the connection was open before the capture began.
 pub const OPEN_BEFORE_CAPTURE: u8 = 1;
-/// [`DataHeader::joined_late`]: the connection was opened before the probes stood in its library, and
+/// [`DataHeader::joined_late`]: the connection was opened before the probes were attached in its library, and
 /// its handshake was not seen.
 pub const BEFORE_PROBES: u8 = 2;
 

@@ -28,7 +28,7 @@ impl Share {
     /// the last record are taken to lie as densely as the rest.
     #[expect(
         clippy::inline_always,
-        reason = "the verifier follows a program of its own more cheaply"
+        reason = "the verifier checks a separate program more cheaply"
     )]
     #[inline(always)]
     pub fn waiting(&self, consumed: u64) -> u64 {

@@ -39,7 +39,7 @@ pub enum Error {
         expected: String,
     },
     /// More probes would take too many descriptors.
-    #[error("{path} is not attached to: {source}")]
+    #[error("cannot attach to {path}: {source}")]
     Descriptors {
         /// As given.
         path: PathBuf,
@@ -56,7 +56,7 @@ pub enum Error {
         pid: u32,
     },
     /// Libraries were found, but no data hook could be attached.
-    #[error("attached to nothing in {libraries}: {reason}")]
+    #[error("attached no probes to {libraries}: {reason}")]
     NothingAttached {
         /// All paths tried.
         libraries: String,

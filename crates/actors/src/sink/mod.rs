@@ -210,7 +210,9 @@ impl Sink {
         self.buffer.compact();
         let done = before - self.buffer.unwritten().bytes().len();
         match result {
-            Ok(()) if self.pause.take().is_some() => tracing::info!(output = self.name(), "output goes on"),
+            Ok(()) if self.pause.take().is_some() => {
+                tracing::info!(output = self.name(), "output works again");
+            }
             Ok(()) => {}
             Err(error) => {
                 if done > 0 {
@@ -278,10 +280,10 @@ impl Sink {
         match (self.pause.replace(pause), self.ports.policy) {
             (Some(_), _) => tracing::debug!(output = self.name(), %error, ?pause, "output still fails"),
             (None, SinkPolicy::Retry) => {
-                tracing::warn!(output = self.name(), %error, "output failed, trying again");
+                tracing::warn!(output = self.name(), %error, "output failed; trying again");
             }
             (None, _) => {
-                tracing::warn!(output = self.name(), %error, "output failed, what cannot be written is dropped");
+                tracing::warn!(output = self.name(), %error, "output failed; events that cannot be written are dropped");
             }
         }
         if !self.finishing {
@@ -306,7 +308,7 @@ impl Sink {
         self.lose(loss, counted);
         let ends_run = self.ports.policy == SinkPolicy::Stop;
         if !ends_run && self.ports.name.is_some() {
-            tracing::warn!(output = self.name(), %error, "output is gone; the others go on");
+            tracing::warn!(output = self.name(), %error, "output is closed; the others continue");
         }
         // Nobody listens any more when the run was ended by force.
         let _ = self.guard.incidents.send(Incident::SinkGone { error, ends_run });

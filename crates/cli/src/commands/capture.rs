@@ -149,7 +149,7 @@ fn libraries(settings: &CaptureSettings) -> Result<Vec<Library>> {
     }
     if targets.is_empty() {
         let place = if settings.pids.is_empty() {
-            "the loader's cache, the usual folders or running processes"
+            "the loader's cache, the usual directories or running processes"
         } else {
             "these processes"
         };

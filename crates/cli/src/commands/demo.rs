@@ -19,10 +19,10 @@ pub(crate) fn run(output: &OutputSettings, global: &GlobalArgs) -> Result<Exit> 
     let folder = tempfile::Builder::new()
         .prefix("ecapture-demo")
         .tempdir()
-        .context("cannot make a temporary folder")?;
+        .context("cannot create a temporary directory")?;
     if let Some(obstacle) = obstacle() {
         tracing::warn!("{obstacle}");
-        tracing::warn!("so this is a replay of an embedded recording, not a capture");
+        tracing::warn!("replaying an embedded recording instead of capturing");
         let file = folder.path().join("demo.jsonl");
         std::fs::write(&file, RECORDING)?;
         return replay::run_file(output, &Selection::default(), &file, &[]);

@@ -115,7 +115,7 @@ pub(crate) fn coverage(survey: &Survey) -> String {
     }
     if survey.hidden > 0 {
         parts.push(format!(
-            "{} could not be looked into (permission denied)",
+            "{} could not be inspected (permission denied)",
             processes(survey.hidden)
         ));
     }
@@ -172,7 +172,7 @@ mod tests {
         survey.hidden = 3;
         assert_eq!(
             coverage(&survey),
-            "covers 0 processes; 3 processes could not be looked into (permission denied)"
+            "covers 0 processes; 3 processes could not be inspected (permission denied)"
         );
     }
 }

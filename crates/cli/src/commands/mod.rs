@@ -51,7 +51,7 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<Exit> {
     }
 }
 
-/// Refuses a command of the original that is not built yet.
+/// Refuses a command of the original that is not implemented yet.
 fn unbuilt(name: &str) -> Result<Exit> {
     let refusal = UsageError::Unbuilt {
         what: format!("`ecapture {name}`"),

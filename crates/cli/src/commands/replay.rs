@@ -19,7 +19,7 @@ pub(crate) fn run(settings: &OutputSettings, selection: &Selection, arguments: &
         let error = UsageError::Unusable {
             flag: "--cgroup_path".to_owned(),
             command: "replay",
-            reason: "a recording does not say in which cgroup a process was; give it to `ecapture record`",
+            reason: "a recording does not contain the cgroups of processes; use it with `ecapture record`",
         };
         return Err(error.into());
     }

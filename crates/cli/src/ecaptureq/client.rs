@@ -18,8 +18,8 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Gives a client everything until it goes away or the run ends.
 pub(super) async fn serve(mut socket: WebSocket, hub: Arc<Hub>) {
     let Ok(client) = RunLog::join(&hub, heartbeat(0)) else {
-        let refusal = "this server has as many clients as it may; close one of them";
-        tracing::warn!("eCaptureQ: a client was refused, there are as many as there may be");
+        let refusal = "this server has the maximum number of clients; close one of them";
+        tracing::warn!("eCaptureQ: a client was refused, because the maximum number of clients is connected");
         let _gone = send(&mut socket, protobuf::log_line(&warning_line(refusal)).into()).await;
         let _gone = socket.send(Message::Close(None)).await;
         return;

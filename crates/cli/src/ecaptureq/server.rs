@@ -29,7 +29,7 @@ pub(super) fn start(address: &str, hub: Arc<Hub>) -> io::Result<()> {
         .spawn(move || runtime.block_on(serve(listener, hub)))?;
     tracing::info!("eCaptureQ clients can connect to ws://{local}/");
     if !local.ip().is_loopback() {
-        tracing::warn!("everyone who can reach {local} can read what is captured");
+        tracing::warn!("everyone who can reach {local} can read the captured data");
     }
     Ok(())
 }
@@ -49,7 +49,7 @@ async fn upgrade(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     if !is_own(&headers) {
-        tracing::warn!("eCaptureQ: a connection from a page of another site was refused");
+        tracing::warn!("eCaptureQ: a connection from a web page of another site was refused");
         return (
             StatusCode::FORBIDDEN,
             "connections from other sites are refused\n",

@@ -54,8 +54,8 @@ pub enum RecordingError {
     },
     /// Messages that were decoded already.
     #[error(
-        "{} is what `--format jsonl` printed, not a recording: its messages are decoded already, and `jq` or any JSON \
-         reader reads them; `ecapture record FILE` writes what `replay` reads", path.display()
+        "{} is output of `--format jsonl`, not a recording: its messages are already decoded, and `jq` or any JSON \
+         reader reads them; `ecapture record FILE` makes a recording", path.display()
     )]
     Messages {
         /// The file.
@@ -222,7 +222,7 @@ impl Recording {
         if expected > payload.len() as u64 {
             // The original's own test data has such files.
             tracing::warn!(
-                "{}: expected {expected} bytes as the recording says, observed {}",
+                "{}: expected {expected} bytes according to the recording, observed {}",
                 path.display(),
                 payload.len()
             );

@@ -27,7 +27,7 @@ pub(crate) fn at_start(reports: &[AttachReport]) {
         .map(|reports| &reports[0].library)
         .collect();
     for reports in by_file().filter(|reports| reports.iter().all(|report| report.outcome.is_err())) {
-        tracing::warn!("attached to nothing in {}", reports[0].library.display());
+        tracing::warn!("attached no probes to {}", reports[0].library.display());
     }
     match attached.as_slice() {
         [] => {}
@@ -53,7 +53,7 @@ pub(crate) fn attached(reports: &[AttachReport]) {
         if reports.iter().any(|report| report.outcome.is_ok()) {
             tracing::info!("attached to {library}");
         } else {
-            tracing::warn!("attached to nothing in {library}");
+            tracing::warn!("attached no probes to {library}");
         }
     }
     functions(reports);
@@ -90,7 +90,7 @@ pub(crate) fn discovered(found: &Discovered) {
     match found {
         Discovered::Attached { process, reports } => {
             tracing::debug!(
-                "{} ({}) brings a new library or program",
+                "{} ({}) runs a new library or program",
                 process.command,
                 process.pid
             );

@@ -10,14 +10,16 @@ pub(super) fn process(process: &Executor, file: &str, ended: bool, connected: bo
     let name = format!("{} ({})", printable(&process.command), process.pid);
     match (ended, connected) {
         (true, true) => tracing::warn!(
-            "{name} had connected and ended before the probes stood in its {file}: what it sent over TLS may be missing"
+            "{name} connected and ended before the probes were attached to its {file}: its TLS traffic may be missing"
         ),
         (true, false) => {
-            tracing::info!("{name} ended before the probes stood in its {file}; it had not connected");
+            tracing::info!(
+                "{name} ended before the probes were attached to its {file}; it had not connected"
+            );
         }
         (false, true) => tracing::info!(
-            "{name} had begun to connect before the probes stood in its {file}: connections that it has ended \
-             since may be missing"
+            "{name} began to connect before the probes were attached to its {file}: connections that it has closed \
+             since then may be missing"
         ),
         (false, false) => {}
     }
@@ -60,7 +62,7 @@ fn lines(open: u64, missed: u64, programs: &[LateProgram], name_all: bool) -> Ve
         let of = |program: &LateProgram| program.before_probes;
         lines.push(Line::Missed(format!(
             "{}: the beginning may be missing: {}",
-            counted(missed, "opened before the probes stood"),
+            counted(missed, "opened before the probes were attached"),
             named(programs, of, missed, name_all)
         )));
     }
@@ -89,7 +91,7 @@ fn named(programs: &[LateProgram], of: impl Fn(&LateProgram) -> u64, total: u64,
         })
         .collect();
     if rest > 0 {
-        let hint = if name_all { "" } else { "; -d names more" };
+        let hint = if name_all { "" } else { "; -d lists more" };
         names.push(format!("others {rest}{hint}"));
     }
     names.join(", ")
@@ -125,7 +127,7 @@ mod tests {
                     "2 connections were open before the capture began: shown from the middle: nginx (2) 2".to_owned()
                 ),
                 Line::Missed(
-                    "1 connection was opened before the probes stood: the beginning may be missing: curl (1) 1".to_owned()
+                    "1 connection was opened before the probes were attached: the beginning may be missing: curl (1) 1".to_owned()
                 ),
             ]
         );
@@ -139,7 +141,7 @@ mod tests {
             panic!("one line");
         };
         assert!(short.contains(": app (12) 12, app (11) 11, "), "{short}");
-        assert!(short.ends_with("app (3) 3, others 3; -d names more"), "{short}");
+        assert!(short.ends_with("app (3) 3, others 3; -d lists more"), "{short}");
         let [Line::Missed(long)] = &lines(0, all + 5, &programs, true)[..] else {
             panic!("one line");
         };

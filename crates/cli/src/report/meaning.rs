@@ -5,7 +5,7 @@ use ecapture_actors::Stage;
 /// What a row of the ledger means, as the end of a sentence.
 pub(super) fn of(stage: Stage, reason: &str) -> &'static str {
     match (stage, reason) {
-        (Stage::Kernel, "filtered") => "calls of processes that are not captured",
+        (Stage::Kernel, "filtered") => "calls by processes that are not captured",
         (Stage::Kernel, "excluded") => "data of processes that --not-pid names, or that read this output",
         (Stage::Reader, "filtered") => "events of processes that --pid and --uid do not select",
         (Stage::Kernel, _) => of_kernel(reason),
@@ -24,32 +24,32 @@ fn of_kernel(reason: &str) -> &'static str {
             "the ring buffer was full when connections ended; a larger --mapsize gives it more room"
         }
         "memory_fault" => "the program's memory could not be read",
-        "call_too_long" => "one call moved more bytes than are captured of one call",
-        "sent_from_file" => "the kernel sent them from files; no program had them in its memory",
-        "calls_map_full" => "more library calls at once than are followed",
+        "call_too_long" => "one call moved more bytes than are captured per call",
+        "sent_from_file" => "the kernel sent them from files; they were never in a program's memory",
+        "calls_map_full" => "more library calls at once than are tracked",
         "calls_forgotten" => {
-            "more library calls at once than are followed, some of which were forgotten before they returned"
+            "more library calls at once than are tracked; some were forgotten before they returned"
         }
         "sessions_forgotten" => {
-            "more TLS sessions at once than are followed; their data is there, behind a gap that may be none"
+            "more TLS sessions at once than are tracked; their data is shown after a mark, though nothing may be missing"
         }
         "connections_forgotten" => {
-            "more connections at once than are followed; whether their beginning is missing is not known"
+            "more connections at once than are tracked; it is not known whether their beginning is missing"
         }
-        "sessions_map_full" => "more TLS sessions at once than are followed",
+        "sessions_map_full" => "more TLS sessions at once than are tracked",
         "call_not_understood" => "a function without a stable interface was called in an unexpected way",
-        "thread_ended_in_write" => "threads ended while they wrote; what they had sent is not known",
-        "undecodable_record" => "records of the kernel object that this version does not understand",
-        "left_in_ring" => "captured, and not read when the capture ended",
+        "thread_ended_in_write" => "threads ended during a write; it is not known what they had sent",
+        "undecodable_record" => "records from the kernel object that this version cannot decode",
+        "left_in_ring" => "captured but not read before the capture ended",
         "write_not_returned" => "writes that had not returned when the capture ended",
-        "call_began_before_capture" => "calls that had begun when the capture began",
+        "call_began_before_capture" => "calls that were in progress when the capture began",
         "connection_joined_late" => {
             "connections that were opened before the probes were attached; their beginning may be missing"
         }
         "program_too_short" => "programs that connected and ended before the probes were attached",
-        "program_not_inspected" => "programs that could not be inspected for TLS before the end",
+        "program_not_inspected" => "programs that could not be inspected for TLS before the capture ended",
         "program_not_captured" => "programs with TLS that cannot be captured; each is named in the log",
-        "file_without_room" => "times that too many new programs waited for one more to be looked into",
+        "file_without_room" => "times a new program was not inspected because too many were waiting",
         "file_given_up" => {
             "files of programs that are damaged or beyond the limits; each is named in the log"
         }
@@ -64,29 +64,29 @@ fn of_decoding(reason: &str) -> &'static str {
     match reason {
         "decode_error" => "records that could not be read",
         "injected" => "lost on purpose (--inject)",
-        "worker_full" => "more came for one connection than may wait for its decoder; see --max-memory",
+        "worker_full" => "more arrived for one connection than may wait for its decoder; see --max-memory",
         "unfinished" => "the run ended before they were decoded",
-        "shutdown_deadline" => "not decoded before the end's deadline",
+        "shutdown_deadline" => "not decoded before the deadline for stopping",
         "worker_failed" => "a decoder failed on them",
-        "worker_restart" => "waited for, or held by, a decoder that failed",
+        "worker_restart" => "waiting for, or held by, a decoder that failed",
         "body_limit" => "bodies beyond the limit; each is marked in its message",
         "buffer_limit" => "held by decoders beyond --max-buffered or --max-memory",
         "header_limit" => "headers beyond the limit",
-        "resync" => "passed over on the way to the next message",
+        "resync" => "skipped in the search for the next message",
         _ => "lost on the way to the output",
     }
 }
 
 fn of_output(reason: &str) -> &'static str {
     match reason {
-        "sink_closed" => "messages whose reader had gone away",
+        "sink_closed" => "messages whose reader had closed the output",
         "sink_error" => "messages that could not be written",
         "sink_full" => {
-            "messages beyond what is kept while the output fails, or too many for an output that drops"
+            "messages beyond the limit while the output failed, or beyond what an output that drops could take"
         }
-        "reader_slow" => "messages that at least one reader of the output was too slow for",
-        "no_reader" => "messages while the output had no reader",
-        "sink_deadline" => "messages that were not written before the end's deadline",
+        "reader_slow" => "messages that at least one reader of the output was too slow to receive",
+        "no_reader" => "messages written while the output had no reader",
+        "sink_deadline" => "messages that were not written before the deadline for stopping",
         _ => "messages that were not written",
     }
 }

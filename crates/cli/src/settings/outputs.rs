@@ -311,14 +311,14 @@ fn printed_outputs(global: &GlobalArgs, policy: SinkPolicy) -> Result<Vec<Output
     }
     let both = |flag, instead: &str| UsageError::Outputs {
         flag,
-        problem: "it is short for one output and cannot stand beside -o".to_owned(),
+        problem: "it is short for one output and cannot be combined with -o".to_owned(),
         instead: instead.to_owned(),
     };
     if global.format.is_some() {
-        return Err(both("--format", "leave it out, each -o names its format"));
+        return Err(both("--format", "leave it out: each -o names its format"));
     }
     if global.eventaddr.is_some() {
-        return Err(both("--eventaddr", "write `-o FORMAT:TARGET` for it"));
+        return Err(both("--eventaddr", "write `-o FORMAT:TARGET` instead"));
     }
     global
         .output

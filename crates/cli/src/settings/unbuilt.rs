@@ -1,4 +1,4 @@
-//! Flags of the original that are not built yet are refused, each with a way out.
+//! Flags of the original that are not implemented yet are refused, each with a way out.
 
 use crate::args::{CaptureArgs, GlobalArgs};
 use crate::usage::UsageError;

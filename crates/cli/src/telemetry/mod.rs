@@ -129,7 +129,7 @@ pub(crate) fn warning_line(message: &str) -> String {
 }
 
 fn left_out(lines: u64) -> String {
-    format!("{lines} log lines were left out: nothing was taken here for too long")
+    format!("{lines} log lines were left out: the log could not be written for too long")
 }
 
 /// A decoder that fails is replaced and the run goes on: one line says what and where, instead of
@@ -149,7 +149,7 @@ fn open(target: &Target) -> Result<Box<dyn Write + Send>> {
         Target::File(path) => {
             let file = private_file::append(path).with_context(|| {
                 format!(
-                    "--logaddr: cannot write {}; give a path in an existing folder you may write to",
+                    "--logaddr: cannot write {}; give a path in an existing directory that you may write to",
                     path.display()
                 )
             })?;
@@ -157,7 +157,7 @@ fn open(target: &Target) -> Result<Box<dyn Write + Send>> {
         }
         Target::Tcp(address) => {
             let stream = TcpStream::connect(address).with_context(|| {
-                format!("--logaddr: nobody listens on {address}; start the collector first")
+                format!("--logaddr: nothing listens on {address}; start the collector first")
             })?;
             Ok(Box::new(stream))
         }

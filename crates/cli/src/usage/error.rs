@@ -4,7 +4,7 @@
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UsageError {
     /// Something of the original that this program does not have yet.
-    #[error("{what} is not built yet; {instead}")]
+    #[error("{what} is not implemented yet; {instead}")]
     Unbuilt {
         /// The flag or command.
         what: String,
@@ -46,7 +46,7 @@ pub(crate) enum UsageError {
     },
     /// A name that no process has.
     #[error(
-        "{flag}: no process of that name runs: {name:?}; start it first, or let `-- COMMAND` start it and capture it \
+        "{flag}: no running process has the name {name:?}; start it first, or use `-- COMMAND` to start it and capture it \
          from its first byte"
     )]
     NoProcess {
@@ -57,7 +57,7 @@ pub(crate) enum UsageError {
     },
     /// Words without a `--` before them.
     #[error(
-        "unexpected {0:?}: write `-- COMMAND` to run a command; packet filters need `-m pcap`, which is not built yet"
+        "unexpected {0:?}: write `-- COMMAND` to run a command; packet filters need `-m pcap`, which is not implemented yet"
     )]
     Filter(String),
 }

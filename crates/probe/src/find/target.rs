@@ -126,7 +126,7 @@ impl Seen {
             return;
         };
         if maps.cut {
-            tracing::warn!("process {pid} has mapped more than can be listed: the rest was not looked into");
+            tracing::warn!("process {pid} has more mappings than can be listed: the rest was not inspected");
         }
         let modules = self.modules;
         for mapping in maps
@@ -170,7 +170,7 @@ impl Seen {
                 }
             }
             Err(error) if error.is_given_up() => {
-                tracing::warn!("{} was not looked into: {error}", library.path().display());
+                tracing::warn!("{} was not inspected: {error}", library.path().display());
             }
             // Scripts and the like.
             Err(_) => {}
@@ -180,8 +180,8 @@ impl Seen {
     fn finish(self) -> Vec<Target> {
         if self.left_out > 0 {
             tracing::warn!(
-                "files of others than root that were not looked into before the start, because there are too many: {}; \
-                 name what matters with --libssl or --pid",
+                "{} files that are not root's were not inspected before the start, because there are too many; name those \
+                 that matter with --libssl or --pid",
                 self.left_out
             );
         }

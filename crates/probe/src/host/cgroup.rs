@@ -18,7 +18,7 @@ pub enum CgroupError {
         source: io::Error,
     },
     /// It is something else, or a cgroup of version 1.
-    #[error("{path} is not a folder of the cgroup2 file system; {}", example())]
+    #[error("{path} is not a directory of the cgroup2 file system; {}", example())]
     NotCgroup2 {
         /// As given.
         path: PathBuf,
@@ -60,7 +60,9 @@ fn example() -> String {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     match mount_point(&mounts) {
         Some(root) => {
-            format!("give a folder below {root} (`cat /proc/PID/cgroup` names a process's own, after 0::)")
+            format!(
+                "give a directory below {root} (`cat /proc/PID/cgroup` shows that of a process, after 0::)"
+            )
         }
         None => "no cgroup2 file system is mounted here: mount -t cgroup2 none /sys/fs/cgroup".to_owned(),
     }

@@ -9,7 +9,7 @@ use crate::limits;
 /// There is no room for more probes. The message is one line with its fix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "its probes need {needed} descriptors, {left} are left for such files of {limit}; raise the limit (ulimit -n), \
+    "its probes need {needed} descriptors, but only {left} of {limit} are left for such files; raise the limit (ulimit -n), \
      or capture less with --pid, --cgroup_path or --libssl"
 )]
 pub struct NoDescriptors {

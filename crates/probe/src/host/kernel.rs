@@ -57,7 +57,7 @@ pub fn features() -> [Feature; 4] {
             "bpf_get_attach_cookie",
             (5, 15),
             has_cookie(),
-            "a connection may be marked as joined late that was not, when a library was found after it was opened",
+            "a connection that was opened before its library was found may be marked as joined late although it was not",
         ),
         feature(
             "tracepoints of sockets and mmap",

@@ -39,7 +39,7 @@ pub enum Problem {
     OwnProcessNumbers,
     /// The kernel lacks the ring buffer map.
     #[error(
-        "kernel {observed} has no ring buffer map (BPF_MAP_TYPE_RINGBUF), which came with {}.{}; boot a newer kernel",
+        "kernel {observed} has no ring buffer map (BPF_MAP_TYPE_RINGBUF), which Linux {}.{} introduced; boot a newer kernel",
         OLDEST_KERNEL.0,
         OLDEST_KERNEL.1
     )]
@@ -158,7 +158,7 @@ fn feature(feature: &kernel::Feature) -> Check {
             "present".to_owned()
         } else {
             format!(
-                "missing (it came with Linux {major}.{minor}): {}",
+                "missing (Linux {major}.{minor} introduced it): {}",
                 feature.without
             )
         },
@@ -182,7 +182,7 @@ fn kernel_tls() -> Check {
         Ok(statistics) => match sending_by_kernel_tls(&statistics) {
             0 => "not in use".to_owned(),
             count => format!(
-                "{count} connections send by it; files sent by SSL_sendfile are counted, not captured"
+                "{count} connections send with it; files sent by SSL_sendfile are counted, not captured"
             ),
         },
         Err(_) => "not in this kernel, or its module tls is not loaded".to_owned(),
@@ -213,9 +213,9 @@ fn kernel() -> Check {
         .map(|(major, minor)| format!("{major}.{minor}"));
     let tested: Vec<_> = tested.collect();
     let observed = if version.is_some_and(|observed| kernel::TESTED.contains(&observed)) {
-        format!("{release}, of a series that is tested")
+        format!("{release}, a tested series")
     } else {
-        format!("{release}; tested are {}", tested.join(", "))
+        format!("{release}; tested series: {}", tested.join(", "))
     };
     Check {
         name: "kernel with ring buffer",
@@ -245,7 +245,10 @@ fn uprobes() -> Check {
 
 fn lockdown() -> Check {
     let modes = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
-    let mode = modes.split(['[', ']']).nth(1).unwrap_or("not told (securityfs)");
+    let mode = modes
+        .split(['[', ']'])
+        .nth(1)
+        .unwrap_or("unknown (securityfs cannot be read)");
     Check {
         name: "lockdown",
         observed: mode.to_owned(),

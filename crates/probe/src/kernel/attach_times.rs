@@ -53,7 +53,7 @@ impl Standing {
 
     fn set(&mut self, number: u32, time: u64) {
         if let Err(error) = self.times.set(number, time, 0) {
-            tracing::warn!(%error, "it is not known which connections lost their beginning");
+            tracing::warn!(%error, "it is not known which connections are missing their beginning");
         }
     }
 }

@@ -25,9 +25,7 @@ pub enum BtfError {
     #[error("the kernel's type information (/sys/kernel/btf/vmlinux) is malformed: {0}")]
     Malformed(&'static str),
     /// A field is not there.
-    #[error(
-        "this kernel has no field {field}; it is too different from those that are supported (5.8 to 6.18)"
-    )]
+    #[error("this kernel has no field {field}; supported kernels are 5.8 to 6.18")]
     MissingField {
         /// Structure and field.
         field: String,

@@ -23,7 +23,7 @@ static EMBEDDED: &[u8] = aya::include_bytes_aligned!("../../../ebpf/object/ecapt
 static EMBEDDED: &[u8] = aya::include_bytes_aligned!("../../../ebpf/object/ecapture-aarch64.bpf.o");
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-compile_error!("there is no kernel object for this architecture: crates/ebpf/README.md");
+compile_error!("there is no kernel object for this architecture; see crates/ebpf/README.md");
 
 /// The object's bytes. Whoever started this program may not choose what is loaded with privileges that he
 /// does not have: with privileges gained by the file (set-user-ID, capabilities) the variable is ignored, as by

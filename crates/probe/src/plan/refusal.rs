@@ -99,7 +99,7 @@ pub enum Refusal {
     #[error("there is more than one way to the call")]
     SeveralWays,
     /// What is in the registers at the call is not known.
-    #[error("{instruction} stands before the call")]
+    #[error("{instruction} precedes the call")]
     UnknownInstruction {
         /// Its mnemonic.
         instruction: String,
@@ -108,7 +108,7 @@ pub enum Refusal {
     #[error("its symbols were removed")]
     NoSymbols,
     /// No function of rustls takes part in receiving.
-    #[error("no function that receives plaintext is known")]
+    #[error("no known function receives plaintext")]
     NoReceivers,
     /// More functions would have to be checked than is done for any file.
     #[error("more than {most} functions receive plaintext")]

@@ -43,7 +43,7 @@ fn summary(checks: &[ProgramCheck]) -> String {
     let stack = figures.map(|figures| figures.stack).max();
     match instructions.zip(stack) {
         Some((instructions, stack)) => format!(
-            "{count} of {all} load, with {instructions} of {MOST_INSTRUCTIONS} instructions for the verifier and {stack} of {MOST_STACK} bytes of stack at most"
+            "{count} of {all} load, with at most {instructions} of {MOST_INSTRUCTIONS} verifier instructions and {stack} of {MOST_STACK} bytes of stack"
         ),
         None => format!("{count} of {all} load"),
     }
@@ -104,7 +104,7 @@ mod tests {
         let rows = rows(&Ok(checks()));
         assert_eq!(rows.len(), 2);
         assert!(
-            rows[0][2].starts_with("1 of 2 load, with 300 of 1000000 instructions"),
+            rows[0][2].starts_with("1 of 2 load, with at most 300 of 1000000 verifier instructions"),
             "{rows:?}"
         );
         assert_eq!(

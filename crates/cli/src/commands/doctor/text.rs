@@ -28,9 +28,9 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     table(out, ["HOST", "NEEDED", "FOUND"], &checks)?;
     writeln!(out)?;
     if report.survey.findings.is_empty() {
-        writeln!(out, "No TLS that is known was found in a process that runs now.")?;
+        writeln!(out, "No known TLS implementation was found in a running process.")?;
         if report.checks.iter().all(|check| check.problem.is_none()) {
-            writeln!(out, "`ecapture tls` captures programs that start later, too.")?;
+            writeln!(out, "`ecapture tls` also captures programs that start later.")?;
         }
     } else {
         write_programs(&report.survey.findings, out)?;

@@ -31,9 +31,9 @@ const THREAD_LOCAL: u64 = 0x400;
 pub(crate) enum ElfError {
     #[error("it cannot be read: {0}")]
     Io(#[from] io::Error),
-    #[error("it is no 64-bit little-endian ELF file")]
+    #[error("it is not a 64-bit little-endian ELF file")]
     NotElf,
-    #[error("built for machine {observed}, this is {expected} (numbers of e_machine)")]
+    #[error("built for machine {observed}, this host is {expected} (values of e_machine)")]
     Machine { observed: u16, expected: u16 },
     #[error("its {what} end at byte {end}, the file at {size}")]
     BeyondTheEnd {

@@ -142,8 +142,7 @@ impl Files {
     /// programs without TLS; those of a command or of given processes are what the capture was for.
     pub(super) fn tell_not_inspected(&self, programs: usize) {
         tracing::warn!(
-            "the capture ended before {programs} programs could be inspected: whether they have TLS that cannot be \
-             captured is not known"
+            "the capture ended before {programs} programs could be inspected; they may have TLS that cannot be captured"
         );
         if self.captures_a_set() {
             self.handle.count_not_inspected(programs as u64);
@@ -258,7 +257,7 @@ impl Files {
         let process = sighting.process.clone();
         (state.tell)(Discovered::GivenUp { process, reason });
         if given_up == limits::NAMED_SKIPS {
-            tracing::warn!("more files that are given up are counted, and named with --debug only");
+            tracing::warn!("further files that are given up are counted, and named only with --debug");
         }
     }
 

@@ -113,7 +113,7 @@ impl Sighting {
         };
         if maps.cut {
             tracing::warn!(
-                "{command} ({pid}) has mapped more than can be listed: the rest was not looked into"
+                "{command} ({pid}) has more mappings than can be listed: the rest was not inspected"
             );
         }
         let process = Executor { pid, command };

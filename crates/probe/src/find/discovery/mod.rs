@@ -203,13 +203,13 @@ impl Drop for Discoverer {
         // A few wait at any moment on a busy host: programs that have just begun.
         if left_out > 0 {
             tracing::warn!(
-                "files of programs were not looked into, because too many came at once: {left_out} times there was no \
-                 room for a new one, {waiting} still waited at the end; those with TLS were not captured"
+                "program files were not inspected, because too many appeared at once: {left_out} times there was no room \
+                 for a new one, {waiting} were still waiting at the end; those with TLS were not captured"
             );
         }
         let skipped = self.files.handle.files_given_up();
         if skipped > 0 {
-            tracing::warn!("{skipped} files of running programs were given up: they were not captured");
+            tracing::warn!("{skipped} files of running programs were given up and not captured");
         }
     }
 }

@@ -9,10 +9,12 @@ pub enum Obstacle {
     #[error("linked into the executable, which has no symbols for it")]
     NoSymbols,
     /// Java compiles its TLS while it runs.
-    #[error("if it uses Java's own TLS (JSSE), that is compiled while it runs: no function in a file")]
+    #[error("if it uses Java's own TLS (JSSE), that is compiled at run time: no file contains its functions")]
     Java,
     /// Erlang's TLS is compiled while it runs.
-    #[error("Erlang's own TLS (its ssl application) runs in its virtual machine: no function in a file")]
+    #[error(
+        "Erlang's own TLS (its ssl application) runs in its virtual machine: no file contains its functions"
+    )]
     Erlang,
     /// An implementation whose functions are not known to this program.
     #[error("functions of {0} are not captured")]
@@ -28,15 +30,15 @@ pub enum Obstacle {
     GoWithoutTls,
     /// The kernel encrypts on so many connections of the process.
     #[error(
-        "the kernel encrypts on {0} of its connections: files that it sends there (SSL_sendfile), and what it writes \
-         without a TLS library, are not seen"
+        "the kernel encrypts {0} of its connections: files sent there by SSL_sendfile, and data written without a TLS \
+         library, are not captured"
     )]
     KernelTls(usize),
     /// The file cannot be opened or is not for this machine.
     #[error("{0}")]
     Unusable(String),
     /// The file lacks the functions.
-    #[error("it exports none of the functions looked for")]
+    #[error("it exports none of the functions that can be captured")]
     NoFunctions,
 }
 
@@ -60,7 +62,7 @@ impl Obstacle {
             }
             Self::GoTable => "build it with Go 1.17 or later",
             Self::KernelTls(_) => {
-                "to see them, turn kernel TLS off in this program (nginx: ssl_conf_command Options -KTLS)"
+                "to capture them, turn kernel TLS off in this program (nginx: ssl_conf_command Options -KTLS)"
             }
             Self::GoWithoutTls => "nothing to do",
             Self::Unusable(_) if is_root() => "check the file, which `file` and `readelf -h` describe",

@@ -217,7 +217,7 @@ impl Loaded {
                 tracing::debug!(
                     program = refused.program,
                     reason = refused.reason,
-                    "system calls are looked at instead"
+                    "system calls are traced instead"
                 );
             }
         }

@@ -178,10 +178,10 @@ fn write_gap(gap: Gap, page: &mut Page<'_>) {
     let reason = gap.reason.as_str();
     match (gap.reason, gap.bytes) {
         (GapReason::JoinedLate(JoinedLate::OpenBeforeCapture), _) => page.mark(format_args!(
-            "shown from its middle: the connection was open before the capture began"
+            "shown from the middle: the connection was open before the capture began"
         )),
         (GapReason::JoinedLate(JoinedLate::BeforeProbes), _) => page.mark(format_args!(
-            "its beginning may be missing: the connection was opened before the probes stood"
+            "its beginning may be missing: the connection was opened before the probes were attached"
         )),
         (GapReason::Quarantined, _) => page.mark(format_args!(
             "shown as captured from here: decoding this connection took too long"

@@ -142,11 +142,11 @@ fn gap_is_a_mark() {
     };
     assert_eq!(
         late(JoinedLate::OpenBeforeCapture),
-        "# [ecapture: shown from its middle: the connection was open before the capture began]\n"
+        "# [ecapture: shown from the middle: the connection was open before the capture began]\n"
     );
     assert_eq!(
         late(JoinedLate::BeforeProbes),
-        "# [ecapture: its beginning may be missing: the connection was opened before the probes stood]\n"
+        "# [ecapture: its beginning may be missing: the connection was opened before the probes were attached]\n"
     );
 }
 
