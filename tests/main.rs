@@ -7,6 +7,7 @@
 //! - `cli`: the command line as a process, without privileges.
 //! - `replay`: recordings through the real actors and decoders, in process and as a command.
 //! - `doctor`: what it says about real programs, as root and as a plain user.
+//! - `ecaptureq`: the eCaptureQ server and its clients.
 //! - `field`: recordings made after reports from the field, each with its right answer.
 //! - `options`: flags as people first try them, and what is printed where.
 //! - `other_protocols`: servers of protocols that are not decoded, byte for byte.
@@ -39,6 +40,7 @@ mod coverage;
 mod discovery;
 mod doctor;
 mod documents;
+mod ecaptureq;
 mod endings;
 mod field;
 mod git;

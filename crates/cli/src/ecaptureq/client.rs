@@ -26,7 +26,7 @@ pub(super) async fn serve(mut socket: WebSocket, hub: Arc<Hub>) {
     };
     // However its connection ends, nothing is queued for it any more.
     let _left = Leaves(&hub, &client);
-    let _gone = talk(&mut socket, &hub, &client).await;
+    let _gone = talk(&mut socket, &client).await;
 }
 
 struct Leaves<'client>(&'client Hub, &'client Arc<Client>);
@@ -38,7 +38,7 @@ impl Drop for Leaves<'_> {
 }
 
 /// An error when the client is gone.
-async fn talk(socket: &mut WebSocket, hub: &Hub, client: &Client) -> Result<(), axum::Error> {
+async fn talk(socket: &mut WebSocket, client: &Client) -> Result<(), axum::Error> {
     let mut heartbeats = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
     let mut count = 0;
     loop {
@@ -46,13 +46,13 @@ async fn talk(socket: &mut WebSocket, hub: &Hub, client: &Client) -> Result<(), 
             item = client.next() => match item {
                 Some(Item::Entry(entry)) => {
                     send(socket, entry).await?;
-                    hub.sent(client);
+                    client.sent();
                 }
                 Some(Item::Missed(entries)) => {
                     let message = format!("{entries} entries were skipped: this client read too slowly");
                     send(socket, protobuf::log_line(&warning_line(&message)).into()).await?;
                 }
-                None => return socket.send(Message::Close(None)).await,
+                None => return say_goodbye(socket).await,
             },
             _ = heartbeats.tick() => {
                 count += 1;
@@ -65,6 +65,14 @@ async fn talk(socket: &mut WebSocket, hub: &Hub, client: &Client) -> Result<(), 
             },
         }
     }
+}
+
+/// Closes the connection and waits for the client to do so: what is still on its way to a client that has
+/// sent something is lost when this end closes first.
+async fn say_goodbye(socket: &mut WebSocket) -> Result<(), axum::Error> {
+    socket.send(Message::Close(None)).await?;
+    while socket.recv().await.transpose()?.is_some() {}
+    Ok(())
 }
 
 async fn send(socket: &mut WebSocket, entry: Bytes) -> Result<(), axum::Error> {

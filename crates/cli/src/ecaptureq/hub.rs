@@ -17,8 +17,8 @@ const QUEUE_BYTES: usize = 4 * 1024 * 1024;
 #[derive(Default)]
 pub(super) struct Hub {
     state: Mutex<State>,
-    /// A client has left, or has read everything.
-    idle: Condvar,
+    /// A client has left.
+    left: Condvar,
 }
 
 #[derive(Default)]
@@ -86,7 +86,7 @@ impl Hub {
     /// Removes a client.
     pub(super) fn leave(&self, client: &Arc<Client>) {
         self.state().clients.retain(|other| !Arc::ptr_eq(other, client));
-        self.idle.notify_all();
+        self.left.notify_all();
     }
 
     /// Queues an entry for every client.
@@ -104,8 +104,8 @@ impl Hub {
         }
     }
 
-    /// No entry follows. Waits until all clients have got what is queued for them, at most for `limit`.
-    /// Returns the bytes that one of them did not get.
+    /// No entry follows. Waits until all clients have got what is queued for them and have left, at most for
+    /// `limit`. Returns the bytes that one of them did not get.
     pub(super) fn close(&self, limit: Duration) -> u64 {
         let mut state = self.state();
         state.closed = true;
@@ -113,21 +113,11 @@ impl Hub {
             client.queue().closed = true;
             client.changed.notify_one();
         }
-        let reads = |state: &mut State| state.clients.iter().any(|client| client.unread() > 0);
-        let waited = self.idle.wait_timeout_while(state, limit, reads);
+        let is_reading = |state: &mut State| !state.clients.is_empty();
+        let waited = self.left.wait_timeout_while(state, limit, is_reading);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let unread = state.clients.iter().map(|client| client.unread()).max();
         unread.unwrap_or(0) as u64
-    }
-
-    /// A client has sent what it took off its queue.
-    pub(super) fn sent(&self, client: &Client) {
-        client.queue().sending = 0;
-        if client.unread() == 0 {
-            // Taken, so that nobody who is about to wait misses it.
-            drop(self.state());
-            self.idle.notify_all();
-        }
     }
 
     /// Each change is complete before the lock is released, so a panic elsewhere leaves nothing half done.
@@ -153,6 +143,11 @@ impl Client {
             }
             self.changed.notified().await;
         }
+    }
+
+    /// What was taken off the queue has been sent.
+    pub(super) fn sent(&self) {
+        self.queue().sending = 0;
     }
 
     /// Returns false when there is no room for it.
@@ -234,15 +229,15 @@ mod tests {
         ] {
             assert_eq!(hub.publish(&entry), expected);
             assert!(matches!(next(&other), Some(Item::Entry(_))));
-            hub.sent(&other);
+            other.sent();
         }
         assert!(matches!(next(&stopped), Some(Item::Entry(_))));
-        hub.sent(&stopped);
+        stopped.sent();
         assert_eq!(hub.publish(b"later"), Published::ToAll);
         assert!(matches!(next(&stopped), Some(Item::Entry(_))));
         assert_eq!(next(&stopped), Some(Item::Missed(2)));
         assert_eq!(next(&stopped), Some(Item::Entry(Bytes::from_static(b"later"))));
-        hub.sent(&stopped);
+        stopped.sent();
         assert_eq!(next(&stopped), None);
     }
 
@@ -271,10 +266,11 @@ mod tests {
         hub.publish(b"three");
         hub.publish(b"four");
         while next(&quick).is_some() {}
-        hub.sent(&quick);
+        quick.sent();
         assert!(next(&slow).is_some());
         assert_eq!(hub.close(Duration::ZERO), 9, "what is being sent is not read");
         hub.leave(&slow);
-        assert_eq!(hub.close(Duration::MAX), 0);
+        hub.leave(&quick);
+        assert_eq!(hub.close(Duration::from_secs(3600)), 0);
     }
 }
