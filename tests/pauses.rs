@@ -62,6 +62,7 @@ fn with_pauses(
         match event {
             CapturedEvent::Data(data) => data.timestamp_ns += passed,
             CapturedEvent::Close { timestamp_ns, .. } => *timestamp_ns += passed,
+            CapturedEvent::Observed(observed) => observed.timestamp_ns += passed,
         }
     }
     events
@@ -86,7 +87,7 @@ impl Format for ByStream {
         let before = out.as_bytes().len();
         self.format.write(origin, messages, out);
         let mut pages = self.pages.lock().expect("no format failed");
-        let page = pages.entry(origin.uuid().to_owned()).or_default();
+        let page = pages.entry(origin.name().to_owned()).or_default();
         page.extend_from_slice(&out.as_bytes()[before..]);
     }
 }

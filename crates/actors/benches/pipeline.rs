@@ -65,7 +65,7 @@ impl Format for Plain {
     fn write(&self, origin: &Origin, messages: &[Message], out: &mut Records) {
         for message in messages {
             if let Content::Raw(raw) = &message.content {
-                out.bytes().extend_from_slice(origin.uuid().as_bytes());
+                out.bytes().extend_from_slice(origin.name().as_bytes());
                 out.bytes().extend_from_slice(&raw.data);
                 out.end(1);
             }

@@ -246,7 +246,7 @@ impl<S> DropEvent<S> {
             } else {
                 let origin = Origin::of(data, 0);
                 self.ledger
-                    .lose_before_reading_of(origin.uuid(), Loss::Injected, 1, bytes);
+                    .lose_before_reading_of(origin.name(), Loss::Injected, 1, bytes);
             }
         }
         keeps

@@ -7,6 +7,7 @@
 //! formatted:  produced = written   + Σ losses at the Sink    (messages and bytes, for each output)
 //! ```
 //!
+//! Events are those with bytes and observed facts, which have none; closes are on neither side.
 //! *Seen* is what the `RingReader` (or an adapter before it) took from the source. *Delivered*
 //! is what a decoder took without failing, minus the bytes it reported as skipped and the bytes
 //! it held when it failed. Losses before the source, in the kernel, are listed with their own
@@ -116,6 +117,7 @@ impl Default for RoomBelow {
 #[derive(Debug, Default)]
 pub(crate) struct Gauges {
     pub(crate) closes: AtomicU64,
+    pub(crate) observed: AtomicU64,
     pub(crate) live_workers: AtomicU64,
     pub(crate) peak_workers: AtomicU64,
     pub(crate) started_workers: AtomicU64,

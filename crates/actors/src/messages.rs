@@ -6,7 +6,9 @@ use std::sync::Arc;
 use actix::prelude::*;
 use bytes::Bytes;
 use ecapture_protocols::message::Gap;
-use ecapture_protocols::{CapturedEvent, Direction, Origin, PeerNotice, RecordEnd, Records, StreamDecoder};
+use ecapture_protocols::{
+    CapturedEvent, Direction, Observed, Origin, PeerNotice, RecordEnd, Records, StreamDecoder,
+};
 
 /// Names one Worker for ever: never used twice, so it is its generation as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -47,7 +49,26 @@ pub(crate) struct StreamEvent {
     pub(crate) sequence: u64,
     pub(crate) timestamp_ns: u64,
     pub(crate) stream_offset: Option<u64>,
-    pub(crate) payload: Bytes,
+    pub(crate) payload: Payload,
+}
+
+/// What an event brings.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Payload {
+    /// The next bytes of a stream.
+    Bytes(Bytes),
+    /// A fact, which needs no decoder.
+    Fact(Box<Observed>),
+}
+
+impl Payload {
+    /// Its captured bytes.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Fact(_) => 0,
+        }
+    }
 }
 
 /// How far a stream has been taken.

@@ -22,6 +22,8 @@ pub(crate) enum ConnectionKey {
     Descriptor { pid: u32, fd: u32 },
     /// Nothing but the calling thread.
     Thread { pid: u32, tid: u32, comm: Comm },
+    /// No connection: facts about processes.
+    Facts,
 }
 
 impl ConnectionKey {
@@ -46,7 +48,7 @@ impl ConnectionKey {
     /// How streams of this key end.
     pub(crate) const fn lifecycle(&self) -> Lifecycle {
         match self {
-            Self::Session { .. } | Self::Socket { .. } => Lifecycle::Connection,
+            Self::Session { .. } | Self::Socket { .. } | Self::Facts => Lifecycle::Connection,
             Self::Descriptor { .. } | Self::Thread { .. } => Lifecycle::Plain,
         }
     }
@@ -211,15 +213,24 @@ impl<S> Registry<S> {
         let key = ConnectionKey::of(event);
         match self.by_key.get(&key) {
             Some(&id) => (id, self.update_socket(id, event)),
-            None => (self.insert(key, event), Admission::Known),
+            None => (
+                self.insert(key, event.process.pid, event.socket),
+                Admission::Known,
+            ),
         }
     }
 
-    fn insert(&mut self, key: ConnectionKey, event: &DataEvent) -> ConnectionId {
+    /// Finds the place of facts, or makes it: all have one.
+    pub(crate) fn admit_facts(&mut self) -> ConnectionId {
+        let known = self.by_key.get(&ConnectionKey::Facts).copied();
+        known.unwrap_or_else(|| self.insert(ConnectionKey::Facts, 0, None))
+    }
+
+    fn insert(&mut self, key: ConnectionKey, pid: u32, socket: Option<Socket>) -> ConnectionId {
         let connection = Connection {
             key,
-            pid: event.process.pid,
-            socket: event.socket,
+            pid,
+            socket,
             last_active_ns: 0,
             failures: None,
             epoch: 0,

@@ -164,13 +164,11 @@ impl RingReader {
     }
 
     fn take(&mut self, events: Vec<CapturedEvent>) {
-        let (count, bytes) = count(&events);
-        self.ports.ledger.see(count, bytes);
-        self.ports
-            .ledger
-            .gauges
-            .closes
-            .fetch_add(events.len() as u64 - count, Relaxed);
+        let kinds = Kinds::of(&events);
+        let ledger = &self.ports.ledger;
+        ledger.see(kinds.accountable(), kinds.bytes);
+        ledger.gauges.closes.fetch_add(kinds.closes, Relaxed);
+        ledger.gauges.observed.fetch_add(kinds.observed, Relaxed);
         match self.ports.clock {
             Clock::Live => self.push_batch(None, events),
             Clock::Stream => events.into_iter().for_each(|event| self.collect(event)),
@@ -189,9 +187,7 @@ impl RingReader {
             self.told_ns = Some(timestamp_ns);
             self.round_advance_ns = Some(timestamp_ns);
         }
-        if let CapturedEvent::Data(data) = &event {
-            self.round_bytes += data.payload.len();
-        }
+        self.round_bytes += usize::try_from(event.payload_bytes()).unwrap_or(usize::MAX);
         self.round.push(event);
         let limits = &self.ports.limits;
         if self.round.len() >= limits.round_events || self.round_bytes >= limits.in_flight_bytes() / 4 {
@@ -229,8 +225,8 @@ impl RingReader {
         }
         while let Some(batch) = self.outgoing.pop_front() {
             let Some(batches) = &self.ports.batches else {
-                let (count, bytes) = count(&batch.events);
-                self.ports.ledger.deliver(count, bytes);
+                let kinds = Kinds::of(&batch.events);
+                self.ports.ledger.deliver(kinds.accountable(), kinds.bytes);
                 continue;
             };
             match batches.try_send(batch) {
@@ -300,13 +296,36 @@ impl RingReader {
     }
 }
 
-/// How many data events, and how many bytes of payload.
-fn count(events: &[CapturedEvent]) -> (u64, u64) {
-    let payloads = events.iter().filter_map(|event| match event {
-        CapturedEvent::Data(data) => Some(data.payload.len() as u64),
-        CapturedEvent::Close { .. } => None,
-    });
-    payloads.fold((0, 0), |(events, bytes), payload| (events + 1, bytes + payload))
+/// How many events of each kind.
+#[derive(Default)]
+struct Kinds {
+    data: u64,
+    /// Bytes of payload in these.
+    bytes: u64,
+    closes: u64,
+    observed: u64,
+}
+
+impl Kinds {
+    fn of(events: &[CapturedEvent]) -> Self {
+        let mut kinds = Self::default();
+        for event in events {
+            match event {
+                CapturedEvent::Data(data) => {
+                    kinds.data += 1;
+                    kinds.bytes += data.payload.len() as u64;
+                }
+                CapturedEvent::Close { .. } => kinds.closes += 1,
+                CapturedEvent::Observed(_) => kinds.observed += 1,
+            }
+        }
+        kinds
+    }
+
+    /// Those that are delivered to somebody, or lost.
+    const fn accountable(&self) -> u64 {
+        self.data + self.observed
+    }
 }
 
 /// How many events, and how many bytes of payload.
@@ -322,9 +341,10 @@ impl Actor for RingReader {
 impl StreamHandler<Vec<CapturedEvent>> for RingReader {
     fn handle(&mut self, events: Vec<CapturedEvent>, ctx: &mut Self::Context) {
         if self.only_counts {
-            let (count, bytes) = count(&events);
+            let kinds = Kinds::of(&events);
             let ledger = &self.ports.ledger;
-            ledger.lose_before_reading(Loss::ShutdownDeadline, count, bytes);
+            ledger.lose_before_reading(Loss::ShutdownDeadline, kinds.accountable(), kinds.bytes);
+            ledger.gauges.observed.fetch_add(kinds.observed, Relaxed);
             return;
         }
         self.take(events);

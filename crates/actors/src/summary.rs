@@ -13,7 +13,7 @@ use crate::loss::{LossRow, Stage};
 /// A snapshot of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Statistics {
-    /// Data events and payload bytes taken from the source.
+    /// Data events, with their bytes of payload, and observed facts that were taken from the source.
     pub seen: Tally,
     /// Of these, what decoders took.
     pub delivered: Tally,
@@ -37,8 +37,10 @@ pub struct Statistics {
     pub other_connections: Tally,
     /// Bytes held by decoders.
     pub held_bytes: u64,
-    /// Close events.
+    /// Close events. They are not in [`Self::seen`].
     pub closes: u64,
+    /// Observed facts in [`Self::seen`].
+    pub observed: u64,
     /// Workers alive.
     pub live_workers: u64,
     /// Most Workers alive at once.
@@ -89,6 +91,7 @@ impl Statistics {
             other_connections,
             held_bytes: ledger.held_bytes(),
             closes: gauges.closes.load(Relaxed),
+            observed: gauges.observed.load(Relaxed),
             live_workers: gauges.live_workers.load(Relaxed),
             peak_workers: gauges.peak_workers.load(Relaxed),
             started_workers: gauges.started_workers.load(Relaxed),
@@ -109,6 +112,11 @@ impl Statistics {
     pub fn balanced(&self) -> bool {
         let lost_input = self.lost(|stage| !matches!(stage, Stage::Kernel | Stage::Sink));
         self.seen == self.delivered.plus(lost_input) && self.outputs.iter().all(OutputStatistics::balanced)
+    }
+
+    /// True if no data event was delivered.
+    pub fn is_without_data(&self) -> bool {
+        self.delivered.events <= self.observed
     }
 
     /// True when something was lost, or may have been, that the user did not ask to leave out.

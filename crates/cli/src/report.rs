@@ -27,7 +27,7 @@ pub(crate) fn summary(summary: &Summary) {
     match &summary.outcome {
         Outcome::Failed(_) => {}
         // Why nothing was printed is said elsewhere, and is no success.
-        _ if summary.statistics.delivered.events == 0 => {}
+        _ if summary.statistics.is_without_data() => {}
         Outcome::Complete | Outcome::SinkClosed => nothing_lost(&summary.statistics),
     }
     if !summary.balanced() {
@@ -52,8 +52,12 @@ fn figures(statistics: &Statistics) {
         }
         _ => String::new(),
     };
+    let observed = match statistics.observed {
+        0 => String::new(),
+        observed => format!(", {observed} of them about processes"),
+    };
     tracing::info!(
-        "seen {} events with {} bytes; {written}streams {} open, {} at peak, {} idle",
+        "seen {} events with {} bytes{observed}; {written}streams {} open, {} at peak, {} idle",
         statistics.seen.events,
         statistics.seen.bytes,
         statistics.live_workers,
@@ -241,7 +245,7 @@ pub(crate) fn ring_users(capture: &CaptureHandle) {
 
 /// Says what may be the reason when a capture saw nothing at all.
 pub(crate) fn nothing_seen(summary: &Summary, capture: &CaptureHandle) {
-    if summary.statistics.seen.events > 0 {
+    if summary.statistics.seen.events > summary.statistics.observed {
         return;
     }
     let others = match capture.counters() {

@@ -99,14 +99,16 @@ impl Selection {
         let mut left_out = (0, 0);
         let mut has_user = true;
         batch.retain(|event| {
-            let CapturedEvent::Data(data) = event else {
-                return true;
+            let process = match event {
+                CapturedEvent::Data(data) => &data.process,
+                CapturedEvent::Observed(observed) => &observed.process,
+                CapturedEvent::Close { .. } => return true,
             };
-            has_user &= self.uid.is_none() || data.process.uid.is_some();
-            let selected = self.selects(&data.process);
+            has_user &= self.uid.is_none() || process.uid.is_some();
+            let selected = self.selects(process);
             if !selected {
                 left_out.0 += 1;
-                left_out.1 += data.payload.len() as u64;
+                left_out.1 += event.payload_bytes();
             }
             selected
         });

@@ -32,8 +32,8 @@ pub use body::BodyBuilder;
 pub use decoder::{Detection, Options, Output, PeerNotice, StreamDecoder, View};
 pub use detect::stream_decoder;
 pub use event::{
-    AddressSource, CapturedEvent, Close, Comm, DataEvent, Direction, JoinedLate, Origin, Process, Side,
-    Socket, StreamOrigin, TlsVersion, Tuple,
+    AddressSource, CapturedEvent, Close, Comm, DataEvent, Direction, Fact, JoinedLate, Observed, Origin,
+    Process, ProcessTls, Side, Socket, StreamOrigin, TlsVersion, Tuple,
 };
 pub use format::{EventFormat, Format, RecordEnd, Records};
 pub use limits::Limits;

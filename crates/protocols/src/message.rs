@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::event::JoinedLate;
+use crate::event::{Fact, JoinedLate};
 
 /// One decoded unit, ready to be formatted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct Message {
 /// The kinds of units. Boxed where large so that a `Message` stays small.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
+    /// A fact about a process, of no stream.
+    Fact(Box<Fact>),
     /// A gap in the captured bytes.
     Gap(Gap),
     /// One gRPC message of an HTTP/2 stream.

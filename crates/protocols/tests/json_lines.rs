@@ -11,8 +11,8 @@ use ecapture_protocols::message::{
     WebSocketMessage,
 };
 use ecapture_protocols::{
-    AddressSource, Comm, Content, Direction, Format, JoinedLate, Message, Origin, Process, Records, Side,
-    Socket, StreamOrigin, TlsVersion, Tuple,
+    AddressSource, Comm, Content, Direction, Fact, Format, JoinedLate, Message, Origin, Process, ProcessTls,
+    Records, Side, Socket, StreamOrigin, TlsVersion, Tuple,
 };
 use serde_json::{Value, json};
 
@@ -560,4 +560,55 @@ fn tsize_cuts_content_and_says_so() {
         (&shown["body"]["text"], &shown["body"]["len"]),
         (&json!("1234"), &json!(6))
     );
+}
+
+#[test]
+fn facts_about_processes_have_no_fields_of_streams() {
+    let tls = ProcessTls {
+        executable: Some("/usr/bin/curl".into()),
+        implementation: Some("OpenSSL".into()),
+        file: Some("/usr/lib/libssl.so.3".into()),
+        version: Some("3.0.15".into()),
+        obstacle: None,
+    };
+    let mut origin = origin(None);
+    origin.stream = None;
+    let fact = |tls: &ProcessTls| Content::Fact(Box::new(Fact::Process(tls.clone())));
+    let mut line = write(&JsonLines::default(), &origin, fact(&tls));
+    let captured = json!({
+        "v": 1, "kind": "process", "ts_ns": 1_000_000_001, "pid": 12, "comm": "cu\"rl",
+        "program": "curl \"8\"", "container_id": "0123abcd", "executable": "/usr/bin/curl",
+        "tls": "OpenSSL", "version": "3.0.15", "file": "/usr/lib/libssl.so.3", "captured": true,
+    });
+    assert_eq!(line, captured);
+    let validator = jsonschema::validator_for(&serde_json::from_str(SCHEMA).unwrap()).unwrap();
+    line["captured"] = json!(false);
+    assert!(!validator.is_valid(&line), "it does not say why");
+    line["captured"] = json!(true);
+    line["uuid"] = json!("1_1_a_1_1");
+    assert!(!validator.is_valid(&line), "a stream's");
+    let tls = ProcessTls {
+        obstacle: Some("its symbols were removed".into()),
+        ..ProcessTls::default()
+    };
+    let line = write(&JsonLines::default(), &origin, fact(&tls));
+    assert_eq!(
+        (&line["captured"], &line["obstacle"]),
+        (&json!(false), &json!("its symbols were removed"))
+    );
+    assert_eq!(line.get("tls"), None);
+}
+
+#[test]
+fn what_belongs_to_a_stream_says_to_which() {
+    let validator = jsonschema::validator_for(&serde_json::from_str(SCHEMA).unwrap()).unwrap();
+    let good = line(raw(b"x"));
+    for member in ["uuid", "connection", "tid", "direction", "end_ns", "pid", "comm"] {
+        let mut bad = good.clone();
+        bad.as_object_mut().unwrap().remove(member);
+        assert!(!validator.is_valid(&bad), "{member}");
+    }
+    let mut bad = good;
+    bad["captured"] = json!(true);
+    assert!(!validator.is_valid(&bad));
 }

@@ -154,6 +154,6 @@ impl Processor {
         let (count, bytes) = measure(&std::mem::take(&mut stream.outbox));
         stream.gap = Some(add_gap(stream.gap, bytes, GapReason::Shed));
         let ledger = &ports.ledger;
-        ledger.lose_of(stream.origin.uuid(), Loss::WorkerFull, count, bytes);
+        ledger.lose_of(stream.origin.name(), Loss::WorkerFull, count, bytes);
     }
 }

@@ -121,7 +121,9 @@ impl Processor {
         let falls_asleep = ending.end.is_some_and(End::keeps_decoder);
         match ending.pending.back() {
             Some(Waiting::End { .. }) => {}
-            Some(Waiting::Event { .. }) => ending.pending.push_back(Waiting::End { end, sequence }),
+            Some(Waiting::Event { .. } | Waiting::Fact { .. }) => {
+                ending.pending.push_back(Waiting::End { end, sequence });
+            }
             None if falls_asleep => ending.pending.push_back(Waiting::End { end, sequence }),
             None => {
                 ending.end.get_or_insert(end);
@@ -140,6 +142,7 @@ impl Processor {
         for next in waiting {
             match next {
                 Waiting::Event { arrival, data } => self.place(id, arrival, *data),
+                Waiting::Fact { arrival, observed } => self.place_fact(id, arrival, observed),
                 Waiting::End { end, sequence } => self.end_stream(id, direction, end, sequence),
             }
         }

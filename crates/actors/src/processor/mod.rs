@@ -25,7 +25,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 use actix_rt::ArbiterHandle;
 use ecapture_protocols::message::Gap;
-use ecapture_protocols::{DataEvent, Direction, JoinedLate, Origin};
+use ecapture_protocols::{DataEvent, Direction, JoinedLate, Observed, Origin};
 
 use asleep::{Asleep, Sleepers};
 use backlog::Backlog;
@@ -159,6 +159,11 @@ struct Ending {
 enum Waiting {
     /// Bytes of the stream that was there when they came.
     Event { arrival: Arrival, data: Box<DataEvent> },
+    /// A fact.
+    Fact {
+        arrival: Arrival,
+        observed: Box<Observed>,
+    },
     /// The stream of the events before ends here.
     End { end: End, sequence: u64 },
 }

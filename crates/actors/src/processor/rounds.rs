@@ -302,9 +302,7 @@ impl Processor {
             let Some(event) = events.pop_front() else {
                 return;
             };
-            if let CapturedEvent::Data(data) = &event {
-                bytes += data.payload.len();
-            }
+            bytes += usize::try_from(event.payload_bytes()).unwrap_or(usize::MAX);
             self.take_event(first_sequence, event);
             first_sequence += 1;
         }

@@ -5,12 +5,16 @@ use std::sync::Arc;
 use actix::dev::SendError;
 use actix::prelude::*;
 use ecapture_protocols::message::{Gap, GapReason};
-use ecapture_protocols::{AddressSource, CapturedEvent, Close, DataEvent, Direction, Origin, Socket};
+use ecapture_protocols::{
+    AddressSource, CapturedEvent, Close, DataEvent, Direction, Observed, Origin, Socket,
+};
 
 use super::ended::Ended;
 use super::{Arrival, Place, Processor, Stream, Touched, Waiting};
 use crate::Clock;
-use crate::messages::{ConnectionId, End, Kept, Position, StreamEvent, StreamRef, WorkerBatch, WorkerId};
+use crate::messages::{
+    ConnectionId, End, Kept, Payload, Position, StreamEvent, StreamRef, WorkerBatch, WorkerId,
+};
 use crate::registry::{Admission, ConnectionKey};
 use crate::worker::{ExitGuard, Gauge, Worker, WorkerSeed};
 
@@ -35,6 +39,7 @@ impl Processor {
     pub(super) fn route(&mut self, sequence: u64, event: CapturedEvent) {
         match event {
             CapturedEvent::Data(data) => self.route_data(sequence, data),
+            CapturedEvent::Observed(observed) => self.route_fact(sequence, observed),
             CapturedEvent::Close { close, .. } => {
                 for id in self.registry.ended_by(close) {
                     self.end_connection(id, End::Closed, sequence);
@@ -69,6 +74,55 @@ impl Processor {
             goes_on: None,
         };
         self.place(id, arrival, data);
+    }
+
+    fn route_fact(&mut self, sequence: u64, observed: Box<Observed>) {
+        let id = self.registry.admit_facts();
+        let now_ns = self.now_ns;
+        let Some(place) = self.registry.get_mut(id) else {
+            return;
+        };
+        place.last_active_ns = now_ns;
+        let arrival = Arrival {
+            epoch: place.epoch,
+            connection: 0,
+            sequence,
+            goes_on: None,
+        };
+        self.place_fact(id, arrival, observed);
+    }
+
+    /// As [`Self::place`]. Facts have a Worker like a stream's, in the place of one direction, and nothing can be
+    /// missing before them.
+    pub(super) fn place_fact(&mut self, id: ConnectionId, arrival: Arrival, observed: Box<Observed>) {
+        const PLACE: Direction = Direction::Read;
+        let Arrival { epoch, sequence, .. } = arrival;
+        let timestamp_ns = observed.timestamp_ns;
+        if self.registry.awake_mut(id, PLACE).is_none() {
+            self.make_room_for(id);
+            let position = Position {
+                sequence,
+                timestamp_ns,
+                offset: None,
+            };
+            self.start_worker(id, PLACE, epoch, Arc::new(observed.origin()), position, None);
+        }
+        let Some(stream) = self.registry.awake_mut(id, PLACE) else {
+            return;
+        };
+        if let Some(ending) = &mut stream.ending {
+            ending.pending.push_back(Waiting::Fact { arrival, observed });
+            return;
+        }
+        if stream.outbox.is_empty() {
+            self.touched.push_back(Touched::new(id, PLACE));
+        }
+        stream.outbox.push(StreamEvent {
+            sequence,
+            timestamp_ns,
+            stream_offset: None,
+            payload: Payload::Fact(observed),
+        });
     }
 
     /// Puts an event into its stream's outbox, or lets it wait for the stream's place.
@@ -123,7 +177,7 @@ impl Processor {
             }) = stream.gap
             {
                 let ledger = &self.shards[0].ports.ledger;
-                ledger.miss_of(stream.origin.uuid(), bytes);
+                ledger.miss_of(stream.origin.name(), bytes);
             }
         } else {
             stream.learn_lateness(data.joined_late);
@@ -135,7 +189,7 @@ impl Processor {
             sequence,
             timestamp_ns: data.timestamp_ns,
             stream_offset: data.stream_offset,
-            payload: data.payload,
+            payload: Payload::Bytes(data.payload),
         });
     }
 

@@ -12,7 +12,7 @@ use super::routing::{BOTH, add_gap, measure};
 use super::{Ending, Place, Processor, Stream, Successor, Touched};
 use crate::loss::Loss;
 use crate::messages::{ConnectionId, End, Incident, StreamRef, WorkerExited};
-use crate::registry::Lifecycle;
+use crate::registry::{ConnectionKey, Lifecycle};
 use crate::supervision::{Verdict, judge, nanoseconds};
 
 impl Processor {
@@ -125,7 +125,7 @@ impl Processor {
         let failed = u64::from(exited.failed_bytes.is_some());
         let failed_bytes = exited.failed_bytes.unwrap_or(0);
         let queued = unfed - leftover - failed;
-        let uuid = stream.origin.uuid();
+        let uuid = stream.origin.name();
         ledger.lose_of(uuid, Loss::WorkerFailed, failed, failed_bytes);
         ledger.lose_delivered_of(uuid, Loss::WorkerRestart, exited.held_bytes);
         // What was queued behind the leftover died with the mailbox: one gap covers both.
@@ -291,6 +291,11 @@ impl Processor {
             return;
         };
         let (pid, key) = (connection.pid, connection.key);
+        // Their Worker holds nothing, and the next fact gets another one.
+        if key == ConnectionKey::Facts {
+            self.end_connection(id, End::Closed, self.last_sequence);
+            return;
+        }
         let asleep = BOTH.map(|direction| {
             let asleep = connection.asleep(direction);
             asleep.is_some_and(|asleep| asleep.ended.is_none())

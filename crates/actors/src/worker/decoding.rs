@@ -4,15 +4,16 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use bytes::Bytes;
 use ecapture_protocols::message::{Content, Gap, GapReason, Message as Decoded};
-use ecapture_protocols::{Output, StreamDecoder, printable};
+use ecapture_protocols::{Observed, Output, StreamDecoder, printable};
 use tokio::time::Instant;
 
 use super::timing::Expiry;
 use super::unparsed::Unparsed;
 use super::{Phase, Worker};
 use crate::loss::Loss;
-use crate::messages::{Cause, End, Position, RecordKey, SequencedNotice, StreamEvent};
+use crate::messages::{Cause, End, Payload, Position, RecordKey, SequencedNotice, StreamEvent};
 use crate::registry::Lifecycle;
 
 impl Worker {
@@ -34,6 +35,10 @@ impl Worker {
     }
 
     pub(super) fn take_gap(&mut self, gap: Gap, output: &mut Output) {
+        // Each fact is whole in itself: those that were lost are in the ledger.
+        if self.origin.stream.is_none() {
+            return;
+        }
         let position = self.guard.position;
         self.decoder().gap(gap, position.timestamp_ns, output);
         // A predecessor's position already lies behind what was lost with it.
@@ -73,10 +78,9 @@ impl Worker {
         let Some(event) = self.guard.begin() else {
             return false;
         };
-        self.check_new_connection(&event, output);
-        self.check_continuity(&event, output);
-        if !event.payload.is_empty() {
-            self.decoder().feed(&event.payload, event.timestamp_ns, output);
+        match &event.payload {
+            Payload::Bytes(payload) => self.take_payload(&event, payload, output),
+            Payload::Fact(observed) => self.take_fact(observed, output),
         }
         self.emit(Cause::Event, event.sequence, 0, output);
         let held = self.buffered_bytes();
@@ -87,6 +91,36 @@ impl Worker {
         true
     }
 
+    fn take_payload(&mut self, event: &StreamEvent, payload: &Bytes, output: &mut Output) {
+        self.check_new_connection(event.sequence, payload, output);
+        self.check_continuity(event, output);
+        if !payload.is_empty() {
+            self.decoder().feed(payload, event.timestamp_ns, output);
+        }
+    }
+
+    /// A fact is a message as it is, in every view, and each has an origin of its own.
+    fn take_fact(&mut self, observed: &Observed, output: &mut Output) {
+        self.origin = Arc::new(observed.origin());
+        self.emit_in_every_view(
+            Decoded {
+                first_ns: observed.timestamp_ns,
+                last_ns: observed.timestamp_ns,
+                content: Content::Fact(Box::new(observed.fact.clone())),
+            },
+            output,
+        );
+    }
+
+    fn emit_in_every_view(&self, message: Decoded, output: &mut Output) {
+        let others = self.ports().views.len().saturating_sub(1);
+        output.other_views.resize_with(others, Vec::new);
+        for messages in &mut output.other_views {
+            messages.push(message.clone());
+        }
+        output.messages.push(message);
+    }
+
     /// The decoder goes on with what it holds.
     pub(super) fn has_more(&self) -> bool {
         self.decoder.as_ref().is_some_and(|decoder| decoder.has_more())
@@ -94,16 +128,16 @@ impl Worker {
 
     /// The end of a plain stream is not told, and its key may stand for another connection since. A decoder
     /// that was kept ends where one certainly begins.
-    fn check_new_connection(&mut self, event: &StreamEvent, output: &mut Output) {
+    fn check_new_connection(&mut self, sequence: u64, payload: &Bytes, output: &mut Output) {
         if !std::mem::take(&mut self.just_woken) || self.quarantined {
             return;
         }
         if let Some(decoder) = self.decoder.as_mut()
-            && decoder.is_begun_anew(&event.payload)
+            && decoder.is_begun_anew(payload)
         {
             decoder.close(output);
             self.decoder = None;
-            self.emit(Cause::Event, event.sequence, 0, output);
+            self.emit(Cause::Event, sequence, 0, output);
         }
     }
 
@@ -120,7 +154,7 @@ impl Worker {
             None => None,
         };
         let ledger = &self.guard.ports.ledger;
-        ledger.miss_of(self.origin.uuid(), bytes.unwrap_or(0));
+        ledger.miss_of(self.origin.name(), bytes.unwrap_or(0));
         let gap = Gap {
             bytes,
             reason: GapReason::KernelLoss,
@@ -140,7 +174,7 @@ impl Worker {
         for skipped in output.skipped.drain(..) {
             let ledger = &self.guard.ports.ledger;
             let loss = Loss::from(skipped.reason);
-            ledger.lose_delivered_of(self.origin.uuid(), loss, skipped.bytes);
+            ledger.lose_delivered_of(self.origin.name(), loss, skipped.bytes);
         }
         let notices = output.notices.drain(..);
         let told = notices.map(|notice| SequencedNotice { sequence, notice });
@@ -172,13 +206,13 @@ impl Worker {
     /// Decoding this direction takes the time of all others: what is held is shown, and what follows as
     /// it was captured.
     pub(super) fn quarantine(&mut self, output: &mut Output) {
-        if self.quarantined {
+        if self.quarantined || self.origin.stream.is_none() {
             return;
         }
         self.quarantined = true;
         tracing::warn!(
             "decoding {} takes too long: it is shown as captured from here on",
-            printable(self.origin.uuid())
+            printable(self.origin.name())
         );
         let gauges = &self.guard.ports.ledger.gauges;
         gauges.quarantined.fetch_add(1, Relaxed);
@@ -238,7 +272,7 @@ impl Worker {
         self.emit(Cause::Event, self.guard.position.sequence, 0, output);
         if self.buffered_bytes() > self.ports().limits.buffered_per_connection {
             self.decoder = None;
-            let lost = self.guard.lose_held(self.origin.uuid(), Loss::BufferLimit);
+            let lost = self.guard.lose_held(self.origin.name(), Loss::BufferLimit);
             let gap = Gap {
                 bytes: Some(lost),
                 reason: GapReason::Shed,
@@ -303,12 +337,7 @@ impl Worker {
         }
         if end == End::Shed {
             let marker = shed_marker(self.guard.position.timestamp_ns);
-            let others = self.ports().views.len().saturating_sub(1);
-            output.other_views.resize_with(others, Vec::new);
-            for messages in &mut output.other_views {
-                messages.push(marker.clone());
-            }
-            output.messages.push(marker);
+            self.emit_in_every_view(marker, output);
         }
         self.emit_last(end, sequence, output);
         self.guard.closed = true;

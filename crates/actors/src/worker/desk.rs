@@ -25,6 +25,6 @@ impl Desk {
         let current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         current
             .as_ref()
-            .map(|origin| printable(origin.uuid()).into_owned())
+            .map(|origin| printable(origin.name()).into_owned())
     }
 }

@@ -4,6 +4,7 @@
 //! * `connections`: their numbers
 //! * `lifecycle`: idle-stop, close events, fd reuse, age, draining
 //! * `determinism`: a replay is the same everywhere
+//! * `facts`: events without a stream
 //! * `inject`: fault injection
 //! * `sleep`: silent streams, whose decoders are kept
 //! * `limits`: bounds that are reached, and an Arbiter that is stuck
@@ -17,6 +18,7 @@
 
 mod connections;
 mod determinism;
+mod facts;
 mod inject;
 mod lifecycle;
 mod limits;

@@ -293,6 +293,7 @@ impl EventFormat for EventNames {
             CapturedEvent::Data(data) => {
                 out.extend_from_slice(format!("data {}\n", data.payload.len()).as_bytes());
             }
+            CapturedEvent::Observed(_) => panic!("none of them is a fact"),
             CapturedEvent::Close { .. } => out.extend_from_slice(b"close\n"),
         }
     }

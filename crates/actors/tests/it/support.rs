@@ -190,11 +190,12 @@ impl Format for UuidLines {
     fn write(&self, origin: &Origin, messages: &[Message], records: &mut Records) {
         for message in messages {
             let out = records.bytes();
-            out.extend_from_slice(origin.uuid().as_bytes());
+            out.extend_from_slice(origin.name().as_bytes());
             out.push(b'|');
             match &message.content {
                 Content::Raw(raw) => out.extend_from_slice(&raw.data),
                 Content::Gap(gap) => out.extend_from_slice(describe(*gap).as_bytes()),
+                Content::Fact(_) => out.extend_from_slice(b"fact"),
                 other => panic!("the test decoder never emits {other:?}"),
             }
             out.push(b'\n');

@@ -323,7 +323,7 @@ mod tests {
         let batch = Recording::open(&path).unwrap().next().unwrap().unwrap();
         let lengths = batch.iter().map(|event| match event {
             CapturedEvent::Data(event) => event.payload.len(),
-            CapturedEvent::Close { .. } => 0,
+            CapturedEvent::Close { .. } | CapturedEvent::Observed(_) => 0,
         });
         assert!(lengths.sum::<usize>() <= 2 << 20);
         fs::remove_file(&payload).unwrap();

@@ -153,6 +153,8 @@ pub(crate) struct OutputSettings {
     /// `--tsize`, `None` when off.
     pub(crate) truncate: Option<usize>,
     color: When,
+    /// `--debug`: the text format prints facts about processes, too.
+    debug: bool,
     /// Exit with code 3 after any loss.
     pub(crate) fail_on_loss: bool,
     /// Memory of the pipeline, Workers, and bytes per connection.
@@ -185,6 +187,7 @@ impl OutputSettings {
             hex: global.hex,
             truncate: usize::try_from(global.tsize).ok().filter(|&bytes| bytes > 0),
             color: global.color,
+            debug: global.debug,
             fail_on_loss: global.fail_on_loss,
             limits: limits(global)?,
             statistics_interval: statistics_interval(global)?,
@@ -241,6 +244,7 @@ impl OutputSettings {
             hex: self.hex,
             truncate: self.truncate,
             http2_messages: self.frames == Some(Frames::Messages),
+            facts: self.debug,
             ..Text::default()
         }
     }

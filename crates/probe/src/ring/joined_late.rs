@@ -90,7 +90,7 @@ impl Counted {
                 }
             }
             CapturedEvent::Close { close, .. } if !self.connections.is_empty() => self.forget(*close),
-            CapturedEvent::Close { .. } => {}
+            CapturedEvent::Close { .. } | CapturedEvent::Observed(_) => {}
         }
     }
 

@@ -41,7 +41,7 @@ impl Origins {
                     handle.forget(*pid);
                 }
             }
-            CapturedEvent::Close { .. } => {}
+            CapturedEvent::Close { .. } | CapturedEvent::Observed(_) => {}
         }
     }
 

@@ -32,7 +32,7 @@ fn records_of_ends_are_not_counted_as_left() {
             let batch = stream.next().await.unwrap();
             let mut data = batch.iter().filter_map(|event| match event {
                 CapturedEvent::Data(data) => Some(data),
-                CapturedEvent::Close { .. } => None,
+                CapturedEvent::Close { .. } | CapturedEvent::Observed(_) => None,
             });
             if data.any(|data| data.direction == Direction::Read && data.payload.starts_with(b"HTTP/1.")) {
                 break;

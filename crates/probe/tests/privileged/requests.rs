@@ -493,13 +493,6 @@ fn a_stop_keeps_what_was_captured() {
         after.data_records - captured.result.data_records <= 16,
         "{after:?}"
     );
-    let bytes: usize = captured
-        .events
-        .iter()
-        .map(|event| match event {
-            CapturedEvent::Data(data) => data.payload.len(),
-            CapturedEvent::Close { .. } => 0,
-        })
-        .sum();
-    assert_eq!(bytes as u64, after.data_bytes);
+    let bytes: u64 = captured.events.iter().map(CapturedEvent::payload_bytes).sum();
+    assert_eq!(bytes, after.data_bytes);
 }

@@ -261,7 +261,7 @@ impl<T> Captured<T> {
     pub(crate) fn data(&self, pid: u32, direction: Direction) -> Vec<&DataEvent> {
         let data = self.events.iter().filter_map(|event| match event {
             CapturedEvent::Data(data) => Some(data),
-            CapturedEvent::Close { .. } => None,
+            CapturedEvent::Close { .. } | CapturedEvent::Observed(_) => None,
         });
         data.filter(|data| data.process.pid == pid && data.direction == direction)
             .collect()

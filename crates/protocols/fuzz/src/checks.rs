@@ -134,7 +134,11 @@ fn covered(message: &Message) -> u64 {
             } => 0,
             _ => 9 + u64::from(frame.length),
         },
-        Content::Gap(_) | Content::Grpc(_) | Content::Http2(_) | Content::ServerSentEvent(_) => 0,
+        Content::Fact(_)
+        | Content::Gap(_)
+        | Content::Grpc(_)
+        | Content::Http2(_)
+        | Content::ServerSentEvent(_) => 0,
     }
 }
 
@@ -180,6 +184,7 @@ pub(crate) fn check_formats(messages: &[Message]) {
             messages.len()
         );
         Text {
+            facts: true,
             hex: truncate.is_some(),
             color: false,
             truncate,

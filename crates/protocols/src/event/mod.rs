@@ -1,5 +1,6 @@
 //! The vocabulary of captured events that probes, actors and formatters share.
 
+mod observed;
 mod origin;
 
 use std::fmt;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use observed::{Fact, Observed, ProcessTls};
 pub use origin::{Origin, StreamOrigin};
 
 use crate::text::printable;
@@ -300,6 +302,8 @@ pub enum CapturedEvent {
         /// What ended.
         close: Close,
     },
+    /// A fact about a process.
+    Observed(Box<Observed>),
 }
 
 impl CapturedEvent {
@@ -308,6 +312,7 @@ impl CapturedEvent {
         match self {
             Self::Data(data) => data.timestamp_ns,
             Self::Close { timestamp_ns, .. } => *timestamp_ns,
+            Self::Observed(observed) => observed.timestamp_ns,
         }
     }
 
@@ -315,7 +320,7 @@ impl CapturedEvent {
     pub const fn payload_bytes(&self) -> u64 {
         match self {
             Self::Data(data) => data.payload.len() as u64,
-            Self::Close { .. } => 0,
+            Self::Close { .. } | Self::Observed(_) => 0,
         }
     }
 }

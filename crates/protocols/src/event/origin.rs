@@ -56,7 +56,7 @@ impl Origin {
             tls_version: event.tls_version,
             joined_late: event.joined_late,
         };
-        stream.name(&event.process);
+        stream.make_uuid(&event.process);
         Self {
             process: event.process,
             container_id: event.container_id.clone(),
@@ -65,9 +65,11 @@ impl Origin {
         }
     }
 
-    /// The stream's UUID, empty without a stream.
-    pub fn uuid(&self) -> &str {
-        self.stream.as_ref().map_or("", |stream| &stream.uuid)
+    /// How logs and accounts of losses name it: the stream's UUID.
+    pub fn name(&self) -> &str {
+        self.stream
+            .as_ref()
+            .map_or("facts about processes", |stream| &stream.uuid)
     }
 
     /// The other direction's, if only what names the direction differs.
@@ -76,7 +78,7 @@ impl Origin {
         let mut origin = self.clone();
         if let Some(stream) = &mut origin.stream {
             stream.direction = stream.direction.opposite();
-            stream.name(&origin.process);
+            stream.make_uuid(&origin.process);
         }
         origin
     }
@@ -85,7 +87,7 @@ impl Origin {
     pub fn complete(&mut self, socket: Socket) {
         if let Some(stream) = &mut self.stream {
             stream.socket = Some(socket);
-            stream.name(&self.process);
+            stream.make_uuid(&self.process);
         }
     }
 
@@ -96,7 +98,7 @@ impl Origin {
 }
 
 impl StreamOrigin {
-    fn name(&mut self, process: &Process) {
+    fn make_uuid(&mut self, process: &Process) {
         let mut uuid = Vec::with_capacity(96);
         push_number(process.pid.into(), &mut uuid);
         uuid.push(b'_');

@@ -4,6 +4,7 @@
 //! {"ecapture_recording":1,"wall_clock_offset_ns":1700000000000000000}
 //! {"ts":5,"dir":"write","pid":7,"tid":7,"comm":"curl","fd":5,"session":"55d0","offset":0,"text":"GET / HTTP/1.1\r\n\r\n"}
 //! {"ts":9,"close":"session","pid":7,"session":"55d0"}
+//! {"ts":9,"fact":"process","pid":7,"tid":7,"comm":"curl","implementation":"OpenSSL","file":"/usr/lib/libssl.so.3"}
 //! ```
 //!
 //! Kernel addresses are hexadecimal strings because JSON numbers lose bits in many readers.
@@ -21,8 +22,8 @@ use serde::{Deserialize, Serialize};
 
 use super::LineError;
 use crate::event::{
-    AddressSource, CapturedEvent, Close, Comm, DataEvent, Direction, JoinedLate, Process, Side, Socket,
-    TlsVersion, Tuple,
+    AddressSource, CapturedEvent, Close, Comm, DataEvent, Direction, Fact, JoinedLate, Observed, Process,
+    ProcessTls, Side, Socket, TlsVersion, Tuple,
 };
 use crate::format::EventFormat;
 
@@ -114,6 +115,12 @@ enum LineClose {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum LineFact {
+    Process,
+}
+
+#[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum LineComm<'a> {
     Text(#[serde(borrow)] Cow<'a, str>),
@@ -148,6 +155,8 @@ struct Line<'a> {
     dir: Option<LineDirection>,
     #[serde(skip_serializing_if = "Option::is_none")]
     close: Option<LineClose>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fact: Option<LineFact>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pid: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -184,6 +193,16 @@ struct Line<'a> {
     text: Option<Cow<'a, str>>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     base64: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    executable: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    implementation: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    version: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    file: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    obstacle: Option<Cow<'a, str>>,
 }
 
 impl<'a> Line<'a> {
@@ -191,6 +210,27 @@ impl<'a> Line<'a> {
         match event {
             CapturedEvent::Data(data) => Self::of_data(data),
             CapturedEvent::Close { timestamp_ns, close } => Self::of_close(*timestamp_ns, *close),
+            CapturedEvent::Observed(observed) => Self::of_observed(observed),
+        }
+    }
+
+    fn of_observed(observed: &'a Observed) -> Self {
+        let Fact::Process(tls) = &observed.fact;
+        Self {
+            ts: observed.timestamp_ns,
+            fact: Some(LineFact::Process),
+            pid: Some(observed.process.pid),
+            tid: Some(observed.process.tid),
+            uid: observed.process.uid,
+            comm: Some(comm_line(observed.process.comm)),
+            container: observed.container_id.as_deref().map(Cow::Borrowed),
+            program: observed.program.as_deref().map(Cow::Borrowed),
+            executable: tls.executable.as_deref().map(Cow::Borrowed),
+            implementation: tls.implementation.as_deref().map(Cow::Borrowed),
+            version: tls.version.as_deref().map(Cow::Borrowed),
+            file: tls.file.as_deref().map(Cow::Borrowed),
+            obstacle: tls.obstacle.as_deref().map(Cow::Borrowed),
+            ..Self::default()
         }
     }
 
@@ -279,15 +319,47 @@ impl<'a> Line<'a> {
             };
             return Ok(CapturedEvent::Close { timestamp_ns, close });
         }
-        self.data().map(CapturedEvent::Data)
+        match self.fact {
+            Some(LineFact::Process) => Ok(CapturedEvent::Observed(Box::new(self.observed()?))),
+            None => self.data().map(CapturedEvent::Data),
+        }
     }
 
-    fn data(self) -> Result<DataEvent, LineError> {
+    fn observed(mut self) -> Result<Observed, LineError> {
+        let Whose {
+            process,
+            container_id,
+            program,
+        } = self.whose()?;
+        let text = |field, text: Option<Cow<'_, str>>| {
+            text.map(|text| limited(field, text, LONGEST_PATH)).transpose()
+        };
+        Ok(Observed {
+            timestamp_ns: self.ts,
+            process,
+            container_id,
+            program,
+            fact: Fact::Process(ProcessTls {
+                executable: text("executable", self.executable)?,
+                implementation: text("implementation", self.implementation)?,
+                file: text("file", self.file)?,
+                version: text("version", self.version)?,
+                obstacle: text("obstacle", self.obstacle)?,
+            }),
+        })
+    }
+
+    fn data(mut self) -> Result<DataEvent, LineError> {
         let socket = self.socket()?;
         let session = match self.session.as_deref() {
             Some(text) => Some(address("session", Some(text))?),
             None => None,
         };
+        let Whose {
+            process,
+            container_id,
+            program,
+        } = self.whose()?;
         let payload = match (self.text, self.base64) {
             (Some(text), None) => Bytes::from(text.into_owned()),
             (None, Some(encoded)) => Bytes::from(STANDARD.decode(encoded.as_bytes())?),
@@ -300,17 +372,11 @@ impl<'a> Line<'a> {
                 });
             }
         };
-        let pid = self.pid.ok_or(LineError::Missing("pid"))?;
         Ok(DataEvent {
             timestamp_ns: self.ts,
-            process: Process {
-                pid,
-                tid: self.tid.unwrap_or(pid),
-                uid: self.uid,
-                comm: self.comm.map(comm_of).unwrap_or_default(),
-            },
-            container_id: self.container.map(|id| name("container", id)).transpose()?,
-            program: self.program.map(|file| name("program", file)).transpose()?,
+            process,
+            container_id,
+            program,
             direction: match self.dir.ok_or(LineError::Missing("dir"))? {
                 LineDirection::Read => Direction::Read,
                 LineDirection::Write => Direction::Write,
@@ -325,6 +391,23 @@ impl<'a> Line<'a> {
                 LineJoinedLate::BeforeProbes => JoinedLate::BeforeProbes,
             }),
             payload,
+        })
+    }
+
+    fn whose(&mut self) -> Result<Whose, LineError> {
+        let pid = self.pid.ok_or(LineError::Missing("pid"))?;
+        let name = |field, name: Option<Cow<'_, str>>| {
+            name.map(|name| limited(field, name, LONGEST_NAME)).transpose()
+        };
+        Ok(Whose {
+            process: Process {
+                pid,
+                tid: self.tid.unwrap_or(pid),
+                uid: self.uid,
+                comm: self.comm.take().map(comm_of).unwrap_or_default(),
+            },
+            container_id: name("container", self.container.take())?,
+            program: name("program", self.program.take())?,
         })
     }
 
@@ -382,18 +465,33 @@ fn comm_of(comm: LineComm<'_>) -> Comm {
     }
 }
 
-/// Reads a name that is printed with every message of a stream. No file name is longer
+/// The process of an event.
+struct Whose {
+    process: Process,
+    container_id: Option<Arc<str>>,
+    program: Option<Arc<str>>,
+}
+
+/// Bound of a name that is printed with every message of a stream. No file name is longer
 /// (`NAME_MAX`), but each byte of it that is not UTF-8 takes three bytes instead of one.
-fn name(field: &'static str, name: Cow<'_, str>) -> Result<Arc<str>, LineError> {
-    const LONGEST: usize = 3 * 255;
-    if name.len() > LONGEST {
+const LONGEST_NAME: (usize, &str) = (3 * 255, "at most 765 bytes");
+/// The same for a path (`PATH_MAX`).
+const LONGEST_PATH: (usize, &str) = (3 * 4096, "at most 12288 bytes");
+
+fn limited(
+    field: &'static str,
+    text: Cow<'_, str>,
+    (longest, expected): (usize, &'static str),
+) -> Result<Arc<str>, LineError> {
+    let is_empty = text.is_empty();
+    if text.len() > longest || is_empty {
         return Err(LineError::Range {
             field,
-            expected: "at most 765 bytes",
-            observed: format!("{} bytes", name.len()),
+            expected: if is_empty { "some text" } else { expected },
+            observed: format!("{} bytes", text.len()),
         });
     }
-    Ok(Arc::from(name))
+    Ok(Arc::from(text))
 }
 
 #[cfg(test)]
@@ -430,6 +528,32 @@ mod tests {
         }
     }
 
+    fn process_event(obstacle: Option<Arc<str>>) -> CapturedEvent {
+        let data = data_event(b"");
+        CapturedEvent::Observed(Box::new(Observed {
+            timestamp_ns: 42,
+            process: data.process,
+            container_id: data.container_id,
+            program: data.program,
+            fact: Fact::Process(ProcessTls {
+                executable: Some("/usr/bin/curl-8.7".into()),
+                implementation: Some("OpenSSL".into()),
+                file: Some("/usr/lib/libssl.so.3".into()),
+                version: None,
+                obstacle,
+            }),
+        }))
+    }
+
+    #[test]
+    fn what_would_make_an_empty_field_is_refused() {
+        let line = br#"{"ts":1,"fact":"process","pid":7,"obstacle":""}"#;
+        let error = parse(line).unwrap_err().to_string();
+        assert_eq!(error, r#"field "obstacle": expected some text, observed 0 bytes"#);
+        let unknown = parse(br#"{"ts":1,"fact":"weather","pid":7}"#).unwrap_err();
+        assert!(matches!(unknown, LineError::Json(_)), "{unknown}");
+    }
+
     fn round_trip(event: &CapturedEvent) {
         let mut line = Vec::new();
         write(event, &mut line);
@@ -454,6 +578,9 @@ mod tests {
         odd_comm.program = None;
         odd_comm.joined_late = Some(JoinedLate::OpenBeforeCapture);
         round_trip(&CapturedEvent::Data(odd_comm));
+        for obstacle in [None, Some("no symbol".into())] {
+            round_trip(&process_event(obstacle));
+        }
         for close in [
             Close::Socket { sock: 1 },
             Close::Session {

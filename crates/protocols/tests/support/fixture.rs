@@ -90,6 +90,7 @@ impl Fixture {
             match line.event(payload.into(), delay_ns).unwrap() {
                 CapturedEvent::Data(event) => fixture.add(&event, line.delay_ns(), &mut by_key),
                 CapturedEvent::Close { close, .. } => assert!(matches!(close, Close::Socket { .. })),
+                CapturedEvent::Observed(_) => panic!("the original observes nothing"),
             }
         }
         fixture

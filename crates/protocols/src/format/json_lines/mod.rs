@@ -3,6 +3,7 @@
 //! Header names and values that are not UTF-8 are read as ISO 8859-1; a folded HTTP/1 value keeps
 //! its fold. `trailers` is present, possibly empty, if the message's end was seen.
 
+mod fact;
 mod http1;
 mod http2;
 mod object;
@@ -69,13 +70,16 @@ impl JsonLines {
             out.push(b'"');
         }
         object.number("ts_ns", message.first_ns);
-        object.number("end_ns", message.last_ns);
+        if !matches!(message.content, Content::Fact(_)) {
+            object.number("end_ns", message.last_ns);
+        }
     }
 
     /// Adds the members of `content`. Returns true if it was cut at the limit.
     fn add_content(&self, content: &Content, object: &mut Object<'_>) -> bool {
         let limit = self.truncate;
         match content {
+            Content::Fact(fact) => fact::add(fact, object),
             Content::Gap(gap) => add_gap(*gap, object),
             Content::Grpc(message) => return http2::add_grpc(message, limit, object),
             Content::Http1(message) => return http1::add(message, limit, object),
@@ -95,6 +99,7 @@ impl JsonLines {
 
 fn kind(content: &Content) -> &'static str {
     match content {
+        Content::Fact(fact) => fact::kind(fact),
         Content::Gap(_) => "gap",
         Content::Grpc(_) => "grpc.message",
         Content::Http1(message) => match message.kind {
@@ -118,7 +123,9 @@ fn add_origin(origin: &Origin, content: &Content, object: &mut Object<'_>) {
         object.number("connection", stream.connection);
     }
     object.number("pid", origin.process.pid);
-    object.number("tid", origin.process.tid);
+    if origin.stream.is_some() {
+        object.number("tid", origin.process.tid);
+    }
     object.string("comm", &String::from_utf8_lossy(origin.process.comm.as_bytes()));
     if let Some(program) = &origin.program {
         object.string("program", program);
@@ -163,7 +170,11 @@ fn endpoints(socket: &Socket, direction: Direction, content: &Content) -> Option
         // A pushed request is sent by the server.
         Content::Http2(message) => message.kind == Http2Kind::Request && !message.pushed,
         Content::ServerSentEvent(_) => false,
-        Content::Gap(_) | Content::Http2Frame(_) | Content::Raw(_) | Content::WebSocket(_) => return None,
+        Content::Fact(_)
+        | Content::Gap(_)
+        | Content::Http2Frame(_)
+        | Content::Raw(_)
+        | Content::WebSocket(_) => return None,
     };
     let (opener, accepter) = (socket.tuple.source, socket.tuple.destination);
     Some(if is_request {

@@ -50,6 +50,10 @@ impl Format for Protobuf {
 
     fn write(&self, origin: &Origin, messages: &[Message], out: &mut Records) {
         for record in Text::records(messages) {
+            // The original's entries have no kind for them.
+            if matches!(record, [message] if matches!(message.content, Content::Fact(_))) {
+                continue;
+            }
             self.write_entry(origin, record, out.bytes());
             out.end(record.len());
         }
@@ -161,7 +165,7 @@ fn record_type(stream: Option<&StreamOrigin>, record: &[Message]) -> u32 {
             _ => HTTP1_RESPONSE,
         },
         Content::WebSocket(_) => WEB_SOCKET,
-        Content::Gap(_) | Content::Raw(_) => UNKNOWN,
+        Content::Fact(_) | Content::Gap(_) | Content::Raw(_) => UNKNOWN,
     }
 }
 

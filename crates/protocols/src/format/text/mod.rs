@@ -6,6 +6,7 @@
 //! the form `[ecapture: …]` after the unit that they belong to.
 
 mod body;
+mod fact;
 mod grpc;
 mod hex;
 mod http1;
@@ -17,7 +18,7 @@ mod terminal;
 mod websocket;
 
 use crate::decoder::View;
-use crate::event::{JoinedLate, Origin, StreamOrigin};
+use crate::event::{Fact, JoinedLate, Origin, StreamOrigin};
 use crate::format::text::page::Page;
 use crate::format::{Format, Records};
 use crate::message::{Content, Gap, GapReason, Message};
@@ -38,6 +39,8 @@ pub struct Text {
     pub terminal: bool,
     /// Show Show HTTP/2 as messages instead of frames.
     pub http2_messages: bool,
+    /// Also what was observed about processes.
+    pub facts: bool,
 }
 
 impl Format for Text {
@@ -51,6 +54,16 @@ impl Format for Text {
 
     fn write(&self, origin: &Origin, messages: &[Message], out: &mut Records) {
         for record in Self::records(messages) {
+            if let [
+                Message {
+                    content: Content::Fact(fact),
+                    ..
+                },
+            ] = record
+            {
+                self.write_fact(origin, fact, out);
+                continue;
+            }
             self.write_header(origin, out.bytes());
             self.write_record(record, out.bytes());
             out.end(record.len());
@@ -62,6 +75,18 @@ impl Text {
     /// The messages of each record.
     pub(super) fn records(messages: &[Message]) -> impl Iterator<Item = &[Message]> {
         messages.chunk_by(|first, second| is_streamed(first) && is_streamed(second))
+    }
+
+    /// Writes a line without a header: a fact has no stream.
+    fn write_fact(&self, origin: &Origin, fact: &Fact, out: &mut Records) {
+        if !self.facts {
+            return;
+        }
+        let mut page = Page::new(out.bytes(), false);
+        fact::write(origin, fact, &mut page);
+        page.color_marks(self.color);
+        page.close();
+        out.end(1);
     }
 
     fn write_header(&self, origin: &Origin, out: &mut Vec<u8>) {
@@ -157,12 +182,14 @@ fn is_streamed(message: &Message) -> bool {
         | Content::Http2Frame(_)
         | Content::ServerSentEvent(_)
         | Content::WebSocket(_) => true,
-        Content::Gap(_) | Content::Http1(_) | Content::Raw(_) => false,
+        Content::Fact(_) | Content::Gap(_) | Content::Http1(_) | Content::Raw(_) => false,
     }
 }
 
 fn write_content(content: &Content, page: &mut Page<'_>) {
     match content {
+        // Has a record of its own.
+        Content::Fact(_) => {}
         Content::Gap(gap) => write_gap(*gap, page),
         Content::Grpc(message) => grpc::write(message, page),
         Content::Http1(message) => http1::write(message, page),

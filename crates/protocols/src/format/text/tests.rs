@@ -1,7 +1,7 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::event::{AddressSource, Direction, Process, Socket, StreamOrigin, Tuple};
+use crate::event::{AddressSource, Direction, Fact, Process, ProcessTls, Socket, StreamOrigin, Tuple};
 use crate::message::{Body, GapReason, Http1Kind, Http1Message, Part, Raw};
 use crate::text::is_steering;
 
@@ -309,4 +309,43 @@ fn nothing_captured_steers_a_terminal_or_looks_like_our_own_lines() {
         assert_eq!(text.matches("\x1b[33m").count(), usize::from(color));
         assert!(plain.contains("\n\\[ecapture: 9 bytes lost (shed)]\n"), "{plain}");
     }
+}
+
+#[test]
+fn facts_about_processes_are_one_line_if_they_are_wanted() {
+    let mut origin = origin(None);
+    origin.stream = None;
+    origin.container_id = Some("0123abcd".into());
+    let mut tls = ProcessTls {
+        executable: Some("/usr/bin/curl\n[ecapture: x".into()),
+        implementation: Some("OpenSSL".into()),
+        file: Some("/usr/lib/libssl.so.3".into()),
+        version: Some("3.0.15".into()),
+        obstacle: None,
+    };
+    let text = Text {
+        facts: true,
+        ..Text::default()
+    };
+    let shown = |text: &Text, tls: &ProcessTls| {
+        let fact = message(Content::Fact(Box::new(Fact::Process(tls.clone()))));
+        String::from_utf8(text.formatted(&origin, &[fact])).unwrap()
+    };
+    assert_eq!(
+        shown(&text, &tls),
+        "[ecapture: process 7 (curl, /usr/bin/curl\\n[ecapture: x, container 0123abcd) uses OpenSSL 3.0.15 in \
+         /usr/lib/libssl.so.3: captured]\n"
+    );
+    tls.executable = Some("/opt/app".into());
+    tls.implementation = None;
+    tls.version = None;
+    tls.file.clone_from(&tls.executable);
+    tls.obstacle = Some("its symbols were removed".into());
+    assert_eq!(
+        shown(&text, &tls),
+        "[ecapture: process 7 (curl, /opt/app, container 0123abcd) uses TLS: not captured: its symbols were removed]\n"
+    );
+    assert_eq!(shown(&Text::default(), &tls), "");
+    let colored = Text { color: true, ..text };
+    assert!(shown(&colored, &tls).starts_with("\x1b[33m[ecapture: process 7"));
 }
