@@ -34,8 +34,8 @@ use unknown::{Unknown, Verdict, next_look, quiet_verdict, verdict};
 /// A connection that is open when the capture begins has lost nothing if a message begins there.
 const OPEN_BEFORE: GapReason = GapReason::JoinedLate(JoinedLate::OpenBeforeCapture);
 
-/// A decoder for one new stream: it detects the protocol from the first bytes and decodes on.
-/// Whoever makes many hands in the same `Arc` each time.
+/// Creates a decoder for a new stream. It detects the protocol from the first bytes, then decodes.
+/// A caller that creates many passes the same `Arc` each time.
 pub fn stream_decoder(options: impl Into<Arc<Options>>) -> Box<dyn StreamDecoder> {
     Box::new(Detecting::new(options.into()))
 }

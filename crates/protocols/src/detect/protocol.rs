@@ -1,4 +1,5 @@
-//! The contract between the protocols: what each says of itself, and how one gives way to another.
+//! The contract between the protocols: the entry of each in the table, and how one gives way to
+//! another.
 
 use std::sync::Arc;
 
@@ -8,45 +9,48 @@ use crate::decoder::{Detection, Options, StreamDecoder};
 use crate::limits::Limits;
 use crate::message::{Content, Gap, Message};
 
-/// What the table knows of a protocol.
+/// A protocol's entry in the table.
 pub(crate) struct Protocol {
-    /// Whether these bytes begin a stream of it. Where the answer is not *yes* or *no* for
-    /// [`Limits::detect_bytes`] bytes, the stream is raw.
+    /// Decides whether these bytes begin a stream of this protocol. If [`Limits::detect_bytes`]
+    /// bytes are not enough for *yes* or *no*, the stream is raw.
     pub(crate) recognize: fn(&[u8], &Limits, Place) -> Detection,
-    /// Whether to believe these bytes of which `recognize` wants more, when no more come.
+    /// Decides whether to accept these bytes if the stream goes quiet while `recognize` still wants
+    /// more.
     pub(crate) recognize_quiet: fn(&[u8], Place) -> bool,
-    /// A decoder for a stream that begins with these bytes.
+    /// Makes a decoder for a stream that begins with these bytes.
     pub(crate) start: fn(&Arc<Options>, &[u8]) -> Box<dyn ProtocolDecoder>,
-    /// Its decoder tells the other direction of every request ([`PeerNotice::RequestHead`](crate::PeerNotice::RequestHead)).
+    /// Its decoder reports every request to the other direction
+    /// ([`PeerNotice::RequestHead`](crate::PeerNotice::RequestHead)).
     pub(crate) reports_requests: bool,
 }
 
-/// What is known of the bytes before the ones that are looked at.
+/// What is known about the bytes before those that are examined.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// Some are missing: the stream was joined late or has a gap. What begins here may be the middle
-    /// of any protocol, and its bytes alone are the evidence. Otherwise all were seen, if there were
-    /// any; so a protocol that begins with a handshake and did not have it cannot begin here.
+    /// Some are missing: the stream was joined late or has a gap. The bytes here may be from the
+    /// middle of any protocol, and they are the only evidence. Otherwise all earlier bytes were
+    /// seen, so a protocol that begins with a handshake cannot begin here without one.
     pub(crate) after_loss: bool,
-    /// They are raw and do not end a line, so that the first word here may be the end of a longer one.
+    /// They are raw and do not end a line, so the first word here may be the end of a longer one.
     pub(crate) mid_line: bool,
 }
 
 /// A protocol's decoder. One that may give way to another protocol says so in `hand_over`.
 pub(crate) trait ProtocolDecoder: StreamDecoder {
-    /// Asked after every call: whether the stream goes on in another protocol, and with which
-    /// bytes. After `Some` the decoder is dropped.
+    /// Called after every other call: returns `Some` with the next protocol's bytes if the stream
+    /// continues in another protocol. The decoder is then dropped.
     fn hand_over(&mut self) -> Option<HandOver> {
         None
     }
 
-    /// The protocol whose new decoder would be in the same state as this one, if there is one: it need not be
-    /// kept while the stream sleeps.
+    /// Returns the protocol whose new decoder would be in the same state as this one, if there is
+    /// one. Such a decoder need not be kept while the stream sleeps.
     fn as_new(&self) -> Option<&'static Protocol> {
         None
     }
 
-    /// Whether the stream may go on with `payload`, which begins as connections do.
+    /// Returns true if the stream may continue with `payload`, which looks like the beginning of a
+    /// connection.
     fn expects(&self, _payload: &[u8]) -> bool {
         false
     }
@@ -54,13 +58,13 @@ pub(crate) trait ProtocolDecoder: StreamDecoder {
 
 /// The end of one protocol and the beginning of another in the same stream.
 pub(crate) struct HandOver {
-    /// The next protocol; `None`: to be detected.
+    /// The next protocol; `None` if it must be detected.
     pub(crate) next: Option<&'static Protocol>,
-    /// Bytes of it that were already fed, with the time of the event that brought each.
+    /// Bytes of it that were already fed, with the times of the events that brought them.
     pub(crate) rest: Vec<(Bytes, u64)>,
 }
 
-/// What a decoder took for a header stands before the rest of its event: one event again.
+/// Joins bytes that a decoder took for a header with the rest of their event.
 pub(crate) fn joined(rest: Vec<(Bytes, u64)>) -> Vec<(Bytes, u64)> {
     let [(_, first_ns), ..] = rest[..] else {
         return rest;
@@ -69,7 +73,7 @@ pub(crate) fn joined(rest: Vec<(Bytes, u64)>) -> Vec<(Bytes, u64)> {
     vec![(bytes.into(), first_ns)]
 }
 
-/// The message that stands for `gap` at its place in the stream.
+/// Makes the message that marks `gap` at its place in the stream.
 pub(crate) fn gap_message(gap: Gap, timestamp_ns: u64) -> Message {
     Message {
         first_ns: timestamp_ns,

@@ -1,4 +1,4 @@
-//! The bytes of a stream whose protocol is not known yet, and what the table says of them.
+//! The bytes of a stream whose protocol is not known yet, and the decision of the table.
 
 use std::collections::VecDeque;
 
@@ -11,18 +11,18 @@ use crate::limits::Limits;
 use crate::message::Gap;
 use crate::raw::RawWriter;
 
-/// Bytes of which it is not known yet what they begin.
+/// Bytes whose protocol is not known yet.
 #[derive(Default)]
 pub(super) struct Unknown {
     pub(super) held: BytesMut,
     /// Length and time of each event in `held`.
     pub(super) events: VecDeque<(usize, u64)>,
-    /// For the decoder to come.
+    /// Notices for the next decoder.
     pub(super) notices: Vec<PeerNotice>,
     pub(super) raw: RawWriter,
-    /// Length of `held` from which on it is looked at again.
+    /// Length of `held` at which it is examined again.
     pub(super) next_look: usize,
-    /// The stream may begin in the middle of something: to be told when it does.
+    /// The gap to report if the stream turns out to begin in the middle of something.
     pub(super) middle: Option<(Gap, u64)>,
     pub(super) place: Place,
 }
@@ -61,8 +61,9 @@ impl Unknown {
     }
 }
 
-/// After a look at `held` bytes that told nothing: each time at a sixteenth more, so that a stream
-/// that comes byte by byte is not looked at for each of them. Short beginnings are.
+/// Returns the length at which to probe again after `held` bytes were not enough: each time a
+/// sixteenth more, so that a stream that arrives byte by byte is not probed for each byte, except
+/// at its beginning.
 pub(super) fn next_look(held: usize) -> usize {
     const SHORT: usize = 4096;
     held + if held < SHORT { 1 } else { held / 16 }

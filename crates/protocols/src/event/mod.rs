@@ -40,7 +40,7 @@ impl Direction {
         }
     }
 
-    /// Returns Returns `read` or `write`, as JSON Lines names it.
+    /// Returns `read` or `write`, as JSON Lines names it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -128,7 +128,7 @@ pub enum AddressSource {
 }
 
 impl AddressSource {
-    /// Returns Returns `exact` or `heuristic`, as JSON Lines names it.
+    /// Returns `exact` or `heuristic`, as JSON Lines names it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Exact => "exact",
@@ -221,7 +221,7 @@ pub enum JoinedLate {
 }
 
 impl JoinedLate {
-    /// Returns Returns `open_before_capture` or `before_probes`, as JSON Lines and recordings name
+    /// Returns `open_before_capture` or `before_probes`, as JSON Lines and recordings name
     /// it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -316,7 +316,7 @@ impl CapturedEvent {
         }
     }
 
-    /// Bytes of plaintext in it.
+    /// Returns the number of bytes of plaintext in the event.
     pub const fn payload_bytes(&self) -> u64 {
         match self {
             Self::Data(data) => data.payload.len() as u64,

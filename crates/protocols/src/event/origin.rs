@@ -39,12 +39,13 @@ pub struct StreamOrigin {
     pub socket: Option<Socket>,
     /// TLS version, when known.
     pub tls_version: Option<TlsVersion>,
-    /// Why the stream's first bytes may be missing, when that is known.
+    /// Why the stream's first bytes may be missing, if that is known.
     pub joined_late: Option<JoinedLate>,
 }
 
 impl Origin {
-    /// The origin that the first event of a stream establishes. `connection` is the connection's number.
+    /// Returns the origin that the first event of a stream establishes. `connection` is the
+    /// connection's number.
     pub fn of(event: &DataEvent, connection: u64) -> Self {
         let mut stream = StreamOrigin {
             connection,
@@ -65,14 +66,14 @@ impl Origin {
         }
     }
 
-    /// How logs and accounts of losses name it: the stream's UUID.
+    /// Returns the name that logs and the figures use for it: the stream's UUID.
     pub fn name(&self) -> &str {
         self.stream
             .as_ref()
             .map_or("facts about processes", |stream| &stream.uuid)
     }
 
-    /// The other direction's, if only what names the direction differs.
+    /// Returns the origin of the other direction, if only what names the direction differs.
     #[must_use]
     pub fn mirrored(&self) -> Self {
         let mut origin = self.clone();
@@ -91,7 +92,7 @@ impl Origin {
         }
     }
 
-    /// Why the stream's first bytes may be missing, when that is known.
+    /// Why the stream's first bytes may be missing, if that is known.
     pub fn joined_late(&self) -> Option<JoinedLate> {
         self.stream.as_ref()?.joined_late
     }

@@ -1,4 +1,4 @@
-//! From bytes to the head of a message.
+//! Reads the head of a message.
 
 use bytes::{Buf, Bytes};
 use memchr::memchr_iter;
@@ -13,7 +13,7 @@ use crate::http1::state::{Flow, State};
 use crate::message::Anomaly;
 use crate::raw;
 
-/// What a request asks the connection to become.
+/// The protocol that a request asks the connection to change to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
     Tunnel,
@@ -34,7 +34,7 @@ impl Http1Decoder {
         if matches!(input[..], [b'\r' | b'\n', ..]) {
             self.take_empty_lines(input, output);
         }
-        // A lone CR begins one more empty line.
+        // A single CR begins one more empty line.
         if matches!(input[..], [] | [b'\r']) {
             return Flow::NeedMore;
         }
@@ -77,7 +77,7 @@ impl Http1Decoder {
         }
     }
 
-    /// Empty lines may stand before a start line (RFC 9112 §2.2).
+    /// Takes the empty lines that may precede a start line (RFC 9112 §2.2).
     pub(super) fn take_empty_lines(&mut self, input: &mut Bytes, output: &mut Output) {
         self.scan = HeadScan::default();
         let lines = long_head::take_empty_lines(input);
@@ -116,7 +116,7 @@ impl Http1Decoder {
         }
     }
 
-    /// What was kept of a long head, when it is one; otherwise it is raw.
+    /// Ends a long head. Returns the part kept, if it is a head; otherwise it is emitted raw.
     pub(super) fn end_long_head(&mut self, output: &mut Output) -> Option<(Head, Bytes)> {
         let long = self.state.take_long_head()?;
         let start_ns = long.start_ns;
@@ -132,11 +132,11 @@ impl Http1Decoder {
         Some((head, kept))
     }
 
-    /// Whether the bytes behind a request that asked for another protocol are a further
-    /// request: only the other direction knows what was answered.
+    /// Decides whether the bytes after a request that asked for another protocol are a further
+    /// request: only the other direction knows the answer.
     pub(super) fn still_http1(asked: Asked, input: &[u8]) -> Detection {
         match (asked, input) {
-            // A masked frame's second byte; no method has one like it.
+            // The second byte of a masked frame; no method has such a byte.
             (Asked::Upgrade(Upgrade::WebSocket), [_, second, ..]) if *second >= 0x80 => Detection::No,
             _ => recognize::request(input),
         }

@@ -1,4 +1,4 @@
-//! From the head of a message to its last byte.
+//! Reads a message from its head to its last byte.
 
 use bytes::Bytes;
 
@@ -44,7 +44,8 @@ impl Http1Decoder {
         self.frame(open, &head, method, input, output)
     }
 
-    /// The method that the framing behind `head` depends on; known whenever it does not depend.
+    /// Returns the method that the framing after `head` depends on. If it depends on none, the
+    /// method counts as known.
     pub(super) fn method_of(&mut self, head: &Head, output: &mut Output) -> Answered {
         match head.kind {
             Http1Kind::Request => {
@@ -76,7 +77,7 @@ impl Http1Decoder {
         }
     }
 
-    /// The body, in the usual case that it needs no decoding and has come with the head.
+    /// Returns the body in the usual case that it needs no decoding and was received with the head.
     pub(super) fn whole_body(&self, head: &mut Head, method: MethodClass, input: &mut Bytes) -> Option<Body> {
         let length = match framing::of(head, self.side, method) {
             Framing::None => {
@@ -113,7 +114,7 @@ impl Http1Decoder {
         )
     }
 
-    /// Goes on behind a head whose message is framed as one that answers `method`.
+    /// Continues after a head whose message is framed as an answer to `method`.
     pub(super) fn frame(
         &mut self,
         mut open: Open,
@@ -173,7 +174,7 @@ impl Http1Decoder {
         }
     }
 
-    /// Ends the open message, if there is one. Its remaining framing bytes go with it.
+    /// Ends the open message, if there is one. Its remaining framing bytes belong to it.
     pub(super) fn finish_body(&mut self, complete: bool, output: &mut Output) {
         if let Some(open) = self.state.take_body() {
             open.finish(complete, self.last_ns, output);

@@ -1,4 +1,5 @@
-//! The states of the decoder and the ways between them; see the [module](super) for the diagram.
+//! The states of the decoder and the transitions between them; see the [module](super) for the
+//! diagram.
 
 use crate::detect::HandOver;
 use crate::http1::awaiting::Awaiting;
@@ -11,8 +12,8 @@ pub(super) enum State {
     Body(Box<Open>),
     LongHead(Box<LongHead>),
     Over(Box<HandOver>),
-    /// `lost`: bytes were lost, so that what is passed over is counted and not shown.
-    /// `open`: what is pending begins with a start line whose head has not ended.
+    /// `lost`: bytes were lost, so skipped bytes are counted, not shown. `open`: the pending bytes
+    /// begin with a start line whose head has not ended.
     Searching {
         lost: bool,
         open: bool,
@@ -21,32 +22,32 @@ pub(super) enum State {
 }
 
 impl State {
-    /// A message is over: the next one begins.
+    /// Begins the next message.
     pub(super) fn start(&mut self) {
         *self = Self::Start;
     }
 
-    /// A head has been read whose body goes on.
+    /// Begins the body of a message whose head was read.
     pub(super) fn begin_body(&mut self, open: Open) {
         *self = Self::Body(Box::new(open));
     }
 
-    /// A response's head has been read whose body depends on its request.
+    /// Waits for the request on which the body of a response depends.
     pub(super) fn await_method(&mut self, awaiting: Awaiting) {
         *self = Self::Awaiting(Box::new(awaiting));
     }
 
-    /// A head is over its limit.
+    /// Begins a head that exceeds its limit.
     pub(super) fn begin_long_head(&mut self, long: LongHead) {
         *self = Self::LongHead(Box::new(long));
     }
 
-    /// Where the next message begins is not known; see [`State::Searching`].
+    /// Begins to search for the next message; see [`State::Searching`].
     pub(super) fn search(&mut self, lost: bool, open: bool) {
         *self = Self::Searching { lost, open };
     }
 
-    /// What follows is of another protocol.
+    /// Hands over: the bytes that follow belong to another protocol.
     pub(super) fn hand_over(&mut self, hand_over: HandOver) {
         *self = Self::Over(Box::new(hand_over));
     }
@@ -83,13 +84,13 @@ impl State {
         }
     }
 
-    /// The state, if it is `wanted`; the next is [`State::Start`] then.
+    /// Takes the state if it is `wanted`, and sets [`State::Start`].
     fn take_if(&mut self, wanted: impl FnOnce(&Self) -> bool) -> Option<Self> {
         wanted(self).then(|| std::mem::replace(self, Self::Start))
     }
 }
 
-/// Whether a state can go on with the input that is left.
+/// Whether a state can continue with the rest of the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flow {
     Continue,

@@ -10,13 +10,13 @@ use h2::frame::{GoAway, Head, Kind, Reset, StreamId};
 
 use crate::message::Http2Detail;
 
-/// Reads Reads RST_STREAM (RFC 9113 §6.4).
+/// Reads RST_STREAM (RFC 9113 §6.4).
 pub(super) fn reset(stream: u32, payload: &[u8]) -> Option<u32> {
     let head = Head::new(Kind::Reset, 0, StreamId::from(stream));
     Reset::load(head, payload).ok().map(|frame| frame.reason().into())
 }
 
-/// Reads Reads GOAWAY (RFC 9113 §6.8).
+/// Reads GOAWAY (RFC 9113 §6.8).
 pub(super) fn go_away(payload: &[u8]) -> Option<Http2Detail> {
     let head = Head::new(Kind::GoAway, 0, StreamId::zero());
     let frame = GoAway::load(head, payload).ok()?;

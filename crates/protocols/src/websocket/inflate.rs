@@ -97,9 +97,9 @@ impl Inflater {
         let Some(shadow) = &mut self.shadow else {
             return false;
         };
-        // Both streams copy from the window alike. So a byte that came, over whatever detours, from
-        // before the attach is `?` in one output and its complement in the other, and all other bytes
-        // are equal.
+        // Both streams make the same copies from their windows. So a byte copied, directly or
+        // through other copies, from before the attach is `?` in one output and its complement in
+        // the other, and all other bytes are equal.
         let differs = output
             .iter()
             .zip(&shadow.output)

@@ -103,7 +103,7 @@ impl Protobuf {
     }
 }
 
-/// The entry of a line of the program's log.
+/// Returns the entry of a line of the program's log.
 pub fn log_line(line: &str) -> Vec<u8> {
     let entry = LogEntry {
         log_type: LogType::ProcessLog.into(),
@@ -112,7 +112,8 @@ pub fn log_line(line: &str) -> Vec<u8> {
     entry.encode_to_vec()
 }
 
-/// The entry of a client's heartbeat number `count`, from 0, at `timestamp` in seconds since the Unix epoch.
+/// Returns the entry of a client's heartbeat number `count`, from 0, at `timestamp` in seconds
+/// since the Unix epoch.
 pub fn heartbeat(timestamp: i64, count: i64) -> Vec<u8> {
     let heartbeat = Heartbeat {
         timestamp,

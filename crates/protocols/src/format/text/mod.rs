@@ -37,7 +37,7 @@ pub struct Text {
     /// The output is read on a terminal: captured text can neither steer it nor look like a header
     /// line or a mark (see [`terminal`]).
     pub terminal: bool,
-    /// Show Show HTTP/2 as messages instead of frames.
+    /// Show HTTP/2 as messages instead of frames.
     pub http2_messages: bool,
     /// Also what was observed about processes.
     pub facts: bool,

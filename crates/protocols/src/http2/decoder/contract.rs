@@ -1,4 +1,4 @@
-//! The decoder's side of the contract with whoever feeds it.
+//! Implements the contract with the code that feeds the decoder.
 
 use bytes::Bytes;
 
@@ -18,7 +18,8 @@ impl ProtocolDecoder for Http2Decoder {
         Some(HandOver { next: None, rest })
     }
 
-    /// An endpoint sends its preface once, and its SETTINGS seldom more than once (RFC 9113 §3.4).
+    /// Returns true if `payload` may follow here: an endpoint sends its preface once, and its
+    /// SETTINGS seldom more than once (RFC 9113 §3.4).
     fn expects(&self, payload: &[u8]) -> bool {
         !self.has_settings && !payload.starts_with(PREFACE)
     }

@@ -23,16 +23,17 @@ pub(super) struct Exchange {
     pub(super) headed: bool,
     fields: Vec<Field>,
     trailers: Vec<Field>,
-    /// What both sections take in memory, and as SETTINGS_MAX_HEADER_LIST_SIZE counts the trailers.
+    /// The memory that both sections take, and the size of the trailers as
+    /// SETTINGS_MAX_HEADER_LIST_SIZE counts it.
     fields_bytes: usize,
     trailers_listed: usize,
     content: ExchangeContent,
-    /// The content is an event stream, whose events are emitted as they come.
+    /// The content is an event stream; its events are emitted as they arrive.
     pub(super) events: Option<Box<Events>>,
     pub(super) error: Option<&'static str>,
     /// A part has been emitted.
     begun: bool,
-    /// It is among those that have something to emit.
+    /// The stream is listed in `coming`.
     pub(super) is_listed: bool,
     first_ns: u64,
 }
@@ -56,7 +57,7 @@ pub(super) enum End {
 }
 
 impl Exchange {
-    /// An exchange of which nothing but its content's kind is known yet.
+    /// Creates an exchange for which only the kind of content is known yet.
     pub(super) fn new(kind: Http2Kind, pushed: bool, content: ExchangeContent, first_ns: u64) -> Self {
         Self {
             kind,
@@ -83,8 +84,8 @@ impl Exchange {
         self.headed && !self.begun || has_body
     }
 
-    /// Emits what has come. The events of an event stream and the messages that a stream carries are
-    /// emitted anyway, so of those only the head is.
+    /// Emits the part received so far. For an event stream, and a stream that carries messages,
+    /// this is only the head, because events and messages are emitted anyway.
     pub(super) fn emit_part(&mut self, id: u32, span: Span, output: &mut Output) {
         self.is_listed = false;
         if !self.has_part() {
@@ -126,8 +127,8 @@ impl Exchange {
         span.emit(output, Content::Http2(Box::new(message)));
     }
 
-    /// A message has one trailer section (RFC 9113 §8.1); a peer that sends more of them adds to it up
-    /// to the limit of one.
+    /// Adds a field section. A message has one trailer section (RFC 9113 §8.1); further ones are
+    /// added to it, up to the limit of one.
     pub(super) fn add(&mut self, section: Section, opens: bool, list_limit: usize) {
         self.error = self.error.or(section.error);
         if opens {
@@ -146,7 +147,8 @@ impl Exchange {
         self.trailers.extend(section.fields);
     }
 
-    /// What was taken for a body so far are its first frames, unless some of it is gone.
+    /// Turns the stream into a WebSocket. The bytes taken for a body so far are its first frames,
+    /// unless some of them were already emitted.
     pub(super) fn turn_into_websocket(
         &mut self,
         id: u32,
@@ -167,7 +169,7 @@ impl Exchange {
         };
     }
 
-    /// Some of the content may have been among the lost bytes.
+    /// Notes a gap: some of the content may have been among the lost bytes.
     pub(super) fn lose(&mut self, gap: Gap, span: Span, output: &mut Output) {
         if let Some(events) = &mut self.events {
             events.lose();
@@ -263,7 +265,7 @@ impl Held for Exchange {
     }
 }
 
-/// Memory of a field section: its text, at most, and a struct for each field.
+/// Returns the memory that a field section takes: its text, at most, and a struct for each field.
 fn memory_of(fields: &[Field]) -> usize {
     fields
         .iter()

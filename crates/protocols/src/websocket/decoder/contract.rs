@@ -1,4 +1,4 @@
-//! The decoder's side of the contract with whoever feeds it.
+//! Implements the contract with the code that feeds the decoder.
 
 use bytes::Bytes;
 

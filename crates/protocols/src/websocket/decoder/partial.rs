@@ -1,8 +1,8 @@
-//! A frame header that comes in pieces.
+//! A frame header that arrives in pieces.
 
 use crate::websocket::frame::{FrameHeader, LONGEST_HEADER};
 
-/// A header of which some bytes are here.
+/// A header that was received only in part.
 pub(super) struct PartialHeader {
     pub(super) bytes: [u8; LONGEST_HEADER],
     pub(super) length: usize,

@@ -108,7 +108,7 @@ fn write_binary(body: &Body, part: Part, page: &mut Page<'_>) {
     }
 }
 
-/// Returns Returns `bytes` without the rest of a UTF-8 character that an earlier part began.
+/// Returns `bytes` without the rest of a UTF-8 character that an earlier part began.
 fn skip_cut_character(bytes: &[u8]) -> &[u8] {
     let rest = bytes
         .iter()
