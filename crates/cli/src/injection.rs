@@ -1,11 +1,11 @@
 //! `--inject`: failures on purpose, to see what the pipeline makes of them, and older kernels in part.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ecapture_actors::inject::{DropEvent, ReaderStall, SinkError, SlowSink, worker_panic};
 use ecapture_actors::{DecoderFactory, Ledger};
+use ecapture_probe::Hooks;
 use ecapture_protocols::CapturedEvent;
 use futures_util::Stream;
 
@@ -112,41 +112,26 @@ impl Injection {
     }
 }
 
-/// What a capture is to do without, or later than it could.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct CaptureInjections {
-    /// `discovery-hold:FILE`.
-    pub(crate) hold_discovery: Option<PathBuf>,
-    /// `system-calls`.
-    pub(crate) system_calls: bool,
-    /// `tables:N`: so many entries.
-    pub(crate) table_entries: Option<u32>,
-}
-
-impl CaptureInjections {
-    /// Reads the values of `--inject`.
-    pub(crate) fn read(values: &[String]) -> Result<Self, UsageError> {
-        let mut injections = Self::default();
-        for value in values {
-            match value.split_once(':') {
-                None if value == "system-calls" => injections.system_calls = true,
-                Some(("discovery-hold", file)) if !file.is_empty() => {
-                    injections.hold_discovery = Some(file.into());
-                }
-                Some(("tables", entries)) if entries.parse().is_ok_and(|entries: u32| entries > 0) => {
-                    injections.table_entries = entries.parse().ok();
-                }
-                _ => {
-                    return Err(UsageError::Value {
-                        flag: "--inject",
-                        expected: "discovery-hold:FILE, system-calls, or tables:N with N of 1 or more entries",
-                        observed: value.clone(),
-                    });
-                }
+/// Reads the values of `--inject` of a capture: `discovery-hold:FILE`, `system-calls`, `tables:N`.
+pub(crate) fn capture_hooks(values: &[String]) -> Result<Hooks, UsageError> {
+    let mut hooks = Hooks::default();
+    for value in values {
+        match value.split_once(':') {
+            None if value == "system-calls" => hooks.system_calls = true,
+            Some(("discovery-hold", file)) if !file.is_empty() => hooks.hold_discovery = Some(file.into()),
+            Some(("tables", entries)) if entries.parse().is_ok_and(|entries: u32| entries > 0) => {
+                hooks.table_entries = entries.parse().ok();
+            }
+            _ => {
+                return Err(UsageError::Value {
+                    flag: "--inject",
+                    expected: "discovery-hold:FILE, system-calls, or tables:N with N of 1 or more entries",
+                    observed: value.clone(),
+                });
             }
         }
-        Ok(injections)
     }
+    Ok(hooks)
 }
 
 #[cfg(test)]

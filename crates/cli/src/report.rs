@@ -9,7 +9,7 @@ use ecapture_actors::{
     ConnectionLosses, Loss, LossRow, Outcome, OutputStatistics, Stage, Statistics, Summary, Tally,
 };
 use ecapture_probe::CaptureHandle;
-use ecapture_probe::survey::Silent;
+use ecapture_probe::survey::UncapturedProcess;
 use ecapture_protocols::decoder::SkipReason;
 use ecapture_protocols::printable;
 
@@ -281,7 +281,7 @@ pub(crate) fn nothing_replayed(summary: &Summary, interrupted: bool) {
 }
 
 /// Names the processes that are connected, most probably by TLS, and could not be captured.
-pub(crate) fn silent(processes: &[Silent]) {
+pub(crate) fn uncaptured(processes: &[UncapturedProcess]) {
     for process in processes.iter().take(SILENT_LINES) {
         let (local, remote) = process.connection;
         let why = match &process.obstacle {

@@ -9,7 +9,7 @@ use std::env;
 use std::path::Path;
 use std::process::Command;
 
-use ecapture_probe::{Capture, CaptureConfig, Error, Library};
+use ecapture_probe::{Capture, CaptureConfig, Error, Hooks, Library};
 use ecapture_protocols::CapturedEvent;
 use futures_util::StreamExt;
 
@@ -26,7 +26,10 @@ async fn main() -> Result<(), Error> {
         let points = if entries_only { "entries" } else { "planned points" };
         let config = CaptureConfig {
             libraries: vec![Library::open(Path::new(library))?],
-            entries_only,
+            hooks: Hooks {
+                entries_only,
+                ..Hooks::default()
+            },
             ..CaptureConfig::default()
         };
         let idle = Capture::load(&config)?;

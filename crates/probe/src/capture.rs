@@ -1,23 +1,21 @@
-//! Loading: from a configuration to attached programs.
+//! From a configuration to attached programs.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aya::Ebpf;
 use aya::maps::{Array, CgroupArray, HashMap, MapData, RingBuf};
-use ecapture_ebpf::limits;
 
+use crate::config::{CaptureConfig, Processes};
 use crate::file::inode::Inode;
-use crate::file::library::Library;
 use crate::find::discovery::{Discovered, Discoverer, Discovery, FileKeyValue, Files, Inspections, State};
 use crate::handle::{CaptureHandle, take_map};
 use crate::host::{cgroup, kernel};
 use crate::kernel::attach::{self, AttachReport, Scope};
-use crate::kernel::attach_times::Standing;
+use crate::kernel::attach_times::AttachTimes;
 use crate::kernel::detach::Programs;
 use crate::kernel::grace_period::Expedited;
 use crate::kernel::loading::{Attachment, Loading, Refused};
@@ -25,13 +23,8 @@ use crate::kernel::{tables, tracepoints};
 use crate::modules::Modules;
 use crate::plan::Brings;
 use crate::proc::{self, process};
-use crate::ring::excluded::{Excluded, Pipe};
+use crate::ring::excluded::Excluded;
 use crate::{Error, Events, host};
-
-/// Size of the ring buffer unless the configuration says otherwise, in bytes.
-pub const DEFAULT_RING_BYTES: u32 = limits::RING_BYTES;
-/// Longer than a write takes that does not wait for its peer, short for whoever waits for the prompt.
-const DRAIN: Duration = Duration::from_millis(100);
 
 /// Maps that user space opens.
 const MAPS: [&str; 11] = [
@@ -61,83 +54,6 @@ pub fn object_names() -> [(&'static str, Vec<&'static str>); 4] {
     ]
 }
 
-/// Whose calls are captured. What does not match is not captured, also when nothing matches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Processes {
-    /// Every process.
-    #[default]
-    All,
-    /// One process with all its threads.
-    One(u32),
-    /// Those of [`CaptureConfig::set`], and those that [`CaptureHandle::add_pid`] adds.
-    Set {
-        /// Children of the processes in the set join it when they are forked.
-        follow_children: bool,
-    },
-}
-
-/// What to capture.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CaptureConfig {
-    /// What is captured.
-    pub modules: Modules,
-    /// Libraries and programs to attach to at once.
-    pub libraries: Vec<Library>,
-    /// Those to attach to later, see [`Capture::discover`].
-    pub discovery: Discovery,
-    /// Whose calls.
-    pub processes: Processes,
-    /// The processes of [`Processes::Set`] to begin with.
-    pub set: Vec<u32>,
-    /// Processes that are not captured, whatever else says so, nor what they start.
-    pub excluded: Vec<u32>,
-    /// Processes that read this pipe are not captured.
-    pub excluded_readers: Option<Pipe>,
-    /// Only calls of threads with this real user id.
-    pub uid: Option<u32>,
-    /// Only calls of processes in the cgroup of this folder (version 2) or below it.
-    pub cgroup: Option<PathBuf>,
-    /// Probes stand at the exported functions even where a cheaper point is proved. For
-    /// comparing the two.
-    pub entries_only: bool,
-    /// Which sockets and files are used is learned from system calls even where there is a cheaper way. For
-    /// comparing the two.
-    pub system_calls: bool,
-    /// A program or library that is found later is not looked into before this file was read to its end.
-    /// For making probes come too late, with a FIFO.
-    pub hold_discovery: Option<PathBuf>,
-    /// How long calls that write and are in progress at the stop are waited for; what they move is captured
-    /// when they return by then. All calls have 10 ms.
-    pub drain: Duration,
-    /// Size of the ring buffer in bytes; rounded up to a power of two of at least a page.
-    pub ring_bytes: u32,
-    /// So many calls, threads, sessions and sockets are followed at once, instead of what the programs say. For
-    /// making them too few.
-    pub table_entries: Option<u32>,
-}
-
-impl Default for CaptureConfig {
-    fn default() -> Self {
-        Self {
-            modules: Modules::default(),
-            libraries: Vec::new(),
-            discovery: Discovery::Off,
-            processes: Processes::All,
-            set: Vec::new(),
-            excluded: Vec::new(),
-            excluded_readers: None,
-            uid: None,
-            cgroup: None,
-            entries_only: false,
-            system_calls: false,
-            hold_discovery: None,
-            drain: DRAIN,
-            ring_bytes: DEFAULT_RING_BYTES,
-            table_entries: None,
-        }
-    }
-}
-
 /// Loaded and attached programs whose events are not yet read.
 pub struct Capture {
     ring: RingBuf<MapData>,
@@ -158,7 +74,7 @@ struct Discoverable {
     known: HashMap<MapData, FileKeyValue, u32>,
     connected: HashMap<MapData, u32, u64>,
     attached: std::collections::HashMap<Inode, u64>,
-    standing: Option<Standing>,
+    standing: Option<AttachTimes>,
 }
 
 impl Capture {
@@ -185,7 +101,7 @@ impl Capture {
         tables::set_room(
             take_map(&mut ebpf, "TABLES", Array::try_from)?,
             config.modules,
-            config.table_entries,
+            config.hooks.table_entries,
         )?;
         set_cgroup(&mut ebpf, cgroup)?;
         probes.attach_tracepoints()?;
@@ -201,7 +117,7 @@ impl Capture {
                 standing: None,
             }),
         };
-        let mut standing = Standing::new(
+        let mut standing = AttachTimes::new(
             take_map(&mut ebpf, "STANDING", Array::try_from)?,
             kernel::has_cookie(),
         );
@@ -258,9 +174,9 @@ impl Capture {
             uid: config.uid,
             cgroup: config.cgroup.is_some(),
             inspections: Inspections::default(),
-            entries_only: config.entries_only,
-            hold: config.hold_discovery,
-            handle: self.handle.clone(),
+            entries_only: config.hooks.entries_only,
+            hold: config.hooks.hold_discovery,
+            tally: Arc::clone(self.handle.tally()),
             state: Mutex::new(State {
                 known,
                 connected,
@@ -378,7 +294,7 @@ fn attach_libraries(
         let scope = Scope {
             modules: config.modules,
             process: only_process(config.processes),
-            entries_only: config.entries_only,
+            entries_only: config.hooks.entries_only,
             cookie: 0,
         };
         match attach::library(probes, library, scope) {

@@ -15,10 +15,12 @@
 //! and attaches to those with TLS in them.
 //!
 //! [`Capture::load`] does everything up to the ring, [`Capture::into_events`] is the stream, and
-//! a [`CaptureHandle`] stops it, reads its counters and changes its set of processes.
+//! a [`CaptureHandle`] stops it, reads its counters and changes its set of processes; its [`Tally`] is what was
+//! counted beside the kernel.
 #![deny(unsafe_code)]
 
 mod capture;
+mod config;
 mod error;
 mod file;
 mod find;
@@ -31,8 +33,10 @@ mod modules;
 mod plan;
 mod proc;
 mod ring;
+mod tally;
 
-pub use capture::{Capture, CaptureConfig, DEFAULT_RING_BYTES, Processes, object_names};
+pub use capture::{Capture, object_names};
+pub use config::{CaptureConfig, DEFAULT_RING_BYTES, Hooks, Processes};
 pub use error::Error;
 pub use file::library::Library;
 pub use find::discovery::{Discovered, Discovery, Executor};
@@ -53,3 +57,4 @@ pub use ring::counters::KernelCounters;
 pub use ring::events::Events;
 pub use ring::excluded::Pipe;
 pub use ring::joined_late::{LateConnections, LateProgram};
+pub use tally::Tally;

@@ -39,9 +39,7 @@ impl Prepared {
             excluded_readers: own_output(settings),
             uid: settings.uid,
             cgroup: settings.cgroup.clone(),
-            hold_discovery: settings.inject.hold_discovery.clone(),
-            system_calls: settings.inject.system_calls,
-            table_entries: settings.inject.table_entries,
+            hooks: settings.hooks.clone(),
             ring_bytes: settings.ring_bytes,
             ..CaptureConfig::default()
         })?;

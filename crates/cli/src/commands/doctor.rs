@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use ecapture_actors::SinkWriter;
 use ecapture_probe::ProgramCheck;
 use ecapture_probe::host::{self, Check};
-use ecapture_probe::survey::{Finding, Obstacle, Place, Planned, Survey};
+use ecapture_probe::survey::{Finding, Obstacle, Place, PlannedHook, Survey};
 use serde_json::json;
 
 use crate::exit::Exit;
@@ -152,7 +152,7 @@ fn functions(finding: &Finding) -> Vec<&'static str> {
     finding.hooks.iter().map(|hook| hook.symbol).collect()
 }
 
-fn json_point(hook: &Planned) -> serde_json::Value {
+fn json_point(hook: &PlannedHook) -> serde_json::Value {
     json!({
         "function": hook.symbol,
         "offset": hook.point.offset,

@@ -32,10 +32,10 @@ pub(crate) fn run(output: &OutputSettings, settings: &CaptureSettings) -> Result
     })?;
     if is_of_interest
         && settings.cgroup.is_none()
-        && let Some(heard) = handle.heard()
+        && let Some(heard) = handle.tally().active_pids()
     {
         let surveyed = surveyed.lock().unwrap_or_else(PoisonError::into_inner);
-        report::silent(&surveyed.silent(&heard, &settings.pids, settings.uid));
+        report::uncaptured(&surveyed.uncaptured(&heard, &settings.pids, settings.uid));
     }
     Ok(exit)
 }

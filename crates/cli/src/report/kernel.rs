@@ -10,7 +10,11 @@ impl KernelCounterSource for KernelLosses {
     fn rows(&self) -> Vec<LossRow> {
         match self.0.counters() {
             Ok(counters) => {
-                let mut rows = kernel_rows(&counters, self.0.undecodable_records(), self.0.excluded());
+                let mut rows = kernel_rows(
+                    &counters,
+                    self.0.tally().undecodable_records(),
+                    self.0.tally().excluded(),
+                );
                 if self.0.is_stopped() {
                     rows.extend(final_rows(&self.0, &counters));
                 }
@@ -78,7 +82,7 @@ fn kernel_rows(counters: &KernelCounters, undecodable: u64, excluded: (u64, u64)
 /// What means something only when the run is over: what nobody read any more, and calls of which nothing was
 /// promised, because mostly they go on after the capture.
 fn final_rows(capture: &CaptureHandle, counters: &KernelCounters) -> [LossRow; 2] {
-    let (events, bytes) = capture.left_in_ring(counters);
+    let (events, bytes) = capture.tally().left_in_ring(counters);
     let row = |reason, events, bytes, intended| LossRow {
         stage: Stage::Kernel,
         reason,
@@ -101,14 +105,15 @@ fn late_rows(capture: &CaptureHandle) -> [LossRow; 7] {
         bytes: 0,
         intended,
     };
-    let late = capture.late_connections();
+    let tally = capture.tally();
+    let late = tally.late_connections();
     [
         row("connection_joined_late", late.before_probes, false),
-        row("program_too_short", capture.too_short(), false),
-        row("program_not_captured", capture.not_captured(), false),
-        row("program_not_inspected", capture.not_inspected(), false),
-        row("file_without_room", capture.files_without_room(), false),
-        row("file_given_up", capture.files_given_up(), true),
+        row("program_too_short", tally.too_short(), false),
+        row("program_not_captured", tally.not_captured(), false),
+        row("program_not_inspected", tally.not_inspected(), false),
+        row("file_without_room", tally.files_without_room(), false),
+        row("file_given_up", tally.files_given_up(), true),
         row("connection_open_before_capture", late.open_before_capture, true),
     ]
 }

@@ -27,7 +27,7 @@ pub(super) fn process(process: &Executor, file: &str, ended: bool, connected: bo
 
 /// Tells how many connections begin in the middle, and whose.
 pub(crate) fn connections(capture: &CaptureHandle) {
-    let late = capture.late_connections();
+    let late = capture.tally().late_connections();
     let name_all = tracing::enabled!(tracing::Level::DEBUG);
     for line in lines(
         late.open_before_capture,

@@ -3,10 +3,12 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use ecapture_probe::Hooks;
+
 use super::libraries::{LIBSSL, Libraries};
 use super::unbuilt::refuse_unbuilt_capture;
 use crate::args::{CaptureArgs, GlobalArgs};
-use crate::injection::CaptureInjections;
+use crate::injection;
 use crate::selection::Selection;
 use crate::usage::UsageError;
 
@@ -28,7 +30,7 @@ pub(crate) struct CaptureSettings {
     /// Ring buffer size in bytes, a power of two.
     pub(crate) ring_bytes: u32,
     /// `--inject`.
-    pub(crate) inject: CaptureInjections,
+    pub(crate) hooks: Hooks,
     /// `-- COMMAND`; empty when none.
     pub(crate) command: Vec<OsString>,
 }
@@ -72,7 +74,7 @@ impl CaptureSettings {
                 .cgroup_path
                 .clone()
                 .filter(|path| !path.as_os_str().is_empty()),
-            inject: CaptureInjections::read(&capture.inject)?,
+            hooks: injection::capture_hooks(&capture.inject)?,
             ..Self::of_command(global, &capture.command)?
         })
     }
@@ -87,7 +89,7 @@ impl CaptureSettings {
             excluded: Vec::new(),
             uid: None,
             cgroup: None,
-            inject: CaptureInjections::default(),
+            hooks: Hooks::default(),
             ring_bytes: ring_bytes(global.mapsize, processors)?,
             command: command.to_vec(),
         })

@@ -10,7 +10,7 @@ use crate::{Error, Library};
 /// read as a capture and `doctor` do.
 #[doc(hidden)]
 pub fn examine(library: &Library) -> Result<Vec<u64>, Error> {
-    survey::look_for_marks(library);
+    survey::read_fingerprints(library);
     let image = Image::read(library, &Modules::ALL.symbols())?;
     let _kinds = Modules::ALL.kinds_in(&image);
     let Plan { points, .. } = Plan::of(&image, Modules::ALL.families(), false);

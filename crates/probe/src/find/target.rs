@@ -33,14 +33,14 @@ pub struct Target {
     /// The opened file. Its path is for people, through `/proc/PID/root` when it is in a container.
     pub library: Library,
     /// Where it was found.
-    pub found: Found,
+    pub found: FoundIn,
     /// What it has functions of.
     pub kinds: Vec<Kind>,
 }
 
 /// Where a target was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
+pub enum FoundIn {
     /// It was named by the user.
     Named,
     /// In the dynamic loader's cache or a usual directory.
@@ -61,7 +61,7 @@ pub fn named(modules: Modules, path: &Path) -> Result<Target, Error> {
     }
     Ok(Target {
         library,
-        found: Found::Named,
+        found: FoundIn::Named,
         kinds,
     })
 }
@@ -74,7 +74,7 @@ pub fn discover(modules: Modules) -> Vec<Target> {
     let mut seen = Seen::new(modules);
     for path in installed(modules) {
         if let Ok(located) = Located::at(&path) {
-            seen.add(&located, path, Found::Installed);
+            seen.add(&located, path, FoundIn::Installed);
         }
     }
     for pid in proc::pids() {
@@ -117,7 +117,7 @@ impl Seen {
 
     /// The program itself and the TLS libraries in the memory of a process.
     fn add_process(&mut self, pid: u32) {
-        let found = Found::Process(pid);
+        let found = FoundIn::Process(pid);
         let program = proc::executable(pid);
         if let Ok(located) = Located::at(&program) {
             self.add(&located, program, found);
@@ -139,7 +139,7 @@ impl Seen {
         }
     }
 
-    fn add(&mut self, located: &Located, path: PathBuf, found: Found) {
+    fn add(&mut self, located: &Located, path: PathBuf, found: FoundIn) {
         if !self.inodes.insert(located.inode()) {
             return;
         }
@@ -155,7 +155,7 @@ impl Seen {
         }
     }
 
-    fn look_into(&mut self, located: &Located, path: PathBuf, found: Found) {
+    fn look_into(&mut self, located: &Located, path: PathBuf, found: FoundIn) {
         let path = plain_path(&path, located).unwrap_or(path);
         let Ok(library) = located.open(path) else { return };
         match Image::of(&library, &self.modules.identifying_symbols()) {

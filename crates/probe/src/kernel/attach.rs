@@ -60,9 +60,9 @@ pub(crate) struct Scope {
     pub(crate) modules: Modules,
     /// The only process, if there is one.
     pub(crate) process: Option<NonZeroU32>,
-    /// See [`CaptureConfig::entries_only`](crate::CaptureConfig::entries_only).
+    /// See [`Hooks::entries_only`](crate::Hooks::entries_only).
     pub(crate) entries_only: bool,
-    /// The file's place among the [`Standing`](crate::kernel::attach_times::Standing) ones.
+    /// The file's place among the [`AttachTimes`](crate::kernel::attach_times::AttachTimes) ones.
     pub(crate) cookie: u64,
 }
 

@@ -13,7 +13,7 @@ const NOT_YET: u64 = 0;
 ///
 /// A kernel without cookies (before Linux 5.15) does not know in which file a probe stands. There all files
 /// share the last number.
-pub(crate) struct Standing {
+pub(crate) struct AttachTimes {
     times: Array<MapData, u64>,
     next: u32,
 }
@@ -21,7 +21,7 @@ pub(crate) struct Standing {
 /// The number that stands for every file for which there is none.
 const LAST: u32 = limits::STANDING - 1;
 
-impl Standing {
+impl AttachTimes {
     /// `cookies`: the kernel has `bpf_get_attach_cookie`.
     pub(crate) fn new(times: Array<MapData, u64>, cookies: bool) -> Self {
         Self {

@@ -17,7 +17,7 @@ use crate::handle::CaptureHandle;
 use crate::kernel::detach::Programs;
 use crate::ring::decode;
 use crate::ring::excluded::Excluded;
-use crate::ring::joined_late::Counted;
+use crate::ring::joined_late::CountedConnections;
 use crate::ring::origin::Origins;
 
 /// Most events in one batch.
@@ -51,7 +51,7 @@ pub struct Events {
     handle: CaptureHandle,
     excluded: Excluded,
     origins: Origins,
-    counted: Counted,
+    counted: CountedConnections,
     /// How long writes in progress are waited for after the stop.
     drain: Duration,
     state: State,
@@ -133,7 +133,7 @@ impl Events {
             handle,
             excluded,
             origins: Origins::default(),
-            counted: Counted::default(),
+            counted: CountedConnections::default(),
             drain,
             state: State::Looking,
             idle_since: None,
@@ -156,7 +156,7 @@ impl Events {
                     if let CapturedEvent::Data(data) = &event
                         && self.excluded.has(data.process.pid)
                     {
-                        self.handle.count_excluded(data.payload.len() as u64);
+                        self.handle.tally().count_excluded(data.payload.len() as u64);
                         excluded.0 += 1;
                         excluded.1 += data.payload.len() as u64;
                         continue;
@@ -168,8 +168,8 @@ impl Events {
                     {
                         self.excluded.forget(*pid);
                     }
-                    self.origins.complete(&mut event, &self.handle);
-                    self.counted.note(&event, &self.handle);
+                    self.origins.complete(&mut event, self.handle.tally());
+                    self.counted.note(&event, self.handle.tally());
                     if let CapturedEvent::Data(data) = &event {
                         records += 1;
                         bytes += data.payload.len();
@@ -177,13 +177,14 @@ impl Events {
                     batch.push(event);
                 }
                 Err(error) => {
-                    self.handle.count_undecodable();
+                    self.handle.tally().count_undecodable();
                     tracing::debug!(%error, "record skipped");
                 }
             }
         }
         if records + excluded.0 != 0 {
             self.handle
+                .tally()
                 .count_read(records + excluded.0, bytes as u64 + excluded.1);
         }
         self.room = batch.len();

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use ecapture_protocols::{AddressSource, CapturedEvent, Close, Comm, DataEvent, JoinedLate, Socket};
 
-use crate::handle::CaptureHandle;
+use crate::Tally;
 
 /// Most connections that are remembered as counted, and most programs that are named.
 const REMEMBERED: usize = 16 * 1024;
@@ -76,17 +76,17 @@ fn count(open_before_capture: &mut u64, before_probes: &mut u64, reason: JoinedL
 
 /// Counts each connection once, though both its directions say that they begin late.
 #[derive(Default)]
-pub(crate) struct Counted {
+pub(crate) struct CountedConnections {
     /// By process, session and socket.
     connections: BTreeSet<(u32, u64, u64)>,
 }
 
-impl Counted {
-    pub(crate) fn note(&mut self, event: &CapturedEvent, handle: &CaptureHandle) {
+impl CountedConnections {
+    pub(crate) fn note(&mut self, event: &CapturedEvent, tally: &Tally) {
         match event {
             CapturedEvent::Data(data) => {
                 if let Some(reason) = self.is_new(data) {
-                    handle.count_late(data, reason);
+                    tally.count_late(data, reason);
                 }
             }
             CapturedEvent::Close { close, .. } if !self.connections.is_empty() => self.forget(*close),
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn both_directions_are_one_connection() {
-        let mut counted = Counted::default();
+        let mut counted = CountedConnections::default();
         assert_eq!(counted.is_new(&written(5)), Some(MISSED));
         assert_eq!(counted.is_new(&event(1, 5, Direction::Read, 0)), None);
         assert_eq!(counted.is_new(&written(6)), Some(MISSED), "another session");
@@ -188,25 +188,25 @@ mod tests {
             joined_late: None,
             ..written(5)
         };
-        assert_eq!(Counted::default().is_new(&complete), None);
+        assert_eq!(CountedConnections::default().is_new(&complete), None);
     }
 
     /// When there are too many to remember, later events do not count again.
     #[test]
     fn only_a_socket_that_is_a_guess_counts_in_the_middle() {
         let mut middle = event(1, 5, Direction::Write, 9);
-        assert_eq!(Counted::default().is_new(&middle), None);
+        assert_eq!(CountedConnections::default().is_new(&middle), None);
         if let Some(socket) = &mut middle.socket {
             socket.address_source = AddressSource::Heuristic;
         }
-        let mut counted = Counted::default();
+        let mut counted = CountedConnections::default();
         assert_eq!(counted.is_new(&middle), Some(MISSED));
         assert_eq!(counted.is_new(&middle), None);
     }
 
     #[test]
     fn what_has_ended_is_forgotten_and_nothing_else() {
-        let mut counted = Counted::default();
+        let mut counted = CountedConnections::default();
         for data in [
             written(4),
             written(5),
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let mut counted = Counted::default();
+        let mut counted = CountedConnections::default();
         let mut late = LateConnections::default();
         let twice = 2 * u32::try_from(REMEMBERED).expect("a number of 32 bits");
         for number in 0..twice {

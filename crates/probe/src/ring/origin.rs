@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ecapture_protocols::{CapturedEvent, Close};
 
-use crate::handle::CaptureHandle;
+use crate::Tally;
 use crate::proc::{Program, container};
 
 /// Most processes that are remembered. With more it begins anew.
@@ -24,12 +24,12 @@ struct Origin {
 }
 
 impl Origins {
-    /// Tells an event its program and container, and `handle` of each process with its first event. A process
+    /// Tells an event its program and container, and notes each process with its first event in `tally`. A process
     /// that ends is forgotten, as its number goes to another one; so is one that executes another program.
-    pub(crate) fn complete(&mut self, event: &mut CapturedEvent, handle: &CaptureHandle) {
+    pub(crate) fn complete(&mut self, event: &mut CapturedEvent, tally: &Tally) {
         match event {
             CapturedEvent::Data(data) => {
-                let origin = self.of(data.process.pid, |pid| handle.hear(pid));
+                let origin = self.of(data.process.pid, |pid| tally.note_active(pid));
                 data.program.clone_from(&origin.program);
                 data.container_id.clone_from(&origin.container);
             }
@@ -38,7 +38,7 @@ impl Origins {
                 ..
             } => {
                 if self.of_processes.remove(pid).is_some() {
-                    handle.forget(*pid);
+                    tally.forget_active(*pid);
                 }
             }
             CapturedEvent::Close { .. } | CapturedEvent::Observed(_) => {}

@@ -1,7 +1,7 @@
 //! Addresses where they are not plain IPv4 of the calling thread's own socket, by each way to learn which
 //! sockets a thread uses.
 
-use ecapture_probe::{CaptureConfig, Processes};
+use ecapture_probe::{CaptureConfig, Hooks, Processes};
 use ecapture_protocols::Direction::{Read, Write};
 use ecapture_protocols::{AddressSource, CapturedEvent, Close, Side};
 
@@ -10,7 +10,10 @@ use crate::support::{capture, config, curl, output, peers, python};
 /// First as this kernel does it best, then from system calls.
 fn both_ways() -> [CaptureConfig; 2] {
     [false, true].map(|system_calls| CaptureConfig {
-        system_calls,
+        hooks: Hooks {
+            system_calls,
+            ..Hooks::default()
+        },
         ..config(Processes::All)
     })
 }

@@ -44,17 +44,17 @@ fn records_of_ends_are_not_counted_as_left() {
     client.tell("GET / HTTP/1.1\r\nHost: a\r\n\r");
     wait_until(|| handle.counters().unwrap().data_records > before.data_records);
     let left = handle.counters().unwrap();
-    let (records, bytes) = handle.left_in_ring(&left);
+    let (records, bytes) = handle.tally().left_in_ring(&left);
     assert!(records > 0 && bytes > 0, "{left:?}");
     drop(client);
     wait_until(|| handle.counters().unwrap().close_records > left.close_records);
     let counters = handle.counters().unwrap();
-    let (records, bytes) = handle.left_in_ring(&counters);
+    let (records, bytes) = handle.tally().left_in_ring(&counters);
     let written = counters.data_records - left.data_records;
     assert!(records > 0 && bytes > 0, "{counters:?}");
     assert_eq!(
         records - written,
-        handle.left_in_ring(&left).0,
+        handle.tally().left_in_ring(&left).0,
         "the ends are not among them: {counters:?}"
     );
 }

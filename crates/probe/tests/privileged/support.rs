@@ -248,7 +248,7 @@ fn read_to_end<T>(capture: Capture, result: impl FnOnce() -> T) -> Captured<T> {
         }
         events
     });
-    assert_eq!(handle.undecodable_records(), 0);
+    assert_eq!(handle.tally().undecodable_records(), 0);
     Captured {
         events,
         counters: handle.counters().unwrap(),

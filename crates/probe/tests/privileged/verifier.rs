@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use ecapture_probe::{Capture, CaptureConfig, Processes};
+use ecapture_probe::{Capture, CaptureConfig, Hooks, Processes};
 
 use crate::support::{config, peers};
 
@@ -19,7 +19,10 @@ fn no_program_takes_the_verifier_long() {
         return;
     };
     let _with_system_calls = Capture::load(&CaptureConfig {
-        system_calls: true,
+        hooks: Hooks {
+            system_calls: true,
+            ..Hooks::default()
+        },
         ..config(Processes::All)
     })
     .unwrap();

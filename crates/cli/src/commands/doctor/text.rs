@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use ecapture_probe::survey::{Finding, Place, Planned};
+use ecapture_probe::survey::{Finding, Place, PlannedHook};
 use ecapture_protocols::printable;
 
 use super::page::{cut, paragraph, table};
@@ -144,7 +144,7 @@ fn details(program: &Program<'_>, out: &mut dyn Write) -> io::Result<()> {
     table(out, ["    FUNCTION", "CAPTURED AT", "WHY THERE"], &points)
 }
 
-fn point(Planned { symbol, point }: &Planned) -> [String; 3] {
+fn point(PlannedHook { symbol, point }: &PlannedHook) -> [String; 3] {
     let place = format!("{:#x} ({})", point.offset, point.kind);
     [format!("    {symbol}"), place, point.reason.to_string()]
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::num::NonZeroU32;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use aya::maps::{HashMap as KernelMap, MapData};
 use ecapture_ebpf::discovery::{EVENT_EXECUTED, EVENT_MAPPED, FileKey, FileRecord};
@@ -18,16 +18,15 @@ use super::{Discovered, Discovery, Inspections};
 use crate::file::elf::Image;
 use crate::file::inode::Inode;
 use crate::file::library::{Library, Located};
-use crate::handle::CaptureHandle;
 use crate::host::clock::monotonic_ns;
 use crate::kernel::attach;
 use crate::kernel::attach::Scope;
-use crate::kernel::attach_times::Standing;
+use crate::kernel::attach_times::AttachTimes;
 use crate::kernel::detach::Programs;
 use crate::kernel::grace_period::Expedited;
 use crate::modules::Modules;
 use crate::proc::priority::Priority;
-use crate::{AttachReport, Error, limits, proc};
+use crate::{AttachReport, Error, Tally, limits, proc};
 
 /// [`FileKey`] as a map key.
 #[derive(Clone, Copy)]
@@ -54,10 +53,9 @@ pub(crate) struct Files {
     pub(crate) cgroup: bool,
     pub(crate) inspections: Inspections,
     pub(crate) entries_only: bool,
-    /// See [`CaptureConfig::hold_discovery`](crate::CaptureConfig::hold_discovery).
+    /// See [`Hooks::hold_discovery`](crate::Hooks::hold_discovery).
     pub(crate) hold: Option<PathBuf>,
-    /// Is told of programs that were too short.
-    pub(crate) handle: CaptureHandle,
+    pub(crate) tally: Arc<Tally>,
     pub(crate) state: Mutex<State>,
 }
 
@@ -67,7 +65,7 @@ pub(crate) struct State {
     pub(crate) known: KernelMap<MapData, FileKeyValue, u32>,
     /// When a process last began to connect or to listen.
     pub(crate) connected: KernelMap<MapData, u32, u64>,
-    pub(crate) standing: Option<Standing>,
+    pub(crate) standing: Option<AttachTimes>,
     /// When the probes stood in each, in nanoseconds: not yet at the end of time. Probes keep a file's
     /// inode, so its number stays its own.
     pub(crate) attached: HashMap<Inode, u64>,
@@ -145,15 +143,15 @@ impl Files {
             "the capture ended before {programs} programs could be inspected; they may have TLS that cannot be captured"
         );
         if self.captures_a_set() {
-            self.handle.count_not_inspected(programs as u64);
+            self.tally.count_not_inspected(programs as u64);
         }
     }
 
     pub(super) fn tell_not_captured(&self, found: Discovered) {
-        self.handle.count_not_captured();
+        self.tally.count_not_captured();
         if let Discovered::NotCaptured { process, .. } = &found {
-            // Named once is enough, see `Survey::silent`.
-            self.handle.hear(process.pid);
+            // Named once is enough, see `Survey::uncaptured`.
+            self.tally.note_active(process.pid);
         }
         (self.state().tell)(found);
     }
@@ -193,7 +191,7 @@ impl Files {
         let mut state = self.state();
         let connected = state.connected_since(record);
         if ended && connected {
-            self.handle.count_too_short();
+            self.tally.count_too_short();
         }
         if ended || connected {
             (state.tell)(Discovered::TooLate {
@@ -248,7 +246,7 @@ impl Files {
     /// them can make as many as he likes.
     fn skip(&self, sighting: &Sighting, library: &Library, reason: &str) {
         let mut state = self.state();
-        let given_up = self.handle.count_given_up();
+        let given_up = self.tally.count_given_up();
         let reason = format!("{}: {reason}", library.path().display());
         if given_up > limits::NAMED_SKIPS {
             tracing::debug!("not attached to {reason}");
@@ -263,7 +261,7 @@ impl Files {
 
     /// A new file found no room among those that wait. The kernel tells of it again when it is executed again.
     pub(super) fn leave_out(&self) {
-        self.handle.count_without_room();
+        self.tally.count_without_room();
     }
 
     /// `None` when the capture has ended.
@@ -271,7 +269,7 @@ impl Files {
         let all = self.programs.upgrade()?;
         let mut programs = all.lock()?;
         let _quick = Expedited::begin();
-        let number = self.state().standing.as_mut().map_or(0, Standing::next);
+        let number = self.state().standing.as_mut().map_or(0, AttachTimes::next);
         let scope = Scope {
             modules: self.modules,
             process: self.process,

@@ -24,7 +24,7 @@ use crate::limits;
 #[derive(Default)]
 pub(crate) struct Inspections {
     queue: Queue<Inspection>,
-    found: Mutex<HashMap<Inode, Option<Found>>>,
+    found: Mutex<HashMap<Inode, Option<UncapturedTls>>>,
     suspects: Mutex<Vec<Suspect>>,
     pending: Arc<Pending>,
     /// Only what may be reported is inspected from now on.
@@ -42,7 +42,7 @@ struct Inspection {
 
 /// The TLS of a program that cannot be captured.
 #[derive(Debug, Clone)]
-struct Found {
+struct UncapturedTls {
     implementation: &'static str,
     obstacle: Obstacle,
 }
@@ -52,7 +52,7 @@ struct Suspect {
     record: FileRecord,
     process: Executor,
     file: PathBuf,
-    found: Found,
+    found: UncapturedTls,
 }
 
 impl Inspections {
@@ -105,14 +105,14 @@ impl Inspections {
     }
 
     /// Reads a file once.
-    fn found_in(&self, inspection: &Inspection) -> Option<Found> {
+    fn found_in(&self, inspection: &Inspection) -> Option<UncapturedTls> {
         let located = &inspection.sighting.located;
         let inode = located.inode();
         if let Some(found) = lock(&self.found).get(&inode) {
             return found.clone();
         }
         let library = located.open(inspection.path.clone()).ok()?;
-        let found = survey::obstacle_in(&library).map(|(implementation, obstacle)| Found {
+        let found = survey::obstacle_in(&library).map(|(implementation, obstacle)| UncapturedTls {
             implementation,
             obstacle,
         });
@@ -125,7 +125,7 @@ impl Inspections {
         found
     }
 
-    fn report(&self, files: &Files, inspection: Inspection, found: Found) {
+    fn report(&self, files: &Files, inspection: Inspection, found: UncapturedTls) {
         let suspect = Suspect {
             record: inspection.record,
             process: inspection.sighting.process,

@@ -199,7 +199,7 @@ impl Drop for Discoverer {
         if self.ended.recv_timeout(ENDING) == Err(RecvTimeoutError::Timeout) {
             tracing::debug!("a file is still being read, for nobody");
         }
-        let left_out = self.files.handle.files_without_room();
+        let left_out = self.files.tally.files_without_room();
         // A few wait at any moment on a busy host: programs that have just begun.
         if left_out > 0 {
             tracing::warn!(
@@ -207,7 +207,7 @@ impl Drop for Discoverer {
                  for a new one, {waiting} were still waiting at the end; those with TLS were not captured"
             );
         }
-        let skipped = self.files.handle.files_given_up();
+        let skipped = self.files.tally.files_given_up();
         if skipped > 0 {
             tracing::warn!("{skipped} files of running programs were given up and not captured");
         }

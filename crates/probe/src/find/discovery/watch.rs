@@ -22,8 +22,8 @@ const LOOKS: u32 = 20;
 
 const ROOT: u32 = 0;
 
-/// A file of which the kernel told.
-pub(super) struct Told {
+/// A file that the kernel reported.
+pub(super) struct Report {
     record: FileRecord,
     // Let go first: then nothing is pending any more.
     _held: Option<Held>,
@@ -32,7 +32,7 @@ pub(super) struct Told {
 
 /// Something to be looked into.
 pub(super) enum Job {
-    File(Box<Told>),
+    File(Box<Report>),
     /// What these processes execute: records of them were lost.
     Processes(Vec<u32>),
 }
@@ -79,17 +79,17 @@ impl Watch {
         while self.wait() {
             loop {
                 self.distribute(&first);
-                let Popped::Item(told) = first.try_pop() else {
+                let Popped::Item(report) = first.try_pop() else {
                     break;
                 };
-                self.look(told);
+                self.look(report);
             }
             self.make_up();
         }
     }
 
     /// Takes all records from the ring: one user's many are not to be before another one's.
-    fn distribute(&mut self, first: &Queue<Box<Told>>) {
+    fn distribute(&mut self, first: &Queue<Box<Report>>) {
         while let Some(bytes) = self.ring.next() {
             let Some(record) = FileRecord::decode(&bytes) else {
                 continue;
@@ -98,17 +98,17 @@ impl Watch {
             let held = self.holder.as_ref().map(|holder| holder.hold(record.pid));
             drop(bytes);
             let user = user_of(record.pid);
-            let told = Box::new(Told {
+            let report = Box::new(Report {
                 record,
                 _held: held,
                 _pending: self.files.inspections.pending(),
             });
             let has_room = if record.event == EVENT_EXECUTED {
-                self.queues.programs.push(user, Job::File(told)).is_ok()
+                self.queues.programs.push(user, Job::File(report)).is_ok()
             } else if self.files.modules.name_library(name(&record)) {
-                first.push(user, told).is_ok()
+                first.push(user, report).is_ok()
             } else {
-                self.queues.others.push(user, Job::File(told)).is_ok()
+                self.queues.others.push(user, Job::File(report)).is_ok()
             };
             if !has_room {
                 self.files.leave_out();
@@ -116,11 +116,11 @@ impl Watch {
         }
     }
 
-    fn look(&self, told: Box<Told>) {
-        let record = told.record;
+    fn look(&self, report: Box<Report>) {
+        let record = report.record;
         if look(&self.files, &record, Reader::Quick) == Looked::Later {
             let user = user_of(record.pid);
-            let waits = self.queues.libraries.push(user, Job::File(told));
+            let waits = self.queues.libraries.push(user, Job::File(report));
             if waits.is_err() {
                 self.files.leave_out();
                 self.files.missed(&record);
@@ -178,9 +178,9 @@ pub(super) fn work(files: &Files, queue: &Queue<Job>, mut running: Vec<u32>) {
             Popped::Item(job) => Some(job),
         };
         match job {
-            Some(Job::File(told)) => {
+            Some(Job::File(report)) => {
                 Priority::Usual.take();
-                look(files, &told.record, Reader::Patient);
+                look(files, &report.record, Reader::Patient);
             }
             Some(Job::Processes(pids)) => running = pids,
             None => return,

@@ -40,12 +40,12 @@ const GO_BUILD_INFO: &[u8] = b"\xff Go buildinf:";
 const GO_VERSION_OFFSET: usize = 32;
 const GO_TLS: &[u8] = b"crypto/tls.(*Conn).Write";
 
-/// Tells this program, in which all marks stand, from those that they are the marks of.
+/// Tells this program, which contains all fingerprints, from the programs that they identify.
 const OWN: &[u8] = b"what stands here is only looked for";
 
 /// What was found in a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Marks {
+pub(super) struct Fingerprints {
     /// Code of libssl or a relative is in it.
     pub(super) openssl: bool,
     /// It is of BoringSSL or of its relative AWS-LC.
@@ -71,18 +71,18 @@ pub(super) struct Marks {
     pub(super) go_version: Option<String>,
 }
 
-impl Marks {
+impl Fingerprints {
     /// Of the first 64 MiB of a file's data; nothing when it cannot be read.
     pub(super) fn read(library: &Library) -> Self {
-        let mut marks = Self::default();
+        let mut fingerprints = Self::default();
         let mut left = SCAN_LIMIT;
         for (offset, size) in data(library) {
             let size = size.min(left);
             left -= size;
-            // What cannot be read has no marks.
-            let _ = marks.scan(library.file(), offset, size);
+            // What cannot be read has no fingerprints.
+            let _ = fingerprints.scan(library.file(), offset, size);
         }
-        marks
+        fingerprints
     }
 
     /// Which of OpenSSL and its relatives this is, and its version. BoringSSL has none.
@@ -209,33 +209,33 @@ mod tests {
 
     #[test]
     fn versions_are_recognized() {
-        let marks = Marks::of(
+        let fingerprints = Fingerprints::of(
             b"..OpenSSL \0OpenSSL 3.0 legacy\0OpenSSL 3.0.22 25 Aug 2026\0Enabled GnuTLS 3.7.9 logging",
         );
-        assert_eq!(marks.openssl_version.as_deref(), Some("3.0.22"));
-        assert_eq!(marks.gnutls_version.as_deref(), Some("3.7.9"));
-        assert!(!marks.openssl && !marks.go && !marks.rustls);
+        assert_eq!(fingerprints.openssl_version.as_deref(), Some("3.0.22"));
+        assert_eq!(fingerprints.gnutls_version.as_deref(), Some("3.7.9"));
+        assert!(!fingerprints.openssl && !fingerprints.go && !fingerprints.rustls);
     }
 
     #[test]
     fn linked_in_implementations_are_recognized() {
-        let marks = Marks::of(b"x/registry/src/rustls-0.23.12/src/conn.rs");
-        assert_eq!(marks.rustls_version.as_deref(), Some("0.23.12"));
+        let fingerprints = Fingerprints::of(b"x/registry/src/rustls-0.23.12/src/conn.rs");
+        assert_eq!(fingerprints.rustls_version.as_deref(), Some("0.23.12"));
         for mark in OPENSSL {
-            assert!(Marks::of(mark).openssl);
+            assert!(Fingerprints::of(mark).openssl);
         }
-        assert!(Marks::of(BORINGSSL_STATE).openssl);
-        assert!(Marks::of(b"../../vendor/boringssl/ssl/../crypto/internal.h").boringssl);
-        let marks = Marks::of(b"TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256 mbed TLS 2.28.3\0");
-        assert_eq!(marks.mbedtls_version.as_deref(), Some("2.28.3"));
-        assert!(marks.mbedtls && !marks.openssl && !marks.wolfssl);
+        assert!(Fingerprints::of(BORINGSSL_STATE).openssl);
+        assert!(Fingerprints::of(b"../../vendor/boringssl/ssl/../crypto/internal.h").boringssl);
+        let fingerprints = Fingerprints::of(b"TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256 mbed TLS 2.28.3\0");
+        assert_eq!(fingerprints.mbedtls_version.as_deref(), Some("2.28.3"));
+        assert!(fingerprints.mbedtls && !fingerprints.openssl && !fingerprints.wolfssl);
     }
 
     #[test]
     fn relatives_of_openssl_are_told_apart() {
         let release = |parts: &[&[u8]]| {
-            let marks = Marks::of(&parts.concat());
-            let (name, version) = marks.openssl_release();
+            let fingerprints = Fingerprints::of(&parts.concat());
+            let (name, version) = fingerprints.openssl_release();
             (name, version.cloned())
         };
         let end = b"\0";
@@ -270,7 +270,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
         assert_eq!(
-            Marks::read(&Library::open(file.path()).unwrap())
+            Fingerprints::read(&Library::open(file.path()).unwrap())
                 .openssl_version
                 .as_deref(),
             Some("3.0.22")
@@ -280,10 +280,10 @@ mod tests {
     #[test]
     fn go_tells_its_version() {
         let mut bytes = [b"code", GO_BUILD_INFO, &[8, 2], &[0; 16], b"\x08go1.22.1", GO_TLS].concat();
-        let marks = Marks::of(&bytes);
-        assert!(marks.go && marks.go_tls);
-        assert_eq!(marks.go_version.as_deref(), Some("1.22.1"));
+        let fingerprints = Fingerprints::of(&bytes);
+        assert!(fingerprints.go && fingerprints.go_tls);
+        assert_eq!(fingerprints.go_version.as_deref(), Some("1.22.1"));
         bytes.truncate(40);
-        assert_eq!(Marks::of(&bytes).go_version, None);
+        assert_eq!(Fingerprints::of(&bytes).go_version, None);
     }
 }

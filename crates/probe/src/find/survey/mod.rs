@@ -1,6 +1,7 @@
 //! Which processes have TLS in them, which of their functions would be captured, and what keeps
 //! the others from it. Nothing is attached.
 
+mod file;
 mod fingerprints;
 mod kernel_tls;
 mod mapping;
@@ -9,26 +10,22 @@ mod uncaptured;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use crate::file::elf::Image;
 use crate::file::inode::Inode;
 use crate::file::library::{Library, Located};
 use crate::kind::Kind;
-use crate::modules::Modules;
-use crate::modules::tls::rustls;
-use crate::plan::{Brings, Plan, Point, Refusal};
 use crate::proc::maps::Maps;
 use crate::proc::priority::Priority;
 use crate::proc::{self, Program};
 use crate::{AttachPoint, limits};
-use fingerprints::Marks;
+use file::{FileSurvey, executable, library};
+use fingerprints::Fingerprints;
 use mapping::{Role, mappings};
 
 pub use obstacle::Obstacle;
-pub use uncaptured::Silent;
+pub use uncaptured::UncapturedProcess;
 
 /// What was found in all processes that could be looked into.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -55,7 +52,7 @@ pub struct Finding {
     /// Where it can be had.
     pub version: Option<String>,
     /// The functions that would be captured, and where.
-    pub hooks: Vec<Planned>,
+    pub hooks: Vec<PlannedHook>,
     /// Why it would not be captured; then there are no hooks.
     pub obstacle: Option<Obstacle>,
     /// The file was deleted since the process began, as by an upgrade; it is reached all the same.
@@ -64,7 +61,7 @@ pub struct Finding {
 
 /// A function that would be captured.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Planned {
+pub struct PlannedHook {
     /// Its name.
     pub symbol: &'static str,
     /// Where its probe would stand.
@@ -151,76 +148,20 @@ pub(crate) fn obstacle_in(library: &Library) -> Option<(&'static str, Obstacle)>
         obstacle: None,
         deleted: false,
     };
-    executable(&mut finding, &Offer::of(library));
+    executable(&mut finding, &FileSurvey::of(library));
     let obstacle = finding.obstacle.filter(Obstacle::hides_plaintext)?;
     Some((finding.implementation, obstacle))
 }
 
 /// Reads a file as a survey does.
-pub(crate) fn look_for_marks(library: &Library) {
-    let _marks = Marks::read(library);
-}
-
-/// What one file offers, the same in every process.
-struct Offer {
-    kinds: Vec<Kind>,
-    hooks: Vec<Planned>,
-    /// Why it could not be read.
-    unusable: Option<String>,
-    /// Why the rustls in it, if there is one, would not be captured.
-    rustls: Option<Refusal>,
-    marks: Marks,
-}
-
-impl Offer {
-    fn of(library: &Library) -> Self {
-        let marks = Marks::read(library);
-        let mut offer = Self {
-            kinds: Vec::new(),
-            hooks: Vec::new(),
-            unusable: None,
-            rustls: None,
-            marks,
-        };
-        match Image::read(library, &Modules::TLS.symbols()) {
-            Ok(image) => {
-                offer.kinds = Modules::TLS.kinds_in(&image);
-                offer.rustls = rustls_refusal(&image);
-                let Plan { points, .. } = Plan::of(&image, Modules::TLS.families(), false);
-                offer.hooks = points.into_iter().flat_map(planned).collect();
-            }
-            Err(error) => offer.unusable = Some(error.to_string()),
-        }
-        offer
-    }
-}
-
-/// The functions of a point that bring plaintext.
-fn planned(point: Point) -> impl Iterator<Item = Planned> {
-    let at = AttachPoint {
-        offset: point.offset,
-        kind: point.kind,
-        reason: point.reason,
-    };
-    let symbols = point.symbols.into_iter();
-    let symbols = symbols.filter(|symbol| Modules::TLS.brings(symbol) != Some(Brings::Length));
-    symbols.map(move |symbol| Planned {
-        symbol,
-        point: at.clone(),
-    })
-}
-
-fn rustls_refusal(image: &Image) -> Option<Refusal> {
-    if !image.names_rustls() {
-        return Some(Refusal::NoSymbols);
-    }
-    rustls::points(image).err()
+pub(crate) fn read_fingerprints(library: &Library) {
+    let _fingerprints = Fingerprints::read(library);
 }
 
 #[derive(Default)]
 struct Surveyor {
     survey: Survey,
-    offers: HashMap<Inode, Rc<Offer>>,
+    files: HashMap<Inode, Rc<FileSurvey>>,
     /// Inodes of sockets.
     kernel_tls: HashSet<u64>,
 }
@@ -260,7 +201,7 @@ impl Surveyor {
         let mappings = mappings(maps);
         let crypto = mappings.iter().find(|(role, _)| *role == Role::Crypto);
         let crypto =
-            crypto.and_then(|(_, mapping)| self.offer(mapping.locate(blank.pid), &mapping.path()).ok());
+            crypto.and_then(|(_, mapping)| self.file(mapping.locate(blank.pid), &mapping.path()).ok());
         let libraries = mappings.iter().filter(|(role, _)| *role != Role::Crypto);
         let findings = libraries.map(|(role, mapping)| {
             let mut finding = Finding {
@@ -273,12 +214,13 @@ impl Surveyor {
                 finding.obstacle = Some(Obstacle::Java);
                 return finding;
             }
-            match self.offer(mapping.locate(blank.pid), &finding.file) {
-                Ok(offer) => library(&mut finding, &offer, crypto.as_deref()),
+            match self.file(mapping.locate(blank.pid), &finding.file) {
+                Ok(file) => library(&mut finding, &file, crypto.as_deref()),
                 Err(error) => {
                     finding.implementation = "unknown";
-                    finding.obstacle =
-                        Some(Obstacle::Unusable(format!("the file cannot be reached: {error}")));
+                    finding.obstacle = Some(Obstacle::Unreachable {
+                        reason: error.to_string(),
+                    });
                 }
             }
             finding
@@ -289,8 +231,8 @@ impl Surveyor {
     fn executable(&mut self, program: &Program, mut finding: Finding) -> Option<Finding> {
         finding.deleted = program.is_deleted();
         let located = Located::at(&proc::executable(finding.pid));
-        let offer = self.offer(located, &finding.file).ok()?;
-        executable(&mut finding, &offer).then_some(finding)
+        let file = self.file(located, &finding.file).ok()?;
+        executable(&mut finding, &file).then_some(finding)
     }
 
     fn kernel_tls(&self, mut finding: Finding) -> Option<Finding> {
@@ -304,113 +246,15 @@ impl Surveyor {
         (connections > 0).then_some(finding)
     }
 
-    /// What a file offers, which is read once for all processes.
-    fn offer(&mut self, located: io::Result<Located>, path: &Path) -> io::Result<Rc<Offer>> {
+    /// What a file has of TLS. It is read once for all processes.
+    fn file(&mut self, located: io::Result<Located>, path: &Path) -> io::Result<Rc<FileSurvey>> {
         let located = located?;
-        if let Some(offer) = self.offers.get(&located.inode()) {
-            return Ok(Rc::clone(offer));
+        if let Some(file) = self.files.get(&located.inode()) {
+            return Ok(Rc::clone(file));
         }
-        let offer = Rc::new(Offer::of(&located.open(path.to_owned())?));
-        self.offers.insert(located.inode(), Rc::clone(&offer));
-        Ok(offer)
-    }
-}
-
-/// Tells about a TLS library. The version of OpenSSL and its relatives stands in their libcrypto.
-fn library(finding: &mut Finding, offer: &Offer, crypto: Option<&Offer>) {
-    let Some(&kind) = offer.kinds.first() else {
-        if let Some(other) = not_supported(&offer.marks) {
-            (finding.implementation, finding.version, finding.obstacle) = other;
-            return;
-        }
-        finding.implementation = "unknown";
-        finding.obstacle = Some(
-            offer
-                .unusable
-                .clone()
-                .map_or(Obstacle::NoFunctions, Obstacle::Unusable),
-        );
-        return;
-    };
-    let mut marks = offer.marks.clone();
-    if let Some(crypto) = crypto {
-        marks.add(crypto.marks.clone());
-    }
-    captured(finding, offer, kind, &marks);
-}
-
-/// Tells about a program that has TLS in its executable. False when it has none.
-fn executable(finding: &mut Finding, offer: &Offer) -> bool {
-    if let Some(&kind) = offer.kinds.first() {
-        captured(finding, offer, kind, &offer.marks);
-        return true;
-    }
-    if is_erlang(&finding.file) {
-        finding.implementation = "Erlang";
-        finding.obstacle = Some(Obstacle::Erlang);
-        return true;
-    }
-    let marks = &offer.marks;
-    if marks.own {
-        return false;
-    }
-    let (implementation, version, obstacle) = if marks.openssl {
-        let (name, version) = marks.openssl_release();
-        (name, version, Obstacle::NoSymbols)
-    } else if marks.go && marks.go_tls {
-        ("Go crypto/tls", marks.go_version.as_ref(), Obstacle::GoTable)
-    } else if marks.rustls {
-        (
-            "rustls",
-            marks.rustls_version.as_ref(),
-            Obstacle::Rustls(offer.rustls.clone().unwrap_or(Refusal::Unreadable)),
-        )
-    } else if let Some(other) = not_supported(marks) {
-        (finding.implementation, finding.version, finding.obstacle) = other;
-        return true;
-    } else if marks.go {
-        ("Go", marks.go_version.as_ref(), Obstacle::GoWithoutTls)
-    } else {
-        return false;
-    };
-    finding.implementation = implementation;
-    finding.version = version.cloned();
-    finding.obstacle = Some(obstacle);
-    true
-}
-
-/// The implementations that are known by what stands in them only.
-fn not_supported(marks: &Marks) -> Option<(&'static str, Option<String>, Option<Obstacle>)> {
-    if marks.mbedtls {
-        let version = marks.mbedtls_version.clone();
-        Some(("Mbed TLS", version, Some(Obstacle::NotSupported("Mbed TLS"))))
-    } else if marks.wolfssl {
-        Some(("wolfSSL", None, Some(Obstacle::NotSupported("wolfSSL"))))
-    } else {
-        None
-    }
-}
-
-/// Erlang's virtual machine is `beam.smp`, whatever is run in it.
-fn is_erlang(program: &Path) -> bool {
-    program
-        .file_name()
-        .is_some_and(|name| name.as_bytes().starts_with(b"beam.") || name.as_bytes() == b"beam")
-}
-
-fn captured(finding: &mut Finding, offer: &Offer, kind: Kind, marks: &Marks) {
-    let (implementation, version) = match kind {
-        Kind::OpenSsl => marks.openssl_release(),
-        Kind::GnuTls => (kind.name(), marks.gnutls_version.as_ref()),
-        Kind::Go => (kind.name(), marks.go_version.as_ref()),
-        Kind::Rustls => (kind.name(), marks.rustls_version.as_ref()),
-        Kind::Nspr | Kind::Nss => (kind.name(), None),
-    };
-    finding.implementation = implementation;
-    finding.version = version.cloned();
-    finding.hooks.clone_from(&offer.hooks);
-    if finding.hooks.is_empty() {
-        finding.obstacle = Some(Obstacle::NoFunctions);
+        let file = Rc::new(FileSurvey::of(&located.open(path.to_owned())?));
+        self.files.insert(located.inode(), Rc::clone(&file));
+        Ok(file)
     }
 }
 
@@ -449,17 +293,17 @@ mod tests {
 
     #[test]
     fn what_was_linked_in_without_symbols_is_told() {
-        let offer = |marks| Offer {
+        let file = |fingerprints| FileSurvey {
             kinds: Vec::new(),
             hooks: Vec::new(),
             unusable: None,
             rustls: None,
-            marks,
+            fingerprints,
         };
         let mut found = finding(1, None);
-        assert!(!executable(&mut found, &offer(Marks::default())));
-        let stripped = Marks::of(b"ssl/statem/statem OpenSSL 3.0.2 15 Mar 2022 and so on");
-        assert!(executable(&mut found, &offer(stripped)));
+        assert!(!executable(&mut found, &file(Fingerprints::default())));
+        let stripped = Fingerprints::of(b"ssl/statem/statem OpenSSL 3.0.2 15 Mar 2022 and so on");
+        assert!(executable(&mut found, &file(stripped)));
         assert_eq!(found.obstacle, Some(Obstacle::NoSymbols));
         assert_eq!(found.version.as_deref(), Some("3.0.2"));
     }

@@ -19,7 +19,7 @@ pub enum Obstacle {
     /// An implementation whose functions are not known to this program.
     #[error("functions of {0} are not captured")]
     NotSupported(&'static str),
-    /// rustls, whose functions cannot be relied on here.
+    /// rustls, whose functions cannot be relied on here, for this reason.
     #[error("rustls is compiled into the executable, and {0}")]
     Rustls(Refusal),
     /// The line table of Go is of a version that is not read, or absent.
@@ -34,9 +34,18 @@ pub enum Obstacle {
          library, are not captured"
     )]
     KernelTls(usize),
-    /// The file cannot be opened or is not for this machine.
-    #[error("{0}")]
-    Unusable(String),
+    /// The file cannot be opened.
+    #[error("the file cannot be reached: {reason}")]
+    Unreachable {
+        /// From the system.
+        reason: String,
+    },
+    /// The file is not for this machine, or damaged.
+    #[error("{reason}")]
+    Unusable {
+        /// What was found in it.
+        reason: String,
+    },
     /// The file lacks the functions.
     #[error("it exports none of the functions that can be captured")]
     NoFunctions,
@@ -65,8 +74,10 @@ impl Obstacle {
                 "to capture them, turn kernel TLS off in this program (nginx: ssl_conf_command Options -KTLS)"
             }
             Self::GoWithoutTls => "nothing to do",
-            Self::Unusable(_) if is_root() => "check the file, which `file` and `readelf -h` describe",
-            Self::Unusable(_) => "run as root, outside of its container",
+            Self::Unreachable { .. } | Self::Unusable { .. } if is_root() => {
+                "check the file, which `file` and `readelf -h` describe"
+            }
+            Self::Unreachable { .. } | Self::Unusable { .. } => "run as root, outside of its container",
             Self::NoFunctions => "name the file that has them: `ecapture tls --libssl FILE`",
         }
     }

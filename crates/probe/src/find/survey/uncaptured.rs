@@ -17,7 +17,7 @@ const ESTABLISHED: &str = "01";
 
 /// A process that has a connection on which TLS is most probably spoken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Silent {
+pub struct UncapturedProcess {
     /// Of the process.
     pub pid: u32,
     /// The process's name, `/proc/PID/comm`.
@@ -32,7 +32,7 @@ impl Survey {
     /// Processes that are connected now, gave nothing (they are not in `heard`), and cannot: either this survey
     /// says so, or they use a port of TLS and are looked at now. Of the processes `pids` (of all when there are
     /// none) and of one user, where that is wanted. One that could be captured had nothing to say.
-    pub fn silent(&self, heard: &HashSet<u32>, pids: &[u32], uid: Option<u32>) -> Vec<Silent> {
+    pub fn uncaptured(&self, heard: &HashSet<u32>, pids: &[u32], uid: Option<u32>) -> Vec<UncapturedProcess> {
         let mut networks = Networks::default();
         let wanted = if pids.is_empty() {
             proc::pids()
@@ -45,11 +45,11 @@ impl Survey {
                 && uid.is_none_or(|uid| proc::user(*pid) == Some(uid))
         });
         wanted
-            .filter_map(|pid| self.silent_process(pid, &networks.connections(pid)))
+            .filter_map(|pid| self.uncaptured_process(pid, &networks.connections(pid)))
             .collect()
     }
 
-    fn silent_process(&self, pid: u32, connections: &[Connection]) -> Option<Silent> {
+    fn uncaptured_process(&self, pid: u32, connections: &[Connection]) -> Option<UncapturedProcess> {
         let surveyed = self.findings.iter().any(|finding| finding.pid == pid);
         let connection = connections
             .iter()
@@ -69,7 +69,7 @@ impl Survey {
                 found => obstacle = obstacle.or(found.clone()),
             }
         }
-        Some(Silent {
+        Some(UncapturedProcess {
             pid,
             command: proc::command(pid).ok()?,
             connection: (connection.local, connection.remote),

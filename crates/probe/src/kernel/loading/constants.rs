@@ -7,7 +7,7 @@ use ecapture_ebpf::config::{
 };
 
 use crate::Error;
-use crate::capture::{CaptureConfig, Processes};
+use crate::config::{CaptureConfig, Processes};
 use crate::find::discovery::Discovery;
 use crate::host::kernel;
 
@@ -39,7 +39,7 @@ pub(super) fn make_maps(
         .map_max_entries("EVENTS", ring_bytes(config));
     // The sizes in the object are for all modules.
     for table in config.modules.tables() {
-        loader.map_max_entries(table.name, config.table_entries.unwrap_or(table.entries));
+        loader.map_max_entries(table.name, config.hooks.table_entries.unwrap_or(table.entries));
     }
     loader.load(object).map_err(|error| Error::Load(Box::new(error)))
 }

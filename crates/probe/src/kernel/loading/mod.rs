@@ -28,7 +28,7 @@ use aya_obj::btf::BtfKind;
 use aya_obj::generated::{bpf_attach_type, bpf_insn, bpf_prog_type};
 use aya_obj::{Function, Object, ProgramSection};
 
-use crate::capture::CaptureConfig;
+use crate::config::CaptureConfig;
 use crate::find::discovery::Discovery;
 use crate::host::kernel;
 use crate::kernel::btf::{self, Types};
@@ -172,7 +172,10 @@ impl Loaded {
                 reason: first.reason.clone(),
             });
         }
-        all.add_tracepoints(loader, &tracepoints::chosen(modules, types, config.system_calls))?;
+        all.add_tracepoints(
+            loader,
+            &tracepoints::chosen(modules, types, config.hooks.system_calls),
+        )?;
         let own = tracepoints::of_their_own();
         if all.refused.iter().any(|refused| own.contains(&refused.program)) {
             // The same is learned from system calls.

@@ -1,0 +1,96 @@
+//! What a capture is to capture.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ecapture_ebpf::limits;
+
+use crate::file::library::Library;
+use crate::find::discovery::Discovery;
+use crate::modules::Modules;
+use crate::ring::excluded::Pipe;
+
+/// Size of the ring buffer unless the configuration says otherwise, in bytes.
+pub const DEFAULT_RING_BYTES: u32 = limits::RING_BYTES;
+/// Longer than a write takes that does not wait for its peer, short for whoever waits for the prompt.
+const DRAIN: Duration = Duration::from_millis(100);
+
+/// Whose calls are captured. Fails closed: calls that do not match are not captured, even if nothing matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Processes {
+    /// Every process.
+    #[default]
+    All,
+    /// One process with all its threads.
+    One(u32),
+    /// Those of [`CaptureConfig::set`], and those that [`CaptureHandle::add_pid`](crate::CaptureHandle::add_pid)
+    /// adds.
+    Set {
+        /// Children of the processes in the set join it when they are forked.
+        follow_children: bool,
+    },
+}
+
+/// What to capture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaptureConfig {
+    /// What is captured.
+    pub modules: Modules,
+    /// Libraries and programs to attach to at once.
+    pub libraries: Vec<Library>,
+    /// Those to attach to later, see [`Capture::discover`](crate::Capture::discover).
+    pub discovery: Discovery,
+    /// Whose calls.
+    pub processes: Processes,
+    /// The processes of [`Processes::Set`] to begin with.
+    pub set: Vec<u32>,
+    /// Processes that are not captured, whatever else says so, nor what they start.
+    pub excluded: Vec<u32>,
+    /// Processes that read this pipe are not captured.
+    pub excluded_readers: Option<Pipe>,
+    /// Only calls of threads with this real user id.
+    pub uid: Option<u32>,
+    /// Only calls of processes in the cgroup of this folder (version 2) or below it.
+    pub cgroup: Option<PathBuf>,
+    /// How long calls that write and are in progress at the stop are waited for; what they move is captured
+    /// when they return by then. All calls have 10 ms.
+    pub drain: Duration,
+    /// Size of the ring buffer in bytes; rounded up to a power of two of at least a page.
+    pub ring_bytes: u32,
+    /// For tests and measurements.
+    pub hooks: Hooks,
+}
+
+/// Makes a capture do what it does on other hosts, or in rare cases.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// Probes are attached to the exported functions even where a cheaper point is proved.
+    pub entries_only: bool,
+    /// Which sockets and files are used is learned from system calls even where there is a cheaper way.
+    pub system_calls: bool,
+    /// A program or library that is found later is not inspected before this file was read to its end.
+    /// For making probes come too late, with a FIFO.
+    pub hold_discovery: Option<PathBuf>,
+    /// So many calls, threads, sessions and sockets are followed at once, instead of what the programs say. For
+    /// making them too few.
+    pub table_entries: Option<u32>,
+}
+
+impl Default for CaptureConfig {
+    fn default() -> Self {
+        Self {
+            modules: Modules::default(),
+            libraries: Vec::new(),
+            discovery: Discovery::Off,
+            processes: Processes::All,
+            set: Vec::new(),
+            excluded: Vec::new(),
+            excluded_readers: None,
+            uid: None,
+            cgroup: None,
+            drain: DRAIN,
+            ring_bytes: DEFAULT_RING_BYTES,
+            hooks: Hooks::default(),
+        }
+    }
+}
