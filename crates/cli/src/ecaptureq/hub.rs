@@ -271,6 +271,6 @@ mod tests {
         assert_eq!(hub.close(Duration::ZERO), 9, "what is being sent is not read");
         hub.leave(&slow);
         hub.leave(&quick);
-        assert_eq!(hub.close(Duration::from_secs(3600)), 0);
+        assert_eq!(hub.close(Duration::from_hours(1)), 0);
     }
 }
