@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use crate::support::can_capture;
 use crate::support::capture::{HELLO, Scene, curl, exchange, messages, site, with_port};
-use crate::support::program::{Finished, PATIENCE, Running, ecapture, run};
+use crate::support::program::{Finished, PATIENCE, PROGRAM, Running, ecapture, run};
 use crate::support::servers::Server;
 
 const RECORDING: &str = concat!(
@@ -302,4 +302,45 @@ fn the_reader_of_the_output_is_not_captured() {
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
     assert!(reader.wait().expect("it ends with its input").success());
     assert_eq!(read(), 2, "its own requests did not come back to it");
+}
+
+/// Prints the first two lines of a replay on a terminal.
+fn on_a_terminal(flags: &str) -> Vec<String> {
+    let command = format!("{PROGRAM} replay {RECORDING} --quiet --color never {flags}");
+    let output = Command::new("script")
+        .env("TZ", "Europe/Berlin")
+        .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+        .output()
+        .expect("script runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    text.lines()
+        .take(2)
+        .map(|line| line.trim_end().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_terminal_shows_time_process_direction_and_peer_and_all_else_gets_the_originals_line() {
+    let original = "PID:32462, Comm:curl, Src:127.0.0.1:37210, Dest:127.0.0.1:39071,";
+    let message = "GET /hello.json HTTP/1.1";
+    let terminal = "04:20:28.772768 curl[32462] -> 127.0.0.1:39071";
+    assert_eq!(on_a_terminal(""), [terminal, message]);
+    let dated = "2026-11-23T04:20:28.772768+01:00 curl[32462] -> 127.0.0.1:39071";
+    assert_eq!(on_a_terminal("--time"), [dated, message]);
+    assert_eq!(on_a_terminal("--format original"), [original, message]);
+
+    let piped = |flags: &[&str]| {
+        let mut command = ecapture();
+        command.env("TZ", "America/St_Johns");
+        command.args(["replay", RECORDING, "--quiet"]).args(flags);
+        let finished = Running::spawn(command).finish();
+        assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+        let text = finished.text();
+        text.lines().take(2).map(ToOwned::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(piped(&[]), [original, message]);
+    assert_eq!(piped(&["-o", "original"]), [original, message]);
+    let timed = format!("2026-11-22T23:50:28.772768-03:30 -> {original}");
+    assert_eq!(piped(&["--time"]), [&timed, message]);
 }

@@ -155,7 +155,7 @@ pub(crate) struct GlobalArgs {
     pub(crate) tsize: u64,
     /// Write the events in FORMAT to TARGET; may be repeated, for several outputs of one run.
     ///
-    /// FORMAT is `text`, `jsonl` (one JSON object per message), `protobuf` (the original's log entries, each
+    /// FORMAT is `text`, `original` (text as the original prints it, also on a terminal), `jsonl` (one JSON object per message), `protobuf` (the original's log entries, each
     /// after its length), `recording` (the events as captured, for `ecapture replay`; the file is replaced) or
     /// `ecaptureq` (log entries for eCaptureQ clients; TARGET is the address to listen on, ws://HOST:PORT/).
     /// TARGET is a file (appending) or tcp://HOST:PORT; without it, standard output. Append `,on-error=POLICY`
@@ -171,6 +171,10 @@ pub(crate) struct GlobalArgs {
     /// How messages are printed [default: text]; short for `-o FORMAT`.
     #[arg(long, global = true, value_enum)]
     pub(crate) format: Option<FormatName>,
+    /// Begin the line above each message with the local time and the direction (`->` sent, `<-` received); on a
+    /// terminal it has both already, and gets the date.
+    #[arg(long, global = true)]
+    pub(crate) time: bool,
     /// Print HTTP/2 as frames, as the original does, or as messages. The default is `all` for text and
     /// `messages` for JSON; in JSON, `all` adds the frames that belong to no message.
     #[arg(long, global = true, value_enum, value_name = "WHAT")]
@@ -355,8 +359,11 @@ pub(crate) struct ReplayArgs {
 /// Output formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FormatName {
-    /// The original's text.
+    /// Text: with a line above each message that people read well on a terminal, and as the original prints it
+    /// elsewhere.
     Text,
+    /// Text as the original prints it, also on a terminal.
+    Original,
     /// One JSON object per message and line.
     Jsonl,
 }

@@ -11,6 +11,7 @@ use ecapture_actors::{
     Summary, Tap, spawn, spawn_with,
 };
 use ecapture_probe::Capture;
+use ecapture_protocols::format::WallClock;
 use ecapture_protocols::{CapturedEvent, View, stream_decoder};
 use futures_util::stream;
 use tokio::signal::unix::{Signal, SignalKind};
@@ -54,11 +55,11 @@ impl From<Opened> for Output {
 
 impl Session {
     /// Opens the outputs.
-    pub(crate) fn new(settings: &OutputSettings, wall_clock_offset_ns: Option<i64>) -> Result<Self> {
+    pub(crate) fn new(settings: &OutputSettings, clock: WallClock) -> Result<Self> {
         let outputs = settings.outputs.iter().map(|output| {
             Ok(Opened {
                 name: output.name(),
-                tap: settings.tap(output, wall_clock_offset_ns),
+                tap: settings.tap(output, clock),
                 policy: output.policy,
                 target: output::open(output)?,
             })

@@ -44,7 +44,7 @@ pub use find::examine::examine;
 pub use find::{survey, target};
 pub use handle::{CaptureHandle, RingUser};
 pub use host::cgroup::CgroupError;
-pub use host::{descriptors, socket};
+pub use host::{descriptors, local_time, socket};
 pub use kernel::attach::{AttachError, AttachPoint, AttachReport};
 pub use kernel::detach::leave_links;
 pub use kernel::grace_period::restore as restore_grace_periods;

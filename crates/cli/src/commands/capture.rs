@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, anyhow, bail};
 use ecapture_probe::target::Target;
 use ecapture_probe::{
-    Capture, CaptureConfig, Discovery, Kind, Library, Modules, Pipe, Processes, descriptors, host, target,
+    Capture, CaptureConfig, Discovery, Kind, Library, Modules, Pipe, Processes, descriptors, host,
+    local_time, target,
 };
+use ecapture_protocols::format::WallClock;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::held::{CommandOutput, HeldCommand};
@@ -202,12 +204,18 @@ fn program_file(word: &std::ffi::OsStr) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// Wall clock minus kernel monotonic clock, in nanoseconds.
-pub(crate) fn wall_clock_offset_ns() -> Result<i64> {
+/// The wall clock, as the kernel's clock of events is turned into it.
+pub(crate) fn wall_clock() -> Result<WallClock> {
     let nanoseconds = |clock| -> Result<i64> {
         let time = clock_gettime(clock)?;
         Ok(time.tv_sec() * 1_000_000_000 + time.tv_nsec())
     };
-    let offset = nanoseconds(ClockId::CLOCK_REALTIME)? - nanoseconds(ClockId::CLOCK_MONOTONIC)?;
-    Some(offset).context("the clocks can be read")
+    let both = || -> Result<WallClock> {
+        let now = nanoseconds(ClockId::CLOCK_REALTIME)?;
+        Ok(WallClock {
+            offset_ns: Some(now - nanoseconds(ClockId::CLOCK_MONOTONIC)?),
+            utc_offset_s: local_time::utc_offset_s(now / 1_000_000_000),
+        })
+    };
+    both().context("the clocks cannot be read")
 }

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use ecapture_probe::local_time;
+use ecapture_protocols::format::WallClock;
 
 use crate::args::ReplayArgs;
 use crate::exit::Exit;
@@ -45,6 +47,12 @@ pub(super) fn run_file(
             bail!("{flag}: {file} is the recording itself; name another file");
         }
     }
-    let session = Session::new(settings, recording.wall_clock_offset_ns())?;
+    let offset_ns = recording.wall_clock_offset_ns();
+    let clock = WallClock {
+        offset_ns,
+        // That of the day on which it was recorded, or the host was started.
+        utc_offset_s: offset_ns.map_or(0, |offset| local_time::utc_offset_s(offset / 1_000_000_000)),
+    };
+    let session = Session::new(settings, clock)?;
     ecapture_actors::block_on(session.replay(recording, selection, &injections))
 }

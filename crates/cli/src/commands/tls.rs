@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Result;
 use ecapture_probe::survey::{self, Survey};
 
-use super::capture::{Prepared, wall_clock_offset_ns};
+use super::capture::{Prepared, wall_clock};
 use super::doctor;
 use crate::exit::Exit;
 use crate::report;
@@ -14,7 +14,7 @@ use crate::settings::{CaptureSettings, OutputSettings};
 
 pub(crate) fn run(output: &OutputSettings, settings: &CaptureSettings) -> Result<Exit> {
     // What cannot be written is found out before anything is attached.
-    let session = Session::new(output, Some(wall_clock_offset_ns()?))?;
+    let session = Session::new(output, wall_clock()?)?;
     let prepared = Prepared::new(settings, output.command_output())?;
     let surveyed = Arc::new(Mutex::new(Survey::default()));
     let is_of_interest = settings.command.is_empty() && settings.libraries.is_all();

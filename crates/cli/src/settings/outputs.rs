@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ecapture_actors::{PipelineLimits, SinkPolicy, Tap};
 use ecapture_protocols::format::protobuf::Framing;
-use ecapture_protocols::format::{JsonLines, Protobuf, Text};
+use ecapture_protocols::format::{Heading, JsonLines, Protobuf, Text, WallClock};
 use ecapture_protocols::recording::line::Recorder;
 use ecapture_protocols::{Options, View};
 
@@ -23,6 +23,7 @@ use crate::usage::UsageError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OutputFormat {
     Text,
+    Original,
     Jsonl,
     Protobuf,
     Recording,
@@ -33,22 +34,23 @@ impl OutputFormat {
     /// Whether its records hold text, which `--hex` dumps.
     fn has_text(self) -> bool {
         match self {
-            Self::Text | Self::Protobuf | Self::Ecaptureq => true,
+            Self::Text | Self::Original | Self::Protobuf | Self::Ecaptureq => true,
             Self::Jsonl | Self::Recording => false,
         }
     }
 }
 
 /// The formats of `-o` by their names.
-const FORMATS: [(&str, OutputFormat); 5] = [
+const FORMATS: [(&str, OutputFormat); 6] = [
     ("text", OutputFormat::Text),
+    ("original", OutputFormat::Original),
     ("jsonl", OutputFormat::Jsonl),
     ("protobuf", OutputFormat::Protobuf),
     ("recording", OutputFormat::Recording),
     ("ecaptureq", OutputFormat::Ecaptureq),
 ];
 
-const EXPECTED: &str = "FORMAT[:TARGET] with FORMAT text, jsonl, protobuf, recording or ecaptureq, and TARGET a file or tcp://HOST:PORT, as in \
+const EXPECTED: &str = "FORMAT[:TARGET] with FORMAT text, original, jsonl, protobuf, recording or ecaptureq, and TARGET a file or tcp://HOST:PORT, as in \
                         `-o text -o jsonl:events.jsonl`";
 
 /// One output.
@@ -150,6 +152,8 @@ pub(crate) struct OutputSettings {
     pub(crate) whole: bool,
     /// `--hex`.
     pub(crate) hex: bool,
+    /// `--time`.
+    time: bool,
     /// `--tsize`, `None` when off.
     pub(crate) truncate: Option<usize>,
     color: When,
@@ -185,6 +189,7 @@ impl OutputSettings {
             frames: global.frames,
             whole: global.whole,
             hex: global.hex,
+            time: global.time,
             truncate: usize::try_from(global.tsize).ok().filter(|&bytes| bytes > 0),
             color: global.color,
             debug: global.debug,
@@ -208,13 +213,21 @@ impl OutputSettings {
         }
     }
 
-    /// What an output gets; `wall_clock_offset_ns` turns kernel time into wall clock time.
-    pub(crate) fn tap(&self, output: &OutputTarget, wall_clock_offset_ns: Option<i64>) -> Tap {
+    /// What an output gets; `clock` turns kernel time into wall-clock time.
+    pub(crate) fn tap(&self, output: &OutputTarget, clock: WallClock) -> Tap {
         let is_terminal = output.is_terminal();
+        let wall_clock_offset_ns = clock.offset_ns;
         match output.format {
-            OutputFormat::Text => Tap::Records(Arc::new(Text {
+            OutputFormat::Text | OutputFormat::Original => Tap::Records(Arc::new(Text {
                 color: use_color(self.color, is_terminal),
                 terminal: is_terminal,
+                heading: if is_terminal && output.format == OutputFormat::Text {
+                    Heading::Terminal
+                } else {
+                    Heading::Original
+                },
+                time: self.time,
+                clock,
                 ..self.text()
             })),
             OutputFormat::Protobuf => Tap::Records(Arc::new(Protobuf {
@@ -304,6 +317,7 @@ fn printed_outputs(global: &GlobalArgs, policy: SinkPolicy) -> Result<Vec<Output
             flag: "--eventaddr",
             format: match global.format.unwrap_or(FormatName::Text) {
                 FormatName::Text => OutputFormat::Text,
+                FormatName::Original => OutputFormat::Original,
                 FormatName::Jsonl => OutputFormat::Jsonl,
             },
             target: match &global.eventaddr {
@@ -388,8 +402,11 @@ mod tests {
     fn wrong_outputs_name_the_right_form() {
         for (value, part) in [
             ("", "FORMAT[:TARGET]"),
-            ("events.jsonl", "text, jsonl, protobuf, recording or ecaptureq"),
-            ("xml:f", "text, jsonl, protobuf, recording or ecaptureq"),
+            (
+                "events.jsonl",
+                "text, original, jsonl, protobuf, recording or ecaptureq",
+            ),
+            ("xml:f", "text, original, jsonl, protobuf, recording or ecaptureq"),
             ("text:", "FORMAT[:TARGET]"),
             ("text:tcp://h", "tcp://HOST:PORT"),
             ("text:ws://h:1", "use a file or tcp://HOST:PORT"),

@@ -8,6 +8,7 @@ pub(crate) mod cgroup;
 pub(crate) mod clock;
 pub mod descriptors;
 pub mod kernel;
+pub mod local_time;
 pub mod socket;
 
 /// Where the kernel keeps its type information.

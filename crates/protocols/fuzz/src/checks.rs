@@ -1,7 +1,7 @@
 //! The checks of a decoder's output.
 
 use ecapture_protocols::decoder::{SkipReason, Skipped};
-use ecapture_protocols::format::{JsonLines, Text};
+use ecapture_protocols::format::{Heading, JsonLines, Text};
 use ecapture_protocols::message::{Body, Http2Detail, Part};
 use ecapture_protocols::{
     Comm, Content, Direction, Format, Message, Options, Origin, Output, Process, StreamOrigin, View,
@@ -189,7 +189,8 @@ pub(crate) fn check_formats(messages: &[Message]) {
             color: false,
             truncate,
             terminal: truncate.is_none(),
-            http2_messages: false,
+            heading: Heading::Terminal,
+            ..Text::default()
         }
         .formatted(&origin, messages);
     }

@@ -4,11 +4,12 @@ mod json_lines;
 pub mod protobuf;
 mod records;
 mod text;
+mod time;
 
 pub use json_lines::JsonLines;
 pub use protobuf::Protobuf;
 pub use records::{RecordEnd, Records};
-pub use text::Text;
+pub use text::{Heading, Text, WallClock};
 
 use crate::decoder::View;
 use crate::event::{CapturedEvent, Origin};

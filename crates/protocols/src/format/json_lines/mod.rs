@@ -7,7 +7,6 @@ mod fact;
 mod http1;
 mod http2;
 mod object;
-mod time;
 
 use std::net::SocketAddr;
 
@@ -15,7 +14,7 @@ use object::Object;
 
 use crate::decoder::View;
 use crate::event::{Direction, Origin, Socket, StreamOrigin};
-use crate::format::{Format, Records};
+use crate::format::{Format, Records, time};
 use crate::message::{
     Body, Content, Gap, Http1Kind, Http2Kind, Message, Part, ServerSentEvent, WebSocketMessage,
 };

@@ -1,4 +1,4 @@
-//! The original's text format.
+//! The text format: the original's, or one for people at a terminal.
 //!
 //! A record is a header line and a text. A message that is complete in itself (HTTP/1, raw bytes)
 //! is a record of its own; consecutive units of a stream (such as HTTP/2 frames and WebSocket
@@ -8,6 +8,7 @@
 mod body;
 mod fact;
 mod grpc;
+mod heading;
 mod hex;
 mod http1;
 mod http2;
@@ -18,12 +19,12 @@ mod terminal;
 mod websocket;
 
 use crate::decoder::View;
-use crate::event::{Fact, JoinedLate, Origin, StreamOrigin};
+use crate::event::{Fact, JoinedLate, Origin};
 use crate::format::text::page::Page;
 use crate::format::{Format, Records};
 use crate::message::{Content, Gap, GapReason, Message};
-use crate::text::printable;
-use crate::write::{push_address, push_hexadecimal, push_number};
+
+pub use heading::{Heading, WallClock};
 
 /// The `--format text` writer.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +38,12 @@ pub struct Text {
     /// The output is read on a terminal: captured text can neither steer it nor look like a header
     /// line or a mark (see [`terminal`]).
     pub terminal: bool,
+    /// What stands above each record.
+    pub heading: Heading,
+    /// `--time`: the line above a record has the time and the direction; on a terminal also the date.
+    pub time: bool,
+    /// How times are shown.
+    pub clock: WallClock,
     /// Show HTTP/2 as messages instead of frames.
     pub http2_messages: bool,
     /// Also what was observed about processes.
@@ -54,17 +61,12 @@ impl Format for Text {
 
     fn write(&self, origin: &Origin, messages: &[Message], out: &mut Records) {
         for record in Self::records(messages) {
-            if let [
-                Message {
-                    content: Content::Fact(fact),
-                    ..
-                },
-            ] = record
-            {
+            if let Some(fact) = fact_of(record) {
                 self.write_fact(origin, fact, out);
                 continue;
             }
-            self.write_header(origin, out.bytes());
+            let timestamp_ns = record.first().map_or(0, |message| message.first_ns);
+            self.write_header(origin, timestamp_ns, out.bytes());
             self.write_record(record, out.bytes());
             out.end(record.len());
         }
@@ -89,30 +91,26 @@ impl Text {
         out.end(1);
     }
 
-    fn write_header(&self, origin: &Origin, out: &mut Vec<u8>) {
-        let (start, end) = if self.color {
-            (&b"\x1b[36m"[..], &b"\x1b[0m"[..])
-        } else {
-            (&b""[..], &b""[..])
-        };
-        out.extend_from_slice(start);
-        out.extend_from_slice(b"PID:");
-        push_number(origin.process.pid.into(), out);
-        out.extend_from_slice(b", Comm:");
-        origin.process.comm.push_shown(out);
-        if let Some(program) = other_name(origin) {
-            out.extend_from_slice(b", Program:");
-            out.extend_from_slice(printable(program).as_bytes());
+    fn write_header(&self, origin: &Origin, timestamp_ns: u64, out: &mut Vec<u8>) {
+        if self.color {
+            out.extend_from_slice(b"\x1b[36m");
         }
-        if let Some(stream) = &origin.stream {
-            write_addresses(stream, out);
+        match self.heading {
+            Heading::Original => {
+                let timed = self.time.then_some((self.clock, timestamp_ns));
+                heading::write_original(origin, timed, out);
+            }
+            Heading::Terminal => {
+                heading::write_terminal(origin, self.clock, timestamp_ns, self.time, out);
+            }
         }
-        out.push(b',');
-        out.extend_from_slice(end);
+        if self.color {
+            out.extend_from_slice(b"\x1b[0m");
+        }
         out.push(b'\n');
     }
 
-    /// Appends a record without its header line.
+    /// Appends a record of a stream without its header line.
     pub(super) fn write_record(&self, messages: &[Message], out: &mut Vec<u8>) {
         if !self.hex {
             for message in messages {
@@ -148,30 +146,17 @@ impl Text {
     }
 }
 
-/// The addresses, or else what tells streams of one process apart.
-fn write_addresses(stream: &StreamOrigin, out: &mut Vec<u8>) {
-    match stream.socket.map(|socket| socket.tuple) {
-        Some(tuple) => {
-            out.extend_from_slice(b", Src:");
-            push_address(tuple.source, out);
-            out.extend_from_slice(b", Dest:");
-            push_address(tuple.destination, out);
-        }
-        // The original has no sessions, so its recordings are printed as the original prints them.
-        None if stream.session == 0 => out.extend_from_slice(b", Src::0, Dest::0"),
-        None => {
-            out.extend_from_slice(b", Src:unknown, Dest:unknown, Session:");
-            push_hexadecimal(stream.session, out);
-        }
+/// The fact that a record is, if it is one.
+fn fact_of(record: &[Message]) -> Option<&Fact> {
+    match record {
+        [
+            Message {
+                content: Content::Fact(fact),
+                ..
+            },
+        ] => Some(fact),
+        _ => None,
     }
-}
-
-/// Returns the program's name if it differs from that of the thread: threads are named after their
-/// program unless they set a name of their own.
-fn other_name(origin: &Origin) -> Option<&str> {
-    let program = origin.program.as_deref()?;
-    let is_told = program.as_bytes().starts_with(origin.process.comm.as_bytes());
-    (!is_told).then_some(program)
 }
 
 /// Returns true if the message is a unit of a stream and shares its record with its neighbours.

@@ -5,13 +5,14 @@
 //!   changes of the direction of writing, and bytes that are not UTF-8. A CR before an LF is left
 //!   out;
 //! - a captured line that begins like the header line or a mark is shown with a backslash before
-//!   it. So a line that begins with `PID:` or `[ecapture: ` is our own. If colours are on, these
+//!   it. So a line that begins with a time, `PID:` or `[ecapture: ` is our own. If colours are on, these
 //!   lines are coloured, and captured text is not, because escape sequences never pass.
 //!
 //! Output that goes elsewhere is written as captured.
 
 use std::io::Write;
 
+use super::heading::begins_with_time;
 use crate::text::is_steering;
 
 /// The beginnings of our own lines.
@@ -39,7 +40,7 @@ fn is_own_line(line: &[u8]) -> bool {
     let first = &line[..line.len().min(64)];
     let shown = String::from_utf8_lossy(first);
     let shown = shown.trim_start_matches(|character| is_steering(character) || is_invisible(character));
-    OWN_LINES.iter().any(|own| shown.starts_with(own))
+    OWN_LINES.iter().any(|own| shown.starts_with(own)) || begins_with_time(shown)
 }
 
 /// Returns true for characters that have no width and do not steer the terminal either.
@@ -106,5 +107,20 @@ mod tests {
             "\\PID:1, Comm:sshd,\n\\[ecapture: 3 bytes lost]\nsee [ecapture: x]\n\\\u{200b}PID:2\n"
         );
         assert_eq!(shown(b"PID 1\n"), "PID 1\n");
+        for forged in [
+            "14:20:05.123456 sshd[1] <- 10.0.0.1:22\n",
+            "2026-11-28T14:20:05.123456+01:00 -> PID:1\n",
+            "123:20:05.123456 sshd[1]\n",
+        ] {
+            assert_eq!(shown(forged.as_bytes()), format!("\\{forged}"));
+        }
+        for other in [
+            "14:20:05 up 3 days\n",
+            "Date: 14:20:05.123456\n",
+            "14:20:05.12345 x\n",
+            "1:20:05.123456\n",
+        ] {
+            assert_eq!(shown(other.as_bytes()), other);
+        }
     }
 }

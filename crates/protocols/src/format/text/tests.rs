@@ -1,7 +1,7 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::event::{AddressSource, Direction, Fact, Process, ProcessTls, Socket, StreamOrigin, Tuple};
+use crate::event::{AddressSource, Direction, Fact, Process, ProcessTls, Side, Socket, StreamOrigin, Tuple};
 use crate::message::{Body, GapReason, Http1Kind, Http1Message, Part, Raw};
 use crate::text::is_steering;
 
@@ -275,7 +275,7 @@ fn a_program_is_named_where_its_thread_has_another_name() {
         origin.program = Some(program.into());
         origin.process.comm = comm.into();
         let mut out = Vec::new();
-        Text::default().write_header(&origin, &mut out);
+        Text::default().write_header(&origin, 0, &mut out);
         String::from_utf8(out).unwrap()
     };
     assert!(header("curl", "curl").contains(", Comm:curl, Src:"));
@@ -348,4 +348,66 @@ fn facts_about_processes_are_one_line_if_they_are_wanted() {
     assert_eq!(shown(&Text::default(), &tls), "");
     let colored = Text { color: true, ..text };
     assert!(shown(&colored, &tls).starts_with("\x1b[33m[ecapture: process 7"));
+}
+
+#[test]
+fn headings_have_time_direction_and_peer_where_they_are_wanted() {
+    let tuple = Tuple {
+        source: "10.0.0.2:5000".parse().unwrap(),
+        destination: "10.0.0.1:443".parse().unwrap(),
+    };
+    let socket = |local| Socket {
+        sock: 1,
+        tuple,
+        local,
+        address_source: AddressSource::Exact,
+    };
+    let clock = WallClock {
+        offset_ns: Some(1_709_251_199_123_456_000),
+        utc_offset_s: 3600,
+    };
+    let header = |heading, time, socket, direction| {
+        let mut origin = origin(socket);
+        let stream = origin.stream.as_mut().unwrap();
+        stream.direction = direction;
+        stream.session = 0x5a;
+        let text = Text {
+            heading,
+            time,
+            clock,
+            ..Text::default()
+        };
+        let mut out = Vec::new();
+        text.write_header(&origin, 1_000, &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    let ends = |socket, direction| header(Heading::Terminal, false, socket, direction);
+    let source = Some(socket(Some(Side::Source)));
+    let destination = Some(socket(Some(Side::Destination)));
+    for (line, peer) in [
+        (ends(source, Direction::Write), "-> 10.0.0.1:443"),
+        (ends(source, Direction::Read), "<- 10.0.0.1:443"),
+        (ends(destination, Direction::Write), "-> 10.0.0.2:5000"),
+        (ends(destination, Direction::Read), "<- 10.0.0.2:5000"),
+        (
+            ends(Some(socket(None)), Direction::Read),
+            "<- 10.0.0.2:5000 or 10.0.0.1:443",
+        ),
+        (ends(None, Direction::Write), "-> unknown, session 5a"),
+    ] {
+        assert_eq!(line, format!("00:59:59.123457 curl[7] {peer}\n"));
+        assert!(heading::begins_with_time(&line), "{line}");
+    }
+    let original = "PID:7, Comm:curl, Src:10.0.0.2:5000, Dest:10.0.0.1:443,\n";
+    assert_eq!(
+        header(Heading::Original, false, source, Direction::Write),
+        original
+    );
+    let timed = header(Heading::Original, true, source, Direction::Read);
+    assert_eq!(timed, format!("2024-03-01T00:59:59.123457+01:00 <- {original}"));
+    let dated = header(Heading::Terminal, true, source, Direction::Read);
+    assert_eq!(
+        dated,
+        "2024-03-01T00:59:59.123457+01:00 curl[7] <- 10.0.0.1:443\n"
+    );
 }

@@ -1,6 +1,6 @@
-//! Wall-clock time as RFC 3339 writes it.
+//! Times as formats write them.
 
-use crate::write::decimal_digit;
+use crate::write::{decimal_digit, push_number};
 
 const NANOSECONDS: i64 = 1_000_000_000;
 const SECONDS_PER_DAY: i64 = 86_400;
@@ -23,6 +23,49 @@ pub(super) fn push(nanoseconds: i64, out: &mut Vec<u8>) {
     fill(&mut text[17..19], second % 60);
     fill(&mut text[20..29], nanoseconds.rem_euclid(NANOSECONDS));
     out.extend_from_slice(&text);
+}
+
+/// Appends `YYYY-MM-DDThh:mm:ss.uuuuuu+hh:mm` for nanoseconds since 1970, in a zone whose time is
+/// `utc_offset_s` seconds ahead of UTC.
+pub(super) fn push_local(nanoseconds: i64, utc_offset_s: i32, out: &mut Vec<u8>) {
+    let start = out.len();
+    push(local(nanoseconds, utc_offset_s), out);
+    out.truncate(start + "0000-00-00T00:00:00.000000".len());
+    let minutes = i64::from(utc_offset_s / 60);
+    let mut zone = *b"+00:00";
+    if minutes < 0 {
+        zone[0] = b'-';
+    }
+    fill(&mut zone[1..3], minutes.abs() / 60);
+    fill(&mut zone[4..6], minutes.abs() % 60);
+    out.extend_from_slice(&zone);
+}
+
+/// Appends `hh:mm:ss.uuuuuu` of that time.
+pub(super) fn push_time_of_day(nanoseconds: i64, utc_offset_s: i32, out: &mut Vec<u8>) {
+    push_clock(
+        local(nanoseconds, utc_offset_s).rem_euclid(SECONDS_PER_DAY * NANOSECONDS),
+        out,
+    );
+}
+
+/// Appends `hh:mm:ss.uuuuuu` for nanoseconds since anything; hours have at least two digits.
+pub(super) fn push_clock(nanoseconds: i64, out: &mut Vec<u8>) {
+    let seconds = nanoseconds / NANOSECONDS;
+    let hours = seconds / 3600;
+    if hours < 10 {
+        out.push(b'0');
+    }
+    push_number(hours.unsigned_abs(), out);
+    let mut text = *b":00:00.000000";
+    fill(&mut text[1..3], seconds / 60 % 60);
+    fill(&mut text[4..6], seconds % 60);
+    fill(&mut text[7..13], nanoseconds % NANOSECONDS / 1000);
+    out.extend_from_slice(&text);
+}
+
+fn local(nanoseconds: i64, utc_offset_s: i32) -> i64 {
+    nanoseconds.saturating_add(i64::from(utc_offset_s) * NANOSECONDS)
 }
 
 /// Returns year, month and day of a day counted from 1970-01-01. Years are counted from March, so
@@ -74,6 +117,35 @@ mod tests {
             (i64::MIN, "1677-09-21T00:12:43.145224192Z"),
         ] {
             assert_eq!(written(nanoseconds), expected);
+        }
+    }
+
+    #[test]
+    fn local_times_name_their_zone() {
+        let nanoseconds = 1_709_251_199 * NANOSECONDS + 123_456_789;
+        for (offset, full, of_day) in [
+            (0, "2024-02-29T23:59:59.123456+00:00", "23:59:59.123456"),
+            (3600, "2024-03-01T00:59:59.123456+01:00", "00:59:59.123456"),
+            (-12_600, "2024-02-29T20:29:59.123456-03:30", "20:29:59.123456"),
+            (20_700, "2024-03-01T05:44:59.123456+05:45", "05:44:59.123456"),
+        ] {
+            let (mut both, mut time) = (Vec::new(), Vec::new());
+            push_local(nanoseconds, offset, &mut both);
+            push_time_of_day(nanoseconds, offset, &mut time);
+            assert_eq!((both, time), (full.into(), of_day.into()));
+        }
+    }
+
+    #[test]
+    fn clocks_count_hours() {
+        for (seconds, expected) in [
+            (0, "00:00:00.000000"),
+            (3_723, "01:02:03.000000"),
+            (360_000, "100:00:00.000000"),
+        ] {
+            let mut out = Vec::new();
+            push_clock(seconds * NANOSECONDS, &mut out);
+            assert_eq!(out, expected.as_bytes());
         }
     }
 

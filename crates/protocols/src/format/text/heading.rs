@@ -1,0 +1,173 @@
+//! The line above a record.
+//!
+//! ```text
+//! PID:1234, Comm:curl, Src:10.0.0.2:40000, Dest:93.184.216.34:443,       Heading::Original
+//! 2026-11-28T14:20:05.123456+01:00 -> PID:1234, Comm:curl, …             the same with a time
+//! 14:20:05.123456 curl[1234] -> 93.184.216.34:443                        Heading::Terminal
+//! ```
+//!
+//! `->` stands before what the process sent, `<-` before what it received.
+
+use crate::event::{Direction, Origin, StreamOrigin};
+use crate::format::time;
+use crate::text::printable;
+use crate::write::{push_address, push_hexadecimal, push_number};
+
+/// What stands above a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Heading {
+    /// The original's line.
+    #[default]
+    Original,
+    /// Time, process, direction and peer, for people at a terminal.
+    Terminal,
+}
+
+/// How times are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WallClock {
+    /// Wall clock minus kernel monotonic clock, in nanoseconds. Without it times are those of the kernel's
+    /// clock: hours, minutes and seconds since the host was started.
+    pub offset_ns: Option<i64>,
+    /// Local time minus UTC, in seconds.
+    pub utc_offset_s: i32,
+}
+
+/// Appends the original's line. With `timed` it begins with the time and the direction.
+pub(super) fn write_original(origin: &Origin, timed: Option<(WallClock, u64)>, out: &mut Vec<u8>) {
+    if let Some((clock, timestamp_ns)) = timed {
+        match clock
+            .offset_ns
+            .map(|offset| offset.saturating_add_unsigned(timestamp_ns))
+        {
+            Some(nanoseconds) => time::push_local(nanoseconds, clock.utc_offset_s, out),
+            None => time::push_clock(i64::try_from(timestamp_ns).unwrap_or(i64::MAX), out),
+        }
+        out.push(b' ');
+        if let Some(stream) = &origin.stream {
+            out.extend_from_slice(arrow(stream.direction));
+            out.push(b' ');
+        }
+    }
+    out.extend_from_slice(b"PID:");
+    push_number(origin.process.pid.into(), out);
+    out.extend_from_slice(b", Comm:");
+    origin.process.comm.push_shown(out);
+    if let Some(program) = other_name(origin) {
+        out.extend_from_slice(b", Program:");
+        out.extend_from_slice(printable(program).as_bytes());
+    }
+    if let Some(stream) = &origin.stream {
+        write_addresses(stream, out);
+    }
+    out.push(b',');
+}
+
+/// Appends the line for a terminal. `dated`: the time has a date.
+pub(super) fn write_terminal(
+    origin: &Origin,
+    clock: WallClock,
+    timestamp_ns: u64,
+    dated: bool,
+    out: &mut Vec<u8>,
+) {
+    match clock
+        .offset_ns
+        .map(|offset| offset.saturating_add_unsigned(timestamp_ns))
+    {
+        Some(nanoseconds) if dated => time::push_local(nanoseconds, clock.utc_offset_s, out),
+        Some(nanoseconds) => time::push_time_of_day(nanoseconds, clock.utc_offset_s, out),
+        None => time::push_clock(i64::try_from(timestamp_ns).unwrap_or(i64::MAX), out),
+    }
+    out.push(b' ');
+    if let Some(program) = other_name(origin) {
+        out.extend_from_slice(printable(program).as_bytes());
+        out.push(b'/');
+    }
+    origin.process.comm.push_shown(out);
+    out.push(b'[');
+    push_number(origin.process.pid.into(), out);
+    out.push(b']');
+    if let Some(stream) = &origin.stream {
+        out.push(b' ');
+        out.extend_from_slice(arrow(stream.direction));
+        out.push(b' ');
+        write_peer(stream, out);
+    }
+}
+
+/// Whether `line` begins with a time as these lines do.
+pub(super) fn begins_with_time(line: &str) -> bool {
+    let time = line.split([' ', '\t']).next().unwrap_or_default();
+    // Behind a date.
+    let time = time.rsplit('T').next().unwrap_or_default();
+    let bytes = time.as_bytes();
+    let Some(start) = bytes.iter().position(|byte| !byte.is_ascii_digit()) else {
+        return false;
+    };
+    let shape = |index: usize, byte: &u8| match index {
+        0 | 3 => *byte == b':',
+        6 => *byte == b'.',
+        _ => byte.is_ascii_digit(),
+    };
+    let rest = &bytes[start..];
+    start >= 2
+        && rest.len() >= 13
+        && rest[..13]
+            .iter()
+            .enumerate()
+            .all(|(index, byte)| shape(index, byte))
+}
+
+const fn arrow(direction: Direction) -> &'static [u8] {
+    match direction {
+        Direction::Write => b"->",
+        Direction::Read => b"<-",
+    }
+}
+
+/// The other end of the connection, or both where it is not known which is the process's own.
+fn write_peer(stream: &StreamOrigin, out: &mut Vec<u8>) {
+    let Some(socket) = &stream.socket else {
+        out.extend_from_slice(b"unknown");
+        if stream.session != 0 {
+            out.extend_from_slice(b", session ");
+            push_hexadecimal(stream.session, out);
+        }
+        return;
+    };
+    match (socket.endpoints(stream.direction), stream.direction) {
+        (Some((_, peer)), Direction::Write) | (Some((peer, _)), Direction::Read) => push_address(peer, out),
+        (None, _) => {
+            push_address(socket.tuple.source, out);
+            out.extend_from_slice(b" or ");
+            push_address(socket.tuple.destination, out);
+        }
+    }
+}
+
+/// The addresses, or else what tells streams of one process apart.
+fn write_addresses(stream: &StreamOrigin, out: &mut Vec<u8>) {
+    match stream.socket.map(|socket| socket.tuple) {
+        Some(tuple) => {
+            out.extend_from_slice(b", Src:");
+            push_address(tuple.source, out);
+            out.extend_from_slice(b", Dest:");
+            push_address(tuple.destination, out);
+        }
+        // The original has no sessions, so its recordings are printed as the original prints them.
+        None if stream.session == 0 => out.extend_from_slice(b", Src::0, Dest::0"),
+        None => {
+            out.extend_from_slice(b", Src:unknown, Dest:unknown, Session:");
+            push_hexadecimal(stream.session, out);
+        }
+    }
+}
+
+/// Returns the program's name if it differs from that of the thread: threads are named after their
+/// program unless they set a name of their own.
+fn other_name(origin: &Origin) -> Option<&str> {
+    let program = origin.program.as_deref()?;
+    let is_same = program.as_bytes().starts_with(origin.process.comm.as_bytes());
+    (!is_same).then_some(program)
+}
