@@ -92,8 +92,11 @@ pub(crate) fn start(level: Level, log_targets: &[Target]) -> Result<()> {
             .with_writer(move || queue.clone());
         Ok(layer.with_filter(filter.clone()))
     });
+    let layers = layers.collect::<Result<Vec<_>>>()?;
+    // An empty list of layers would turn off all logs, those of the console too.
+    let layers = (!layers.is_empty()).then_some(layers);
     tracing_subscriber::registry()
-        .with(layers.collect::<Result<Vec<_>>>()?)
+        .with(layers)
         .with(console)
         .try_init()
         .context("logging was set up twice")?;
