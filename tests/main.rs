@@ -29,6 +29,7 @@
 //! - `shutdown`: logs, files and pipes that take nothing, and signals all the same.
 //! - `wrapped`: commands behind others, such as timeout, sh and sudo.
 //! - `tables`: more at once than the kernel's tables have room for.
+//! - `facts`: which processes use TLS, among the events.
 //! - `uncaptured`: programs whose TLS cannot be captured.
 //! - `late`: connections and programs that the capture meets too late.
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
@@ -42,6 +43,7 @@ mod doctor;
 mod documents;
 mod ecaptureq;
 mod endings;
+mod facts;
 mod field;
 mod git;
 mod late;

@@ -12,13 +12,13 @@ use crate::support::servers::{Certificate, Server, static_openssl};
 const LOSS: Option<i32> = Some(3);
 
 /// A client with a stripped OpenSSL linked into it, and a server for it.
-struct Stripped {
+pub(crate) struct Stripped {
     folder: tempfile::TempDir,
     server: Server,
 }
 
 impl Stripped {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let certificate = Certificate::create(folder.path());
         let mut serve = Command::new(static_openssl(folder.path(), &["-s"]));
@@ -31,7 +31,7 @@ impl Stripped {
         Self { folder, server }
     }
 
-    fn words(&self) -> Vec<String> {
+    pub(crate) fn words(&self) -> Vec<String> {
         let client = self.folder.path().join("client");
         let client = client.to_str().expect("a plain path").to_owned();
         [&client, "get", &self.server.port.to_string(), "/hello.json"]

@@ -26,13 +26,31 @@ impl Finished {
         self.status.code()
     }
 
-    /// The JSON lines of standard output.
+    /// The JSON lines of standard output, without facts about processes.
     pub(crate) fn json(&self) -> Vec<serde_json::Value> {
+        let mut lines = self.all_json();
+        lines.retain(|line| !is_fact(line));
+        lines
+    }
+
+    /// The facts about processes among the JSON lines of standard output.
+    pub(crate) fn facts(&self) -> Vec<serde_json::Value> {
+        let mut lines = self.all_json();
+        lines.retain(is_fact);
+        lines
+    }
+
+    fn all_json(&self) -> Vec<serde_json::Value> {
         self.text()
             .lines()
             .map(|line| serde_json::from_str(line).expect("a JSON line"))
             .collect()
     }
+}
+
+/// The processes that `doctor` lists are of the same kind, and have no version.
+fn is_fact(line: &serde_json::Value) -> bool {
+    line["v"] == 1 && line["kind"] == "process"
 }
 
 /// The file of the built program.

@@ -111,7 +111,7 @@ pub(crate) struct UnbuiltArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalArgs {
-    /// Log debug messages.
+    /// Log debug messages; the text also says which processes use TLS, and whether it is captured.
     #[arg(short, long, global = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_value_t = false, default_missing_value = "true", hide_default_value = true, hide_possible_values = true)]
     pub(crate) debug: bool,

@@ -12,6 +12,7 @@ use aya::maps::{Array, CgroupArray, HashMap, MapData, RingBuf};
 use crate::config::{CaptureConfig, Processes};
 use crate::file::inode::Inode;
 use crate::find::discovery::{Discovered, Discoverer, Discovery, FileKeyValue, Files, Inspections, State};
+use crate::find::facts::Facts;
 use crate::handle::{CaptureHandle, take_map};
 use crate::host::{cgroup, kernel};
 use crate::kernel::attach::{self, AttachReport, Scope};
@@ -97,7 +98,7 @@ impl Capture {
         let cgroup = config.cgroup.as_deref().map(cgroup::open).transpose()?;
         let Loading { mut ebpf, mut probes } = Loading::new(config, false)?;
         let ring = take_map(&mut ebpf, "EVENTS", RingBuf::try_from)?;
-        let handle = CaptureHandle::new(&mut ebpf)?;
+        let handle = CaptureHandle::new(&mut ebpf, Facts::new(config))?;
         tables::set_room(
             take_map(&mut ebpf, "TABLES", Array::try_from)?,
             config.modules,
@@ -123,7 +124,7 @@ impl Capture {
         );
         let refused = probes.refused().to_vec();
         let mut inodes = HashSet::new();
-        let attached = match attach_libraries(&mut probes, config, &mut inodes) {
+        let attached = match attach_libraries(&mut probes, config, handle.tally().facts(), &mut inodes) {
             Err(_) if config.libraries.is_empty() => Vec::new(),
             attached => attached?,
         };
@@ -281,6 +282,7 @@ fn set_cgroup(ebpf: &mut Ebpf, folder: Option<File>) -> Result<(), Error> {
 fn attach_libraries(
     probes: &mut Attachment,
     config: &CaptureConfig,
+    facts: &Facts,
     inodes: &mut HashSet<Inode>,
 ) -> Result<Vec<AttachReport>, Error> {
     let _quick = Expedited::begin();
@@ -297,7 +299,9 @@ fn attach_libraries(
             entries_only: config.hooks.entries_only,
             cookie: 0,
         };
-        match attach::library(probes, library, scope) {
+        let outcome = attach::library(probes, library, scope);
+        facts.attached(library.inode(), &outcome);
+        match outcome {
             Ok(attached) => reports.extend(attached),
             Err(error) => {
                 tracing::warn!(%error, "library skipped");

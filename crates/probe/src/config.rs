@@ -55,6 +55,8 @@ pub struct CaptureConfig {
     /// How long calls that write and are in progress at the stop are waited for; what they move is captured
     /// when they return by then. All calls have 10 ms.
     pub drain: Duration,
+    /// Facts about processes are among the events: which TLS each uses, and whether it is captured.
+    pub facts: bool,
     /// Size of the ring buffer in bytes; rounded up to a power of two of at least a page.
     pub ring_bytes: u32,
     /// For tests and measurements.
@@ -89,6 +91,7 @@ impl Default for CaptureConfig {
             uid: None,
             cgroup: None,
             drain: DRAIN,
+            facts: false,
             ring_bytes: DEFAULT_RING_BYTES,
             hooks: Hooks::default(),
         }

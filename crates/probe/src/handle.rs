@@ -11,6 +11,8 @@ use ecapture_ebpf::share::Share;
 use ecapture_protocols::Comm;
 use futures_util::task::AtomicWaker;
 
+use crate::find::facts::Facts;
+use crate::find::survey::Survey;
 use crate::{Error, KernelCounters, Tally};
 
 /// [`config::Control`] as a map value.
@@ -75,7 +77,7 @@ struct Control {
 
 impl CaptureHandle {
     /// Takes its maps out of the loaded object.
-    pub(crate) fn new(ebpf: &mut Ebpf) -> Result<Self, Error> {
+    pub(crate) fn new(ebpf: &mut Ebpf, facts: Facts) -> Result<Self, Error> {
         let state = take_map(ebpf, "CONTROL", Array::try_from)?;
         let pids = take_map(ebpf, "PIDS", HashMap::try_from)?;
         let counters = take_map(ebpf, "COUNTERS", PerCpuArray::try_from)?;
@@ -90,7 +92,7 @@ impl CaptureHandle {
         };
         Ok(Self {
             control: Arc::new(control),
-            tally: Arc::default(),
+            tally: Arc::new(Tally::new(facts)),
         })
     }
 
@@ -126,6 +128,11 @@ impl CaptureHandle {
         let mut users: Vec<_> = users.map(|(pid, share)| RingUser::of(pid, &share.0)).collect();
         users.sort_by_key(|user| (u64::MAX - user.filled_bytes, user.pid));
         users
+    }
+
+    /// Reports what was running when the capture began, among the events and if facts are wanted.
+    pub fn surveyed(&self, survey: &Survey) {
+        self.tally.facts().surveyed(survey);
     }
 
     /// What was counted and learned beside the kernel.

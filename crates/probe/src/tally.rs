@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ecapture_protocols::{DataEvent, JoinedLate};
 
+use crate::find::facts::Facts;
 use crate::{KernelCounters, LateConnections};
 
 /// Most processes that are remembered as active.
@@ -24,9 +25,27 @@ pub struct Tally {
     files_given_up: Counter,
     active: Mutex<HashSet<u32>>,
     late: Mutex<LateConnections>,
+    facts: Facts,
 }
 
 impl Tally {
+    pub(crate) fn new(facts: Facts) -> Self {
+        Self {
+            facts,
+            ..Self::default()
+        }
+    }
+
+    /// What is known of the processes that use TLS.
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// How many facts about processes are not among the events, because too many came at once.
+    pub fn facts_without_room(&self) -> u64 {
+        self.facts.lost()
+    }
+
     /// Records of the ring that this version does not understand. Always 0 unless the object
     /// was overridden.
     pub fn undecodable_records(&self) -> u64 {

@@ -12,10 +12,10 @@ use ecapture_probe::{
 use ecapture_protocols::format::WallClock;
 use nix::time::{ClockId, clock_gettime};
 
-use crate::held::{CommandOutput, HeldCommand};
+use crate::held::HeldCommand;
 use crate::named_processes::{NamedProcesses, full_names};
 use crate::report;
-use crate::settings::{CaptureSettings, Libraries};
+use crate::settings::{CaptureSettings, Libraries, OutputSettings};
 use crate::stop::StopConditions;
 
 /// Probes that capture, and the command that waits for them.
@@ -27,7 +27,7 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     /// Checks the host, finds the libraries, attaches, and starts the command, which does not run yet.
-    pub(crate) fn new(settings: &CaptureSettings, output: CommandOutput) -> Result<Self> {
+    pub(crate) fn new(settings: &CaptureSettings, output: &OutputSettings) -> Result<Self> {
         host::check()?;
         check_process_numbers(settings)?;
         let named = NamedProcesses::find(settings)?;
@@ -43,6 +43,7 @@ impl Prepared {
             cgroup: settings.cgroup.clone(),
             hooks: settings.hooks.clone(),
             ring_bytes: settings.ring_bytes,
+            facts: output.takes_facts(),
             ..CaptureConfig::default()
         })?;
         report::attached::refused(capture.refused());
@@ -51,7 +52,7 @@ impl Prepared {
         let command = match settings.command.as_slice() {
             [] => None,
             words => {
-                let command = HeldCommand::start(words, output)?;
+                let command = HeldCommand::start(words, output.command_output())?;
                 if let Some(limit) = limit {
                     limit.give(command.pid());
                 }

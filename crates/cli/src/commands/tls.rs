@@ -15,12 +15,14 @@ use crate::settings::{CaptureSettings, OutputSettings};
 pub(crate) fn run(output: &OutputSettings, settings: &CaptureSettings) -> Result<Exit> {
     // What cannot be written is found out before anything is attached.
     let session = Session::new(output, wall_clock()?)?;
-    let prepared = Prepared::new(settings, output.command_output())?;
+    let prepared = Prepared::new(settings, output)?;
     let surveyed = Arc::new(Mutex::new(Survey::default()));
     let is_of_interest = settings.command.is_empty() && settings.libraries.is_all();
     if is_of_interest {
         let surveyed = Arc::clone(&surveyed);
+        let handle = prepared.capture.handle();
         survey::in_background(settings.pids.clone(), move |survey| {
+            handle.surveyed(&survey);
             tracing::info!("{}; `ecapture doctor` lists them", doctor::coverage(&survey));
             *surveyed.lock().unwrap_or_else(PoisonError::into_inner) = survey;
         });

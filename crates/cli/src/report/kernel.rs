@@ -97,7 +97,7 @@ fn final_rows(capture: &CaptureHandle, counters: &KernelCounters) -> [LossRow; 2
 }
 
 /// Connections, programs and files, not events: what they sent is not known.
-fn late_rows(capture: &CaptureHandle) -> [LossRow; 7] {
+fn late_rows(capture: &CaptureHandle) -> [LossRow; 8] {
     let row = |reason, events, intended| LossRow {
         stage: Stage::Kernel,
         reason,
@@ -113,6 +113,7 @@ fn late_rows(capture: &CaptureHandle) -> [LossRow; 7] {
         row("program_not_captured", tally.not_captured(), false),
         row("program_not_inspected", tally.not_inspected(), false),
         row("file_without_room", tally.files_without_room(), false),
+        row("fact_without_room", tally.facts_without_room(), false),
         row("file_given_up", tally.files_given_up(), true),
         row("connection_open_before_capture", late.open_before_capture, true),
     ]

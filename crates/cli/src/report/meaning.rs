@@ -49,6 +49,9 @@ fn of_kernel(reason: &str) -> &'static str {
         "program_too_short" => "programs that connected and ended before the probes were attached",
         "program_not_inspected" => "programs that could not be inspected for TLS before the capture ended",
         "program_not_captured" => "programs with TLS that cannot be captured; each is named in the log",
+        "fact_without_room" => {
+            "facts about processes that are not in the output because too many came at once"
+        }
         "file_without_room" => "times a new program was not inspected because too many were waiting",
         "file_given_up" => {
             "files of programs that are damaged or beyond the limits; each is named in the log"

@@ -213,6 +213,16 @@ impl OutputSettings {
         }
     }
 
+    /// Whether an output takes facts about processes.
+    pub(crate) fn takes_facts(&self) -> bool {
+        let takes = |output: &OutputTarget| match output.format {
+            OutputFormat::Text | OutputFormat::Original => self.debug,
+            OutputFormat::Protobuf | OutputFormat::Ecaptureq => false,
+            OutputFormat::Jsonl | OutputFormat::Recording => true,
+        };
+        self.outputs.iter().any(takes)
+    }
+
     /// What an output gets; `clock` turns kernel time into wall-clock time.
     pub(crate) fn tap(&self, output: &OutputTarget, clock: WallClock) -> Tap {
         let is_terminal = output.is_terminal();

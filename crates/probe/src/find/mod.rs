@@ -2,5 +2,6 @@
 
 pub(crate) mod discovery;
 pub(crate) mod examine;
+pub(crate) mod facts;
 pub mod survey;
 pub mod target;

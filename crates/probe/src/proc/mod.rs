@@ -86,12 +86,26 @@ pub(crate) fn user(pid: u32) -> Option<u32> {
     fs::metadata(folder(pid)).ok().map(|process| process.uid())
 }
 
-/// The fourth field of `stat`. The second one, the name in parentheses, may hold anything.
+/// The process that started it.
 pub(crate) fn parent(pid: u32) -> Option<u32> {
+    stat(pid, 4)?.try_into().ok()
+}
+
+/// When it began, in clock ticks since the host was booted.
+pub(crate) fn started(pid: u32) -> Option<u64> {
+    stat(pid, 22)
+}
+
+/// A field of `stat` behind the second one, by its number. The second one, the name in parentheses, may hold
+/// anything.
+fn stat(pid: u32, field: usize) -> Option<u64> {
     let stat = fs::read(folder(pid).join("stat")).ok()?;
     let behind_name = memchr::memrchr(b')', &stat)? + 1;
     let text = std::str::from_utf8(&stat[behind_name..]).ok()?;
-    text.split_ascii_whitespace().nth(1)?.parse().ok()
+    text.split_ascii_whitespace()
+        .nth(field.checked_sub(3)?)?
+        .parse()
+        .ok()
 }
 
 /// A path as the process sees it, as it is seen from here.

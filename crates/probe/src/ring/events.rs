@@ -19,6 +19,7 @@ use crate::ring::decode;
 use crate::ring::excluded::Excluded;
 use crate::ring::joined_late::CountedConnections;
 use crate::ring::origin::Origins;
+use crate::tally::Tally;
 
 /// Most events in one batch.
 const BATCH_EVENTS: usize = 512;
@@ -149,6 +150,7 @@ impl Events {
         let Some(ring) = self.ring.get_mut() else {
             return batch;
         };
+        let tally = self.handle.tally();
         while batch.len() < BATCH_EVENTS && bytes < BATCH_BYTES {
             let Some(record) = ring.next() else { break };
             match decode::event(&record) {
@@ -167,9 +169,16 @@ impl Events {
                     } = &event
                     {
                         self.excluded.forget(*pid);
+                        tally.facts().forget(*pid);
                     }
-                    self.origins.complete(&mut event, self.handle.tally());
-                    self.counted.note(&event, self.handle.tally());
+                    let is_first = self.origins.complete(&mut event, tally);
+                    if let CapturedEvent::Data(data) = &event
+                        && is_first
+                    {
+                        tally.facts().first_event(data);
+                        batch.extend(known_facts(tally, &mut self.excluded));
+                    }
+                    self.counted.note(&event, tally);
                     if let CapturedEvent::Data(data) = &event {
                         records += 1;
                         bytes += data.payload.len();
@@ -280,6 +289,11 @@ impl Stream for Events {
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         this.handle.register_reader(context.waker());
+        this.handle.tally().facts().register_reader(context.waker());
+        let facts = known_facts(this.handle.tally(), &mut this.excluded);
+        if !facts.is_empty() {
+            return Poll::Ready(Some(facts));
+        }
         loop {
             ready!(this.poll_due(context));
             let batch = this.next_batch();
@@ -290,13 +304,24 @@ impl Stream for Events {
             if matches!(this.state, State::Ended) {
                 // What it finds last is counted before the figures are read.
                 this.discoverer = None;
-                return Poll::Ready(None);
+                let last = known_facts(this.handle.tally(), &mut this.excluded);
+                return Poll::Ready((!last.is_empty()).then_some(last));
             }
             if !this.state.is_last() {
                 this.found_nothing();
             }
         }
     }
+}
+
+/// What was learned of processes since the last call, but for those that are not captured.
+fn known_facts(tally: &Tally, excluded: &mut Excluded) -> Vec<CapturedEvent> {
+    let mut facts = tally.facts().take();
+    facts.retain(|event| match event {
+        CapturedEvent::Observed(observed) => !excluded.has(observed.process.pid),
+        CapturedEvent::Data(_) | CapturedEvent::Close { .. } => true,
+    });
+    facts
 }
 
 impl Ring {

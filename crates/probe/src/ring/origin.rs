@@ -26,10 +26,15 @@ struct Origin {
 impl Origins {
     /// Tells an event its program and container, and notes each process with its first event in `tally`. A process
     /// that ends is forgotten, as its number goes to another one; so is one that executes another program.
-    pub(crate) fn complete(&mut self, event: &mut CapturedEvent, tally: &Tally) {
+    /// Returns true for the first event of a process.
+    pub(crate) fn complete(&mut self, event: &mut CapturedEvent, tally: &Tally) -> bool {
+        let mut is_first = false;
         match event {
             CapturedEvent::Data(data) => {
-                let origin = self.of(data.process.pid, |pid| tally.note_active(pid));
+                let origin = self.of(data.process.pid, |pid| {
+                    is_first = true;
+                    tally.note_active(pid);
+                });
                 data.program.clone_from(&origin.program);
                 data.container_id.clone_from(&origin.container);
             }
@@ -43,6 +48,7 @@ impl Origins {
             }
             CapturedEvent::Close { .. } | CapturedEvent::Observed(_) => {}
         }
+        is_first
     }
 
     fn of(&mut self, pid: u32, hear: impl FnOnce(u32)) -> &Origin {

@@ -5,7 +5,7 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::num::NonZeroU32;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use aya::maps::{HashMap as KernelMap, MapData};
@@ -14,7 +14,7 @@ use ecapture_ebpf::limits::KNOWN_FILES;
 
 use super::mapping::{Sighting, executor, name};
 use super::watch::user_of;
-use super::{Discovered, Discovery, Inspections};
+use super::{Discovered, Discovery, Executor, Inspections};
 use crate::file::elf::Image;
 use crate::file::inode::Inode;
 use crate::file::library::{Library, Located};
@@ -92,13 +92,19 @@ impl Files {
             let library = located.open(sighting.path())?;
             self.look_into(&sighting, &library, record);
         }
-        if let Some(record) = record {
-            if self.state().stands_later(located.metadata(), record) {
-                self.tell_too_late(record, sighting.path().display().to_string());
-            }
-            if !self.inspect(record, sighting) {
-                self.make_known(record);
-            }
+        let is_late = |record: &&FileRecord| self.state().stands_later(sighting.located.metadata(), record);
+        let came_too_late = record.filter(is_late);
+        let has_ended = came_too_late
+            .is_some_and(|record| self.tell_too_late(record, &sighting.path().display().to_string()));
+        if !has_ended && matches!(self.discovery, Discovery::Kinds(_)) {
+            let Executor { pid, command } = &sighting.process;
+            let facts = self.tally.facts();
+            facts.executes(*pid, command, sighting.located.inode(), sighting.shown());
+        }
+        if let Some(record) = record
+            && !self.inspect(record, sighting)
+        {
+            self.make_known(record);
         }
         Ok(Looked::Done)
     }
@@ -181,26 +187,39 @@ impl Files {
     pub(super) fn missed(&self, record: &FileRecord) {
         let file = name(record);
         if record.event == EVENT_MAPPED && self.modules.name_library(file) {
-            self.tell_too_late(record, String::from_utf8_lossy(file).into_owned());
+            self.tell_too_late(record, &String::from_utf8_lossy(file));
         }
     }
 
     /// The probes stand now in a `file` with TLS which the process of the record began to execute before.
-    fn tell_too_late(&self, record: &FileRecord, file: String) {
+    /// Returns true if the process has ended.
+    fn tell_too_late(&self, record: &FileRecord, file: &str) -> bool {
         let ended = !proc::is_running(record.pid);
         let mut state = self.state();
         let connected = state.connected_since(record);
         if ended && connected {
             self.tally.count_too_short();
         }
+        let process = executor(record);
+        if ended {
+            let why = "it ended before the probes were attached";
+            self.tell_obstacle(&process, Path::new(file), None, why);
+        }
         if ended || connected {
             (state.tell)(Discovered::TooLate {
-                process: executor(record),
-                file,
+                process,
+                file: file.to_owned(),
                 ended,
                 connected,
             });
         }
+        ended
+    }
+
+    /// Reports that the TLS that a process has in `file` is not captured.
+    pub(super) fn tell_obstacle(&self, process: &Executor, file: &Path, tls: Option<&str>, why: &str) {
+        let facts = self.tally.facts();
+        facts.not_captured(process.pid, &process.command, file, tls, why);
     }
 
     fn look_into(&self, sighting: &Sighting, library: &Library, record: Option<&FileRecord>) {
@@ -227,6 +246,7 @@ impl Files {
             return;
         };
         self.state().stands(metadata);
+        self.tally.facts().attached(library.inode(), &attached);
         if let Some(record) = record {
             let age = monotonic_ns().saturating_sub(record.timestamp_ns);
             tracing::debug!(

@@ -126,6 +126,10 @@ impl Inspections {
     }
 
     fn report(&self, files: &Files, inspection: Inspection, found: UncapturedTls) {
+        let why = found.obstacle.to_string();
+        let process = &inspection.sighting.process;
+        let file = inspection.sighting.shown();
+        files.tell_obstacle(process, file, Some(found.implementation), &why);
         let suspect = Suspect {
             record: inspection.record,
             process: inspection.sighting.process,

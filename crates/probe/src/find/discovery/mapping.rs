@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ecapture_ebpf::discovery::{EVENT_EXECUTED, FileRecord};
 
@@ -147,6 +147,11 @@ impl Sighting {
             shown: mapping.path(),
             process,
         })
+    }
+
+    /// Its path as the process sees it.
+    pub(super) fn shown(&self) -> &Path {
+        &self.shown
     }
 
     /// A path for people, that leads to the file from here when there is such a path.
