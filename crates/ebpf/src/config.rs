@@ -1,4 +1,5 @@
-//! What user space tells the programs: constants before loading, switches while they run.
+//! Settings that user space passes to the programs: constants before loading, switches while they
+//! run.
 
 /// [`Config::filters`]: only the process [`Config::pid`].
 pub const FILTER_PID: u32 = 1;
@@ -12,7 +13,7 @@ pub const FOLLOW_CHILDREN: u32 = 1 << 3;
 pub const FILTER_CGROUP: u32 = 1 << 4;
 /// [`Config::features`]: the kernel has `bpf_loop`.
 pub const HAS_LOOP: u32 = 1;
-/// [`Config::features`]: user space wants to hear of files, see [`crate::discovery`].
+/// [`Config::features`]: user space wants reports about files, see [`crate::discovery`].
 pub const DISCOVER: u32 = 1 << 1;
 /// [`Config::features`]: the kernel has `bpf_get_attach_cookie`.
 pub const HAS_COOKIE: u32 = 1 << 2;
@@ -41,7 +42,7 @@ pub struct Config {
     pub ring_bytes: u32,
     /// The reader is woken when this many bytes are waiting in the ring.
     pub wake_bytes: u32,
-    /// Where this kernel keeps what the programs read.
+    /// Where this kernel keeps the fields that the programs read.
     pub offsets: KernelOffsets,
 }
 
@@ -109,11 +110,11 @@ pub struct KernelOffsets {
     pub sock_remote_v6: u32,
 }
 
-/// Switches that user space may turn while the programs run, the only entry of `CONTROL`.
+/// Switches that user space may change while the programs run; the only entry of `CONTROL`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Control {
-    /// How far the capture's end has come: 0 or a constant of this module.
+    /// The progress of the capture's end: 0 or a constant of this module.
     pub end: u32,
     /// Not 0: the reader sleeps and wants to be woken by the next record.
     pub reader_waits: u32,

@@ -4,7 +4,7 @@
 pub const DATA_RECORDS: u32 = 0;
 /// Payload bytes handed to user space.
 pub const DATA_BYTES: u32 = 1;
-/// Library calls that a filter kept out.
+/// Library calls that a filter excluded.
 pub const FILTERED_CALLS: u32 = 2;
 /// Payload records lost because the ring was full.
 pub const RING_FULL_RECORDS: u32 = 3;
@@ -26,16 +26,15 @@ pub const SESSIONS_FULL: u32 = 10;
 pub const CLOSE_RECORDS: u32 = 11;
 /// Close records lost because the ring was full.
 pub const CLOSE_LOST: u32 = 12;
-/// Files that user space was not told of because the ring was full.
+/// Files that were not reported to user space because the ring was full.
 pub const FILES_LOST: u32 = 13;
-/// Payload bytes that the kernel sent from files, encrypting them itself: no program can see them.
+/// Payload bytes that the kernel sent from files and encrypted itself: no probe can see them.
 pub const FILE_BYTES: u32 = 14;
-/// Calls of functions without a stable interface whose arguments or result cannot mean what they
-/// should.
+/// Calls of functions without a stable interface whose arguments or result are not plausible.
 pub const UNINTELLIGIBLE_CALLS: u32 = 15;
-/// Threads that ended inside a call that writes: what it had sent by then is not known.
+/// Threads that ended inside a call that writes: it is unknown how much the call had sent.
 pub const UNFINISHED_WRITES: u32 = 16;
-/// Calls that write and have been remembered until they return.
+/// Calls that write and are tracked until they return.
 pub const WRITES_BEGUN: u32 = 17;
 /// Of those, the ones that have returned, or whose thread has ended. Calls that were left by a long jump, and
 /// those of Go programs that were killed, never do.
@@ -50,7 +49,7 @@ pub const FORGOTTEN_CALLS: u32 = 21;
 /// Sessions that began to use a socket which had been used before, when the table of sessions had been full: they
 /// were forgotten, and are counted from their beginning again.
 pub const FORGOTTEN_SESSIONS: u32 = 22;
-/// Connections of which it is not known when they were opened, when the table of sockets had been full.
+/// Connections whose opening time is unknown because the table of sockets had been full.
 pub const FORGOTTEN_SOCKETS: u32 = 23;
 /// Number of counters.
 pub const COUNT: u32 = 24;

@@ -1,5 +1,5 @@
-//! Files that processes begin to execute: by `execve`, or mapped as a library. User space hears of
-//! each until it says that it knows the file.
+//! Files that processes begin to execute: by `execve`, or mapped as a library. Each is reported to
+//! user space until user space marks it as known.
 
 use core::mem::offset_of;
 
@@ -11,7 +11,7 @@ pub const EVENT_MAPPED: u32 = 2;
 /// Bytes of [`FileRecord::name`]; longer names are cut.
 pub const NAME_BYTES: usize = 128;
 
-/// What tells a file from every other, also from one that had its inode number before.
+/// Identifies a file, and distinguishes it from one that had its inode number before.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileKey {
@@ -21,7 +21,7 @@ pub struct FileKey {
     pub size: u64,
     /// `super_block.s_dev`
     pub device: u32,
-    /// `inode.i_generation`, which file systems change when they give a number again.
+    /// `inode.i_generation`, which file systems change when they reuse a number.
     pub generation: u32,
 }
 

@@ -40,7 +40,7 @@ pub const FAMILY_V6: u16 = 10;
 pub const NOT_JOINED_LATE: u8 = 0;
 /// [`DataHeader::joined_late`]: the connection was open before the capture began.
 pub const OPEN_BEFORE_CAPTURE: u8 = 1;
-/// [`DataHeader::joined_late`]: the connection was opened before the probes were attached in its library, and
+/// [`DataHeader::joined_late`]: the connection was opened before the probes were attached to its library, and
 /// its handshake was not seen.
 pub const BEFORE_PROBES: u8 = 2;
 
@@ -49,7 +49,7 @@ pub const NO_FD: i32 = -1;
 /// [`DataHeader::stream_offset`] when the offset could not be kept.
 pub const NO_OFFSET: u64 = u64::MAX;
 
-/// What stands before the payload of a data record.
+/// The header before the payload of a data record.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataHeader {
@@ -144,7 +144,7 @@ pub enum DecodeError {
         /// Bytes it has.
         observed: usize,
     },
-    /// The kind is none of the known ones.
+    /// The kind is unknown.
     UnknownKind(u32),
 }
 
@@ -236,7 +236,7 @@ impl<'ring> Fields<'ring> {
         }
     }
 
-    /// The next `N` bytes; zeros when there are none, which `new` rules out.
+    /// Takes the next `N` bytes; zeros if there are none, which `new` rules out.
     fn array<const N: usize>(&mut self) -> [u8; N] {
         match self.rest.split_first_chunk() {
             Some((field, rest)) => {

@@ -1,31 +1,32 @@
-//! What each process has put into the ring buffer while it was filling up, so that one that floods it is
-//! named, and loses its own records before those of others.
+//! The bytes that each process has put into the ring buffer while it was filling up, so that a
+//! process that floods it is named, and loses its own records before those of others.
 
 use core::mem::offset_of;
 
-/// What one process has put into the ring while more than an eighth of it waited for the reader.
+/// The bytes that one process has put into the ring while more than an eighth of it waited for the
+/// reader.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
-    /// Bytes of the ring that it took and that the reader had not reached, at its last record.
+    /// Bytes of the ring that it occupied and that the reader had not reached, at its last record.
     pub bytes: u64,
-    /// How far the reader had come then (`BPF_RB_CONS_POS`).
+    /// Position of the reader at that time (`BPF_RB_CONS_POS`).
     pub consumed: u64,
-    /// Where its last record ends, about.
+    /// Approximate end of its last record.
     pub position: u64,
     /// Bytes of payload in all.
     pub total_bytes: u64,
     /// Calls that found the process's share used up, in all.
     pub refused_calls: u64,
-    /// Bytes of payload of these.
+    /// Bytes of payload of these calls.
     pub refused_bytes: u64,
-    /// Name of the thread that came first.
+    /// Name of the process's first thread seen.
     pub comm: [u8; 16],
 }
 
 impl Share {
-    /// Bytes of the ring that still wait for a reader that has come to `consumed`: those that it has passed since
-    /// the last record are taken to lie as densely as the rest.
+    /// Returns how many bytes of the ring still wait for a reader at position `consumed`, on the
+    /// assumption that the bytes of the process are evenly distributed up to its last record.
     #[expect(
         clippy::inline_always,
         reason = "the verifier checks a separate program more cheaply"

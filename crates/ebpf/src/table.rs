@@ -1,5 +1,5 @@
-//! How full the kernel's tables have been. When one is full, it forgets what was used least recently, and says
-//! nothing of that.
+//! How full the kernel's tables have been. A full table forgets its least recently used entries
+//! without reporting it.
 
 /// `CALLS`.
 pub const CALLS: u32 = 0;
@@ -16,10 +16,10 @@ pub const COUNT: u32 = 4;
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Table {
-    /// Entries that were made and not removed; not exact any more when [`Self::overflowed`].
+    /// Entries that were created and not removed; no longer exact once [`Self::overflowed`] is set.
     pub entries: u64,
-    /// With so many entries the kernel may begin to forget some. Written by user space before anything is
-    /// attached.
+    /// Number of entries from which the kernel may begin to forget some. Written by user space
+    /// before anything is attached.
     pub room: u64,
     /// Not 0: it may have forgotten some.
     pub overflowed: u64,

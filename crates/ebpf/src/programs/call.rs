@@ -24,7 +24,7 @@ use super::thread::Thread;
 /// `RUSTLS_RESULT_OK` of rustls-ffi.
 const RUSTLS_OK: i32 = 7000;
 
-/// Where the number of moved bytes is at the return.
+/// The kind of a call: where the number of moved bytes is at the return, if any.
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub(super) enum Length {
@@ -34,19 +34,20 @@ pub(super) enum Length {
     Stored = 1,
     /// The function returns it as an `ssize_t`; 0 and below mean that nothing moved.
     ReturnedLong = 2,
-    /// No plaintext moves, and nothing says that none did before.
+    /// No plaintext moves, but some may have moved before.
     Nothing = 3,
     /// As [`Self::ReturnedLong`], but the bytes went from a file to the socket inside the kernel.
     OfFile = 4,
     /// The function returns `RUSTLS_RESULT_OK` and stores it as a `size_t`.
     StoredWithRustlsOk = 5,
-    /// Whoever sends the bytes says it. The session object does not begin with a version.
-    Told = 6,
-    /// No plaintext moves before the function has made the handshake.
+    /// The sender of the bytes passes their number. The session object does not begin with a
+    /// version.
+    Given = 6,
+    /// The function performs the handshake; no plaintext has moved before it returns.
     Handshake = 7,
 }
 
-/// Whether the function of a call moves no plaintext.
+/// Returns true if the function of a call moves no plaintext.
 #[inline(always)]
 fn moves_nothing(call: &Call) -> bool {
     call.length == Length::Nothing as u32 || call.length == Length::Handshake as u32
@@ -78,7 +79,7 @@ fn call_return(context: RetProbeContext) {
     leave(&context);
 }
 
-/// Whether a call that begins is to be captured. Counts it where a filter is against it.
+/// Returns true if a call that begins must be captured. Counts it if a filter excludes it.
 #[inline(always)]
 pub(super) fn is_followed(pid_tgid: u64) -> bool {
     if stopped() {
@@ -91,7 +92,7 @@ pub(super) fn is_followed(pid_tgid: u64) -> bool {
     wanted
 }
 
-/// Remembers a call that makes the handshake until it returns.
+/// Remembers a call that performs the handshake until it returns.
 #[inline(always)]
 pub(super) fn handshake(context: &ProbeContext) {
     let arguments = Arguments {
@@ -146,8 +147,8 @@ pub(super) fn enter(context: &ProbeContext, arguments: Arguments, direction: u8,
     }
 }
 
-/// One form of a function may be made of another one, and one library of another one: the call at
-/// `outer` says it all.
+/// Returns true if this call is part of the call at `outer`, which has all the bytes: one form of a
+/// function may call another, and one library may use another.
 #[inline(always)]
 fn is_part_of(thread: &mut Thread, pid_tgid: u64, outer: u64, arguments: &Arguments, direction: u32) -> bool {
     let key = CallKey {
@@ -160,14 +161,15 @@ fn is_part_of(thread: &mut Thread, pid_tgid: u64, outer: u64, arguments: &Argume
     })
 }
 
-/// 1 for a write, 0 for a read: one path less for the verifier than to ask.
+/// Returns 1 for a write, 0 for a read, without a branch, so that the verifier has one path less to
+/// check.
 #[inline(always)]
 pub(super) fn writes(direction: u32) -> u64 {
     const { assert!(DIRECTION_READ == 0 && DIRECTION_WRITE == 1) };
     u64::from(direction)
 }
 
-/// How many functions have jumped here with the same frame and session.
+/// Returns how many functions have jumped here with the same frame and session.
 #[inline(always)]
 fn tails_of(thread: &mut Thread, key: CallKey, arguments: &Arguments) -> u32 {
     if thread.innermost != key.stack_pointer {
@@ -179,7 +181,8 @@ fn tails_of(thread: &mut Thread, key: CallKey, arguments: &Arguments) -> u32 {
     }
 }
 
-/// Whether this return of the call is the one to send its bytes at. Forgets the call at its last.
+/// Returns true if the bytes of the call must be sent at this return. Forgets the call at its last
+/// return.
 #[inline(always)]
 fn is_first_return(thread: &mut Thread, key: CallKey) -> bool {
     let Some(call) = thread.call(key) else {
@@ -195,7 +198,7 @@ fn is_first_return(thread: &mut Thread, key: CallKey) -> bool {
     first
 }
 
-/// Sends what a returning call moved.
+/// Sends the bytes that a returning call moved.
 #[inline(always)]
 fn leave(context: &RetProbeContext) {
     let pid_tgid = bpf_get_current_pid_tgid();
@@ -212,7 +215,7 @@ fn leave(context: &RetProbeContext) {
         return;
     };
     let Some(&mut call) = thread.call(key) else {
-        // Inside another call it is a part of that one.
+        // Inside another call, it is a part of that call.
         if thread.outer(key.stack_pointer) == 0 {
             count_unmatched();
         }
@@ -222,15 +225,16 @@ fn leave(context: &RetProbeContext) {
         thread.innermost = call.outer;
         end(context, thread, &call, moved_bytes(context, &call), pid_tgid);
     }
-    // Last: user space waits for this, and then for nothing more of the call.
+    // Must be last: once user space has seen this counter, it no longer waits for the call.
     count(counter::WRITES_ENDED, writes(call.direction));
 }
 
-/// Sends `length` bytes that a call has moved, and remembers the socket that it used.
+/// Sends `length` bytes that a call moved, and remembers the socket that it used.
 #[inline(always)]
 fn end(context: &RetProbeContext, thread: &mut Thread, call: &Call, length: u64, pid_tgid: u64) {
     let in_vain = length == 0 && !moves_nothing(call);
-    // Whose calls use no sockets may still log to a file in a callback: that must be looked at.
+    // Calls that use no sockets may still log to a file in a callback, so the descriptor must be
+    // checked.
     if in_vain && thread.call_fd >= 0 && thread.memory_bio == 0 {
         return;
     }
@@ -279,13 +283,13 @@ fn moved_bytes(context: &RetProbeContext, call: &Call) -> u64 {
     user(call.length_pointer).unwrap_or(0)
 }
 
-/// Forgets a session that the library frees, and says so.
+/// Forgets a session that the library frees, and reports it.
 #[inline(always)]
 pub(super) fn free(context: &ProbeContext) {
     end_session(context.arg(0).unwrap_or(0));
 }
 
-/// Forgets a session of the current process, and says so.
+/// Forgets a session of the current process, and reports it.
 #[inline(always)]
 pub(super) fn end_session(session: u64) {
     let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
@@ -305,7 +309,7 @@ pub(super) fn end_session(session: u64) {
     }
 }
 
-/// The session's entry, made when it is new.
+/// Returns the session's entry, which is created if it is new.
 #[inline(always)]
 pub(super) fn session_of(pid: u32, session: u64) -> Option<&'static mut Session> {
     let key = SessionKey {
@@ -322,7 +326,7 @@ pub(super) fn session_of(pid: u32, session: u64) -> Option<&'static mut Session>
     known_session(pid, session)
 }
 
-/// The session's entry, if there is one.
+/// Returns the session's entry, if there is one.
 #[inline(always)]
 pub(super) fn known_session(pid: u32, session: u64) -> Option<&'static mut Session> {
     let key = SessionKey {
@@ -340,7 +344,7 @@ fn stack_pointer_at_entry(registers: *mut pt_regs) -> u64 {
     unsafe { (*registers).rsp }
 }
 
-/// `ret` has popped the return address.
+/// Returns the stack pointer at the entry: `ret` has popped the return address.
 #[cfg(bpf_target_arch = "x86_64")]
 fn stack_pointer_at_return(registers: *mut pt_regs) -> u64 {
     // SAFETY: the kernel passes valid registers.

@@ -1,4 +1,4 @@
-//! Puts records into the ring buffer and counts what does not get there.
+//! Puts records into the ring buffer, and counts the data that does not fit.
 
 use core::arch::asm;
 use core::ffi::c_void;
@@ -23,7 +23,7 @@ struct Slot<const PAYLOAD: usize> {
     payload: [u8; PAYLOAD],
 }
 
-/// Sends `length` bytes that a call has moved, unless the process has used up its share of the ring.
+/// Sends `length` bytes that a call moved, unless the process has used up its share of the ring.
 #[inline(always)]
 pub(super) fn deliver<const UNROLLED: u32>(call: &Call, session: &mut Session, pid_tgid: u64, length: u64) {
     if has_share((pid_tgid >> 32) as u32, length) {
@@ -33,14 +33,14 @@ pub(super) fn deliver<const UNROLLED: u32>(call: &Call, session: &mut Session, p
     }
 }
 
-/// Sends `length` bytes of the call's buffer, in as many records as that takes: with full ones up to
-/// `UNROLLED` where the kernel has no `bpf_loop`.
+/// Sends `length` bytes of the call's buffer, in as many records as needed: at most `UNROLLED` full
+/// ones if the kernel has no `bpf_loop`.
 #[inline(always)]
 pub(super) fn send_all<const UNROLLED: u32>(call: &Call, session: &mut Session, pid_tgid: u64, length: u64) {
-    if session.tls_version == 0 && call.length != Length::Told as u32 {
+    if session.tls_version == 0 && call.length != Length::Given as u32 {
         session.tls_version = tls_version(call.session);
     }
-    // The offset advances over everything the call moved, also over what cannot be sent.
+    // The offset advances over everything that the call moved, including bytes that cannot be sent.
     let offset = &mut session.offsets[(call.direction & 1) as usize];
     let stream_offset = *offset;
     *offset += length;
@@ -54,15 +54,15 @@ pub(super) fn send_all<const UNROLLED: u32>(call: &Call, session: &mut Session, 
     send_tail(&parts, (length % CHUNK_PAYLOAD as u64) as u32);
 }
 
-/// Tells of `length` bytes that no program ever had in its memory: the next record, which is empty, stands
-/// behind them.
+/// Reports `length` bytes that were never in a program's memory, by an empty record whose offset is
+/// after them.
 #[inline(always)]
 pub(super) fn pass_over(call: &Call, session: &mut Session, pid_tgid: u64, length: u64) {
     count(counter::FILE_BYTES, length);
     let mut header = header_of(call, session, pid_tgid, 0);
     add_name(&mut header);
     let offset = &mut session.offsets[(call.direction & 1) as usize];
-    // What is missing is seen from one record to the next.
+    // User space finds missing bytes by comparing the offsets of consecutive records.
     if *offset == 0 {
         send::<LEAST_PAYLOAD>(&header, call.session, 0);
     }
@@ -71,7 +71,7 @@ pub(super) fn pass_over(call: &Call, session: &mut Session, pid_tgid: u64, lengt
     send::<LEAST_PAYLOAD>(&header, call.session, 0);
 }
 
-/// What of a call is still to be sent.
+/// The part of a call that is still to be sent.
 struct Parts {
     header: DataHeader,
     source: u64,
@@ -85,7 +85,7 @@ impl Parts {
     }
 }
 
-/// Sends `chunks` full records. A tail after too many of them is sent nevertheless.
+/// Sends `chunks` full records. If there are too many of them, the tail is still sent.
 #[inline(always)]
 fn send_chunks<const UNROLLED: u32>(parts: &mut Parts, chunks: u64) {
     if chunks == 0 {
@@ -140,7 +140,7 @@ fn send_tail(parts: &Parts, length: u32) {
     if length == 0 {
         return;
     }
-    // The verifier wants to see the size of each record.
+    // The verifier must know the size of each record.
     if length <= LEAST_PAYLOAD as u32 {
         send::<LEAST_PAYLOAD>(header, source, length);
     } else if length <= 512 {
@@ -176,7 +176,8 @@ fn send<const PAYLOAD: usize>(header: &DataHeader, source: u64, length: u32) {
         count(counter::FAULT_BYTES, u64::from(length));
         return;
     }
-    // To submit is to wait until all is written: the bytes go first, the rest is done meanwhile.
+    // Submitting waits for all stores, so the payload is written first, and the header while these
+    // stores complete.
     // SAFETY: as above.
     unsafe {
         (&raw mut (*record).header).write(*header);
@@ -187,8 +188,8 @@ fn send<const PAYLOAD: usize>(header: &DataHeader, source: u64, length: u32) {
     slot.submit(wake_flag(size_of::<Slot<PAYLOAD>>() as u64));
 }
 
-/// Says once more, where the compiler cannot see that it is known already, that `length`
-/// is at most `most`: the verifier wants to see the comparison.
+/// Repeats, hidden from the compiler, which knows it already, the comparison of `length` with
+/// `most`, because the verifier needs to see it.
 #[inline(always)]
 fn bounded(length: u32, most: u32) -> u32 {
     let mut hidden = u64::from(length);
@@ -201,8 +202,9 @@ fn bounded(length: u32, most: u32) -> u32 {
     }
 }
 
-/// A wake-up costs more than a record. So it is due only when the reader sleeps, or when
-/// this record of `size` bytes makes the waiting bytes reach the configured amount.
+/// Decides whether to wake the reader. A wake-up costs more than a record, so it happens only if
+/// the reader sleeps, or if this record of `size` bytes makes the pending bytes reach the
+/// configured amount.
 #[inline(always)]
 fn wake_flag(size: u64) -> u64 {
     if let Some(control) = CONTROL.get_ptr_mut(0) {
@@ -223,7 +225,7 @@ fn wake_flag(size: u64) -> u64 {
     }
 }
 
-/// Puts the name of the current thread into the header, where it is: the stack is short.
+/// Writes the name of the current thread directly into the header, because the stack is small.
 #[inline(always)]
 fn add_name(header: &mut DataHeader) {
     let name = &raw mut header.comm;
@@ -231,7 +233,7 @@ fn add_name(header: &mut DataHeader) {
     unsafe { bpf_get_current_comm(name.cast(), size_of_val(&header.comm) as u32) };
 }
 
-/// All but the name and the length of the payload.
+/// Fills in the header, except the name and the length of the payload.
 #[inline(always)]
 fn header_of(call: &Call, session: &Session, pid_tgid: u64, stream_offset: u64) -> DataHeader {
     let direction = call.direction as u8;
@@ -266,8 +268,8 @@ fn header_of(call: &Call, session: &Session, pid_tgid: u64, stream_offset: u64) 
     }
 }
 
-/// Up to OpenSSL 3.1 a session begins with its version; other libraries keep something
-/// there that is not a version.
+/// Reads the version of a session. Up to OpenSSL 3.1 a session begins with its version; other
+/// libraries have something else there that does not look like a version.
 #[inline(always)]
 fn tls_version(session: u64) -> u16 {
     match user::<u32>(session) {
@@ -276,7 +278,7 @@ fn tls_version(session: u64) -> u16 {
     }
 }
 
-/// Sends a close record. `pid` and `object` as [`CloseRecord`] says.
+/// Sends a close record. `pid` and `object` are described in [`CloseRecord`].
 #[inline(always)]
 pub(super) fn close(kind: u32, pid: u32, object: u64) {
     let Some(mut slot) = EVENTS.reserve::<CloseRecord>(0) else {

@@ -1,4 +1,4 @@
-//! Tells user space which files processes begin to execute, as long as it does not know them.
+//! Reports to user space which files processes begin to execute, unless it already knows them.
 
 use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_probe_read_kernel_str};
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
@@ -14,29 +14,31 @@ use super::memory::kernel;
 const PROT_EXEC: u64 = 4;
 const MAP_ANONYMOUS: u64 = 0x20;
 
-/// `mmap` is called with these arguments.
+/// Reports the file of an `mmap` call with these arguments.
 #[inline(always)]
 pub(super) fn mapping(protection: u64, flags: u64, fd: i32) -> Option<()> {
     if protection & PROT_EXEC == 0 || flags & MAP_ANONYMOUS != 0 {
         return None;
     }
-    tell(file_of(fd)?, 0, EVENT_MAPPED)
+    report(file_of(fd)?, 0, EVENT_MAPPED)
 }
 
-/// The current process has become the program that `binary` (`struct linux_binprm`) describes.
+/// Reports the program that the current process has become, described by `binary` (`struct
+/// linux_binprm`).
 #[inline(always)]
 pub(super) fn executed(binary: u64) -> Option<()> {
     let path: u64 = kernel(binary, config!(offsets.binprm_filename))?;
-    tell(
+    report(
         kernel(binary, config!(offsets.binprm_file))?,
         path,
         EVENT_EXECUTED,
     )
 }
 
-/// `path`: the kernel's text, 0 for the last part of the file's own.
+/// Reports a file. `path` is the kernel's text of its path, or 0 for the last part of the file's
+/// own path.
 #[inline(always)]
-fn tell(file: u64, path: u64, event: u32) -> Option<()> {
+fn report(file: u64, path: u64, event: u32) -> Option<()> {
     let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
     if config!(features) & DISCOVER == 0 || !concerns(pid) {
         return None;
@@ -76,8 +78,8 @@ fn tell(file: u64, path: u64, event: u32) -> Option<()> {
     Some(())
 }
 
-/// A process may change its user and its cgroup after it has mapped its libraries, so only
-/// filters by process count here.
+/// Returns true if the current process may be captured. Only filters by process count here, because
+/// a process may change its user and its cgroup after it has mapped its libraries.
 #[inline(always)]
 fn concerns(pid: u32) -> bool {
     let filters = config!(filters);

@@ -1,11 +1,13 @@
 //! The Go standard library's `crypto/tls`.
 //!
-//! A goroutine moves between threads, and its stack moves in memory. So a call is known by its
-//! goroutine and by its distance from the top of that goroutine's stack, which a move keeps; and
-//! the return is not a return probe, which would change the stack, but a probe at each `ret`.
+//! A goroutine moves between threads, and its stack moves in memory. So a call is identified by its
+//! goroutine and by its distance from the top of that goroutine's stack, which does not change when
+//! the stack moves. The return is not caught by a return probe, which would change the stack, but
+//! by a probe at each `ret`.
 //!
-//! The socket of a connection is found in its `net.Conn`. Where that is a type of the program's own which hides
-//! it, the socket is that of the first system call which the goroutine makes during a call.
+//! The socket of a connection is found in its `net.Conn`. If that is a type of the program's own
+//! that hides the socket, the socket is taken from the first system call that the goroutine makes
+//! during a call.
 
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
@@ -31,17 +33,19 @@ use super::thread::{insert_call, remove_call};
 #[map]
 static GOROUTINES: LruHashMap<SessionKey, Search> = LruHashMap::with_max_entries(limits::CALLS, 0);
 
-/// The only entry is not 0 when [`GOROUTINES`] has had one: until then nobody has to look there.
+/// The only entry is not 0 if [`GOROUTINES`] has ever had an entry; until then no lookup there is
+/// needed.
 #[map]
 static SEARCHED: Array<u32> = Array::with_max_entries(1, 0);
 
-/// What the first internet socket that a goroutine uses belongs to.
+/// The connection to which the first internet socket that a goroutine uses belongs.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Search {
     /// The `tls.Conn`.
     connection: u64,
-    /// How deep the goroutine's stack was when the call began: a system call of it is made deeper.
+    /// How deep the goroutine's stack was when the call began: the call makes system calls from
+    /// further down.
     depth: u64,
 }
 
@@ -77,7 +81,8 @@ fn go_handshake(context: ProbeContext) {
     {
         session.handshake = 1;
     }
-    // It returns unseen: the handshake uses the socket before the goroutine can use another.
+    // Its return is not probed: the handshake uses the socket before the goroutine can use another
+    // one.
     let _nothing = search(pid, &registers);
 }
 
@@ -138,12 +143,12 @@ fn leave(context: &ProbeContext) -> Option<()> {
         let _gone = GOROUTINES.remove(goroutine(pid, &registers));
     }
     let _nothing = end(context, &call, pid_tgid, registers.result_or_first as i64);
-    // Last: user space waits for this, and then for nothing more of the call.
+    // Must be last: once user space has seen this counter, it no longer waits for the call.
     count(counter::WRITES_ENDED, writes(call.direction));
     Some(())
 }
 
-/// Sends the bytes that a call has moved, and remembers its socket.
+/// Sends the bytes that a call moved, and remembers its socket.
 #[inline(always)]
 fn end(context: &ProbeContext, call: &Call, pid_tgid: u64, moved: i64) -> Option<()> {
     if moved <= 0 {
@@ -160,7 +165,7 @@ fn end(context: &ProbeContext, call: &Call, pid_tgid: u64, moved: i64) -> Option
     Some(())
 }
 
-/// The socket that the connection leads to.
+/// Finds the socket of a connection.
 #[inline(always)]
 fn find_socket(context: &ProbeContext, session: &mut Session, connection: u64) {
     let fd = if session.sock == 0 {
@@ -177,12 +182,12 @@ fn find_socket(context: &ProbeContext, session: &mut Session, connection: u64) {
     }
 }
 
-/// Looks out for the socket of a connection that hides it, from now until the call returns.
+/// Watches for the socket of a connection that hides it, from now until the call returns.
 #[inline(always)]
 fn search(pid: u32, registers: &Registers) -> Option<()> {
     let connection = registers.result_or_first;
     let is_known = match known_session(pid, connection) {
-        // A guess is good as long as that socket is open.
+        // A guess is valid as long as that socket is open.
         Some(session) if session.socket_source == SOCKET_HEURISTIC => is_seen(session.sock),
         Some(session) => session.sock != 0,
         None => false,
@@ -192,12 +197,12 @@ fn search(pid: u32, registers: &Registers) -> Option<()> {
     }
     let depth = depth(registers)?;
     let _full = GOROUTINES.insert(goroutine(pid, registers), Search { connection, depth }, 0);
-    // SAFETY: the map lookup succeeded; whoever writes writes the same.
+    // SAFETY: the map lookup succeeded; all writers write the same value.
     unsafe { *SEARCHED.get_ptr_mut(0)? = 1 };
     Some(())
 }
 
-/// Whether any connection has hidden its socket since the capture began.
+/// Returns true if any connection has hidden its socket since the capture began.
 #[inline(always)]
 pub(super) fn has_searched() -> bool {
     // SAFETY: the map lookup succeeded; the value is a whole word.
@@ -206,7 +211,8 @@ pub(super) fn has_searched() -> bool {
         .is_some_and(|searched| unsafe { *searched } != 0)
 }
 
-/// The current thread moves bytes through `fd` by a system call, made with these `registers`.
+/// Notes that the current thread moves bytes through `fd` by a system call made with these
+/// `registers`.
 #[inline(always)]
 pub(super) fn moves(fd: i32, registers: *const pt_regs) -> Option<()> {
     if !has_searched() {
@@ -235,7 +241,8 @@ fn goroutine(pid: u32, registers: &Registers) -> SessionKey {
     }
 }
 
-/// How far the stack of the goroutine reaches from its top: the second word of a `runtime.g`.
+/// Returns the distance of the stack pointer from the top of the goroutine's stack, which is the
+/// second word of a `runtime.g`.
 #[inline(always)]
 fn depth(registers: &Registers) -> Option<u64> {
     let top: u64 = user(registers.goroutine + 8)?;
@@ -250,9 +257,9 @@ fn key(pid: u32, registers: &Registers) -> Option<CallKey> {
     })
 }
 
-/// From a `tls.Conn` over its `net.Conn` to the descriptor in the `poll.FD` there. The `net.Conn` is a
-/// `*net.TCPConn`, or a struct around one that begins with it, or with an interface whose second word
-/// points to it. Whatever it is, it counts only when it is a socket.
+/// Follows a `tls.Conn` through its `net.Conn` to the descriptor in the `poll.FD`. The `net.Conn`
+/// is a `*net.TCPConn`, or a struct that begins with one, or with an interface whose second word
+/// points to one. In any case the descriptor counts only if it is a socket.
 #[inline(always)]
 fn descriptor(conn: u64) -> Option<i32> {
     let outer: u64 = user(conn + 8)?;
@@ -271,17 +278,18 @@ fn descriptor(conn: u64) -> Option<i32> {
     None
 }
 
-/// What [`descriptor`] takes for a `*net.TCPConn`, in this order.
+/// Number of candidates for a `*net.TCPConn` that [`descriptor`] tries, in this order.
 const LAYERS: u32 = 3;
 
-/// Of a `net.TCPConn`, which points to a `netFD`, whose `poll.FD` begins with a mutex of 16 bytes.
+/// Reads the descriptor of a `net.TCPConn`, which points to a `netFD`, whose `poll.FD` begins with
+/// a mutex of 16 bytes.
 #[inline(always)]
 fn poll_descriptor(tcp: u64) -> Option<i32> {
     let net: u64 = user(tcp)?;
     user(net + 16)
 }
 
-/// What Go's internal calling convention (ABIInternal) keeps where.
+/// The registers of Go's internal calling convention (ABIInternal).
 struct Registers {
     /// First parameter, and first result at the return.
     result_or_first: u64,

@@ -1,4 +1,4 @@
-//! From a file descriptor to its socket and addresses, without knowing the library.
+//! Finds the socket and addresses of a file descriptor, without knowing the library.
 
 use aya_ebpf::helpers::generated::bpf_get_current_task;
 use ecapture_ebpf::config::NO_OFFSET;
@@ -26,7 +26,7 @@ impl Found {
     }
 }
 
-/// The `struct file` that `fd` of the current process is.
+/// Returns the `struct file` of `fd` in the current process.
 #[inline(always)]
 pub(super) fn file_of(fd: i32) -> Option<u64> {
     if fd < 0 {
@@ -44,7 +44,7 @@ pub(super) fn file_of(fd: i32) -> Option<u64> {
     kernel(array + fd as u64 * 8, 0).filter(|&file| file != 0)
 }
 
-/// The socket that `fd` of the current process is, if it is one.
+/// Returns the socket of `fd` in the current process, if it is one.
 #[inline(always)]
 pub(super) fn socket_of(fd: i32) -> Option<Found> {
     let file = file_of(fd)?;
@@ -59,14 +59,15 @@ pub(super) fn socket_of(fd: i32) -> Option<Found> {
     Some(Found { sock, family })
 }
 
-/// Makes `session` belong to `fd`, which is the socket `found`, unless it does already. Whether it is
-/// known for certain since now.
+/// Binds `session` to `fd`, which is the socket `found`, unless it is already bound to it. Returns
+/// true if the socket has just become certain.
 #[inline(always)]
 pub(super) fn bind(session: &mut Session, fd: i32, found: &Found, source: u8) -> bool {
     let sock = if found.is_internet() { found.sock } else { 0 };
     let unchanged = session.fd == fd && session.sock == sock && session.socket_source == source;
-    // The kernel reuses addresses of closed sockets, and a session object may outlive its connection.
-    // A socket without a port is closed and has no new connection: the addresses known are its last.
+    // The kernel reuses addresses of closed sockets, and a session object may outlive its
+    // connection. A socket without a port is closed and has no new connection: the known addresses
+    // are its last ones.
     if unchanged && (sock == 0 || is_seen(sock) || local_port(sock) == Some(0)) {
         return false;
     }
@@ -108,13 +109,14 @@ fn read_addresses(session: &mut Session, found: &Found) -> Option<()> {
     Some(())
 }
 
-/// In host order. The kernel takes it away when the connection has ended (`inet_put_port`).
+/// Returns the local port in host order. The kernel removes it when the connection has ended
+/// (`inet_put_port`).
 #[inline(always)]
 fn local_port(sock: u64) -> Option<u16> {
     kernel(sock, config!(offsets.sock_local_port))
 }
 
-/// Counts a session that begins to use a socket which one before it has used.
+/// Counts a session that begins to use a socket that an earlier session used.
 ///
 /// A global function of numbers only: the verifier walks it once.
 #[unsafe(no_mangle)]
@@ -126,7 +128,7 @@ extern "C" fn session_forgotten(before: u64, sock: u64) -> u64 {
     0
 }
 
-/// The socket was marked by [`remember`] and has not been closed since.
+/// Returns true if the socket was marked by [`remember`] and has not been closed since then.
 #[inline(always)]
 pub(super) fn is_seen(sock: u64) -> bool {
     match SOCKETS.get_ptr(sock) {
@@ -136,7 +138,7 @@ pub(super) fn is_seen(sock: u64) -> bool {
     }
 }
 
-/// Marks the socket so that its end becomes an event, and says who opened it.
+/// Marks the socket so that its end becomes an event. Returns which side opened it.
 #[inline(always)]
 fn remember(sock: u64) -> u32 {
     if let Some(state) = SOCKETS.get_ptr_mut(sock) {
@@ -157,8 +159,8 @@ fn remember(sock: u64) -> u32 {
     0
 }
 
-/// For calls that use no socket themselves: the thread's last read that looks like TLS
-/// belongs to the session of the next call, and to no other.
+/// Handles calls that use no socket themselves: the thread's last read that looks like TLS belongs
+/// to the session of the next call, and to no other.
 #[inline(always)]
 pub(super) fn bind_recent(session: &mut Session, thread: &mut Thread) {
     let fd = thread.recent_fd;
@@ -171,7 +173,7 @@ pub(super) fn bind_recent(session: &mut Session, thread: &mut Thread) {
     }
 }
 
-/// A TLS record header: content type, then a version that begins with 3.
+/// Recognizes a TLS record header: content type, then a version that begins with 3.
 fn looks_like_tls(buffer: u64) -> bool {
     match user::<[u8; 3]>(buffer) {
         Some([kind, major, minor]) => (20..=24).contains(&kind) && major == 3 && minor <= 4,

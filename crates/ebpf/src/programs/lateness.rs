@@ -1,4 +1,5 @@
-//! Whether a connection's first bytes may be missing: by when it was opened, and when the probes stood.
+//! Determines whether a connection's first bytes may be missing, by the time it was opened and the
+//! time the probes were attached.
 
 use core::ffi::c_void;
 
@@ -15,9 +16,9 @@ use super::tables::overflowed;
 /// `IPPROTO_TCP` of include/uapi/linux/in.h: only its connections are known to have a beginning.
 const TCP: u16 = 6;
 
-/// Says of a session whose socket has just become known what may be missing. `context` is that of a probe
-/// in the session's library. The probe of the `handshake` is the last one that is attached to a library, so
-/// all that follows it is seen; renegotiation passes for the first handshake.
+/// Determines what may be missing of a session whose socket has just become known. `context` is
+/// that of a probe in the session's library. The probe of the `handshake` is the last one attached
+/// to a library, so everything after it is seen; a renegotiation is taken for the first handshake.
 #[inline(always)]
 pub(super) fn judge(context: &impl EbpfContext, session: &mut Session, handshake: bool) {
     if !handshake && kernel(session.sock, config!(offsets.sock_protocol)) == Some(TCP) {
@@ -36,26 +37,27 @@ fn lateness(context: &impl EbpfContext, sock: u64) -> u8 {
         count(counter::FORGOTTEN_SOCKETS, 1);
         return NOT_JOINED_LATE;
     }
-    let begun = standing(0).unwrap_or(0);
+    let begun = attach_time(0).unwrap_or(0);
     if begun == 0 || opened < begun {
         return OPEN_BEFORE_CAPTURE;
     }
-    match standing(file_of(context)) {
-        Some(stood) if stood == 0 || opened < stood => BEFORE_PROBES,
+    match attach_time(file_of(context)) {
+        Some(attached) if attached == 0 || opened < attached => BEFORE_PROBES,
         _ => NOT_JOINED_LATE,
     }
 }
 
 #[inline(always)]
-fn standing(file: u32) -> Option<u64> {
+fn attach_time(file: u32) -> Option<u64> {
     // SAFETY: the map lookup succeeded; user space writes whole words.
     STANDING
         .get_ptr(file)
-        .map(|stood| unsafe { core::ptr::read_volatile(stood) })
+        .map(|attached| unsafe { core::ptr::read_volatile(attached) })
 }
 
-/// The number that user space gave the file in which the probe stands. Without cookies it is not known which
-/// file that is: then it is the last one, which stands for all, and has the time of the latest.
+/// Returns the number that user space gave the file to which the probe is attached. Without cookies
+/// the file is unknown; then it is the last number, which is shared by all files and has the time
+/// of the latest.
 #[inline(always)]
 fn file_of(context: &impl EbpfContext) -> u32 {
     if config!(features) & HAS_COOKIE == 0 {

@@ -1,4 +1,4 @@
-//! The maps and constants, and the few questions that every program asks of them.
+//! The maps and constants, and the checks that every program makes.
 
 use aya_ebpf::helpers::bpf_get_current_uid_gid;
 use aya_ebpf::macros::map;
@@ -80,16 +80,17 @@ pub(super) static PIDS: HashMap<u32, u32> = HashMap::with_max_entries(limits::PR
 #[map]
 pub(super) static CGROUPS: CgroupArray = CgroupArray::with_max_entries(1, 0);
 
-/// What user space is told of files that are not in [`KNOWN`].
+/// Reports to user space about files that are not in [`KNOWN`].
 #[map]
 pub(super) static FILES: RingBuf = RingBuf::with_byte_size(limits::FILES_RING_BYTES, 0);
 
-/// Files that user space has looked at. Only it writes here.
+/// Files that user space has inspected. Only user space writes here.
 #[map]
 pub(super) static KNOWN: LruHashMap<FileKey, u32> = LruHashMap::with_max_entries(limits::KNOWN_FILES, 0);
 
-/// When the probes stood (`CLOCK_MONOTONIC` in nanoseconds, 0: not yet): of the capture's beginning at
-/// 0, of a file found later at the cookie of its probes. Only user space writes here.
+/// When probes were attached (`CLOCK_MONOTONIC` in nanoseconds; 0: not yet): entry 0 for the
+/// beginning of the capture, and for a file found later the entry numbered by the cookie of its
+/// probes. Only user space writes here.
 #[map]
 pub(super) static STANDING: Array<u64> = Array::with_max_entries(limits::STANDING, 0);
 
@@ -101,7 +102,7 @@ pub(super) static CONNECTED: LruHashMap<u32, u64> = LruHashMap::with_max_entries
 #[map]
 pub(super) static PROCESSES: LruHashMap<u32, u32> = LruHashMap::with_max_entries(limits::PROCESSES, 0);
 
-/// Calls in progress, but for those that are kept in [`THREADS`].
+/// Calls in progress, except those kept in [`THREADS`].
 #[map]
 pub(super) static CALLS: LruHashMap<CallKey, Call> = LruHashMap::with_max_entries(limits::CALLS, 0);
 
@@ -121,8 +122,8 @@ pub(super) static METHODS: LruHashMap<SessionKey, u32> = LruHashMap::with_max_en
 #[map]
 pub(super) static SOCKETS: LruHashMap<u64, SocketState> = LruHashMap::with_max_entries(limits::SOCKETS, 0);
 
-/// A call is known by its thread and its stack pointer, so that nested calls, and calls on
-/// other stacks of the same thread, are kept apart.
+/// A call is identified by its thread and its stack pointer, so that nested calls, and calls on
+/// other stacks of the same thread, are distinguished.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(super) struct CallKey {
@@ -137,15 +138,16 @@ pub(super) struct Call {
     pub buffer: u64,
     /// Where the library stores the number of bytes, for [`crate::programs::call::Length::Stored`].
     pub length_pointer: u64,
-    /// When it began, for calls that write; what was read is as old as the return.
+    /// When the call began, for calls that write. Data that was read gets the time of the return.
     pub entered_ns: u64,
     /// Stack pointer of the call around this one, 0 without one.
     pub outer: u64,
     pub direction: u32,
     pub length: u32,
-    /// Functions that jumped into this one as their last act: each return is seen once more.
+    /// Number of functions that ended with a jump into this one: for each of them the return is
+    /// seen once more.
     pub tails: u32,
-    /// Not 0: the bytes are sent, only further returns are due.
+    /// Not 0: the bytes were sent, and only further returns are expected.
     pub delivered: u32,
 }
 
@@ -188,11 +190,11 @@ pub(super) struct Session {
     pub socket_source: u8,
     /// As in the record.
     pub joined_late: u8,
-    /// Not 0: the handshake was seen, and has not been told of a socket yet.
+    /// Not 0: the handshake was seen, and its socket is not known yet.
     pub handshake: u8,
 }
 
-/// What a session begins as. A static, so that it takes no stack.
+/// The initial state of a session. A static, so that it takes no stack.
 pub(super) static NEW_SESSION: Session = Session {
     offsets: [0; 2],
     sock: 0,
@@ -215,11 +217,11 @@ pub(super) struct SocketState {
     /// When the connection began; 0: before the capture, or unseen.
     pub opened_ns: u64,
     pub role: u32,
-    /// Not 0: user space has seen this socket and wants to know its end.
+    /// Not 0: user space has seen this socket and needs to know when it ends.
     pub seen: u32,
 }
 
-/// A field of the configuration, read so that the compiler cannot assume its initial value.
+/// Reads a field of the configuration so that the compiler cannot assume its initial value.
 macro_rules! config {
     ($($field:ident).+) => {
         // SAFETY: CONFIG is initialised, aligned and never written while programs run.
@@ -236,13 +238,13 @@ pub(super) fn count(counter: u32, amount: u64) {
     }
 }
 
-/// Whether nothing that begins now is captured.
+/// Returns true if calls that begin now are not captured.
 #[inline(always)]
 pub(super) fn stopped() -> bool {
     end() != 0
 }
 
-/// Whether nothing is captured any more, not even what was in progress at the stop.
+/// Returns true if nothing is captured any more, not even calls that were in progress at the stop.
 #[inline(always)]
 pub(super) fn ended() -> bool {
     end() >= ENDED
@@ -257,7 +259,7 @@ fn end() -> u32 {
     }
 }
 
-/// Counts a return whose call is not known. After the stop calls are not remembered.
+/// Counts a return whose call is unknown. After the stop, calls are not remembered.
 #[inline(always)]
 pub(super) fn count_unmatched() {
     if !stopped() {
@@ -271,7 +273,7 @@ pub(super) fn count_unmatched() {
     }
 }
 
-/// Whether the filters let the current thread through.
+/// Returns true if the filters let the current thread through.
 #[inline(always)]
 pub(super) fn wanted(pid: u32) -> bool {
     let filters = config!(filters);

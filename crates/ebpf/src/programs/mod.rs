@@ -1,4 +1,4 @@
-//! What runs in the kernel, one file per family of hooks.
+//! The programs that run in the kernel, one file per family of hooks.
 //!
 //! ```text
 //! openssl, gnutls, nss,

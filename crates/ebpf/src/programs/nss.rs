@@ -1,7 +1,8 @@
 //! NSS, whose TLS descriptors are read and written with NSPR's general functions.
 //!
-//! A descriptor (`PRFileDesc`) is a stack of layers, each with its table of methods. The layer of
-//! `SSL_ImportFD` tells which table is TLS; a call counts when its descriptor has that layer.
+//! A descriptor (`PRFileDesc`) is a stack of layers, each with its table of methods. The layer
+//! added by `SSL_ImportFD` shows which table is TLS; a call counts if its descriptor has that
+//! layer.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::{uprobe, uretprobe};
@@ -12,14 +13,14 @@ use super::call::{Arguments, Length, enter, free};
 use super::maps::{METHODS, SessionKey, stopped, wanted};
 use super::memory::user;
 
-/// Most layers of a descriptor that are looked at.
+/// Maximum number of layers of a descriptor that are examined.
 const LAYERS: usize = 4;
-/// Offset of `PRFileDesc.lower`, behind the methods and the layer's secret.
+/// Offset of `PRFileDesc.lower`, after the methods and the layer's secret.
 const LOWER: u64 = 16;
 /// `PR_MSG_PEEK`: the bytes stay and are read again.
 const PEEK: u64 = 2;
 
-/// `PRFileDesc *SSL_ImportFD(PRFileDesc *model, PRFileDesc *fd)`, its return.
+/// The return of `PRFileDesc *SSL_ImportFD(PRFileDesc *model, PRFileDesc *fd)`.
 #[uretprobe]
 fn nss_import(context: RetProbeContext) {
     let pid = (bpf_get_current_pid_tgid() >> 32) as u32;

@@ -72,9 +72,9 @@ fn ssl_sendfile(context: ProbeContext) {
     enter(&context, arguments, DIRECTION_WRITE, Length::OfFile);
 }
 
-/// `int SSL_do_handshake(SSL *ssl)`, which `SSL_accept` and `SSL_connect` call. It moves no plaintext,
-/// but it tells the socket: a server may have read the first request with the handshake's last
-/// record, so that the call which gives the request uses none.
+/// `int SSL_do_handshake(SSL *ssl)`, which `SSL_accept` and `SSL_connect` call. It moves no
+/// plaintext, but it shows the socket: a server may have read the first request together with the
+/// handshake's last record, so that the call which returns the request uses no socket.
 #[uprobe]
 fn ssl_do_handshake(context: ProbeContext) {
     handshake(&context);

@@ -1,9 +1,10 @@
-//! Who may put how much into the ring while it fills up.
+//! Limits how much each process may put into the ring while it fills up.
 //!
-//! As long as less than an eighth of it waits for the reader, nobody is asked. From then on a process may have as
-//! much of the ring as twice what is free (a dynamic threshold, as switches have it for their buffers): one
-//! process alone takes two thirds, six that flood it take twelve thirteenths together and leave everyone else room
-//! for what a process at a moderate rate puts there. So a flood hurts its author first.
+//! As long as less than an eighth of the ring waits for the reader, there is no limit. From then
+//! on, a process may occupy at most twice the free space of the ring (a dynamic threshold, as used
+//! for the buffers of network switches): one process alone takes two thirds; six that flood the
+//! ring take twelve thirteenths together, and leave room for processes that send at a moderate
+//! rate. So a flood hurts the process that causes it first.
 
 use aya_ebpf::helpers::generated::bpf_get_current_comm;
 use ecapture_ebpf::config::FILTER_PID;
@@ -15,22 +16,22 @@ use super::maps::{EVENTS, SHARES, config, count};
 
 /// `BPF_RB_AVAIL_DATA`: bytes that wait for the reader.
 const WAITING: u64 = 0;
-/// `BPF_RB_CONS_POS`: how far the reader has come.
+/// `BPF_RB_CONS_POS`: the position of the reader.
 const CONSUMED: u64 = 2;
-/// What one process may have in the ring, in parts of what is free.
+/// The share of one process, as a multiple of the free space.
 const SHARE_OF_FREE: u64 = 2;
 
-/// Whether the process `pid`, which is the current one, may put the `length` bytes of a call into the ring.
-/// Counts them where it may not.
+/// Returns true if the process `pid`, which is the current one, may put the `length` bytes of a
+/// call into the ring. Counts them if it may not.
 #[inline(always)]
 pub(super) fn has_share(pid: u32, length: u64) -> bool {
     is_alone() || ring_share(u64::from(pid), length) != 0
 }
 
-/// As [`has_share`]: 1, or 0 when the share of the process is used up.
+/// As [`has_share`]; returns 1, or 0 if the share of the process is used up.
 ///
-/// A global function of numbers only (`BTF_FUNC_GLOBAL`): the verifier walks it once, and not again on each of
-/// the many ways that lead here.
+/// A global function whose parameters are numbers only (`BTF_FUNC_GLOBAL`): the verifier checks it
+/// once, not again on each of the many paths that lead here.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn ring_share(pid: u64, length: u64) -> u64 {
@@ -44,19 +45,19 @@ extern "C" fn ring_share(pid: u64, length: u64) -> u64 {
     u64::from(has_room)
 }
 
-/// Whether a call may go on to fill the ring with another record.
+/// Returns true if a call may put another record into the ring.
 #[inline(always)]
 pub(super) fn may_go_on() -> bool {
     is_alone() || EVENTS.query(WAITING) < sixteenth() * 15
 }
 
-/// Where one process is captured, there are no others to leave room for.
+/// Returns true if only one process is captured, so that no room must be left for others.
 #[inline(always)]
 fn is_alone() -> bool {
     config!(filters) & FILTER_PID != 0
 }
 
-/// Of the ring, in bytes.
+/// Returns a sixteenth of the size of the ring, in bytes.
 #[inline(always)]
 fn sixteenth() -> u64 {
     u64::from(config!(ring_bytes)) / 16
@@ -68,12 +69,13 @@ pub(super) fn count_refused(records: u64, bytes: u64) {
     count(counter::RING_SHARE_BYTES, bytes);
 }
 
-/// What the records of a call take in the ring: the payload of each has a power of two.
+/// Returns how many bytes the records of a call take in the ring: the payload of each is rounded up
+/// to a power of two.
 #[inline(always)]
 fn room_of(length: u64) -> u64 {
     let tail = length % CHUNK_PAYLOAD as u64;
     let mut room = LEAST_PAYLOAD as u64;
-    // Six doublings make a full record of the least one.
+    // Doubling the smallest record six times makes a full one.
     for _ in 0..6 {
         if room < tail {
             room *= 2;
@@ -82,7 +84,7 @@ fn room_of(length: u64) -> u64 {
     length - tail + room
 }
 
-/// A static, so that it takes no stack.
+/// The initial state of a share. A static, so that it takes no stack.
 static NO_SHARE: Share = Share {
     bytes: 0,
     consumed: 0,
@@ -93,7 +95,8 @@ static NO_SHARE: Share = Share {
     comm: [0; 16],
 };
 
-/// Takes what the records of a call need from the share of the process, unless it is used up.
+/// Takes the bytes that the records of a call need from the share of the process, unless it is used
+/// up.
 #[inline(always)]
 fn claim(pid: u32, length: u64) -> bool {
     if SHARES.get_ptr(pid).is_none() {

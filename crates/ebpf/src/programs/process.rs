@@ -1,4 +1,4 @@
-//! Processes that begin and end.
+//! The beginning and end of processes.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::btf_tracepoint;
@@ -33,7 +33,7 @@ fn follow(parent: u64, child: u64) -> Option<()> {
 }
 
 /// `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`: the
-/// process goes on as another program, and its sessions are gone as if it had ended.
+/// process continues as another program, and its sessions are gone as if it had ended.
 #[btf_tracepoint(function = "sched_process_exec")]
 fn sched_process_exec(context: BtfTracePointContext) -> i32 {
     if let Some(pid) = kernel(context.arg(0), config!(offsets.task_tgid)) {
@@ -43,7 +43,7 @@ fn sched_process_exec(context: BtfTracePointContext) -> i32 {
     0
 }
 
-/// `sched_process_exit(struct task_struct *p)`, by which each thread ends.
+/// `sched_process_exit(struct task_struct *p)`, which is reached at the end of each thread.
 #[btf_tracepoint(function = "sched_process_exit")]
 fn sched_process_exit(context: BtfTracePointContext) -> i32 {
     Thread::end(bpf_get_current_pid_tgid());
@@ -51,7 +51,7 @@ fn sched_process_exit(context: BtfTracePointContext) -> i32 {
     0
 }
 
-/// The process ends with its last thread, whichever that is.
+/// Handles the end of a thread: the process ends with its last thread, whichever that is.
 #[inline(always)]
 fn exit(task: u64) -> Option<()> {
     let pid: u32 = kernel(task, config!(offsets.task_tgid))?;

@@ -1,12 +1,13 @@
-//! rustls 0.23, as it is compiled into programs.
+//! rustls 0.23, compiled into programs.
 //!
-//! Its connections do no input or output: plaintext and records are moved by separate calls, and
-//! the object may move in memory in between, and another thread may have it then. So a connection is
-//! known by the address of its `CommonState`, and which one that is at the time by something that
-//! does not move: the memory of its queue of records to send. The function that hands these out uses
-//! the socket meanwhile, and does so for each connection before there is plaintext.
+//! Its connections do no input or output: separate calls move plaintext and records, and in between
+//! the object may move in memory or to another thread. So a connection is identified by the address
+//! of its `CommonState`, and which connection is at that address by something that does not move:
+//! the memory of its queue of records to send. The function that takes records from this queue uses
+//! the socket, and does so for each connection before there is plaintext.
 //!
-//! Rust's calling convention may change, so every call is checked against what it can mean.
+//! Rust's calling convention may change, so every call is checked for plausible arguments and
+//! results.
 
 use core::ffi::c_void;
 
@@ -37,16 +38,17 @@ use super::thread::Thread;
 
 /// Most plaintext of one record (RFC 8446 §5.1), in bytes.
 const RECORD_PLAINTEXT: u64 = 1 << 14;
-/// More than one allocation of a program is ever large, in bytes.
+/// More bytes than any single allocation of a program has.
 const ALLOCATION: u64 = 1 << 40;
-/// Most parts of one write that are looked at: as many as one `writev` has (`UIO_MAXIOV`).
+/// Maximum number of parts of one write that are read: as many as one `writev` may have
+/// (`UIO_MAXIOV`).
 const PARTS: u64 = 1024;
 /// The same on kernels without `bpf_loop`.
 const PARTS_UNROLLED: u64 = 4;
-/// The queue of records to send (`sendable_tls`) stands so many bytes from the beginning of its
-/// `CommonState` at most; the whole of that is larger.
+/// The queue of records to send (`sendable_tls`) is at most this many bytes after the beginning of
+/// its `CommonState`, which is larger as a whole.
 const QUEUE_SPAN: u64 = 512;
-/// Words of a queue: the only address among them is that of its memory.
+/// Number of words in a queue; the only address among them is that of its memory.
 const QUEUE_WORDS: usize = 7;
 const ADDRESSES: core::ops::Range<u64> = 1 << 20..1 << ADDRESS_BITS;
 /// Width of an address in a process, unless it asks for more.
@@ -54,20 +56,19 @@ const ADDRESSES: core::ops::Range<u64> = 1 << 20..1 << ADDRESS_BITS;
 const ADDRESS_BITS: u32 = 47;
 #[cfg(bpf_target_arch = "aarch64")]
 const ADDRESS_BITS: u32 = 48;
-/// The word that tells a borrowed payload from the capacity of an owned one: a capacity that no
-/// allocation has.
+/// The word that distinguishes a borrowed payload from an owned one: a capacity that no allocation
+/// has.
 const BORROWED: u64 = 1 << 63;
 
 /// Calls of `send_appdata_encrypt` in progress.
 #[map]
 static ENCRYPTIONS: LruHashMap<CallKey, Encryption> = LruHashMap::with_max_entries(limits::CALLS, 0);
 
-/// The connection that a thread has moved plaintext of last, by `pid_tgid`.
+/// The connection whose plaintext a thread moved last, by `pid_tgid`.
 #[map]
 static LAST: LruHashMap<u64, u64> = LruHashMap::with_max_entries(limits::THREADS, 0);
 
-/// How far behind the beginning of a `CommonState` the address of its queue's memory stands, by
-/// process.
+/// The offset in a `CommonState` of the address of its queue's memory, by process.
 #[map]
 static QUEUES: LruHashMap<u32, u64> = LruHashMap::with_max_entries(limits::PROCESSES, 0);
 
@@ -76,8 +77,8 @@ static QUEUES: LruHashMap<u32, u64> = LruHashMap::with_max_entries(limits::PROCE
 struct Encryption {
     connection: u64,
     entered_ns: u64,
-    /// `OutboundChunks`: 0, address and length of one part; or address and number of the parts, and
-    /// where in all of them the bytes begin and end.
+    /// `OutboundChunks`: either 0, and address and length of one part; or address and number of the
+    /// parts, and where in all of them together the bytes begin and end.
     payload: [u64; 4],
 }
 
@@ -106,7 +107,7 @@ fn rustls_encrypt(context: ProbeContext) {
     }
 }
 
-/// Each `ret` of `send_appdata_encrypt`, which returns how many bytes it has taken.
+/// Each `ret` of `send_appdata_encrypt`, which returns how many bytes it took.
 #[uprobe]
 fn rustls_encrypted(context: ProbeContext) {
     let pid_tgid = bpf_get_current_pid_tgid();
@@ -153,8 +154,8 @@ fn rustls_encrypted(context: ProbeContext) {
     send_parts(&mut parts, if is_one { 1 } else { first });
 }
 
-/// `fn CommonState::take_received_plaintext(&mut self, bytes: Payload)`: a `Vec<u8>`, or what can
-/// be told from one by its first word.
+/// `fn CommonState::take_received_plaintext(&mut self, bytes: Payload)`: the payload is a
+/// `Vec<u8>`, or a slice, which its first word distinguishes from a `Vec<u8>`.
 #[uprobe]
 fn rustls_received(context: ProbeContext) {
     let pid_tgid = bpf_get_current_pid_tgid();
@@ -235,7 +236,7 @@ fn rustls_sent(context: ProbeContext) {
     let Some(session) = session_of(pid, memory) else {
         return;
     };
-    // Which records of the handshake were sent is not known: only the age of the socket counts.
+    // It is unknown which records of the handshake were sent: only the age of the socket counts.
     if bind(session, thread.call_fd, &found, SOCKET_EXACT) {
         judge(&context, session, false);
     }
@@ -253,7 +254,7 @@ fn rustls_drop(context: ProbeContext) {
     free(&context);
 }
 
-/// Whether a write can have had these arguments and this result.
+/// Returns true if these arguments and this result are plausible for a write.
 #[inline(always)]
 fn can_mean(payload: &[u64; 4], taken: u64) -> bool {
     let [chunks, number, start, end] = *payload;
@@ -263,21 +264,21 @@ fn can_mean(payload: &[u64; 4], taken: u64) -> bool {
     number < ALLOCATION && start <= end && end < ALLOCATION && taken <= end - start
 }
 
-/// What of a write in several parts is still to be sent.
+/// The part of a write in several parts that is still to be sent.
 struct Parts {
     pid_tgid: u64,
     connection: u64,
     written_ns: u64,
-    /// Where address and length of the next part are; 0 when there is but one.
+    /// Where address and length of the next part are; 0 if there is only one.
     next: u64,
-    /// That one's address.
+    /// The address of the only part.
     only: u64,
-    /// How many bytes come before the first one that was taken.
+    /// Number of bytes before the first one that was taken.
     skipped: u64,
     taken: u64,
 }
 
-/// Sends what was taken of several parts.
+/// Sends the bytes taken from several parts.
 #[inline(always)]
 fn send_parts(parts: &mut Parts, number: u64) {
     if config!(features) & HAS_LOOP != 0 {
@@ -303,7 +304,8 @@ fn send_parts(parts: &mut Parts, number: u64) {
     }
 }
 
-/// Counts bytes that were written and are not sent, and leaves a gap of so many in the stream.
+/// Counts bytes that were written but are not sent, and leaves a gap of as many bytes in the
+/// stream.
 #[inline(never)]
 fn skip_unsent(pid_tgid: u64, connection: u64, length: u64) -> u64 {
     count(counter::CUT_BYTES, length);
@@ -323,7 +325,7 @@ extern "C" fn send_next_part(_index: u64, parts: *mut c_void) -> u64 {
     u64::from(send_next(unsafe { &mut *parts.cast() }).is_none())
 }
 
-/// `None` when there is nothing left to send, or it cannot be told where it is.
+/// Sends the next part. `None` if nothing is left to send, or its place is unknown.
 #[inline(always)]
 fn send_next(parts: &mut Parts) -> Option<()> {
     if parts.taken == 0 {
@@ -349,10 +351,10 @@ fn send_next(parts: &mut Parts) -> Option<()> {
     Some(())
 }
 
-/// Sends a piece of memory: one that was written at `written_ns`, or one that was read when that
-/// is 0.
+/// Sends a piece of memory: one that was written at `written_ns`, or one that was read if that is
+/// 0.
 ///
-/// A global function of numbers only: the verifier walks it once.
+/// A global function whose parameters are numbers only, so that the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn send_part(pid_tgid: u64, connection: u64, buffer: u64, length: u64, written_ns: u64) -> u64 {
@@ -369,22 +371,23 @@ extern "C" fn send_part(pid_tgid: u64, connection: u64, buffer: u64, length: u64
         buffer,
         entered_ns: written_ns,
         direction: u32::from(direction),
-        length: Length::Told as u32,
+        length: Length::Given as u32,
         ..Call::NONE
     };
     send_all::<RUSTLS_CHUNKS_UNROLLED>(&call, session, pid_tgid, length);
     1
 }
 
-/// Finds out which connection it is, and begins a session when it is another than before. False when there
-/// is no room for one.
+/// Finds out which connection it is, and begins a session if it is another one than before. Returns
+/// false if there is no room for one.
 #[inline(always)]
 fn identify(pid_tgid: u64, connection: u64) -> bool {
     identify_in_own_frame(pid_tgid, connection) != 0
 }
 
-/// Before Linux 6.13 (private stacks) the frames of a chain of calls may take 512 bytes together, and in one
-/// frame with their caller this and [`skip_unsent`] would take more. A global function, as [`send_part`].
+/// Before Linux 6.13 (private stacks) the frames of a chain of calls may take 512 bytes together;
+/// in one frame with their caller, this function and [`skip_unsent`] would take more. A global
+/// function, as [`send_part`] is.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn identify_in_own_frame(pid_tgid: u64, connection: u64) -> u64 {
@@ -396,7 +399,7 @@ fn update_session(pid_tgid: u64, connection: u64) -> Option<()> {
     let pid = (pid_tgid >> 32) as u32;
     let session = session_of(pid, connection)?;
     let _full = LAST.insert(pid_tgid, connection, 0);
-    // The last one here is gone: its memory is used again.
+    // The previous connection here is gone: its memory is used again.
     if session.sock != 0 && !is_seen(session.sock) {
         renew(pid, connection, session);
     }
@@ -412,7 +415,7 @@ fn update_session(pid_tgid: u64, connection: u64) -> Option<()> {
     Some(())
 }
 
-/// Where the address of a queue's memory stands, and that address.
+/// Finds the place of the address of a queue's memory, and that address.
 #[inline(always)]
 fn memory_of(queue: u64) -> Option<(u64, u64)> {
     let words: [u64; QUEUE_WORDS] = user(queue)?;
@@ -428,7 +431,8 @@ fn memory_of(queue: u64) -> Option<(u64, u64)> {
     found
 }
 
-/// The memory of a queue that has sent something and that an object has the address of, or 0.
+/// Returns the memory of a queue that has sent something and whose address an object contains, or
+/// 0.
 #[inline(never)]
 fn search(pid: u32, object: u64) -> u64 {
     for index in 0..QUEUE_SPAN / 8 {
@@ -440,7 +444,8 @@ fn search(pid: u32, object: u64) -> u64 {
     0
 }
 
-/// What is known of the socket that records in this memory were sent to, if that is still open.
+/// Returns what is known about the socket to which records in this memory were sent, if it is still
+/// open.
 #[inline(always)]
 fn known(pid: u32, memory: u64) -> Option<&'static Session> {
     let key = SessionKey {
@@ -471,14 +476,14 @@ fn adopt(pid: u32, connection: u64, session: &mut Session, memory: u64) {
     session.socket_source = SOCKET_HEURISTIC;
 }
 
-/// From here on another connection is at this address.
+/// Notes that from here on another connection is at this address.
 #[inline(always)]
 fn renew(pid: u32, connection: u64, session: &mut Session) {
     close(KIND_CLOSE_SESSION, pid, connection);
     *session = NEW_SESSION;
 }
 
-/// The same at the entry of a call and at its `ret`.
+/// Returns the same value at the entry of a call and at its `ret`.
 #[inline(always)]
 fn key(context: &ProbeContext, pid_tgid: u64) -> CallKey {
     CallKey {
@@ -492,7 +497,7 @@ fn result(context: &ProbeContext) -> u64 {
     registers(context).0
 }
 
-/// Result and stack pointer.
+/// Returns result and stack pointer.
 #[cfg(bpf_target_arch = "x86_64")]
 #[inline(always)]
 fn registers(context: &ProbeContext) -> (u64, u64) {
@@ -501,7 +506,7 @@ fn registers(context: &ProbeContext) -> (u64, u64) {
     unsafe { ((*registers).rax, (*registers).rsp) }
 }
 
-/// Result and stack pointer.
+/// Returns result and stack pointer.
 #[cfg(bpf_target_arch = "aarch64")]
 #[inline(always)]
 fn registers(context: &ProbeContext) -> (u64, u64) {

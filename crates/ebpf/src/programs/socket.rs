@@ -1,4 +1,4 @@
-//! Who opened a connection and when, and when it ends.
+//! Which side opened a connection and when, and when the connection ends.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
@@ -36,7 +36,7 @@ fn inet_sock_set_state(context: BtfTracePointContext) -> i32 {
 }
 
 /// `tcp_destroy_sock(struct sock *sk)`: the connection has ended and no descriptor is left, so
-/// nobody can read what still waited in it.
+/// pending data in it can no longer be read.
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 fn tcp_destroy_sock(context: BtfTracePointContext) -> i32 {
     if !stopped() {
@@ -45,7 +45,7 @@ fn tcp_destroy_sock(context: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Both are done by the process itself.
+/// Notes when the current process connects or listens; the process itself does both.
 #[inline(always)]
 fn note_process() {
     let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
@@ -74,7 +74,7 @@ pub(super) fn insert_socket(sock: u64, state: SocketState) {
     }
 }
 
-/// Only the end of a socket that user space has seen is an event.
+/// Forgets a socket. Its end is an event only if user space has seen it.
 #[inline(always)]
 fn forget(sock: u64) {
     let Some(state) = SOCKETS.get_ptr(sock) else {

@@ -1,5 +1,5 @@
-//! Which socket a library call uses: the one that the thread hands to the kernel meanwhile. And
-//! which files are mapped.
+//! Finds the socket that a library call uses: the one that the thread passes to the kernel during
+//! the call. Also finds the files that are mapped.
 
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
@@ -43,14 +43,14 @@ mod number {
     pub(super) const MMAP: u64 = 222;
 }
 
-/// A system call that the current thread makes.
+/// A system call of the current thread.
 struct SystemCall {
     number: u64,
     registers: *const pt_regs,
 }
 
 impl SystemCall {
-    /// The one that the thread is in. Means nothing in a thread of the kernel.
+    /// Returns the current system call. Meaningless in a kernel thread.
     #[inline(always)]
     fn current() -> Self {
         // SAFETY: the helpers have no preconditions, and the kernel lets programs read the registers.
@@ -69,8 +69,8 @@ impl SystemCall {
     }
 }
 
-/// `sys_enter(struct pt_regs *regs, long id)`, for kernels that lack one of the other three: it makes
-/// every system call on the host a little slower.
+/// `sys_enter(struct pt_regs *regs, long id)`, for kernels that lack one of the other three
+/// tracepoints. It makes every system call on the host a little slower.
 #[btf_tracepoint(function = "sys_enter")]
 fn sys_enter(context: BtfTracePointContext) -> i32 {
     let call = SystemCall {
@@ -102,7 +102,7 @@ fn sock_recv_length(context: BtfTracePointContext) -> i32 {
     0
 }
 
-/// `mmap_lock_start_locking(struct mm_struct *mm, bool write)`, which `mmap` comes by.
+/// `mmap_lock_start_locking(struct mm_struct *mm, bool write)`, which every `mmap` reaches.
 #[btf_tracepoint(function = "mmap_lock_start_locking")]
 fn mmap_lock_start_locking(context: BtfTracePointContext) -> i32 {
     let writes: i32 = context.arg(1);
@@ -122,7 +122,8 @@ fn maps(call: &SystemCall) {
     let _known = mapping(argument::<2>(registers), argument::<3>(registers), fd);
 }
 
-/// The socket need not be that of the call's descriptor: a file that it reads may lie on another host.
+/// The socket may not be that of the call's descriptor: a file that the call reads may be on
+/// another host.
 #[inline(always)]
 fn has_moved(result: i32) {
     let thread = followed();
@@ -132,7 +133,7 @@ fn has_moved(result: i32) {
     let call = SystemCall::current();
     if moves_bytes(call.number) {
         if let Some(thread) = thread {
-            // Whoever reads until there is nothing more has what it read before.
+            // A thread that reads until nothing is left still uses what it read before.
             if thread.innermost != 0 || result > 0 {
                 moves(thread, &call);
             }
@@ -141,7 +142,7 @@ fn has_moved(result: i32) {
     }
 }
 
-/// The current thread, when it matters which sockets it uses now.
+/// Returns the current thread, if it matters now which sockets it uses.
 #[inline(always)]
 fn followed() -> Option<&'static mut Thread> {
     let thread = Thread::known(bpf_get_current_pid_tgid())?;
@@ -229,7 +230,7 @@ fn argument<const INDEX: usize>(registers: *const pt_regs) -> u64 {
     // SAFETY: the kernel passes valid registers and lets programs read them.
     unsafe {
         if INDEX == 0 {
-            // `orig_x0`: what the kernel keeps behind these registers, because x0 takes the result.
+            // `orig_x0`, which the kernel keeps after these registers, because x0 takes the result.
             registers.add(1).cast::<u64>().read()
         } else {
             (*registers).regs[INDEX]

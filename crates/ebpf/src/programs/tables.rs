@@ -1,4 +1,5 @@
-//! Notes when a table may have forgotten entries: what is not in it then need not be from before the capture.
+//! Notes when a table may have forgotten entries: a missing entry is then no proof that something
+//! began before the capture.
 
 use core::arch::asm;
 
@@ -9,7 +10,7 @@ use ecapture_ebpf::table::{self, Table};
 #[map]
 static TABLES: Array<Table> = Array::with_max_entries(table::COUNT, 0);
 
-/// A new entry was made.
+/// Notes that an entry was created.
 #[inline(always)]
 pub(super) fn entered(table: u32) {
     let _nothing = table_entered(table.into());
@@ -34,7 +35,7 @@ extern "C" fn table_entered(table: u64) -> u64 {
     0
 }
 
-/// An entry was removed.
+/// Notes that an entry was removed.
 #[inline(always)]
 pub(super) fn left(table: u32) {
     if let Some(table) = TABLES.get_ptr_mut(table) {
@@ -43,7 +44,7 @@ pub(super) fn left(table: u32) {
     }
 }
 
-/// Whether an entry that is not there may have been forgotten.
+/// Returns true if a missing entry may have been forgotten.
 #[inline(always)]
 pub(super) fn overflowed(table: u32) -> bool {
     // SAFETY: the map lookup succeeded; the field is a whole word.
@@ -52,7 +53,8 @@ pub(super) fn overflowed(table: u32) -> bool {
         .is_some_and(|table| unsafe { (*table).overflowed != 0 })
 }
 
-/// Adds, as numbers wrap. The result is not used: before Linux 5.12 there is none.
+/// Adds with wrap-around. The result is not used, because before Linux 5.12 the instruction has
+/// none.
 #[inline(always)]
 unsafe fn change(entries: *mut u64, by: u64) {
     // SAFETY: the caller's word is aligned and alive. Rust has no atomic types for this target.

@@ -15,7 +15,7 @@ pub(super) struct Thread {
     pub innermost: u64,
     /// Buffer of the last `read` of [`Self::recent_fd`].
     pub recent_buffer: u64,
-    /// Last internet socket that the thread read outside of calls.
+    /// Last internet socket from which the thread read outside of calls.
     pub recent_fd: i32,
     /// Descriptor that the current call used, or [`NO_FD`]: an internet socket if it used one.
     pub call_fd: i32,
@@ -23,12 +23,12 @@ pub(super) struct Thread {
     pub memory_bio: u64,
     /// Stack pointer of [`Self::call`], 0 when there is none.
     kept: u64,
-    /// One call is kept here, which is all that nearly every thread has at a time: an entry of
-    /// [`CALLS`] costs more than all the rest of following a call.
+    /// One call is kept here, because nearly every thread has only one at a time: an entry of
+    /// [`CALLS`] costs more than all other steps of tracking a call.
     call: Call,
 }
 
-/// What a thread begins as. A static, so that it takes no stack.
+/// The initial state of a thread. A static, so that it takes no stack.
 static NEW_THREAD: Thread = Thread {
     innermost: 0,
     recent_buffer: 0,
@@ -40,7 +40,7 @@ static NEW_THREAD: Thread = Thread {
 };
 
 impl Thread {
-    /// The thread's entry, made when it is new.
+    /// Returns the thread's entry, which is created if it is new.
     #[inline(always)]
     pub(super) fn current(pid_tgid: u64) -> Option<&'static mut Self> {
         if let Some(thread) = Self::known(pid_tgid) {
@@ -60,7 +60,7 @@ impl Thread {
             .map(|thread| unsafe { &mut *thread })
     }
 
-    /// Forgets a thread that ends. Bytes that it was sending meanwhile can no longer be told.
+    /// Forgets a thread that ends. The bytes that it was sending can no longer be determined.
     #[inline(always)]
     pub(super) fn end(pid_tgid: u64) {
         let Some(thread) = Self::known(pid_tgid) else {
@@ -75,8 +75,8 @@ impl Thread {
         }
     }
 
-    /// Stack pointer of the call around one that begins at `stack_pointer`, 0 without one. A frame
-    /// that is not further out than this one was left without a return (a long jump).
+    /// Returns the stack pointer of the call around one that begins at `stack_pointer`, 0 without
+    /// one. A frame that is not further out than this one was left without a return (a long jump).
     #[inline(always)]
     pub(super) fn outer(&self, stack_pointer: u64) -> u64 {
         if self.innermost > stack_pointer {
@@ -86,7 +86,7 @@ impl Thread {
         }
     }
 
-    /// Makes the call the innermost one. `Err` when there is no room for it.
+    /// Makes the call the innermost one. `Err` if there is no room for it.
     #[inline(always)]
     pub(super) fn enter(&mut self, key: CallKey, call: Call) -> Result<(), i32> {
         if call.outer == 0 {
@@ -97,7 +97,7 @@ impl Thread {
             return insert_call(key, &call);
         }
         if self.kept != 0 && self.kept < key.stack_pointer {
-            // Left without a return, unless it is on another stack of this thread.
+            // That call was left without a return, unless it is on another stack of this thread.
             let other = CallKey {
                 stack_pointer: self.kept,
                 ..key
@@ -127,14 +127,15 @@ impl Thread {
         }
     }
 
-    /// The current call hands `fd` to the kernel. An internet socket is never given up for
-    /// another kind: callbacks may log to a local one.
+    /// Notes that the current call passes `fd` to the kernel. An internet socket is never replaced
+    /// by another kind of descriptor: callbacks may log to a local socket.
     #[inline(always)]
     pub(super) fn uses(&mut self, fd: i32) {
         if fd == self.call_fd {
             return;
         }
-        // What it is matters only when there is a choice: telling costs more than the rest.
+        // The kind of descriptor matters only if there is a choice, because finding out costs more
+        // than the rest.
         let better = match self.socket() {
             None => true,
             Some(used) if used.is_internet() => false,
@@ -145,14 +146,14 @@ impl Thread {
         }
     }
 
-    /// The socket that the current call used.
+    /// Returns the socket that the current call used.
     #[inline(always)]
     pub(super) fn socket(&self) -> Option<Found> {
         socket_of(self.call_fd)
     }
 }
 
-/// Remembers a call in the table of calls. `Err` when there is no room for it.
+/// Remembers a call in the table of calls. `Err` if there is no room for it.
 #[inline(always)]
 pub(super) fn insert_call(key: CallKey, call: &Call) -> Result<(), i32> {
     CALLS.insert(key, call, 0)?;
