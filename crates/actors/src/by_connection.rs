@@ -8,8 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use foldhash::HashMap;
 
 use crate::PipelineLimits;
-use crate::ledger::Tally;
 use crate::loss::{Loss, LossRow, Stage};
+use crate::tally::Tally;
 
 /// What one direction of one connection lost.
 #[derive(Debug, Clone, PartialEq, Eq)]

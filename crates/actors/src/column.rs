@@ -8,8 +8,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::ledger::{Count, Tally};
 use crate::loss::{Loss, LossRow};
+use crate::tally::{Count, Tally};
 
 /// See the module's documentation.
 #[derive(Debug, Default)]

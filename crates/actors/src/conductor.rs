@@ -11,10 +11,11 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::Timings;
-use crate::ledger::{KernelCounterSource, Ledger, Tally};
+use crate::ledger::{KernelCounterSource, Ledger};
 use crate::loss::Loss;
 use crate::messages::{ActorName, Finish, Incident, SourceEnded, StopReading};
 use crate::summary::{Outcome, PipelineError, Statistics, Summary};
+use crate::tally::Tally;
 use crate::worker::Desk;
 
 /// An Arbiter and whose it is.

@@ -22,55 +22,12 @@ use crate::PipelineLimits;
 use crate::by_connection::{ByConnection, ConnectionLosses};
 use crate::column::Column;
 use crate::loss::{Loss, LossRow};
+use crate::tally::{Count, Tally};
 
 /// Gives the kernel side's counters of what never reached user space.
 pub trait KernelCounterSource: Send + Sync {
     /// The current rows, in a fixed order. Called for every snapshot.
     fn rows(&self) -> Vec<LossRow>;
-}
-
-/// A pair of counters.
-#[derive(Debug, Default)]
-pub(crate) struct Count {
-    events: AtomicU64,
-    bytes: AtomicU64,
-}
-
-impl Count {
-    pub(crate) fn add(&self, events: u64, bytes: u64) {
-        self.events.fetch_add(events, Relaxed);
-        self.bytes.fetch_add(bytes, Relaxed);
-    }
-
-    pub(crate) fn sub(&self, events: u64, bytes: u64) {
-        self.events.fetch_sub(events, Relaxed);
-        self.bytes.fetch_sub(bytes, Relaxed);
-    }
-
-    pub(crate) fn get(&self) -> Tally {
-        Tally {
-            events: self.events.load(Relaxed),
-            bytes: self.bytes.load(Relaxed),
-        }
-    }
-}
-
-/// Events (or messages) and bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Tally {
-    /// Captured events, or formatted messages.
-    pub events: u64,
-    /// Bytes.
-    pub bytes: u64,
-}
-
-impl Tally {
-    pub(crate) const fn plus(self, other: Self) -> Self {
-        Self {
-            events: self.events + other.events,
-            bytes: self.bytes + other.bytes,
-        }
-    }
 }
 
 /// The counters of one run, shared by all its actors. Adding is wait-free; the actors add once

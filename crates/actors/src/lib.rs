@@ -40,6 +40,7 @@ mod ring_reader;
 mod sink;
 mod summary;
 mod supervision;
+mod tally;
 mod worker;
 
 use std::sync::Arc;
@@ -49,13 +50,14 @@ use ecapture_protocols::{Origin, StreamDecoder, View};
 pub use by_connection::ConnectionLosses;
 pub use clock::Clock;
 pub use column::OutputStatistics;
-pub use ledger::{KernelCounterSource, Ledger, Tally};
+pub use ledger::{KernelCounterSource, Ledger};
 pub use limits::{PipelineLimits, Timings};
 pub use loss::{Loss, LossRow, Stage};
 pub use output::{Output, Tap};
 pub use pipeline::{PipelineConfig, PipelineHandle, Placement, spawn, spawn_with};
 pub use sink::{ByteStream, Resumption, SinkPolicy, SinkWriter, Taken, Target, Unwritten, UnwrittenRecords};
 pub use summary::{Outcome, PipelineError, Statistics, Summary};
+pub use tally::Tally;
 
 /// Makes the decoder of a new stream, or of a stream whose Worker failed, for one view.
 pub type DecoderFactory = Arc<dyn Fn(&Origin, View) -> Box<dyn StreamDecoder> + Send + Sync>;

@@ -2,7 +2,7 @@
 
 use ecapture_protocols::decoder::SkipReason;
 
-use crate::ledger::Tally;
+use crate::tally::Tally;
 
 /// Where something was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

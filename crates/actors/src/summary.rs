@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use crate::by_connection::ConnectionLosses;
 use crate::column::{Column, OutputStatistics};
-use crate::ledger::{KernelCounterSource, Ledger, Tally};
+use crate::ledger::{KernelCounterSource, Ledger};
 use crate::loss::{LossRow, Stage};
+use crate::tally::Tally;
 
 /// A snapshot of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

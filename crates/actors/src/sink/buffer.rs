@@ -4,44 +4,7 @@ use std::collections::VecDeque;
 
 use ecapture_protocols::RecordEnd;
 
-use super::target::Unwritten;
-
-/// One record.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Part {
-    pub(super) bytes: usize,
-    pub(super) counted: Counted,
-}
-
-impl Part {
-    fn is_beginning(&self) -> bool {
-        self.counted == Counted::default()
-    }
-}
-
-/// As what the ledger counts a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Counted {
-    /// Messages, or captured events.
-    pub(super) messages: u64,
-    /// Its own bytes, or those of the events' payloads; none of a beginning.
-    pub(super) bytes: u64,
-}
-
-impl Counted {
-    /// The record from one end to the next.
-    pub(super) const fn between(start: RecordEnd, end: RecordEnd) -> Self {
-        Self {
-            messages: end.messages - start.messages,
-            bytes: (end.bytes - start.bytes) as u64,
-        }
-    }
-
-    fn add(&mut self, part: &Part) {
-        self.messages += part.counted.messages;
-        self.bytes += part.counted.bytes;
-    }
-}
+use super::unwritten::{Counted, Part, Unwritten};
 
 /// A queue of records over one contiguous buffer.
 #[derive(Debug, Default)]

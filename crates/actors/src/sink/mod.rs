@@ -14,6 +14,7 @@
 
 mod buffer;
 mod target;
+mod unwritten;
 
 use std::io;
 use std::ops::Range;
@@ -23,10 +24,10 @@ use std::time::Duration;
 use actix::prelude::*;
 use ecapture_protocols::{CapturedEvent, RecordEnd, Records};
 
-use buffer::{Buffer, Counted};
-pub use target::{
-    ByteStream, Resumption, SinkPolicy, SinkWriter, Taken, Target, Unwritten, UnwrittenRecords,
-};
+use buffer::Buffer;
+pub use target::{ByteStream, Resumption, SinkPolicy, SinkWriter, Taken, Target};
+use unwritten::Counted;
+pub use unwritten::{Unwritten, UnwrittenRecords};
 
 use crate::column::Column;
 use crate::ledger::Ledger;

@@ -1,9 +1,8 @@
 //! The output's target, as the Sink sees it.
 
-use std::collections::vec_deque;
 use std::io;
 
-use super::buffer::Part;
+use super::unwritten::Unwritten;
 use crate::loss::Loss;
 
 /// Takes records. Called on the Sink's own Arbiter, where it may block.
@@ -72,56 +71,6 @@ impl Taken {
     /// Why they are lost, if they are.
     pub const fn loss(self) -> Option<Loss> {
         self.loss
-    }
-}
-
-/// What a [`Target`] is to take next: the rest of a record that it has taken a part of, if there
-/// is one, and the records after it.
-#[derive(Debug, Clone, Copy)]
-pub struct Unwritten<'a> {
-    pub(super) bytes: &'a [u8],
-    pub(super) parts: &'a std::collections::VecDeque<Part>,
-    pub(super) begun: usize,
-}
-
-impl<'a> Unwritten<'a> {
-    /// All of it, for targets without a notion of records.
-    pub const fn bytes(&self) -> &'a [u8] {
-        self.bytes
-    }
-
-    /// Bytes of the first record that the target has taken already. Always 0 for one that takes whole
-    /// records only.
-    pub const fn begun(&self) -> usize {
-        self.begun
-    }
-
-    /// The records, the first without what was taken of it.
-    pub fn records(&self) -> UnwrittenRecords<'a> {
-        UnwrittenRecords {
-            rest: self.bytes,
-            parts: self.parts.iter(),
-            begun: self.begun,
-        }
-    }
-}
-
-/// See [`Unwritten::records`].
-#[derive(Debug)]
-pub struct UnwrittenRecords<'a> {
-    rest: &'a [u8],
-    parts: vec_deque::Iter<'a, Part>,
-    begun: usize,
-}
-
-impl<'a> Iterator for UnwrittenRecords<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let bytes = self.parts.next()?.bytes - std::mem::take(&mut self.begun);
-        let (record, rest) = self.rest.split_at(bytes);
-        self.rest = rest;
-        Some(record)
     }
 }
 

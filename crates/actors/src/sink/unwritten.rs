@@ -1,0 +1,92 @@
+//! What a target is to take next.
+
+use std::collections::{VecDeque, vec_deque};
+
+use ecapture_protocols::RecordEnd;
+
+/// What a [`Target`](super::Target) is to take next: the rest of a record that it has taken a part of, if there
+/// is one, and the records after it.
+#[derive(Debug, Clone, Copy)]
+pub struct Unwritten<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) parts: &'a VecDeque<Part>,
+    pub(super) begun: usize,
+}
+
+impl<'a> Unwritten<'a> {
+    /// All of it, for targets without a notion of records.
+    pub const fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Bytes of the first record that the target has taken already. Always 0 for one that takes whole
+    /// records only.
+    pub const fn begun(&self) -> usize {
+        self.begun
+    }
+
+    /// The records, the first without what was taken of it.
+    pub fn records(&self) -> UnwrittenRecords<'a> {
+        UnwrittenRecords {
+            rest: self.bytes,
+            parts: self.parts.iter(),
+            begun: self.begun,
+        }
+    }
+}
+
+/// See [`Unwritten::records`].
+#[derive(Debug)]
+pub struct UnwrittenRecords<'a> {
+    rest: &'a [u8],
+    parts: vec_deque::Iter<'a, Part>,
+    begun: usize,
+}
+
+impl<'a> Iterator for UnwrittenRecords<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let bytes = self.parts.next()?.bytes - std::mem::take(&mut self.begun);
+        let (record, rest) = self.rest.split_at(bytes);
+        self.rest = rest;
+        Some(record)
+    }
+}
+
+/// One record.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part {
+    pub(super) bytes: usize,
+    pub(super) counted: Counted,
+}
+
+impl Part {
+    pub(super) fn is_beginning(&self) -> bool {
+        self.counted == Counted::default()
+    }
+}
+
+/// As what the ledger counts a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Counted {
+    /// Messages, or captured events.
+    pub(super) messages: u64,
+    /// Its own bytes, or those of the events' payloads; none of a beginning.
+    pub(super) bytes: u64,
+}
+
+impl Counted {
+    /// The record from one end to the next.
+    pub(super) const fn between(start: RecordEnd, end: RecordEnd) -> Self {
+        Self {
+            messages: end.messages - start.messages,
+            bytes: (end.bytes - start.bytes) as u64,
+        }
+    }
+
+    pub(super) fn add(&mut self, part: &Part) {
+        self.messages += part.counted.messages;
+        self.bytes += part.counted.bytes;
+    }
+}
