@@ -41,6 +41,7 @@ fn is_message(line: &Value) -> bool {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one course of events, in order")]
 fn a_decoder_that_fails_costs_its_message_and_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let file = recording(folder.path());
@@ -350,6 +351,7 @@ fn send_signal(child: &Child, signal: i32) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one course of events, in order")]
 fn a_stopped_reader_costs_named_losses_within_the_memory_limit() {
     let Some(_alone) = can_capture(&["curl", "openssl", "nginx"]) else {
         return;

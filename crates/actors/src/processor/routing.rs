@@ -128,28 +128,10 @@ impl Processor {
     /// Puts an event into its stream's outbox, or lets it wait for the stream's place.
     pub(super) fn place(&mut self, id: ConnectionId, arrival: Arrival, data: DataEvent) {
         let Arrival {
-            epoch,
-            sequence,
-            goes_on,
-            ..
+            sequence, goes_on, ..
         } = arrival;
         let direction = data.direction;
-        let place = self.registry.get(id).map(|found| found.stream(direction));
-        let vacant = place.is_some_and(|place| place.is_none());
-        if !matches!(place, Some(Some(Place::Awake(_)))) {
-            self.make_room_for(id);
-        }
-        if vacant {
-            let origin = Arc::new(self.origin_of(id, arrival, &data));
-            let position = Position {
-                sequence,
-                timestamp_ns: data.timestamp_ns,
-                offset: None,
-            };
-            self.start_worker(id, direction, epoch, origin, position, None);
-        } else {
-            self.wake(id, direction);
-        }
+        let vacant = self.have_worker(id, arrival, &data);
         let goes_on = |ended: &Ended| {
             let key = ConnectionKey::of(&data);
             goes_on.unwrap_or_else(|| ended.has_session(data.process.pid, key))
@@ -191,6 +173,28 @@ impl Processor {
             stream_offset: data.stream_offset,
             payload: Payload::Bytes(data.payload),
         });
+    }
+
+    /// Starts or wakes the Worker of the stream of `data`, if it has none. Returns true if the stream is new.
+    fn have_worker(&mut self, id: ConnectionId, arrival: Arrival, data: &DataEvent) -> bool {
+        let direction = data.direction;
+        let place = self.registry.get(id).map(|found| found.stream(direction));
+        let vacant = place.is_some_and(|place| place.is_none());
+        if !matches!(place, Some(Some(Place::Awake(_)))) {
+            self.make_room_for(id);
+        }
+        if vacant {
+            let origin = Arc::new(self.origin_of(id, arrival, data));
+            let position = Position {
+                sequence: arrival.sequence,
+                timestamp_ns: data.timestamp_ns,
+                offset: None,
+            };
+            self.start_worker(id, direction, arrival.epoch, origin, position, None);
+        } else {
+            self.wake(id, direction);
+        }
+        vacant
     }
 
     /// What is missing before a stream's first event: bytes that the kernel counted and could not hand

@@ -128,6 +128,7 @@ fn other_bytes_are_not_taken_for_http2() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "the list of damages is long")]
 fn damaged_connections_neither_panic_nor_pile_up() {
     let promise = [&2_u32.to_be_bytes()[..], &block(&[(":path", "/")])].concat();
     let coded = gzip(&[b'z'; 5000]);

@@ -94,19 +94,21 @@ pub(super) fn add_frame(frame: &Http2Frame, limit: Option<usize>, object: &mut O
                 return object.object("payload").content(payload, false, limit);
             }
         }
-        Http2Detail::Settings(parameters) => {
-            let mut list = object.array("settings");
-            for &(identifier, value) in parameters {
-                let out = list.element();
-                out.push(b'[');
-                push_number(identifier.into(), out);
-                out.push(b',');
-                push_number(value.into(), out);
-                out.push(b']');
-            }
-        }
+        Http2Detail::Settings(parameters) => add_settings(parameters, &mut object),
     }
     false
+}
+
+fn add_settings(parameters: &[(u16, u32)], object: &mut Object<'_>) {
+    let mut list = object.array("settings");
+    for &(identifier, value) in parameters {
+        let out = list.element();
+        out.push(b'[');
+        push_number(identifier.into(), out);
+        out.push(b',');
+        push_number(value.into(), out);
+        out.push(b']');
+    }
 }
 
 /// Adds the members of `message`. Returns true if its content was cut at `limit`.
