@@ -9,7 +9,7 @@ use ecapture_probe::Hooks;
 use ecapture_protocols::CapturedEvent;
 use futures_util::Stream;
 
-use crate::output::OpenTarget;
+use crate::outputs::OpenTarget;
 use crate::usage::UsageError;
 
 /// Batches of events, as a pipeline reads them.

@@ -9,7 +9,7 @@ mod held;
 mod injection;
 mod named_processes;
 mod one_line;
-mod output;
+mod outputs;
 mod private_file;
 pub mod recording;
 mod report;
@@ -28,7 +28,6 @@ use std::time::Duration;
 
 use crate::args::{Cli, Command};
 use crate::exit::Exit;
-use crate::settings::Target;
 use crate::telemetry::Level;
 use crate::usage::UsageError;
 
@@ -54,7 +53,7 @@ fn run(cli: &Cli) -> Exit {
     } else if let Err(error) = signals::start() {
         return start_without_log_target(error.as_ref());
     }
-    let log_targets = match Target::of_logs(&cli.global) {
+    let log_targets = match settings::log_targets(&cli.global) {
         Ok(targets) => targets,
         Err(error) => return start_without_log_target(&error),
     };

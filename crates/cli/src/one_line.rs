@@ -57,6 +57,16 @@ fn line(message: &[u8], colored: bool) -> String {
     parts.join(separator) + "\n"
 }
 
+/// A line of a log target that no event of tracing makes.
+pub(crate) fn warning_line(message: &str) -> String {
+    let line = serde_json::json!({
+        "level": "WARN",
+        "fields": { "message": message },
+        "target": "ecapture",
+    });
+    format!("{line}\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,12 +19,12 @@ use tokio::sync::mpsc;
 
 use crate::exit::Exit;
 use crate::injection::{Injection, Source};
-use crate::output::OpenTarget;
+use crate::outputs::OpenTarget;
 use crate::recording::{Recording, RecordingError};
+use crate::report;
 use crate::selection::{NoUser, Selection};
 use crate::settings::OutputSettings;
 use crate::stop::{Stop, StopConditions};
-use crate::{output, report};
 
 /// A configured pipeline with opened outputs.
 pub(crate) struct Session {
@@ -61,7 +61,7 @@ impl Session {
                 name: output.name(),
                 tap: settings.tap(output, clock),
                 policy: output.policy,
-                target: output::open(output)?,
+                target: output.open()?,
             })
         });
         let outputs: Vec<Opened> = outputs.collect::<Result<_>>()?;

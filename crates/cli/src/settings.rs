@@ -4,19 +4,18 @@ mod capture;
 mod libraries;
 mod limits;
 mod outputs;
-mod target;
 mod unbuilt;
 
 pub(crate) use capture::CaptureSettings;
 pub(crate) use libraries::Libraries;
-pub(crate) use outputs::{OutputSettings, OutputTarget};
-pub(crate) use target::Target;
+pub(crate) use outputs::{OutputSettings, log_targets};
 
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
 
     use super::capture::ring_bytes;
+    use super::outputs::OutputTarget;
     use super::*;
     use crate::args::{Cli, Command};
     use crate::usage::UsageError;
@@ -48,7 +47,6 @@ mod tests {
         for flags in [
             "-m pcap",
             "-m key",
-            "--ecaptureq ws://h:1/",
             "--listen h:1",
             "--eventroratesize 1",
             "-k f",

@@ -9,7 +9,6 @@ use ecapture_protocols::format::WallClock;
 use crate::args::ReplayArgs;
 use crate::exit::Exit;
 use crate::injection::Injection;
-use crate::output;
 use crate::recording::Recording;
 use crate::selection::Selection;
 use crate::session::Session;
@@ -41,7 +40,7 @@ pub(super) fn run_file(
         .collect::<Result<Vec<_>, _>>()?;
     let recording = Recording::open(file)?;
     for output in &settings.outputs {
-        let is_recording = |metadata| output::is_same_file(&output.target, &metadata);
+        let is_recording = |metadata| output.target.is_same_file(&metadata);
         if recording.metadata().is_ok_and(is_recording) {
             let (flag, file) = (output.flag, file.display());
             bail!("{flag}: {file} is the recording itself; name another file");

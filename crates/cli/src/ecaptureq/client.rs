@@ -10,7 +10,7 @@ use tokio::time::{Instant, interval_at};
 
 use super::hub::{Client, Hub, Item};
 use super::run_log::RunLog;
-use crate::telemetry::warning_line;
+use crate::one_line::warning_line;
 
 /// As the original's.
 const HEARTBEAT: Duration = Duration::from_secs(15);

@@ -2,63 +2,37 @@
 
 use std::io::IsTerminal as _;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use ecapture_actors::{PipelineLimits, SinkPolicy, Tap};
-use ecapture_protocols::format::protobuf::Framing;
-use ecapture_protocols::format::{Heading, JsonLines, Protobuf, Text, WallClock};
-use ecapture_protocols::recording::line::Recorder;
+use ecapture_protocols::format::WallClock;
 use ecapture_protocols::{Options, View};
 
 use super::limits::{limits, statistics_interval};
-use super::target::Target;
 use super::unbuilt::refuse_unbuilt_globals;
 use crate::args::{FormatName, Frames, GlobalArgs, OnSinkError, When};
-use crate::ecaptureq;
 use crate::held::CommandOutput;
+use crate::outputs::{self, FORMATS, Facts, Look, OutputFormat, Target};
 use crate::usage::UsageError;
 
-/// What an output is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum OutputFormat {
-    Text,
-    Original,
-    Jsonl,
-    Protobuf,
-    Recording,
-    Ecaptureq,
-}
-
-impl OutputFormat {
-    /// Whether its records hold text, which `--hex` dumps.
-    fn has_text(self) -> bool {
-        match self {
-            Self::Text | Self::Original | Self::Protobuf | Self::Ecaptureq => true,
-            Self::Jsonl | Self::Recording => false,
-        }
-    }
-}
-
-/// The formats of `-o` by their names.
-const FORMATS: [(&str, OutputFormat); 6] = [
-    ("text", OutputFormat::Text),
-    ("original", OutputFormat::Original),
-    ("jsonl", OutputFormat::Jsonl),
-    ("protobuf", OutputFormat::Protobuf),
-    ("recording", OutputFormat::Recording),
-    ("ecaptureq", OutputFormat::Ecaptureq),
-];
-
-const EXPECTED: &str = "FORMAT[:TARGET] with FORMAT text, original, jsonl, protobuf, recording or ecaptureq, and TARGET a file or tcp://HOST:PORT, as in \
-                        `-o text -o jsonl:events.jsonl`";
+/// What `-o` takes.
+static EXPECTED: LazyLock<String> = LazyLock::new(|| {
+    let names = FORMATS.map(|format| format.name);
+    let (last, others) = names.split_last().expect("formats are listed");
+    format!(
+        "FORMAT[:TARGET] with FORMAT {} or {last}, and TARGET a file or tcp://HOST:PORT, as in \
+         `-o text -o jsonl:events.jsonl`",
+        others.join(", ")
+    )
+});
 
 /// One output.
 #[derive(Debug, Clone)]
 pub(crate) struct OutputTarget {
     /// The flag that names it.
     pub(crate) flag: &'static str,
-    format: OutputFormat,
+    format: &'static OutputFormat,
     /// Where to.
     pub(crate) target: Target,
     /// What happens when the target fails.
@@ -70,7 +44,7 @@ impl OutputTarget {
     fn parse(value: &str, policy: SinkPolicy) -> Result<Self, UsageError> {
         let wrong = || UsageError::Value {
             flag: "-o",
-            expected: EXPECTED,
+            expected: EXPECTED.as_str(),
             observed: value.into(),
         };
         let (value, policy) = take_policy(value, policy)?;
@@ -78,18 +52,11 @@ impl OutputTarget {
             Some((name, target)) => (name, Some(target)),
             None => (value, None),
         };
-        let &(_, format) = FORMATS
-            .iter()
-            .find(|(known, _)| *known == name)
-            .ok_or_else(wrong)?;
-        let target = match target {
-            target if format == OutputFormat::Ecaptureq => {
-                Target::parse_ecaptureq("-o", target.unwrap_or_default())?
-            }
-            None | Some("-") => Target::StandardOutput,
-            Some("") => return Err(wrong()),
-            Some(target) => Target::parse("-o", target)?,
-        };
+        let format = OutputFormat::named(name).ok_or_else(wrong)?;
+        if target == Some("") {
+            return Err(wrong());
+        }
+        let target = (format.target)("-o", target)?;
         Ok(Self {
             flag: "-o",
             format,
@@ -100,24 +67,21 @@ impl OutputTarget {
 
     /// Its name for people: the value of `-o` that stands for it.
     pub(crate) fn name(&self) -> String {
-        let format = FORMATS.iter().find(|(_, format)| *format == self.format);
-        let format = format.map_or("", |(name, _)| name);
-        match &self.target {
-            Target::StandardOutput => format.to_owned(),
-            Target::File(path) => format!("{format}:{}", path.display()),
-            Target::Tcp(address) => format!("{format}:tcp://{address}"),
-            Target::Ecaptureq(address) => format!("{format}:ws://{address}/"),
+        let format = self.format.name;
+        match self.target.name() {
+            None => format.to_owned(),
+            Some(target) => format!("{format}:{target}"),
         }
     }
 
     /// It is read on a terminal.
     fn is_terminal(&self) -> bool {
-        self.target == Target::StandardOutput && std::io::stdout().is_terminal()
+        self.target.is_standard_output() && std::io::stdout().is_terminal()
     }
 
-    /// Whether the target is emptied when the run begins: a second recording cannot follow one.
-    pub(crate) fn is_replaced(&self) -> bool {
-        self.format == OutputFormat::Recording
+    /// Opens its target.
+    pub(crate) fn open(&self) -> anyhow::Result<outputs::OpenTarget> {
+        self.target.open(self.flag, self.format.replaces)
     }
 }
 
@@ -173,7 +137,7 @@ impl OutputSettings {
         refuse_unbuilt_globals(global)?;
         let outputs = outputs(global)?;
         refuse_shared(&outputs)?;
-        if global.hex && !outputs.iter().any(|output| output.format.has_text()) {
+        if global.hex && !outputs.iter().any(|output| output.format.has_text) {
             return Err(UsageError::Value {
                 flag: "--hex",
                 expected: "the text or protobuf format (JSON Lines carries binary as base64)",
@@ -203,8 +167,8 @@ impl OutputSettings {
     pub(crate) fn recording(&self, file: &Path) -> Self {
         let recording = OutputTarget {
             flag: "record",
-            format: OutputFormat::Recording,
-            target: Target::File(file.to_owned()),
+            format: &outputs::RECORDING,
+            target: Target::file(file),
             policy: SinkPolicy::Stop,
         };
         Self {
@@ -215,68 +179,34 @@ impl OutputSettings {
 
     /// Whether an output takes facts about processes.
     pub(crate) fn takes_facts(&self) -> bool {
-        let takes = |output: &OutputTarget| match output.format {
-            OutputFormat::Text | OutputFormat::Original => self.debug,
-            OutputFormat::Protobuf | OutputFormat::Ecaptureq => false,
-            OutputFormat::Jsonl | OutputFormat::Recording => true,
-        };
-        self.outputs.iter().any(takes)
+        self.outputs.iter().any(|output| match output.format.facts {
+            Facts::Never => false,
+            Facts::Debug => self.debug,
+            Facts::Always => true,
+        })
     }
 
     /// What an output gets; `clock` turns kernel time into wall-clock time.
     pub(crate) fn tap(&self, output: &OutputTarget, clock: WallClock) -> Tap {
-        let is_terminal = output.is_terminal();
-        let wall_clock_offset_ns = clock.offset_ns;
-        match output.format {
-            OutputFormat::Text | OutputFormat::Original => Tap::Records(Arc::new(Text {
-                color: use_color(self.color, is_terminal),
-                terminal: is_terminal,
-                heading: if is_terminal && output.format == OutputFormat::Text {
-                    Heading::Terminal
-                } else {
-                    Heading::Original
-                },
-                time: self.time,
-                clock,
-                ..self.text()
-            })),
-            OutputFormat::Protobuf => Tap::Records(Arc::new(Protobuf {
-                text: self.text(),
-                wall_clock_offset_ns,
-                ..Protobuf::default()
-            })),
-            OutputFormat::Ecaptureq => Tap::Records(Arc::new(Protobuf {
-                text: self.text(),
-                wall_clock_offset_ns,
-                framing: Framing::Message {
-                    limit: ecaptureq::ENTRY_BYTES,
-                },
-            })),
-            OutputFormat::Jsonl => Tap::Records(Arc::new(JsonLines {
-                wall_clock_offset_ns,
-                truncate: self.truncate,
-                frames: self.frames == Some(Frames::All),
-            })),
-            OutputFormat::Recording => Tap::Events(Arc::new(Recorder { wall_clock_offset_ns })),
-        }
-    }
-
-    /// The text format as a file gets it.
-    fn text(&self) -> Text {
-        Text {
+        let terminal = output.is_terminal();
+        (output.format.tap)(&Look {
             hex: self.hex,
             truncate: self.truncate,
             http2_messages: self.frames == Some(Frames::Messages),
             facts: self.debug,
-            ..Text::default()
-        }
+            all_frames: self.frames == Some(Frames::All),
+            terminal,
+            color: use_color(self.color, terminal),
+            time: self.time,
+            clock,
+        })
     }
 
     /// For a report of its own: JSON Lines instead of text.
     pub(crate) fn is_json(&self) -> bool {
         self.outputs
             .first()
-            .is_some_and(|output| output.format == OutputFormat::Jsonl)
+            .is_some_and(|output| output.format.is(&outputs::JSON_LINES))
     }
 
     /// Where the output of `-- COMMAND` goes: messages share standard output with nothing.
@@ -284,7 +214,7 @@ impl OutputSettings {
         if self
             .outputs
             .iter()
-            .any(|output| output.target == Target::StandardOutput)
+            .any(|output| output.target.is_standard_output())
         {
             CommandOutput::StandardError
         } else {
@@ -302,6 +232,19 @@ impl OutputSettings {
     }
 }
 
+/// Where the log goes beside standard error: to the target of `--logaddr`, and to eCaptureQ clients.
+pub(crate) fn log_targets(global: &GlobalArgs) -> Result<Vec<Target>, UsageError> {
+    let mut targets = Vec::new();
+    if let Some(value) = &global.logaddr {
+        targets.push(Target::parse("--logaddr", value)?);
+    }
+    let is_served = |output: &String| output.split(':').next() == Some(outputs::ECAPTUREQ.name);
+    if global.ecaptureq.is_some() || global.output.iter().any(is_served) {
+        targets.push(Target::served_logs());
+    }
+    Ok(targets)
+}
+
 fn outputs(global: &GlobalArgs) -> Result<Vec<OutputTarget>, UsageError> {
     let policy = match global.on_sink_error {
         OnSinkError::Stop => SinkPolicy::Stop,
@@ -312,8 +255,8 @@ fn outputs(global: &GlobalArgs) -> Result<Vec<OutputTarget>, UsageError> {
     if let Some(address) = &global.ecaptureq {
         outputs.push(OutputTarget {
             flag: "--ecaptureq",
-            format: OutputFormat::Ecaptureq,
-            target: Target::parse_ecaptureq("--ecaptureq", address)?,
+            format: &outputs::ECAPTUREQ,
+            target: Target::served("--ecaptureq", address)?,
             policy,
         });
     }
@@ -326,13 +269,13 @@ fn printed_outputs(global: &GlobalArgs, policy: SinkPolicy) -> Result<Vec<Output
         return Ok(vec![OutputTarget {
             flag: "--eventaddr",
             format: match global.format.unwrap_or(FormatName::Text) {
-                FormatName::Text => OutputFormat::Text,
-                FormatName::Original => OutputFormat::Original,
-                FormatName::Jsonl => OutputFormat::Jsonl,
+                FormatName::Text => &outputs::TEXT,
+                FormatName::Original => &outputs::ORIGINAL,
+                FormatName::Jsonl => &outputs::JSON_LINES,
             },
             target: match &global.eventaddr {
                 Some(value) => Target::parse("--eventaddr", value)?,
-                None => Target::StandardOutput,
+                None => Target::standard_output(),
             },
             policy,
         }]);
@@ -359,7 +302,7 @@ fn printed_outputs(global: &GlobalArgs, policy: SinkPolicy) -> Result<Vec<Output
 fn refuse_shared(outputs: &[OutputTarget]) -> Result<(), UsageError> {
     for (number, output) in outputs.iter().enumerate() {
         let is_device = |path: &Path| path.exists() && !path.is_file();
-        if matches!(&output.target, Target::File(path) if is_device(path)) {
+        if output.target.path().is_some_and(is_device) {
             continue;
         }
         let other = outputs[..number]

@@ -3,8 +3,7 @@
 mod console;
 mod queue;
 
-use std::io::{self, IsTerminal as _, Write};
-use std::net::TcpStream;
+use std::io::{self, IsTerminal as _};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,10 +15,8 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::args::GlobalArgs;
-use crate::ecaptureq::RunLog;
-use crate::one_line::OneLine;
-use crate::private_file;
-use crate::settings::Target;
+use crate::one_line::{OneLine, warning_line};
+use crate::outputs::Target;
 use crate::usage::UsageError;
 use console::Console;
 use queue::LogQueue;
@@ -83,7 +80,7 @@ pub(crate) fn start(level: Level, log_targets: &[Target]) -> Result<()> {
         .map_event_format(Console)
         .with_filter(filter.clone());
     let layers = log_targets.iter().map(|target| {
-        let queue = LogQueue::start("log-target", open(target)?, |lines| {
+        let queue = LogQueue::start("log-target", target.open_log()?, |lines| {
             warning_line(&left_out(lines))
         })?;
         let queue = started(queue);
@@ -121,16 +118,6 @@ fn started(queue: LogQueue) -> LogQueue {
     queue
 }
 
-/// A line of a log target that no event of tracing makes.
-pub(crate) fn warning_line(message: &str) -> String {
-    let line = serde_json::json!({
-        "level": "WARN",
-        "fields": { "message": message },
-        "target": "ecapture",
-    });
-    format!("{line}\n")
-}
-
 fn left_out(lines: u64) -> String {
     format!("{lines} log lines were left out: the log could not be written for too long")
 }
@@ -144,27 +131,5 @@ fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let backtrace = std::backtrace::Backtrace::capture();
     if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
         tracing::debug!("{backtrace}");
-    }
-}
-
-fn open(target: &Target) -> Result<Box<dyn Write + Send>> {
-    match target {
-        Target::File(path) => {
-            let file = private_file::append(path).with_context(|| {
-                format!(
-                    "--logaddr: cannot write {}; give a path in an existing directory that you may write to",
-                    path.display()
-                )
-            })?;
-            Ok(Box::new(file))
-        }
-        Target::Tcp(address) => {
-            let stream = TcpStream::connect(address).with_context(|| {
-                format!("--logaddr: nothing listens on {address}; start the collector first")
-            })?;
-            Ok(Box::new(stream))
-        }
-        Target::StandardOutput => Ok(Box::new(io::stdout())),
-        Target::Ecaptureq(_) => Ok(Box::new(RunLog)),
     }
 }

@@ -1,0 +1,31 @@
+//! What an output is made of ([`formats`]) and where it goes ([`targets`]): two tables, and what they list.
+
+mod file;
+mod formats;
+mod standard_output;
+mod targets;
+mod tcp;
+
+use ecapture_actors::{ByteStream, SinkWriter};
+
+pub(crate) use formats::{
+    ECAPTUREQ, FORMATS, Facts, JSON_LINES, Look, ORIGINAL, OutputFormat, RECORDING, TEXT,
+};
+pub(crate) use targets::Target;
+
+/// An open target.
+pub(crate) enum OpenTarget {
+    /// It takes a stream of bytes.
+    Bytes(Box<dyn SinkWriter>),
+    /// It takes records.
+    Records(Box<dyn ecapture_actors::Target>),
+}
+
+impl From<OpenTarget> for Box<dyn ecapture_actors::Target> {
+    fn from(target: OpenTarget) -> Self {
+        match target {
+            OpenTarget::Bytes(writer) => Box::new(ByteStream(writer)),
+            OpenTarget::Records(target) => target,
+        }
+    }
+}
