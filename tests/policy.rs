@@ -1,4 +1,11 @@
-//! The layers and their direction, read from `cargo metadata`.
+//! The layers and their direction, read from `cargo metadata`; in the folder beside it, what holds for the
+//! sources: their lengths, the direction of their modules, their dependencies, and the tables.
+
+mod budgets;
+mod circles;
+mod dependencies;
+mod source;
+mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -9,8 +16,8 @@ struct Package {
     dependencies: BTreeSet<String>,
 }
 
-/// Normal dependencies (not those of tests or builds) of every workspace member.
-fn packages() -> BTreeMap<String, Package> {
+/// What cargo knows of the workspace.
+fn metadata() -> Value {
     let output = Command::new(env!("CARGO"))
         .args([
             "metadata",
@@ -27,7 +34,12 @@ fn packages() -> BTreeMap<String, Package> {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo metadata is JSON");
+    serde_json::from_slice(&output.stdout).expect("cargo metadata is JSON")
+}
+
+/// Normal dependencies (not those of tests or builds) of every workspace member.
+fn packages() -> BTreeMap<String, Package> {
+    let metadata = metadata();
     let packages = metadata["packages"].as_array().expect("a list of packages");
     packages
         .iter()
