@@ -328,55 +328,46 @@ fn an_address_that_cannot_be_listened_on_ends_the_start_with_the_way_out() {
     );
 }
 
-/// A live capture: every field of every event is that of the JSON lines beside it.
-#[test]
-fn live_events_have_the_fields_of_the_other_output() {
-    let Some(scene) = Scene::nginx(&[]) else {
-        return;
-    };
+/// Captures two exchanges of curl with nginx; gives the JSON lines and the events of one client.
+fn live(scene: &Scene) -> (Vec<Value>, Vec<Event>) {
     let port = free_port();
     let lines = scene.folder.path().join("lines.jsonl");
-    let mut running = Running::start(&[
-        "tls",
-        "--whole",
-        "-o",
-        &format!("jsonl:{}", lines.display()),
-        "-o",
-        &format!("ecaptureq:ws://127.0.0.1:{port}/"),
-    ]);
+    let outputs = [
+        format!("jsonl:{}", lines.display()),
+        format!("ecaptureq:ws://127.0.0.1:{port}/"),
+    ];
+    let mut running = Running::start(&["tls", "--whole", "-o", &outputs[0], "-o", &outputs[1]]);
     running.wait_until_capturing();
     let mut client = Client::connect(port, Some(OWN_ORIGIN));
     let (log, _) = client.heartbeat();
     assert!(log.iter().any(|line| line.contains("capturing")), "{log:?}");
     for version in ["--http1.1", "--http2"] {
+        let url = scene.server.url("/hello.json");
         let got = Command::new("curl")
-            .args([
-                "-sk",
-                version,
-                "-o",
-                "/dev/null",
-                &scene.server.url("/hello.json"),
-            ])
+            .args(["-sk", version, "-o", "/dev/null", &url])
             .status();
         assert!(got.expect("curl runs").success());
     }
-    running.wait_for_figures(|line| line.contains("delivered") || line.contains("written"));
     let reader = std::thread::spawn(move || client.rest().0);
     let finished = running.interrupt();
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
-    let events = reader.join().expect("a reader");
-    let events: Vec<_> = events
-        .into_iter()
-        .filter(|event| {
-            event.src_port == u32::from(scene.server.port) || event.dst_port == u32::from(scene.server.port)
-        })
-        .collect();
-    let written = std::fs::read(&lines).expect("the lines");
-    let finished = Finished {
-        stdout: written,
+    let server = u32::from(scene.server.port);
+    let events = reader.join().expect("a reader").into_iter();
+    let events = events.filter(|event| event.src_port == server || event.dst_port == server);
+    let written = Finished {
+        stdout: std::fs::read(&lines).expect("the lines"),
         ..finished
     };
-    let lines = with_port(&finished, scene.server.port);
+    (with_port(&written, scene.server.port), events.collect())
+}
+
+/// A live capture: every field of an event is that of the JSON line beside it.
+#[test]
+fn live_events_have_the_fields_of_the_other_output() {
+    let Some(scene) = Scene::nginx(&[]) else {
+        return;
+    };
+    let (lines, events) = live(&scene);
     for (kind, number, comm) in [
         ("http1.request", 1, "curl"),
         ("http1.request", 1, "nginx"),
@@ -385,30 +376,11 @@ fn live_events_have_the_fields_of_the_other_output() {
     ] {
         let line = lines
             .iter()
-            .find(|line| line["kind"] == kind && line["comm"] == comm)
-            .unwrap_or_else(|| panic!("no {kind} of {comm}"));
+            .find(|line| line["kind"] == kind && line["comm"] == comm);
         let event = events
             .iter()
-            .find(|event| event.r#type == number && event.pname == comm)
-            .unwrap_or_else(|| panic!("no event {number} of {comm}"));
-        assert_eq!(line["uuid"], *event.uuid);
-        assert_eq!(line["pid"], event.pid);
-        let mut ends =
-            [line["src"].as_str(), line["dst"].as_str()].map(|end| end.expect("an address").to_owned());
-        let mut shown = [
-            format!("{}:{}", event.src_ip, event.src_port),
-            format!("{}:{}", event.dst_ip, event.dst_port),
-        ];
-        ends.sort();
-        shown.sort();
-        assert_eq!(ends, shown);
-        let offset = event.timestamp - line["ts_ns"].as_i64().expect("a time");
-        assert!(offset > 1_700_000_000_000_000_000, "a wall clock: {offset}");
-        assert!(event.payload.starts_with(if number == 1 {
-            b"GET /hello.json "
-        } else {
-            b"HTTP/1.1 200 OK"
-        }));
+            .find(|event| event.r#type == number && event.pname == comm);
+        assert_same(line.expect("a line"), event.expect("an event"));
     }
     for number in [2, 4] {
         let side = |comm: &str| {
@@ -421,6 +393,28 @@ fn live_events_have_the_fields_of_the_other_output() {
             "HTTP/2 of type {number} from both ends"
         );
     }
+}
+
+fn assert_same(line: &Value, event: &Event) {
+    assert_eq!(line["uuid"], *event.uuid);
+    assert_eq!(line["pid"], event.pid);
+    let mut ends =
+        [line["src"].as_str(), line["dst"].as_str()].map(|end| end.expect("an address").to_owned());
+    let mut shown = [
+        format!("{}:{}", event.src_ip, event.src_port),
+        format!("{}:{}", event.dst_ip, event.dst_port),
+    ];
+    ends.sort();
+    shown.sort();
+    assert_eq!(ends, shown);
+    let offset = event.timestamp - line["ts_ns"].as_i64().expect("a time");
+    assert!(offset > 1_700_000_000_000_000_000, "a wall clock: {offset}");
+    let start: &[u8] = if event.r#type == 1 {
+        b"GET /hello.json "
+    } else {
+        b"HTTP/1.1 200 OK"
+    };
+    assert!(event.payload.starts_with(start));
 }
 
 /// Fifteen seconds apart, counted for each client.
