@@ -282,7 +282,7 @@ fn what_is_no_cgroup_is_refused_with_a_way_out() {
     };
     for (path, word) in [
         ("/nowhere", "No such file"),
-        ("/tmp", "not a folder of the cgroup2"),
+        ("/tmp", "not a directory of the cgroup2"),
     ] {
         let finished = run(&["tls", "--cgroup_path", path]);
         assert_ne!(finished.code(), Some(0), "{path}");
