@@ -45,7 +45,6 @@ fn a_wrong_command_line_exits_with_2() {
         &["nonsense"],
         &["tls", "-p", "-1"],
         &["tls", "-m", "pcap"],
-        &["tls", "--ecaptureq", "ws://127.0.0.1:1/"],
         &["gotls"],
         &["gotls", "-e", "/bin/true", "-m", "keylog"],
         &["gnutls", "--ssl_version", "3.7"],
