@@ -4,11 +4,11 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::SystemTime;
 
 use crate::support::can_capture;
 use crate::support::capture::{messages, site, with_port};
-use crate::support::program::{Finished, PATIENCE, Running, run};
+use crate::support::detached::{private_openssl, wait_until_detached};
+use crate::support::program::{Finished, Running, run};
 use crate::support::servers::{Server, free_port, ping_nats};
 
 const PROGRAMS: &[&str] = &["curl", "openssl", "/usr/bin/python3"];
@@ -22,45 +22,6 @@ fn tries() -> usize {
 /// Whether the rates are being measured, on a machine that does nothing else.
 fn by_hand() -> bool {
     std::env::var_os("ECAPTURE_DISCOVERY_TRIES").is_some()
-}
-
-/// A folder with an OpenSSL of its own: other inodes than any that was ever mapped.
-pub(crate) fn private_openssl(folder: &Path, name: &str) -> PathBuf {
-    let copy = folder.join(name);
-    fs::create_dir(&copy).expect("a new folder");
-    for library in ["libssl.so.3", "libcrypto.so.3"] {
-        fs::copy(system_library(library), copy.join(library)).expect("a copied library");
-    }
-    copy
-}
-
-fn system_library(name: &str) -> PathBuf {
-    ["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib"]
-        .map(|folder| Path::new(folder).join(name))
-        .into_iter()
-        .find(|path| path.exists())
-        .expect("OpenSSL 3 is installed")
-}
-
-/// As long as another capture's probes are being detached, no probe can be attached.
-pub(crate) fn wait_until_detached() {
-    let started = SystemTime::now();
-    while is_detaching() {
-        assert!(
-            started.elapsed().unwrap_or_default() < 4 * PATIENCE,
-            "probes are still being detached"
-        );
-        std::thread::yield_now();
-    }
-}
-
-/// Whether probes of a capture that has ended are being detached.
-pub(crate) fn is_detaching() -> bool {
-    let is_name = |comm: String| comm.trim_end() == "ecapture-detach";
-    fs::read_dir("/proc")
-        .expect("proc")
-        .flatten()
-        .any(|entry| fs::read_to_string(entry.path().join("comm")).is_ok_and(is_name))
 }
 
 fn start(arguments: &[&str]) -> Running {

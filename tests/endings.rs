@@ -6,9 +6,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Command, Stdio};
 
-use crate::discovery::{is_detaching, wait_until_detached};
 use crate::support::can_capture;
 use crate::support::capture::{Scene, curl, with_port};
+use crate::support::detached::{is_detaching, wait_until_detached};
 use crate::support::exchanges::assert_balanced;
 use crate::support::program::{Running, ecapture, run};
 use crate::support::servers::peer;

@@ -8,9 +8,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::discovery::{private_openssl, wait_until_detached};
 use crate::support::can_capture;
 use crate::support::capture::{messages, site, with_port};
+use crate::support::detached::{private_openssl, wait_until_detached};
 use crate::support::program::{Finished, Running};
 use crate::support::servers::{Certificate, Server, compile_exchange, static_openssl};
 

@@ -9,8 +9,8 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::discovery::wait_until_detached;
 use crate::support::can_capture;
+use crate::support::detached::wait_until_detached;
 use crate::support::exchanges::{
     EVENTS, assert_balanced, assert_nothing_lost, lost_events, recording, replay,
 };

@@ -9,9 +9,9 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::discovery::{private_openssl, wait_until_detached};
 use crate::support::can_capture;
 use crate::support::capture::{messages, site, with_port};
+use crate::support::detached::{private_openssl, wait_until_detached};
 use crate::support::program::{Finished, Running, ecapture};
 use crate::support::servers::Server;
 

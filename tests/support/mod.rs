@@ -2,6 +2,7 @@
 
 pub(crate) mod apache;
 pub(crate) mod capture;
+pub(crate) mod detached;
 pub(crate) mod exchanges;
 pub(crate) mod flows;
 pub(crate) mod program;
