@@ -35,8 +35,13 @@ const ALLOWED: &[(&str, &[&str], &str)] = &[
     ),
     (
         "probe",
-        &["config", "find", "host", "kernel", "ring"],
+        &["config", "find", "handle", "host", "kernel", "ring", "tally"],
         "what is found, attached and read names the parts of one capture",
+    ),
+    (
+        "probe",
+        &["config", "find::discovery", "find::facts", "handle"],
+        "what is found is observed by whoever configured the capture",
     ),
     (
         "probe",
