@@ -187,7 +187,7 @@ fn clients_get_log_heartbeat_and_events_whether_they_send_an_origin_or_not() {
                 .all(|event| event.r#type == 1 && event.dst_port == 443)
         );
     }
-    // The other output goes on beside it.
+    // The other output continues beside it.
     assert_eq!(finished.text().matches("GET /").count(), 20);
 }
 
@@ -201,7 +201,7 @@ fn pages_of_other_sites_are_refused() {
     assert!(finished.stderr.contains("another site"), "{}", finished.stderr);
 }
 
-/// Nine of ten read everything; the tenth stops reading, and is told what it missed.
+/// Nine of ten read everything; the tenth stops reading, and is notified of what it missed.
 #[test]
 fn a_client_that_stops_reading_costs_nobody_else_anything() {
     const EVENTS: u64 = 800;

@@ -89,7 +89,7 @@ fn a_closed_pipe_ends_a_capture_with_success() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
-/// As with `| less`: what nobody takes yet is given up when that is asked for, and told.
+/// As with `| less`: output that nobody reads yet is given up on request, and this is reported.
 #[test]
 fn a_second_signal_gives_up_what_nobody_takes() {
     let Some(scene) = Scene::python(&[]) else { return };
@@ -264,7 +264,7 @@ fn a_later_process_with_the_number_of_one_that_ended_is_not_captured() {
     let mut first = piped(Command::new("/usr/bin/python3").args(["-c", script, &url]));
     let mut ready = BufReader::new(first.stdout.take().expect("a pipe"));
     ready.read_line(&mut String::new()).expect("a line");
-    // The capture goes on for this one.
+    // The capture continues for this one.
     let mut other = piped(&mut Command::new("cat"));
     let pids = format!("{},{}", first.id(), other.id());
     let mut running = Running::start(&["tls", "--format", "jsonl", "-p", &pids]);

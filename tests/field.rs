@@ -255,7 +255,7 @@ fn the_parts_of_a_slow_body_make_up_the_whole() {
     let folder = tempfile::tempdir().expect("a folder");
     let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/event-stream/events.jsonl");
     let events = fs::read_to_string(recorded).expect("a recording");
-    // As long as before, as the events say where in the stream they stand.
+    // As long as before, because the events have their offsets in the stream.
     let plain = events.replace("text/event-stream", "text/x-long-plain");
     fs::write(folder.path().join("events.jsonl"), plain).expect("a file");
     let replayed = |flags: &[&str]| replay(folder.path(), flags);
@@ -327,7 +327,7 @@ fn http2_is_shown_as_frames_or_as_messages() {
     assert!(messages.contains(":method"), "{messages}");
 
     let plain = own(case, &["--format", "jsonl"]).json();
-    // What went wrong is always told.
+    // Errors are always reported.
     let names = of(&plain, "http2.frame");
     assert!(names.iter().all(|frame| frame["frame"]["name"] == "RST_STREAM"));
     let asked = own(case, &["--format", "jsonl", "--frames", "messages"]).json();

@@ -91,8 +91,8 @@ fn from_base64(text: &str) -> Vec<u8> {
     groups.collect()
 }
 
-/// The pack in the answer to the command `fetch` of Git's protocol version 2: packet lines, of which those of
-/// the section `packfile` begin with the number of their band; the pack is band 1.
+/// The pack in the answer to the command `fetch` of Git's protocol version 2: packet lines; those
+/// of the section `packfile` begin with the number of their band; the pack is band 1.
 fn pack(answer: &[u8]) -> Vec<u8> {
     let mut pack = Vec::new();
     let mut rest = answer;

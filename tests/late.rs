@@ -41,7 +41,7 @@ impl Hold {
     }
 }
 
-/// A Python that does what it is told, line by line, and uses TLS only then.
+/// A Python that executes commands line by line, and uses TLS only then.
 struct Client {
     child: Child,
     stdin: Option<ChildStdin>,

@@ -16,7 +16,7 @@ struct Library {
     /// Names its folder and its program.
     name: &'static str,
     implementation: &'static str,
-    /// What its libcrypto tells.
+    /// The version in its libcrypto.
     version: Option<&'static str>,
     /// For the compiler.
     option: &'static str,
@@ -132,7 +132,7 @@ fn captured_on_both_sides(libraries: &[Library]) {
     }
 }
 
-/// What BoringSSL's server tells of the connection.
+/// What BoringSSL's server prints about the connection.
 const TOLD: &str = "  Version: TLSv1.3
   Resumed session: no
   Cipher: TLS_AES_128_GCM_SHA256

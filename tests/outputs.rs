@@ -286,7 +286,7 @@ fn until_there_is_room(policy: &str) -> (Vec<Option<Value>>, Finished) {
     };
     assert!(
         lines(&log).iter().flatten().any(tries),
-        "how often it was tried is told"
+        "the number of attempts is reported"
     );
     (lines(&target), finished)
 }
@@ -369,7 +369,7 @@ fn what_a_collector_had_not_acknowledged_is_told() {
     let (_, told) = finished
         .stderr
         .split_once("may be lost: up to ")
-        .expect("it is told");
+        .expect("it is reported");
     let unacknowledged = told.split(' ').next().and_then(|bytes| bytes.parse().ok());
     assert!(
         unacknowledged.is_some_and(|bytes: u64| bytes > 0),

@@ -1,8 +1,8 @@
 //! Silences in recorded streams: what comes after one is decoded as if there had been none.
 //!
-//! A plain stream's Worker ends after the idle time and a connection's after the hibernation time, and
-//! another one goes on with the decoder. The reference is the same recording, silence included, through
-//! a pipeline in which nothing ends by silence.
+//! A plain stream's Worker ends after the idle time and a connection's after the hibernation time,
+//! and another one continues with the decoder. The reference is the same recording, silence
+//! included, through a pipeline in which nothing ends by silence.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -24,8 +24,9 @@ fn events(case: &Path) -> Vec<CapturedEvent> {
     recording.flat_map(|batch| batch.expect("events")).collect()
 }
 
-/// The same bytes as a recording of the original has them: without sessions, sockets, positions and closes. Each
-/// connection has a descriptor of its own, as the end of a plain stream is not told.
+/// The same bytes as a recording of the original has them: without sessions, sockets, positions and
+/// closes. Each connection has a descriptor of its own, as the end of a plain stream is not
+/// reported.
 fn as_plain(events: &[CapturedEvent]) -> Vec<CapturedEvent> {
     let mut descriptors = BTreeMap::new();
     let mut last = 0;

@@ -400,7 +400,7 @@ fn a_stopped_reader_costs_named_losses_within_the_memory_limit() {
     }
     let during_kib = resident_kib(running.pid());
     send_signal(&reader, libc::SIGCONT);
-    // The capture goes on: what is asked for now comes out.
+    // The capture continues: new requests are shown.
     let started = std::time::SystemTime::now();
     loop {
         get(&server, "/marker.txt");

@@ -114,7 +114,7 @@ fn capture_server(server: &Server, folder: &Path) -> (Load, Vec<Value>) {
     (load, finished.json())
 }
 
-/// The events that a line of the figures tells of.
+/// The number of events in a line of the figures.
 fn seen(line: &str) -> usize {
     let count = line
         .split_once("seen ")

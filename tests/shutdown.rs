@@ -197,7 +197,7 @@ fn a_hang_up_ends_a_capture_with_its_summary() {
     );
 }
 
-/// Under nohup(1) it goes on.
+/// Under nohup(1) it continues.
 #[test]
 fn a_hang_up_that_is_to_be_ignored_is_ignored() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -226,7 +226,7 @@ fn a_hang_up_that_is_to_be_ignored_is_ignored() {
     running.wait_for("replaying");
     running.signal(libc::SIGHUP);
     running.signal(libc::SIGUSR1);
-    // The figures are of a run that goes on.
+    // The figures are of a running capture.
     running.wait_for("seen ");
     let finished = running.interrupt();
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);

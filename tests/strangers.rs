@@ -312,7 +312,8 @@ fn a_program_that_gained_privileges_takes_no_other_kernel_object() {
     assert!(said.contains("cannot read the kernel object"), "{said}");
 }
 
-/// What a stranger's libraries take, root's can still have, and somebody is told.
+/// The resources that a stranger's libraries take are still available to root's, and this is
+/// reported.
 #[test]
 fn many_libraries_of_a_stranger_leave_room_for_others() {
     let Some(_alone) = can_capture(PROGRAMS) else {

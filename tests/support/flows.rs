@@ -36,7 +36,7 @@ fn bytes(data: &Value) -> Vec<u8> {
     bytes
 }
 
-/// The flows of a port from lines of JSON, all of which are raw.
+/// The flows of a port from lines of JSON, which are all raw.
 pub(crate) fn flows(lines: &[Value], port: u16) -> Flows {
     let end = format!(":{port}");
     let mut flows = Flows::new();
@@ -84,7 +84,7 @@ pub(crate) fn run(command: &mut Command) -> Vec<u8> {
     output.stdout
 }
 
-/// What is captured on `port` while `talk` goes on.
+/// Returns what is captured on `port` while `talk` runs.
 pub(crate) fn capture(port: u16, talk: impl FnOnce()) -> Flows {
     let mut running = Running::start(&["tls", "--format", "jsonl"]);
     running.wait_until_capturing();

@@ -105,7 +105,7 @@ impl Server {
         Self { child, port }
     }
 
-    /// A program that was told to listen on `port`.
+    /// A program started to listen on `port`.
     pub(crate) fn listening(mut command: Command, port: u16) -> Self {
         let child = command
             .stdin(Stdio::null())
@@ -296,7 +296,7 @@ print(server.server_address[1], flush=True)
 server.serve_forever()
 "#;
 
-/// Connects to the NATS server on this port, goes on over TLS and pings it.
+/// Connects to the NATS server on this port, continues over TLS and pings it.
 pub(crate) fn ping_nats(port: u16) {
     let output = Command::new("/usr/bin/python3")
         .args(["-c", NATS_CLIENT, &port.to_string()])

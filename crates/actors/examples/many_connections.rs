@@ -94,8 +94,8 @@ fn batch(first: u64, last: u64, live: u64) -> Vec<CapturedEvent> {
     events.collect()
 }
 
-/// One connection goes on while all others are silent, until each has been looked at. Every batch is a
-/// round of the replay.
+/// One connection continues while all others are silent, until each of them has been examined.
+/// Every batch is a round of the replay.
 fn silence(connections: u64) -> impl Iterator<Item = Vec<CapturedEvent>> {
     let timings = Timings::default();
     let begin = Duration::from_nanos(connections * INTERVAL_NS) + timings.hibernate;

@@ -1,4 +1,4 @@
-//! Which connections lost what, as far as that is known.
+//! The losses of each connection, where the connection is known.
 //!
 //! Nothing comes here before something is lost, so a run without losses does not pay for it. What
 //! is lost at the output, or in the kernel before it was known whose it was, is only in the ledger.
@@ -41,7 +41,7 @@ struct Table {
 }
 
 impl ByConnection {
-    /// What is lost to a connection by the user's own wish is not told apart.
+    /// Losses that the user asked for are not attributed to connections.
     pub(crate) fn add(&self, uuid: &str, loss: Loss, events: u64, bytes: u64) {
         if !loss.intended() {
             self.add_row(uuid, (loss.stage(), loss.as_str()), events, bytes);

@@ -53,10 +53,10 @@ pub(crate) struct Conductor {
     pub(crate) summary: watch::Sender<Option<Summary>>,
 }
 
-/// The course of a run, as far as it is known.
+/// The known state of a run.
 struct Course {
     outcome: Outcome,
-    /// `RingReader` and Processor, as far as they have not ended.
+    /// `RingReader` and Processor, if they have not ended.
     actors_left: usize,
     /// Sinks that have not ended, by their outputs.
     sinks_left: BTreeSet<usize>,
@@ -186,7 +186,7 @@ impl Conductor {
         }
     }
 
-    /// Without the Processor the Workers end by themselves, and nobody else tells the Sink that
+    /// Without the Processor the Workers end by themselves, and nobody else notifies the Sink that
     /// the last of their records has been sent.
     #[expect(clippy::disallowed_methods, reason = "the last message of the run")]
     fn finish_orphans(&self, course: &mut Course) {
@@ -197,7 +197,8 @@ impl Conductor {
         }
     }
 
-    /// The reader is gone. It has told the Processor unless it failed; telling twice is harmless.
+    /// The reader is gone. It has notified the Processor unless it failed; a second notification is
+    /// harmless.
     #[expect(clippy::disallowed_methods, reason = "one message per run and Sink")]
     fn end_source(&self, course: &mut Course) {
         self.source_ended.do_send(SourceEnded);
@@ -316,7 +317,7 @@ impl Watchdog {
 async fn answers(arbiter: &actix_rt::ArbiterHandle, patience: Duration) -> bool {
     let (answer, answered) = oneshot::channel();
     let asked = arbiter.spawn_fn(move || {
-        // The watchdog may have been cancelled meanwhile.
+        // The watchdog may have been cancelled in the meantime.
         let _ = answer.send(());
     });
     !asked || tokio::time::timeout(patience, answered).await.is_ok()

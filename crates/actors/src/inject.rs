@@ -86,8 +86,8 @@ impl StreamDecoder for Panicking {
     }
 }
 
-/// `sink-error:after=N`: every write fails after `after` bytes were written, until the target
-/// is opened anew; then it takes `after` bytes again.
+/// `sink-error:after=N`: every write fails after `after` bytes were written, until the target is
+/// reopened; then it accepts `after` bytes again.
 pub struct SinkError<W> {
     writer: W,
     after: u64,

@@ -51,7 +51,7 @@ pub struct Ledger {
     room_below: RoomBelow,
 }
 
-/// Reading goes on while less than this is on its way.
+/// Reading continues while less than this is in flight.
 #[derive(Debug)]
 struct RoomBelow {
     events: AtomicU64,

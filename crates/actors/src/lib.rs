@@ -11,13 +11,12 @@
 //! | `Worker` | events of one direction of one connection | record batches, reports | decoder state, named in the output |
 //! | `Sink` | record batches | nothing; writes | ends the run |
 //!
-//! The rules that keep it honest: every mailbox that takes data is fed through one retained
-//! sender with `try_send`, so its bound holds; whoever is refused keeps what it has and waits,
-//! back to the source, which is only read while less than the limit is in flight
-//! ([`PipelineLimits`]); `do_send` carries only control messages, of which each actor has a
-//! bounded number outstanding. Children hold weak ports to their parent. A failed Worker is
-//! replaced by a new value with a new decoder; everything it had not decoded is either handed
-//! to its successor or counted in the [`Ledger`].
+//! The rules that keep it honest: every mailbox that takes data is fed through one retained sender
+//! with `try_send`, so its bound holds; whoever is refused keeps what it has and waits, back to the
+//! source, which is only read while less than the limit is in flight ([`PipelineLimits`]);
+//! `do_send` carries only control messages; each actor has a bounded number outstanding. Children
+//! hold weak ports to their parent. A failed Worker is replaced by a new value with a new decoder;
+//! everything it had not decoded is either handed to its successor or counted in the [`Ledger`].
 #![forbid(unsafe_code)]
 
 #[cfg(not(panic = "unwind"))]

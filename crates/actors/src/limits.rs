@@ -74,8 +74,8 @@ impl PipelineLimits {
     /// all live).
     pub const WORKER_BYTES: usize = 1984;
 
-    /// Connections whose losses are told apart; those of all others are summed. A row takes some
-    /// 200 bytes.
+    /// Number of connections whose losses are counted separately; those of all others are summed. A
+    /// row takes some 200 bytes.
     pub const CONNECTIONS_WITH_LOSSES: usize = 1000;
 
     /// What a stream without a Worker costs, with its decoder and its place in the Processor's tables but
@@ -184,7 +184,7 @@ pub struct Timings {
     pub worker_stall: Duration,
     /// How long reading waits for streams that have more on the way than their share, before that is dropped.
     pub reading_patience: Duration,
-    /// How long one turn of a Worker goes on before it ends with the event under way.
+    /// Time after which one turn of a Worker ends with the current event.
     pub turn_time: Duration,
     /// How long one turn of a Worker of a capture may take before its connection gets no decoder any
     /// more. Turns take milliseconds; less than the watchdog waits.

@@ -15,7 +15,7 @@ use ecapture_protocols::{
 pub(crate) struct WorkerId(pub(crate) u64);
 
 /// Place of a connection in the registry. Reused after the connection's end; a [`StreamRef`]
-/// tells old from new.
+/// distinguishes old from new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ConnectionId(pub(crate) u32);
 
@@ -131,7 +131,8 @@ pub(crate) enum End {
     Hibernated,
     /// The limits ask for its place.
     Shed,
-    /// The limits ask for the place of a plain stream that sleeps. Whether it goes on is not known.
+    /// The limits require the place of a sleeping plain stream. It is unknown whether the stream
+    /// continues.
     GivenUp,
 }
 
@@ -142,15 +143,15 @@ impl End {
     }
 }
 
-/// What a Worker leaves to the next one of its stream when it ends by silence. The ledger goes on counting
-/// what the decoder holds.
+/// What a Worker leaves to the next one of its stream when it ends by silence. The ledger still
+/// counts what the decoder holds.
 pub(crate) struct Kept {
     pub(crate) decoder: Box<dyn StreamDecoder>,
     pub(crate) position: Position,
     /// Bytes that the decoder holds, and how many captured ones may be in them.
     pub(crate) held: usize,
     pub(crate) held_captured: u64,
-    /// The decoder stands for one that took too long.
+    /// The decoder replaces one that took too long.
     pub(crate) quarantined: bool,
 }
 
@@ -171,8 +172,8 @@ pub(crate) struct Retire {
     pub(crate) end: End,
     /// The event, or the last event before the moment, that caused it.
     pub(crate) sequence: u64,
-    /// No notice will come any more. Without this, a Worker whose decoder waits for one says so
-    /// and stays until it is told again.
+    /// No notice will come any more. Without this, a Worker whose decoder waits for one says so and
+    /// stays until it is retired again.
     pub(crate) last: bool,
 }
 
@@ -185,7 +186,7 @@ pub(crate) struct TurnReport {
     pub(crate) notices: Vec<SequencedNotice>,
     /// A plain stream has been idle since its `n`th event: may it end?
     pub(crate) idle_after: Option<u64>,
-    /// It was told to end and waits for the last notices of the other direction.
+    /// It was retired and waits for the last notices of the other direction.
     pub(crate) holds_on: bool,
     /// Replay: the message has been worked off, not only a part of it.
     pub(crate) answers: bool,
@@ -271,7 +272,8 @@ pub(crate) struct RecordBatch {
 }
 
 impl RecordBatch {
-    /// With room for what comes after `self`: probably about as much again, of which at most `most` bytes.
+    /// Creates a batch with room for the records after `self`: probably as many bytes again, but at
+    /// most `most`.
     pub(crate) fn next(&self, most: usize) -> Self {
         let bytes = self.records.as_bytes().len();
         Self {
@@ -355,7 +357,7 @@ pub(crate) struct Finish;
 #[rtype(result = "()")]
 pub(crate) struct StopReading;
 
-/// Any actor → handle: something that decides how the run goes on.
+/// Any actor → handle: something that decides how the run continues.
 #[derive(Debug)]
 pub(crate) enum Incident {
     /// An actor is gone.
@@ -372,7 +374,7 @@ pub(crate) enum Incident {
     },
 }
 
-/// An actor of which there is one, or one for each output.
+/// An actor that exists once, or once for each output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ActorName {
     RingReader,

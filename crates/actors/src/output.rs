@@ -60,7 +60,7 @@ impl Tap {
         }
     }
 
-    /// What stands before the first record of a new target.
+    /// The bytes before the first record of a new target.
     pub(crate) fn beginning(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         match self {

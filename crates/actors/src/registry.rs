@@ -11,7 +11,7 @@ use foldhash::HashMap;
 use crate::messages::{ConnectionId, SequencedNotice};
 use crate::supervision::FailureWindow;
 
-/// What tells connections apart, best knowledge first.
+/// The identification of connections, most reliable first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum ConnectionKey {
     /// The library's session object.
@@ -57,7 +57,7 @@ impl ConnectionKey {
 /// How a stream ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lifecycle {
-    /// By silence: nothing will tell that it closed.
+    /// By silence: its close is never reported.
     Plain,
     /// By a close event, or by the age limit when that is missed.
     Connection,
@@ -177,7 +177,7 @@ pub(crate) enum Admission {
     Known,
     /// The connection's socket is now known, or known better.
     SocketLearned,
-    /// The key now stands for another connection: the streams there are closed.
+    /// Notes that the key now belongs to another connection: the old streams are closed.
     Replaced,
 }
 

@@ -85,7 +85,7 @@ impl EventTap {
     }
 }
 
-/// How the source is told to end.
+/// How the source is asked to end.
 #[derive(Debug, Default)]
 struct StopFlags {
     /// End as soon as nothing is ready.
@@ -123,7 +123,7 @@ pub(crate) struct RingReader {
     round: Vec<CapturedEvent>,
     round_bytes: usize,
     round_advance_ns: Option<u64>,
-    /// Replay: when the clock was last told.
+    /// Replay: the time last sent to the clock.
     told_ns: Option<u64>,
     outgoing: VecDeque<EventBatch>,
     stalled_since: Option<Instant>,
@@ -217,7 +217,7 @@ impl RingReader {
         });
     }
 
-    /// Passes on what is there; what is refused is kept, and the source waits meanwhile.
+    /// Passes on the batch. If it is refused, it is kept, and the source waits.
     fn forward(&mut self, ctx: &mut Context<Self>) {
         if !self.send_taps() {
             self.try_later(ctx);

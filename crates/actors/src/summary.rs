@@ -30,7 +30,7 @@ pub struct Statistics {
     pub outputs: Vec<OutputStatistics>,
     /// Every loss that is not zero, from the kernel to the outputs; those of all outputs together.
     pub losses: Vec<LossRow>,
-    /// The losses of the connections of which it is known, the worst first. They are in
+    /// Losses per connection where the connection is known, largest first. They are in
     /// [`Self::losses`] as well.
     pub by_connection: Vec<ConnectionLosses>,
     /// The losses of connections beyond
@@ -52,7 +52,7 @@ pub struct Statistics {
     pub restarts: u64,
     /// Connections that lost their decoders for good.
     pub quarantined: u64,
-    /// Connections let go for the limits' sake.
+    /// Connections shed because of limits.
     pub shed_connections: u64,
     /// Silent streams without a Worker, whose decoders are kept.
     pub sleeping: u64,

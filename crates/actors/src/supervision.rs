@@ -1,5 +1,5 @@
-//! When a failed Worker is replaced, quarantined, or ends the run. Pure: told the time, it
-//! decides.
+//! Decides whether a failed Worker is replaced, quarantined, or ends the run. Pure: given the time,
+//! it decides.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -294,9 +294,10 @@ pub(crate) struct CaptureArgs {
     /// Flags of the original that are not implemented yet.
     #[command(flatten)]
     pub(crate) unbuilt: UnbuiltCaptureArgs,
-    /// For tests: discovery-hold:FILE looks into what is found later only when FILE, such as a FIFO, was read to
-    /// its end; system-calls does without what only newer kernels have for learning of sockets and mapped files;
-    /// tables:N follows so many calls, threads, sessions and sockets at once.
+    /// For tests: discovery-hold:FILE inspects files that are found later only after FILE, such as
+    /// a FIFO, was read to its end; system-calls does without what only newer kernels have for
+    /// learning of sockets and mapped files; tables:N follows so many calls, threads, sessions and
+    /// sockets at once.
     #[arg(long, hide = true, value_name = "FAILURE")]
     pub(crate) inject: Vec<String>,
     /// Words before `--`: the original's packet filter, which needs `-m pcap`.

@@ -1,4 +1,4 @@
-//! `-- COMMAND`: a child that stands still until it is being captured.
+//! `-- COMMAND`: a child that waits until it is being captured.
 //!
 //! The child is this program again: it stops itself, is put into the kernel's process filter,
 //! is continued, and becomes the command. So its first byte is captured, and a fork needs no `unsafe`.
@@ -32,7 +32,7 @@ pub(crate) enum CommandOutput {
     StandardError,
 }
 
-/// A child that has been started and stands still.
+/// A child that has been started and waits.
 #[derive(Debug)]
 pub(crate) struct HeldCommand {
     pid: Pid,

@@ -23,7 +23,7 @@ pub(crate) enum Injection {
         /// At least 1.
         every: u64,
     },
-    /// The output fails after so many bytes, and again after each time it was opened anew.
+    /// The output fails after so many bytes, and again after each reopening.
     SinkError {
         /// At least 1.
         after: u64,

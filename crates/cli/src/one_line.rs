@@ -1,5 +1,5 @@
-//! Logs of which each message is one line, whatever words of others it has: paths, names of processes,
-//! recordings.
+//! Logs whose messages are one line each, whatever foreign text they contain: paths, names of
+//! processes, recordings.
 
 use std::io::{self, Write};
 

@@ -1,4 +1,4 @@
-//! What is told about a run on standard error: what was attached, and what was seen and lost.
+//! Reports about a run on standard error: what was attached, and what was seen and lost.
 
 pub(crate) mod attached;
 mod kernel;
@@ -18,7 +18,7 @@ pub(crate) use kernel::KernelLosses;
 /// Most processes that are named as silent.
 const SILENT_LINES: usize = 20;
 
-/// Tells how the run ended, what was seen and, name by name, what was lost.
+/// Reports how the run ended, what was seen and, name by name, what was lost.
 pub(crate) fn summary(summary: &Summary) {
     if let Outcome::Failed(error) = &summary.outcome {
         tracing::error!("{error}");
@@ -38,7 +38,7 @@ pub(crate) fn summary(summary: &Summary) {
     }
 }
 
-/// Tells the figures of a run that goes on.
+/// Reports the figures of a running capture.
 pub(crate) fn statistics(statistics: &Statistics) {
     figures(statistics);
     nothing_lost(statistics);
@@ -161,7 +161,7 @@ fn nothing_lost(statistics: &Statistics) {
 /// Connections or programs that are named without `--debug`.
 const WORST: usize = 10;
 
-/// Tells which connections lost what: the worst ones, or all of them.
+/// Reports the losses of connections: the largest ones, or all of them.
 fn losses_by_connection(connections: &[ConnectionLosses], others: Tally) {
     let name_all = tracing::enabled!(tracing::Level::DEBUG);
     let named = if name_all {

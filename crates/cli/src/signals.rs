@@ -1,5 +1,5 @@
-//! The signals that ask this program to end. A thread of its own waits for them, so that they are heard
-//! whatever else is blocked: a log, an output, a file that is being read.
+//! The signals that ask this program to end. A separate thread waits for them, so that they are
+//! received whatever else is blocked: a log, an output, a file that is being read.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,7 +61,7 @@ pub(crate) fn was_asked() -> bool {
     WAS_ASKED.load(Ordering::Acquire)
 }
 
-/// Hears of every signal from now on.
+/// Receives every signal from now on.
 pub(crate) fn listen() -> Listener {
     Listener(listeners().subscribe())
 }
@@ -121,7 +121,7 @@ fn end_at_last(signal: Signal) -> ! {
 #[expect(
     clippy::exit,
     clippy::disallowed_methods,
-    reason = "it is the end that was asked for twice, or that nobody else hears of"
+    reason = "it is the end that was asked for twice, or that nobody else receives"
 )]
 fn end(signal: Signal) -> ! {
     ecapture_probe::restore_grace_periods();

@@ -146,8 +146,9 @@ impl Capture {
         })
     }
 
-    /// Attaches to what [`CaptureConfig::discovery`] wants from now on, and looks into the running
-    /// processes once more, beyond names. `tell` hears of every file, on a thread of its own.
+    /// Attaches to the files that [`CaptureConfig::discovery`] selects from now on, and inspects
+    /// the running processes once more, beyond names. `tell` is called for every file, on a
+    /// separate thread.
     pub fn discover(&mut self, tell: impl FnMut(Discovered) + Send + 'static) -> Result<(), Error> {
         let Some(Discoverable {
             config,
@@ -199,7 +200,7 @@ impl Capture {
         Ok(())
     }
 
-    /// Where the probes stand, and which functions have none for what reason.
+    /// Where the probes are attached, and which functions have none and why.
     pub fn attached(&self) -> &[AttachReport] {
         &self.attached
     }
@@ -243,8 +244,9 @@ fn fill_set(config: &CaptureConfig, handle: &CaptureHandle) -> Result<(), Error>
         handle.add_pid(*pid)?;
     }
     if follow_children {
-        // From here on the kernel adds the children of those in the set. One that was started meanwhile by a
-        // process that joins just now is found by looking until nothing new is found.
+        // From here on the kernel adds the children of those in the set. One that was started in
+        // the meantime by a process that joins just now is found by looking until nothing new is
+        // found.
         let mut known = BTreeSet::new();
         loop {
             let found = process::descendants(pids);

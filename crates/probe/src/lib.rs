@@ -11,8 +11,8 @@
 //! probes go, `kernel` loads and attaches the programs, `ring` reads what they capture. `proc` reads
 //! `/proc/PID` and `host` what the kernel and this process can do, for all of them.
 //!
-//! While the capture runs, `find::discovery` hears of every file that a process begins to execute,
-//! and attaches to those with TLS in them.
+//! While the capture runs, `find::discovery` is notified of every file that a process begins to
+//! execute, and attaches to those with TLS in them.
 //!
 //! [`Capture::load`] does everything up to the ring, [`Capture::into_events`] is the stream, and
 //! a [`CaptureHandle`] stops it, reads its counters and changes its set of processes; its [`Tally`] is what was

@@ -48,25 +48,27 @@ pub(crate) const QUICK_MAPS_BYTES: u64 = 1024 * 1024;
 /// Size of a new library that is read where others wait for it, in bytes.
 pub(crate) const QUICK_FILE_BYTES: u64 = 32 * 1024 * 1024;
 
-/// Files that belong to others than root and are looked into before a capture begins, and for how long.
+/// Number of files of users other than root that are inspected before a capture begins, and for how
+/// long.
 pub(crate) const STRANGERS_AT_START: usize = 256;
 /// See [`STRANGERS_AT_START`].
 pub(crate) const STRANGERS_TIME: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Files that wait to be looked into on one thread, of all processes and of those of one user. The kernel
-/// tells again of one that finds no place.
+/// Number of files that wait to be inspected on one thread, of all processes and of those of one
+/// user. The kernel reports a file that finds no place again.
 pub(crate) const QUEUE: usize = 4096;
 /// See [`QUEUE`].
 pub(crate) const QUEUE_OF_ONE_USER: usize = 1024;
 /// Threads of one process that are held while a file is attached to; a program that has just begun has one.
 pub(crate) const HELD_THREADS: usize = 64;
-/// Processes of which it is remembered whether they are excluded.
+/// Number of processes for which it is remembered whether they are excluded.
 pub(crate) const EXCLUSIONS_KNOWN: usize = 16 * 1024;
 /// Parents of parents that are looked at.
 pub(crate) const ANCESTORS: usize = 64;
 /// Programs whose inspection is remembered.
 pub(crate) const INSPECTED: usize = 16 * 1024;
-/// Processes with TLS that cannot be captured of which it is remembered whether they connect.
+/// Number of processes with TLS that cannot be captured for which it is remembered whether they
+/// connect.
 pub(crate) const SUSPECTS: usize = 1024;
 /// How long the end of a capture waits for what was executed last to be inspected.
 pub(crate) const INSPECTION: std::time::Duration = std::time::Duration::from_secs(2);

@@ -1,9 +1,10 @@
 //! Streams without a Worker: what is kept of them, and who wakes them.
 //!
 //! A plain stream goes to sleep after the idle time, a connection after
-//! [`Timings::hibernate`](crate::Timings::hibernate). An event or a notice wakes it: a new Worker goes on with
-//! the decoder, as if there had been no pause. A close wakes it too, because what its decoder holds is
-//! shown then; of those that are closed at the same time only a bounded number is awake at once.
+//! [`Timings::hibernate`](crate::Timings::hibernate). An event or a notice wakes it: a new Worker
+//! continues with the decoder, as if there had been no pause. A close wakes it too, because what
+//! its decoder holds is shown then; of those that are closed at the same time only a bounded number
+//! is awake at once.
 //!
 //! What is kept counts as Workers do ([`PipelineLimits::ASLEEP_BYTES`]), and what decoders hold counts as if
 //! they were awake. The limits ask for the longest silent first, whether asleep or not.
@@ -140,8 +141,8 @@ impl Processor {
         self.note_sleepers();
     }
 
-    /// Starts a Worker that goes on where the last one of a stream that sleeps ended. Of one that has been
-    /// closed it shows the end.
+    /// Starts a Worker that continues where the last one of a sleeping stream ended. Of one that
+    /// has been closed it shows the end.
     pub(super) fn wake(&mut self, id: ConnectionId, direction: Direction) {
         let Some(asleep) = self.registry.take_asleep(id, direction) else {
             return;

@@ -59,8 +59,9 @@ impl Backlog {
         self.share = self.share.saturating_mul(2).min(self.most);
     }
 
-    /// As much is in flight as may be. True when that has been so for too long: for the decoders a short time, for an
-    /// output that goes on a longer one. An output that takes nothing is the user's wish, and all wait for it.
+    /// As much is in flight as may be. True when that has been so for too long: for the decoders a
+    /// short time, for an output that continues, a longer one. An output that takes nothing is the
+    /// user's wish, and all wait for it.
     fn has_waited(&mut self, now_ns: u64, ledger: &Ledger, timings: &Timings) -> bool {
         let written = ledger.slowest_written_bytes();
         let begin = Full {

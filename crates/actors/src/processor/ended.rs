@@ -19,7 +19,7 @@ type Key = (ConnectionKey, Option<Direction>);
 pub(super) struct Ended {
     /// By process, so that the end of one is found; with the number of its entry in `order`.
     keys: BTreeMap<(u32, Key), u64>,
-    /// The oldest first. An entry that stands no longer in `keys` with its number is void.
+    /// The oldest first. An entry whose number is no longer in `keys` is void.
     order: VecDeque<(u64, u32, Key)>,
     added: u64,
     /// Some had to be forgotten, so what is not here may have been.
@@ -53,12 +53,12 @@ impl Ended {
         }
     }
 
-    /// Whether this session was ended here and goes on.
+    /// Returns true if this session was ended here and continues.
     pub(super) fn has_session(&self, pid: u32, key: ConnectionKey) -> bool {
         self.keys.contains_key(&(pid, (key, None)))
     }
 
-    /// Whether this stream goes on without what was kept of it: to be marked once.
+    /// Returns true if this stream continues without its kept state, which must be marked once.
     pub(super) fn take_plain(&mut self, pid: u32, key: ConnectionKey, direction: Direction) -> bool {
         self.keys.remove(&(pid, (key, Some(direction)))).is_some()
     }

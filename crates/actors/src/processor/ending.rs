@@ -1,8 +1,9 @@
-//! How streams end, and how the two directions of a connection tell each other the last things.
+//! Ends streams, and exchanges the last notices between the two directions of a connection.
 //!
-//! A connection ends as a whole: both Workers are told. One whose decoder still waits for the
-//! other direction says so and stays; it is told again when the other one has exited, by when
-//! everything that one told has been passed on. If both wait, neither will tell.
+//! A connection ends as a whole: both Workers are retired. One whose decoder still waits for the
+//! other direction reports this and stays. It is retired again once the other Worker has exited and
+//! all notices of that Worker have been passed on. If both wait, neither will send a notice, and
+//! both are released.
 
 use std::collections::VecDeque;
 
@@ -50,7 +51,7 @@ impl Processor {
         connection.keep_notices(direction, epoch, notices, limit);
     }
 
-    /// A Worker that was told to end waits for the last notices.
+    /// Notes that a retired Worker waits for the last notices.
     pub(super) fn note_holding(&mut self, stream: StreamRef) {
         if let Some(ending) = self
             .registry
@@ -62,27 +63,32 @@ impl Processor {
         }
     }
 
-    /// Tells Workers that wait for the last notices that none will come, where that is so: the
-    /// other direction has no Worker, or one that waits as well. One that sleeps has told all it knew.
+    /// Releases Workers that wait for the last notices if none will come: the other direction has
+    /// no Worker, or one that waits as well. A sleeping direction has already sent all its notices.
     #[expect(clippy::disallowed_methods, reason = "one per retirement")]
     pub(super) fn release_holders(&mut self, id: ConnectionId) {
         let Some(connection) = self.registry.get_mut(id) else {
             return;
         };
-        let may_tell = BOTH.map(|direction| {
+        // The epoch of each direction's Worker that may still send notices, taken before anything is
+        // changed: if both wait for each other, both are released, and not only the first one, whose
+        // release would make it look like a Worker that may send notices.
+        let may_notify = BOTH.map(|direction| {
             let stream = connection.awake(direction)?;
             let holding = stream.ending.as_ref().is_some_and(|ending| ending.holding);
             (!holding).then_some(stream.epoch)
         });
-        for (direction, teller_epoch) in BOTH.into_iter().zip([may_tell[1], may_tell[0]]) {
+        for (direction, peer_epoch) in BOTH.into_iter().zip([may_notify[1], may_notify[0]]) {
             let Some(stream) = connection.awake_mut(direction) else {
                 continue;
             };
             let (Some(ending), Some(addr)) = (&mut stream.ending, &stream.addr) else {
                 continue;
             };
-            let will_be_told = teller_epoch == Some(stream.epoch);
-            if let (true, false, Some(end)) = (ending.holding, will_be_told, ending.end) {
+            // A Worker of another epoch serves another connection under the same key: its notices do
+            // not concern this one.
+            let may_be_notified = peer_epoch == Some(stream.epoch);
+            if let (true, false, Some(end)) = (ending.holding, may_be_notified, ending.end) {
                 ending.holding = false;
                 addr.do_send(Retire {
                     end,
@@ -148,7 +154,7 @@ impl Processor {
         }
     }
 
-    /// Tells a Worker to end after what has been sent to it.
+    /// Retires a Worker: it ends after the events that were sent to it.
     #[expect(
         clippy::disallowed_methods,
         reason = "one retirement per Worker, after at most one batch past the bound"

@@ -7,9 +7,10 @@
 //!   long is dropped, and earlier when reading waits for it (`backlog`)
 //! * lost on restart: it is not restarted; the run ends and the Workers show what they hold
 //!
-//! It never looks into a payload. It alone decides who serves a stream, so there is one Worker
-//! per stream at any moment: while one ends, events that come for its stream wait for its
-//! `WorkerExited`. A stream that is silent has no Worker: its decoder is kept for the next one (`asleep`).
+//! It never examines a payload. It alone decides who serves a stream, so there is one Worker per
+//! stream at any moment: while one ends, events that come for its stream wait for its
+//! `WorkerExited`. A stream that is silent has no Worker: its decoder is kept for the next one
+//! (`asleep`).
 
 mod asleep;
 mod backlog;
@@ -92,14 +93,14 @@ struct Stream {
     gauge: Arc<Gauge>,
     /// Events of the current batch for it.
     outbox: Vec<StreamEvent>,
-    /// To be told with the next batch.
+    /// Sent with the next batch.
     origin_changed: bool,
     gap: Option<Gap>,
     sent: u64,
     sent_bytes: u64,
     /// Replay: messages it has not answered.
     unanswered: u32,
-    /// Replay: what it told last, and the earliest moment that is queued for it.
+    /// Replay: the deadline it last reported, and the earliest one queued for it.
     deadline_ns: u64,
     queued_deadline_ns: u64,
     ending: Option<Box<Ending>>,
@@ -137,10 +138,10 @@ impl Stream {
     }
 }
 
-/// The state of a stream whose Worker was told to end, or has failed.
+/// The state of a stream whose Worker was retired, or has failed.
 #[derive(Default)]
 struct Ending {
-    /// Why it was told; `None` when it failed by itself.
+    /// Why it was retired; `None` if it failed by itself.
     end: Option<End>,
     /// The event that caused it.
     sequence: u64,
@@ -171,7 +172,8 @@ enum Waiting {
 /// What was known of an event when it came.
 #[derive(Debug, Clone, Copy)]
 struct Arrival {
-    /// The connection's, which tells its bytes from those of others under the same key.
+    /// The connection's epoch, which distinguishes its bytes from those of others under the same
+    /// key.
     epoch: u32,
     /// The number shown for it.
     connection: u64,
@@ -196,11 +198,11 @@ pub(crate) struct Processor {
     incidents: Incidents,
     registry: Registry<Place>,
     next_worker: u64,
-    /// Workers that have not been told to end.
+    /// Workers that have not been retired.
     serving: usize,
-    /// Workers told to end for the limits' sake and still there.
+    /// Workers retired because of limits that have not exited yet.
     shedding: usize,
-    /// A connection that may go on was let go at some time.
+    /// A connection that may continue was shed at some time.
     has_shed: bool,
     ended: Ended,
     sleepers: Sleepers,

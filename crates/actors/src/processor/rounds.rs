@@ -1,10 +1,10 @@
 //! Replay in lockstep.
 //!
 //! A recording is worked off in rounds, one per batch of the `RingReader`. Within a round the
-//! Workers run in parallel until none of them has anything left to do; what depends on the
-//! order in which they answer — replacements, notices — is only acted on then, in a fixed
-//! order. So the records of a round are a function of the events alone, and the Sink, told of
-//! the round's end, writes them in the order of their [`RecordKey`](crate::messages::RecordKey).
+//! Workers run in parallel until none of them has anything left to do; what depends on the order in
+//! which they answer — replacements, notices — is only acted on then, in a fixed order. So the
+//! records of a round are a function of the events alone, and the Sink, notified of the round's
+//! end, writes them in the order of their [`RecordKey`](crate::messages::RecordKey).
 //!
 //! ```text
 //! batch ─▶ expire what the clock passed ─▶ feed ─▶ exits, notices (until quiet) ─▶ RoundEnded

@@ -197,9 +197,9 @@ impl Processor {
         vacant
     }
 
-    /// What is missing before a stream's first event: bytes that the kernel counted and could not hand
-    /// over, or unknown ones where the capture came after its beginning. `goes_on`: it is a session that was
-    /// ended here, of which nothing is missing.
+    /// What is missing before a stream's first event: bytes that the kernel counted and could not
+    /// hand over, or unknown ones where the capture came after its beginning. `goes_on`: it is a
+    /// session that was ended here, and nothing of it is missing.
     fn missing_beginning(&mut self, data: &DataEvent, goes_on: bool) -> Option<Gap> {
         let (pid, key) = (data.process.pid, ConnectionKey::of(data));
         let shed = Gap {
@@ -214,7 +214,7 @@ impl Processor {
         }
         let offset = data.stream_offset.filter(|_| data.session.is_some());
         if let Some(bytes) = offset.filter(|&bytes| bytes > 0) {
-            // They may as well have been those of a Worker that was let go.
+            // They may also have been those of a Worker that was shed.
             let may_be_shed = self.has_shed || self.ended.has_forgotten;
             return Some(if may_be_shed {
                 shed
@@ -389,7 +389,7 @@ pub(super) fn measure(events: &[StreamEvent]) -> (u64, u64) {
     (events.len() as u64, bytes)
 }
 
-/// Adds lost bytes to a gap that has not been told yet.
+/// Adds lost bytes to a gap that has not been reported yet.
 pub(super) fn add_gap(gap: Option<Gap>, bytes: u64, reason: GapReason) -> Gap {
     let earlier = gap.map_or(Some(0), |gap| gap.bytes);
     Gap {

@@ -1,4 +1,4 @@
-//! What happens when a Worker is gone, and which Workers have to go for the limits' sake.
+//! Handles the exits of Workers, and chooses the Workers that must end because of limits.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -49,7 +49,8 @@ impl Processor {
         } else {
             match exited.kept.take() {
                 None => self.release_holders(id),
-                // What waited for its place may wake it, and it may tell the other direction something.
+                // The events that waited for its place may wake it, and it may then send a notice
+                // to the other direction.
                 Some(kept) => self.keep_asleep(id, direction, &stream, *kept),
             }
             self.vacate(id, direction, ending);
@@ -58,7 +59,8 @@ impl Processor {
         self.wake_closing();
     }
 
-    /// The Worker has ended as told: what waited for its place takes it.
+    /// Vacates the place of a Worker that ended when retired: the events that waited for the place
+    /// are admitted.
     fn vacate(&mut self, id: ConnectionId, direction: Direction, ending: Ending) {
         self.admit_waiting(id, direction, ending.pending);
         self.registry.remove_if_vacant(id);
@@ -68,14 +70,14 @@ impl Processor {
         }
     }
 
-    /// The source has ended: nobody else will end what has just been started.
+    /// Ends streams that were started after the source had ended: nobody else will end them.
     fn end_newcomers(&mut self) {
         for touched in self.touched.clone() {
             self.end_connection(touched.id, End::Drained, self.last_sequence);
         }
     }
 
-    /// The Worker has failed: its losses are counted and a new generation takes over.
+    /// Replaces a Worker that failed: its losses are counted and a new generation takes over.
     fn replace(&mut self, stream: Stream, mut ending: Ending, exited: WorkerExited, ctx: &mut Context<Self>) {
         let StreamRef {
             connection: id,
@@ -116,9 +118,12 @@ impl Processor {
         }
     }
 
-    /// Counts what was lost with a Worker; returns what its successor starts with.
+    /// Counts the losses of a failed Worker. Returns the state with which its successor starts.
     fn count_failure(&self, stream: &Stream, exited: WorkerExited) -> Successor {
         let ledger = &self.shared().ledger;
+        // Every event that was sent and not fed is in exactly one of three places: the event that
+        // failed, the rest of the last batch (`leftover`), or batches in the mailbox (`queued`). Only
+        // the leftover comes back, so the number of the queued ones is what remains of the sum.
         let unfed = stream.sent - exited.fed;
         let unfed_bytes = stream.sent_bytes - exited.fed_bytes;
         let (leftover, leftover_bytes) = measure(&exited.leftover);
@@ -128,7 +133,8 @@ impl Processor {
         let uuid = stream.origin.name();
         ledger.lose_of(uuid, Loss::WorkerFailed, failed, failed_bytes);
         ledger.lose_delivered_of(uuid, Loss::WorkerRestart, exited.held_bytes);
-        // What was queued behind the leftover died with the mailbox: one gap covers both.
+        // Events queued after the leftover were lost with the mailbox, so feeding the leftover
+        // would leave two gaps close together. Both are dropped, and one gap covers them.
         let (missing_bytes, events) = if queued == 0 {
             (unfed_bytes - leftover_bytes, exited.leftover)
         } else {
@@ -136,6 +142,8 @@ impl Processor {
             ledger.lose_of(uuid, Loss::WorkerRestart, lost, lost_bytes);
             (unfed_bytes, Vec::new())
         };
+        // Neither the failed event nor lost ones advanced the offset. Without this step the successor
+        // would find the same bytes missing again, in addition to the gap.
         let mut position = exited.position;
         position.offset = position.offset.map(|offset| offset.saturating_add(missing_bytes));
         let gap = add_gap(stream.gap, missing_bytes + exited.held_bytes, GapReason::Restart);
@@ -146,7 +154,7 @@ impl Processor {
         }
     }
 
-    /// Records the failure; returns the pause before the next generation.
+    /// Records the failure. Returns the pause before the next generation.
     fn judge_failure(&mut self, id: ConnectionId, epoch: u32) -> Duration {
         let (limits, timings) = (self.shared().limits, self.shared().timings);
         let ledger = Arc::clone(&self.shared().ledger);
@@ -172,7 +180,8 @@ impl Processor {
         }
     }
 
-    /// Starts the new generation, hands it what the old one left, and routes what waited.
+    /// Starts the new generation with the state that the old one left, and routes the events that
+    /// waited.
     fn start_successor(&mut self, failed: StreamRef) {
         let StreamRef {
             connection: id,
@@ -284,8 +293,8 @@ impl Processor {
         }
     }
 
-    /// Lets a connection go. Plain streams that sleep may have ended long ago, so it is not their output that
-    /// says so but what goes on under the same key.
+    /// Sheds a connection. Sleeping plain streams may have ended long ago, so their output is not
+    /// marked; a stream that continues under the same key is.
     fn shed(&mut self, id: ConnectionId) {
         let Some(connection) = self.registry.get(id) else {
             return;

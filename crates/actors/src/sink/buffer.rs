@@ -104,7 +104,7 @@ impl Buffer {
         self.keep_parts(0)
     }
 
-    /// As [`Self::clear`], but keeps a record of which something was written, and the beginning.
+    /// As [`Self::clear`], but keeps a record that was written in part, and the beginning.
     pub(super) fn clear_unbegun(&mut self) -> Counted {
         let keeps_first = self.written > 0 || self.parts.front().is_some_and(Part::is_beginning);
         self.keep_parts(usize::from(keeps_first))

@@ -19,7 +19,7 @@ pub trait Target: Send {
     fn flush(&mut self) -> io::Result<()>;
 
     /// After an error: makes the target ready again, by connecting or opening it again. Says how a
-    /// record that was half written goes on, so that no other is ever joined to the half.
+    /// half-written record is completed, so that no other record is ever joined to the half.
     ///
     /// # Errors
     ///
@@ -137,7 +137,7 @@ impl<W: SinkWriter + ?Sized> SinkWriter for Box<W> {
     }
 }
 
-/// How output goes on in a target that was opened again.
+/// How output continues in a target that was reopened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resumption {
     /// Behind what was written before: with the rest of a half-written record.

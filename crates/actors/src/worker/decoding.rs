@@ -1,5 +1,5 @@
-//! What a Worker does with its decoder: feeds it in order, tells it what is missing, formats what
-//! it puts out, and keeps what it holds within bounds.
+//! The part of a Worker that drives its decoder: feeds it in order, reports missing bytes to it,
+//! formats what it puts out, and keeps what it holds within bounds.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -121,13 +121,13 @@ impl Worker {
         output.messages.push(message);
     }
 
-    /// The decoder goes on with what it holds.
+    /// Lets the decoder continue with its held input.
     pub(super) fn has_more(&self) -> bool {
         self.decoder.as_ref().is_some_and(|decoder| decoder.has_more())
     }
 
-    /// The end of a plain stream is not told, and its key may stand for another connection since. A decoder
-    /// that was kept ends where one certainly begins.
+    /// The end of a plain stream is not reported, and its key may belong to another connection by
+    /// now. A decoder that was kept ends where one certainly begins.
     fn check_new_connection(&mut self, sequence: u64, payload: &Bytes, output: &mut Output) {
         if !std::mem::take(&mut self.just_woken) || self.quarantined {
             return;
@@ -141,8 +141,8 @@ impl Worker {
         }
     }
 
-    /// Tells the decoder when bytes are missing before `event`. The first event of a stream only
-    /// sets where it starts: the capture may have come late.
+    /// Reports bytes that are missing before `event` to the decoder. The first event of a stream
+    /// only sets where it starts: the capture may have come late.
     fn check_continuity(&mut self, event: &StreamEvent, output: &mut Output) {
         let (Some(expected), Some(offset)) = (self.guard.position.offset, event.stream_offset) else {
             return;
@@ -150,7 +150,7 @@ impl Worker {
         let bytes = match offset.checked_sub(expected) {
             Some(0) => return,
             Some(missing) => Some(missing),
-            // The count began anew, so what lies between is unknown.
+            // The offsets began again at 0, so the number of bytes in between is unknown.
             None => None,
         };
         let ledger = &self.guard.ports.ledger;
@@ -162,7 +162,7 @@ impl Worker {
         self.decoder().gap(gap, event.timestamp_ns, output);
     }
 
-    /// Formats what the decoder put out and passes on what it told.
+    /// Formats the decoder's messages and passes on its notices.
     fn emit(&mut self, cause: Cause, sequence: u64, deadline_ns: u64, output: &mut Output) {
         let key = RecordKey {
             sequence,
@@ -309,7 +309,8 @@ impl Worker {
         self.timing.next(&self.ports().timings, waits_for_idle)
     }
 
-    /// Shows what is incomplete, unless that has been done; the decoder goes on with the next Worker.
+    /// Shows incomplete messages, unless that has been done; the decoder continues in the next
+    /// Worker.
     pub(super) fn fall_asleep(&mut self, end: End, sequence: u64, output: &mut Output) {
         let Some(decoder) = self.decoder.as_mut() else {
             return self.close(end, sequence, output);
@@ -356,7 +357,7 @@ impl Worker {
     }
 }
 
-/// Says in the output that the pipeline let go of a connection that may go on.
+/// Marks in the output that the pipeline shed a connection that may continue.
 fn shed_marker(timestamp_ns: u64) -> Decoded {
     let gap = Gap {
         bytes: None,

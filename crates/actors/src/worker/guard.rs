@@ -1,4 +1,4 @@
-//! What of a Worker must outlive it, however it ends.
+//! The part of a Worker's state that must survive its end, orderly or not.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,17 +14,17 @@ use crate::messages::{
     WorkerExited,
 };
 
-/// What of a Worker the Processor wants to know at any time. The Worker alone changes it.
+/// Figures of a Worker that the Processor may read at any time. Only the Worker changes them.
 #[derive(Debug, Default)]
 pub(crate) struct Gauge {
     held: AtomicUsize,
     fed_bytes: AtomicU64,
-    /// Captured bytes in what it holds, as the ledger has them.
+    /// Captured bytes in the held bytes, as the ledger counts them.
     held_captured: AtomicU64,
 }
 
 impl Gauge {
-    /// For a Worker that goes on with what another one left.
+    /// Creates the gauge of a Worker that continues with the state of another one.
     pub(crate) fn of(kept: &Kept) -> Self {
         Self {
             held: kept.held.into(),
@@ -33,31 +33,31 @@ impl Gauge {
         }
     }
 
-    /// What the decoder holds.
+    /// Returns the number of bytes that the decoder holds.
     pub(crate) fn bytes(&self) -> usize {
         self.held.load(Relaxed)
     }
 
-    /// Bytes of the events that the decoder has taken.
+    /// Returns the number of bytes of the events fed to the decoder.
     pub(crate) fn fed_bytes(&self) -> u64 {
         self.fed_bytes.load(Relaxed)
     }
 }
 
-/// What a Worker needs while it handles one message. Workers of one Arbiter run one after the
-/// other, so a single one serves them all: an idle Worker owns none.
+/// The state that a Worker needs while it handles one message. Workers of one Arbiter run one after
+/// the other, so a single one serves them all: an idle Worker owns none.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
     /// Events of the current batch, not fed yet.
     pub(super) inbox: VecDeque<StreamEvent>,
     /// Not reported yet.
     pub(super) notices: Vec<SequencedNotice>,
-    /// The Arbiter's records that the Sinks have not got yet, for each output that Workers format; this
-    /// Worker's come last.
+    /// The Arbiter's records that the Sinks have not received yet, for each output that Workers
+    /// format; this Worker's are last.
     pub(super) batches: Vec<RecordBatch>,
     /// Bytes of the event being fed.
     feeding: Option<u64>,
-    /// It has done enough.
+    /// The turn has done enough.
     is_spent: bool,
     fed: u64,
     fed_bytes: u64,
@@ -66,7 +66,7 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// Where the formatter of one output writes.
+    /// Returns the records to which the formatter of one output writes.
     pub(super) fn records(&mut self, batch: usize) -> &mut Records {
         &mut self.batch(batch).records
     }
@@ -79,26 +79,26 @@ impl Turn {
     }
 }
 
-/// Tells the Processor that its Worker is gone and hands over what it left. Its drop runs on an
-/// orderly stop, on a panic and at the end of an Arbiter alike; it is made by the Processor, so
-/// that even a Worker that never started is reported.
+/// Notifies the Processor that its Worker is gone, and hands over the state that it left. Its drop
+/// runs on an orderly stop, on a panic and at the end of an Arbiter alike. It is created by the
+/// Processor, so that even a Worker that never started is reported.
 pub(crate) struct ExitGuard {
     pub(crate) ports: Arc<WorkerPorts>,
     pub(crate) stream: StreamRef,
     pub(super) position: Position,
-    /// The Worker has emitted all it had.
+    /// The Worker has emitted everything.
     pub(super) closed: bool,
     gauge: Arc<Gauge>,
     fed: u64,
-    /// Captured bytes that may be in what is held: never more than was fed.
+    /// Captured bytes that may be among the held bytes: never more than were fed.
     held_captured: u64,
-    /// Where its last record stands; its own number takes no place here.
+    /// The place of its last record, without its own number.
     last: (u64, Cause, u64),
     records: u64,
     turn: Option<Box<Turn>>,
     /// The decoder, for the successor.
     kept: Option<Box<Kept>>,
-    /// Events that the last turn has not come to.
+    /// Events that the last turn did not reach.
     #[expect(
         clippy::box_collection,
         reason = "a silent Worker has none: 8 bytes instead of 32"
@@ -144,7 +144,7 @@ impl ExitGuard {
     /// Takes the Arbiter's turn, and its output vectors.
     pub(super) fn begin_turn(&mut self, inbox: VecDeque<StreamEvent>) -> Output {
         let (mut turn, output) = self.ports.outbox.lend();
-        // Before what has just come: a turn that takes no events puts them back.
+        // Before the events just received: a turn that takes no events puts them back.
         turn.inbox = self.take_rest();
         turn.inbox.extend(inbox);
         turn.is_spent = false;
@@ -153,12 +153,12 @@ impl ExitGuard {
         output
     }
 
-    /// What the decoder told in this turn.
+    /// Takes the notices that the decoder sent in this turn.
     pub(super) fn take_notices(&mut self) -> Vec<SequencedNotice> {
         std::mem::take(&mut self.turn().notices)
     }
 
-    /// Gives the turn back, with what came of it. False when Workers have to wait for the Sink.
+    /// Returns the turn with its results. Returns false if Workers have to wait for the Sink.
     pub(super) fn end_turn(&mut self, output: Output, report: Option<TurnReport>) -> bool {
         let mut turn = self.turn.take().unwrap_or_default();
         self.count(&mut turn);
@@ -167,22 +167,22 @@ impl ExitGuard {
         self.ports.outbox.take_back(turn, output, report)
     }
 
-    /// The current turn.
+    /// Returns the current turn.
     pub(super) fn turn(&mut self) -> &mut Turn {
         self.turn.get_or_insert_default()
     }
 
-    /// The turn has done enough: the others on the Arbiter are to run.
+    /// Returns true if the turn has done enough, so that other Workers on the Arbiter must run.
     pub(super) fn is_spent(&mut self) -> bool {
         self.turn().is_spent
     }
 
-    /// The current event is the last of this turn.
+    /// Makes the current event the last of this turn.
     pub(super) fn spend_turn(&mut self) {
         self.turn().is_spent = true;
     }
 
-    /// Events of the current batch are left for the next turn.
+    /// Returns true if events of the current batch are left for the next turn.
     pub(super) fn has_rest(&self) -> bool {
         match &self.turn {
             Some(turn) => !turn.inbox.is_empty(),
@@ -190,12 +190,12 @@ impl ExitGuard {
         }
     }
 
-    /// What the last turn left.
+    /// Takes the events that the last turn left.
     pub(super) fn take_rest(&mut self) -> VecDeque<StreamEvent> {
         self.rest.take().map_or_else(VecDeque::new, |rest| *rest)
     }
 
-    /// The next event to feed in this turn; it counts as failed until [`Self::commit`].
+    /// Takes the next event to feed in this turn. It counts as failed until [`Self::commit`].
     pub(super) fn begin(&mut self) -> Option<StreamEvent> {
         let turn = self.turn();
         if turn.is_spent {
@@ -208,7 +208,7 @@ impl ExitGuard {
         Some(event)
     }
 
-    /// The event was fed, and the decoder now holds `held` bytes.
+    /// Notes that the event was fed and that the decoder now holds `held` bytes.
     pub(super) fn commit(&mut self, event: &StreamEvent, held: usize) {
         let bytes = event.payload.len() as u64;
         let most = self.ports.limits.turn_bytes() as u64;
@@ -223,21 +223,21 @@ impl ExitGuard {
         }
     }
 
-    /// The decoder has gone on with what it held.
+    /// Notes that the decoder has decoded a part of its held input.
     pub(super) fn end_step(&mut self) {
         let most = self.ports.limits.turn_bytes() as u64;
         let turn = self.turn();
         turn.is_spent |= turn.formatted >= most;
     }
 
-    /// Bytes that the pipeline lost will not be missed again.
+    /// Skips bytes that the pipeline lost, so that they are not reported missing again.
     pub(super) fn skip_offset(&mut self, bytes: Option<u64>) {
         if let (Some(expected), Some(bytes)) = (self.position.offset, bytes) {
             self.position.offset = Some(expected.saturating_add(bytes));
         }
     }
 
-    /// Events fed before this turn.
+    /// Returns the number of events fed before this turn.
     pub(super) fn fed(&self) -> u64 {
         self.fed
     }
@@ -246,7 +246,7 @@ impl ExitGuard {
         self.gauge.bytes()
     }
 
-    /// The decoder now holds `held` bytes.
+    /// Notes that the decoder now holds `held` bytes.
     pub(super) fn hold(&mut self, held: usize) {
         let before = self.held();
         if held != before {
@@ -274,7 +274,10 @@ impl ExitGuard {
 
     /// The place of the records that are written next.
     pub(super) fn place(&mut self, key: RecordKey) -> RecordKey {
-        // One Worker's records never change places, whatever made them complete.
+        // The Sink sorts the records of a round by this place, and a Worker's records must keep the
+        // order in which it wrote them. But a notice has the sequence of the other direction's event,
+        // which may be older than the event whose records were written last: its records then get the
+        // place of those, and `index` orders them.
         self.last = self.last.max((key.sequence, key.cause, key.deadline_ns));
         self.records += 1;
         let (sequence, cause, deadline_ns) = self.last;

@@ -120,9 +120,9 @@ pub(crate) struct Worker {
     tick_armed: bool,
     holds_on: bool,
     asks_to_end: bool,
-    /// A plain stream goes on after silence: whether it is the same one, its first bytes tell.
+    /// A plain stream continues after silence: its first bytes decide whether it is the same one.
     just_woken: bool,
-    /// Dropped last: the decoder is gone when the exit is told.
+    /// Dropped last: the decoder is gone when the exit is reported.
     guard: ExitGuard,
 }
 
@@ -140,7 +140,7 @@ impl Worker {
         };
         match arbiter {
             None => run(),
-            // When it has ended, the seed's guard tells.
+            // If the Worker has ended, the seed's guard reports it.
             Some(arbiter) => drop(arbiter.spawn_fn(run)),
         }
         Addr::new(sender)
@@ -168,7 +168,7 @@ impl Worker {
         worker
     }
 
-    /// Goes on with what the Worker before left.
+    /// Continues with the state that the previous Worker left.
     fn resume(&mut self, kept: Kept) {
         self.quarantined |= kept.quarantined;
         self.decoder = Some(kept.decoder);
@@ -257,7 +257,8 @@ impl Worker {
         }
     }
 
-    /// What to tell the Processor: in a replay always, in a capture when there is something to tell.
+    /// Returns the report for the Processor: in a replay always, in a capture only if there is
+    /// something to report.
     fn report(&mut self) -> Option<TurnReport> {
         let notices = self.guard.take_notices();
         let idle_after = std::mem::take(&mut self.asks_to_end).then(|| self.guard.fed());

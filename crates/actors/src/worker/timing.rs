@@ -1,4 +1,4 @@
-//! When a Worker has something to do without being told. Pure: the caller brings the time.
+//! A Worker's own deadlines. Pure: the caller passes the time.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::supervision::nanoseconds;
 pub(super) enum Expiry {
     /// The decoder has waited long enough for the other direction.
     NoticeOverdue,
-    /// What has come of a message that goes on is to be shown.
+    /// The received part of an unfinished message must be shown.
     Parts,
     /// Nothing has come for the idle time.
     Idle,
@@ -70,7 +70,8 @@ impl Timing {
         self.awaiting_since = self.awaiting_since.update(awaits, self.last_event_ns);
     }
 
-    /// Whether something of a message that goes on is not shown; the wait counts from the last events.
+    /// Returns true if some of an unfinished message is not shown; the wait counts from the last
+    /// events.
     pub(super) fn has_parts(&mut self, has_parts: bool) {
         self.parts_since = self.parts_since.update(has_parts, self.last_event_ns);
     }

@@ -141,8 +141,8 @@ async fn recorded_silence_ends_plain_streams_in_a_replay() {
     assert_eq!(summary.statistics.started_workers, 3);
 }
 
-/// A key that is used anew while the Workers of the connection before are still there, over and
-/// over, with every way of being told of an end: each connection keeps its own bytes and its own
+/// A key is used again while the Workers of the previous connection are still there, over and over,
+/// with every way in which an end is reported: each connection keeps its own bytes and its own
 /// notices, and what waits does not multiply.
 #[actix::test]
 async fn a_place_reused_in_both_directions_keeps_its_connections_apart() {

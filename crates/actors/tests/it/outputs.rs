@@ -333,7 +333,7 @@ async fn an_output_of_captured_events_gets_them_all_in_order() {
     }
 }
 
-/// Takes one record at a time, and only whole ones; begins again when told to.
+/// Takes one record at a time, and only whole ones; begins again when asked to.
 #[derive(Clone, Default)]
 struct Frames {
     places: Arc<Mutex<Vec<Vec<String>>>>,

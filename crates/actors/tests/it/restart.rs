@@ -275,7 +275,7 @@ async fn other_connections_are_byte_identical_to_a_run_without_failures() {
     assert_eq!(unharmed, without.lines().collect::<Vec<_>>());
 }
 
-/// A writer that panics when told to.
+/// A writer that panics on request.
 #[derive(Clone, Default)]
 struct Bomb {
     page: Page,

@@ -12,7 +12,7 @@ use ecapture_protocols::{CapturedEvent, Close, Direction};
 
 use crate::support::{Feed, Page, Random, check, close, config, on_socket, plain, with_policy};
 
-/// A schedule of which connections fall asleep has them do so after this.
+/// In a schedule with sleeping connections, they fall asleep after this time.
 const HIBERNATE: Duration = Duration::from_millis(1_300);
 
 const SCHEDULES: u64 = 10_000;

@@ -23,8 +23,8 @@ pub(crate) const MILLISECOND: u64 = 1_000_000;
 
 /// A line protocol: every complete line is a message.
 ///
-/// * `>…` is a request: the other direction is told
-/// * `?…` is held until the other direction has told of a request
+/// * `>…` is a request, which is reported to the other direction
+/// * `?…` is held until the other direction has reported a request
 /// * `~…` is shown in parts, the beginning that has come first
 /// * `!panic` makes the decoder panic; `!close-panic` makes it panic at its end, or when it falls asleep
 /// * `+…` is counted: the number of counted lines is shown with each
@@ -33,7 +33,7 @@ pub(crate) struct Lines {
     held: Vec<u8>,
     /// Lines that wait for a request.
     waiting: Vec<Vec<u8>>,
-    /// Requests told and not used yet.
+    /// Requests reported and not used yet.
     requests: usize,
     panics_at_close: bool,
     counted: usize,

@@ -144,7 +144,7 @@ fn libraries(settings: &CaptureSettings) -> Result<Vec<Library>> {
         targets.extend(program.and_then(|path| target::named(Modules::TLS, &path).ok()));
         targets.retain(|target| wanted.want(&target.kinds));
     } else if wanted.kinds.contains(&Kind::Nss) {
-        // NSPR alone does not tell which of its descriptors are TLS.
+        // NSPR alone does not show which of its descriptors are TLS.
         let found = target::discover(Modules::TLS).into_iter();
         targets.extend(found.filter(|target| target.kinds.contains(&Kind::Nss)));
     }

@@ -51,7 +51,7 @@ impl io::Write for RunLog {
             state.kept.push(entry.clone());
         }
         if let Some(hub) = state.hub.upgrade() {
-            // A line that a slow client misses is part of what it is told.
+            // A line that a slow client misses is included in what is reported to it.
             let _ = hub.publish(&entry);
         }
         Ok(line.len())

@@ -98,7 +98,7 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// Opens `path` and tells the format from the first line.
+    /// Opens `path` and determines the format from the first line.
     pub fn open(path: &Path) -> Result<Self, RecordingError> {
         let io = |source| RecordingError::Io {
             path: path.to_owned(),
@@ -239,8 +239,8 @@ impl Recording {
     }
 }
 
-/// Opens a payload file. Whoever made the recording chose what stands there: a link may lead to any file of
-/// the reader, a FIFO would never end.
+/// Opens a payload file. Whoever made the recording chose what is there: a link may lead to any
+/// file of the reader, a FIFO would never end.
 fn open_payload(path: &Path) -> std::io::Result<File> {
     let file = File::options()
         .read(true)

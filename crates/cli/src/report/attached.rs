@@ -85,7 +85,7 @@ fn functions(reports: &[AttachReport]) {
     }
 }
 
-/// Tells what came of a file that a process began to execute while the capture runs.
+/// Reports the result for a file that a process began to execute during the capture.
 pub(crate) fn discovered(found: &Discovered) {
     match found {
         Discovered::Attached { process, reports } => {

@@ -79,8 +79,8 @@ fn kernel_rows(counters: &KernelCounters, undecodable: u64, excluded: (u64, u64)
     ]
 }
 
-/// What means something only when the run is over: what nobody read any more, and calls of which nothing was
-/// promised, because mostly they go on after the capture.
+/// Figures that mean something only when the run is over: records that nobody read any more, and
+/// calls whose data was not promised, because mostly they go on after the capture.
 fn final_rows(capture: &CaptureHandle, counters: &KernelCounters) -> [LossRow; 2] {
     let (events, bytes) = capture.tally().left_in_ring(counters);
     let row = |reason, events, bytes, intended| LossRow {

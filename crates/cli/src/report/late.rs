@@ -1,11 +1,11 @@
-//! Tells which connections and programs were met too late.
+//! Reports the connections and programs that were found too late.
 
 use ecapture_probe::{CaptureHandle, Executor, LateProgram};
 use ecapture_protocols::printable;
 
 use super::WORST;
 
-/// Tells that a process had a `file` with TLS before the probes stood in it.
+/// Reports that a process had mapped a `file` with TLS before the probes were attached to it.
 pub(super) fn process(process: &Executor, file: &str, ended: bool, connected: bool) {
     let name = format!("{} ({})", printable(&process.command), process.pid);
     match (ended, connected) {
@@ -25,7 +25,7 @@ pub(super) fn process(process: &Executor, file: &str, ended: bool, connected: bo
     }
 }
 
-/// Tells how many connections begin in the middle, and whose.
+/// Reports how many connections begin in the middle, and whose they are.
 pub(crate) fn connections(capture: &CaptureHandle) {
     let late = capture.tally().late_connections();
     let name_all = tracing::enabled!(tracing::Level::DEBUG);

@@ -15,7 +15,7 @@ use crate::usage::UsageError;
 /// What to capture.
 #[derive(Debug, Clone)]
 pub(crate) struct CaptureSettings {
-    /// Of which libraries.
+    /// The libraries to capture.
     pub(crate) libraries: Libraries,
     /// `--pid`: the processes that run now; empty means all.
     pub(crate) pids: Vec<u32>,

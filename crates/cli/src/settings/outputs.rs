@@ -65,7 +65,7 @@ impl OutputTarget {
         })
     }
 
-    /// Its name for people: the value of `-o` that stands for it.
+    /// Its name for people: the value of `-o` that describes it.
     pub(crate) fn name(&self) -> String {
         let format = self.format.name;
         match self.target.name() {

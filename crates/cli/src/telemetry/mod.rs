@@ -122,7 +122,7 @@ fn left_out(lines: u64) -> String {
     format!("{lines} log lines were left out: the log could not be written for too long")
 }
 
-/// A decoder that fails is replaced and the run goes on: one line says what and where, instead of
+/// A decoder that fails is replaced and the run continues: one line says what and where, instead of
 /// a backtrace. With RUST_BACKTRACE set the backtrace follows in the debug log.
 fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string).unwrap_or_default();

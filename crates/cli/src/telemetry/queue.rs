@@ -1,5 +1,6 @@
-//! Log lines on their way to standard error or a log target. Nobody who writes one ever waits: a pager that
-//! takes no more, or a collector that does not read, costs lines, which are counted and told when it goes on.
+//! Log lines on their way to standard error or a log target. Nobody who writes one ever waits: a
+//! pager that takes no more, or a collector that does not read, costs lines, which are counted and
+//! reported when it continues.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -25,14 +26,15 @@ struct Shared {
 struct State {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
-    /// Lines that found no room, since this was last told.
+    /// Number of lines that found no room since this was last reported.
     dropped: u64,
     /// A line is being written.
     writing: bool,
 }
 
 impl LogQueue {
-    /// Writes to `output` on a thread of its own. `dropped` is the line that tells of lines that were left out.
+    /// Writes to `output` on a separate thread. `dropped` makes the line that reports lines that
+    /// were left out.
     pub(super) fn start(
         name: &str,
         output: impl Write + Send + 'static,
@@ -77,14 +79,15 @@ impl LogQueue {
     fn write_all_lines(&self, mut output: impl Write, dropped: fn(u64) -> String) {
         loop {
             let line = self.next(dropped);
-            // There is nowhere else to tell of it.
+            // There is nowhere else to report it.
             let _ = output.write_all(&line).and_then(|()| output.flush());
             self.state().writing = false;
             self.shared.changed.notify_all();
         }
     }
 
-    /// The next line; when lines were left out, what tells of them comes behind those that waited.
+    /// Returns the next line. If lines were left out, the line that reports them follows those that
+    /// waited.
     fn next(&self, dropped: fn(u64) -> String) -> Vec<u8> {
         let mut state = self.state();
         loop {
@@ -161,7 +164,7 @@ mod tests {
         let left_out = queue.state().dropped;
         // A pipe takes 64 KiB besides.
         assert!((900..=1024).contains(&left_out), "{left_out}");
-        // Read again, it goes on, and tells.
+        // Once it is read again, it continues, and reports the lines left out.
         let expected = (2048 - usize::try_from(left_out).unwrap()) * line.len();
         let mut read = vec![0; expected];
         reader.read_exact(&mut read).unwrap();

@@ -23,7 +23,7 @@ extern "C" fn table_entered(table: u64) -> u64 {
     let Some(table) = TABLES.get_ptr_mut(table as u32) else {
         return 0;
     };
-    // SAFETY: the map lookup succeeded, and the fields are whole words, of which the first changes atomically.
+    // SAFETY: the map lookup succeeded, and the fields are whole words, and the first one changes atomically.
     unsafe {
         if (*table).overflowed == 0 {
             change(&raw mut (*table).entries, 1);

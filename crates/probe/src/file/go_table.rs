@@ -10,7 +10,7 @@ const OLD_MAGIC: u32 = 0xFFFF_FFFA;
 const MAGICS: [u32; 2] = [0xFFFF_FFF0, 0xFFFF_FFF1];
 const POINTER_BYTES: u8 = 8;
 
-/// Where in the table the address stands that its offsets count from (Go 1.18 to 1.25).
+/// Where in the table the address is from which its offsets count (Go 1.18 to 1.25).
 pub(crate) const TEXT_AT: usize = 24;
 
 /// The address that the offsets of `table` count from, when it says so in the file.
@@ -52,10 +52,10 @@ struct Table<'table> {
     layout: Layout,
 }
 
-/// How wide a function's two fields in the table are, and an address in what is told about it.
+/// The widths of a function's two table fields and of the address in its entry.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Layout {
-    /// A word each: an address, and where more is told.
+    /// A word each: an address, and the offset of the function's entry.
     Addresses,
     /// Half a word each, counted from the beginning of the text.
     Offsets,

@@ -1,5 +1,5 @@
-//! A library or program, opened once: what is read, planned and attached to is one and the same file,
-//! whatever becomes of its path meanwhile.
+//! A library or program, opened once: what is read, planned and attached to is one and the same
+//! file, whatever happens to its path in the meantime.
 
 use std::fs::{File, Metadata};
 use std::io;

@@ -15,7 +15,8 @@ pub(crate) enum RustFunction {
     /// `<rustls::…::ExpectTraffic as rustls::common_state::State<…>>::handle`, which takes what comes
     /// when the handshake is over. One for each version of TLS and each side.
     Traffic,
-    /// `core::ptr::drop_in_place::<rustls::common_state::CommonState>`, of which there may be several.
+    /// `core::ptr::drop_in_place::<rustls::common_state::CommonState>`; there may be several
+    /// copies.
     Drop,
     /// Any method of `rustls::msgs::message::outbound::OutboundChunks`, a type that came with 0.23.
     Chunks,
@@ -94,7 +95,7 @@ fn without_hash(path: &[u8]) -> Option<&[u8]> {
     path.strip_suffix(HASH).filter(|_| is_hash)
 }
 
-/// A path of v0 names its crate once, later by a reference back; types and methods stand at its end
+/// A path of v0 names its crate once, later by a reference back; types and methods are at its end
 /// in the order of the source.
 fn v0(path: &[u8]) -> Option<RustFunction> {
     let krate = memmem::find(path, b"_6rustls")?;

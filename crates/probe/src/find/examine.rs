@@ -6,8 +6,8 @@ use crate::modules::Modules;
 use crate::plan::{Plan, Returns};
 use crate::{Error, Library};
 
-/// The offsets in a file at which probes would stand. For fuzzing: a file that anybody can have written is
-/// read as a capture and `doctor` do.
+/// The offsets in a file at which probes would be attached. For fuzzing: a file that anybody can
+/// have written is read as a capture and `doctor` do.
 #[doc(hidden)]
 pub fn examine(library: &Library) -> Result<Vec<u64>, Error> {
     survey::read_fingerprints(library);

@@ -66,10 +66,11 @@ pub fn named(modules: Modules, path: &Path) -> Result<Target, Error> {
     })
 }
 
-/// Every TLS library of this host, and every program with TLS functions of its own that runs
-/// now. Each file once, by device and inode. Processes that cannot be looked into are skipped.
+/// Every TLS library of this host, and every program with TLS functions of its own that runs now.
+/// Each file once, by device and inode. Processes that cannot be inspected are skipped.
 ///
-/// Of files that belong to others than root, as many are looked into as can be in a second.
+/// Of the files that belong to users other than root, as many are inspected as possible in a
+/// second.
 pub fn discover(modules: Modules) -> Vec<Target> {
     let mut seen = Seen::new(modules);
     for path in installed(modules) {
@@ -97,7 +98,7 @@ struct Seen {
     modules: Modules,
     inodes: HashSet<Inode>,
     targets: Vec<Target>,
-    /// Files that are not trusted and were looked into, and how long that took.
+    /// Number of files that are not trusted and were inspected, and how long that took.
     strangers: usize,
     time: Duration,
     left_out: usize,

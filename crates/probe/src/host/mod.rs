@@ -27,7 +27,7 @@ pub enum Problem {
     /// Uprobes need a capability that this process does not have.
     #[error("missing the capability CAP_SYS_ADMIN, which probes need; run as root (sudo {program} …)", program = own_path())]
     MissingSysAdmin,
-    /// Other users' processes cannot be looked into.
+    /// Other users' processes cannot be inspected.
     #[error(
         "missing the capability CAP_SYS_PTRACE: libraries of other users' processes are not found; run as root (sudo {program} …)",
         program = own_path()

@@ -1,24 +1,25 @@
-//! When the probes stood: what the kernel compares with the time at which a connection was opened.
+//! Attach times, which the kernel compares with each connection's open time.
 
 use aya::maps::{Array, MapData};
 use ecapture_ebpf::limits;
 
 use crate::host::clock::monotonic_ns;
 
-/// The time of a file whose probes do not stand yet.
+/// The time of a file whose probes are not attached yet.
 const NOT_YET: u64 = 0;
 
-/// Numbers files by their turn, and tells the kernel when the probes stand in each. Those that are attached
-/// to at once have the number 0, and what was opened before they stood was open before the capture.
+/// Numbers files in their order, and tells the kernel when probes were attached to each. Files that
+/// are attached to at the start have the number 0; a connection opened before that was open before
+/// the capture.
 ///
-/// A kernel without cookies (before Linux 5.15) does not know in which file a probe stands. There all files
-/// share the last number.
+/// A kernel without cookies (before Linux 5.15) does not know to which file a probe is attached.
+/// There all files share the last number.
 pub(crate) struct AttachTimes {
     times: Array<MapData, u64>,
     next: u32,
 }
 
-/// The number that stands for every file for which there is none.
+/// The number shared by all files for which no other is left.
 const LAST: u32 = limits::STANDING - 1;
 
 impl AttachTimes {
@@ -30,7 +31,7 @@ impl AttachTimes {
         }
     }
 
-    /// All probes that the capture begins with stand from now on.
+    /// Notes that all probes with which the capture begins are attached.
     pub(crate) fn begin(&mut self) {
         self.stand(0);
         if self.next == LAST {
@@ -38,7 +39,7 @@ impl AttachTimes {
         }
     }
 
-    /// The number of a file whose probes do not stand yet.
+    /// Returns the number for a file whose probes are not attached yet.
     pub(crate) fn next(&mut self) -> u32 {
         let number = self.next;
         self.next = following(number);
@@ -46,7 +47,7 @@ impl AttachTimes {
         number
     }
 
-    /// The probes stand in that file from now on.
+    /// Notes that the probes are attached to that file.
     pub(crate) fn stand(&mut self, number: u32) {
         self.set(number, monotonic_ns());
     }

@@ -23,7 +23,7 @@ const DETACHING: &CStr = c"ecapture-detach";
 /// Links by the names of what is open: a perf event is its own link before Linux 5.15.
 const LINKS: [&[u8]; 2] = [b"anon_inode:bpf", b"anon_inode:[perf_event]"];
 
-/// What tells the other process that this one has closed its links.
+/// Signals to the other process that this one has closed its links.
 const CLOSED: u8 = 1;
 
 /// Loaded programs with their links.
@@ -136,7 +136,7 @@ fn fork_holder(reader: &PipeReader, itself: &OwnedFd, others: &[RawFd]) -> bool 
     unsafe {
         let child = libc::fork();
         if child == 0 {
-            // Inherited, so that it has its name before this process goes on.
+            // Inherited, so that it has its name before this process continues.
             libc::prctl(libc::PR_SET_NAME, DETACHING.as_ptr());
             // The grandchild belongs to init, which reaps it.
             if libc::fork() != 0 {

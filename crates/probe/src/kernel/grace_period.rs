@@ -33,9 +33,10 @@ struct Share {
 }
 
 /// Grace periods are expedited while this lives. Several captures share the switch: whoever turns
-/// it holds a shared lock on a file of their own, and the last one turns it off. Nobody waits for a lock:
-/// where it cannot be had, grace periods merely take longer. A process that is killed meanwhile (SIGKILL) leaves
-/// the switch on, and the mark, by which the next one knows that it may turn it off.
+/// it holds a shared lock on a file of their own, and the last one turns it off. Nobody waits for a
+/// lock: where it cannot be had, grace periods merely take longer. A process that is killed in that
+/// window (SIGKILL) leaves the switch on, and the mark, by which the next one knows that it may
+/// turn it off.
 pub(crate) struct Expedited(());
 
 impl Expedited {

@@ -27,7 +27,7 @@ const OF_THEIR_OWN: [(&str, u32); 3] = [
     ("mmap_lock_start_locking", 2),
 ];
 
-/// The same from system calls, every one of which becomes a little slower.
+/// The same from system calls; every system call becomes a little slower.
 const OF_SYSTEM_CALLS: &str = "sys_enter";
 
 /// All that there are programs for.
@@ -40,7 +40,7 @@ pub(crate) fn all(modules: Modules) -> Vec<&'static str> {
         .collect()
 }
 
-/// Those that tell what [`OF_SYSTEM_CALLS`] tells, at less cost.
+/// Those that provide what [`OF_SYSTEM_CALLS`] provides, at less cost.
 pub(crate) fn of_their_own() -> [&'static str; 3] {
     OF_THEIR_OWN.map(|(name, _)| name)
 }

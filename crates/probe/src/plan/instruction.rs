@@ -1,4 +1,4 @@
-//! Whether there is an instruction where a probe is to stand.
+//! Checks that an instruction begins where a probe is to be attached.
 
 use crate::file::elf::Image;
 

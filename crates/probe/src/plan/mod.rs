@@ -23,7 +23,7 @@ use crate::limits;
 pub(crate) use family::{Brings, Family, Hook, Locate};
 pub use refusal::Refusal;
 
-/// What kind of place a probe stands at. An `endbr64` at its beginning may be left out.
+/// The kind of place to which a probe is attached. An `endbr64` at its beginning may be left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PointKind {
     /// The first instruction of the exported function.
@@ -52,7 +52,7 @@ pub(crate) enum Returns {
     Instructions(&'static str, Vec<u64>),
 }
 
-/// Where the probes for one or more exported functions stand.
+/// Where the probes for one or more exported functions are attached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Point {
     pub(crate) symbols: Vec<&'static str>,
@@ -225,8 +225,8 @@ fn entry_point(image: &Image, hook: Hook, reason: &Reason) -> Result<Point, Refu
     })
 }
 
-/// The point behind the forms of an operation, the first two of which are the plain one and its
-/// `_ex` form. All forms that exist must lead there.
+/// The point behind the forms of an operation; the first two forms are the plain one and its `_ex`
+/// form. All forms that exist must lead there.
 fn internal_point(image: &Image, family: &Family, forms: &[Hook], pair: [Hook; 2]) -> Result<Point, Refusal> {
     let [plain, extended] = pair.map(|hook| image.function(hook.symbol));
     let (Some(plain), Some(_)) = (plain, extended) else {

@@ -6,7 +6,7 @@ pub enum Refusal {
     /// The file lacks the function.
     #[error("the library does not have it")]
     Missing,
-    /// The plain form stands alone.
+    /// Only the plain form exists.
     #[error("the _ex form is not exported")]
     NoExtendedForm,
     /// Another form of the operation leaves its work to another function.
@@ -57,7 +57,7 @@ pub enum Refusal {
     #[error("its code cannot be decoded")]
     Undecodable,
     /// Data is mixed into the code.
-    #[error("its instructions and its data cannot be told apart")]
+    #[error("its instructions and its data cannot be distinguished")]
     MixedWithData,
     /// The internal function would not see the parameters of the exported one.
     #[error("its parameters change before the call")]

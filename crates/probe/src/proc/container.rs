@@ -4,7 +4,7 @@ use std::fs;
 
 /// Length of the names that Docker, containerd, CRI-O and Podman give: a hash in hexadecimal digits.
 const HASH_LENGTH: usize = 64;
-/// Longest name of an LXC container that is told, in bytes.
+/// Longest name of an LXC container that is reported, in bytes.
 const NAME_LIMIT: usize = 64;
 
 /// The container that a process runs in now.

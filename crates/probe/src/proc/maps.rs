@@ -47,7 +47,7 @@ impl Maps {
         self.bytes.split(|&byte| byte == b'\n').filter_map(Mapping::read)
     }
 
-    /// Those of which code is executed.
+    /// The mappings whose code is executed.
     pub(crate) fn executed(&self) -> impl Iterator<Item = Mapping<'_>> {
         self.files().filter(|mapping| mapping.executable)
     }

@@ -34,8 +34,8 @@ pub struct KernelCounters {
     pub calls_full: u64,
     /// Calls lost because they began before the capture.
     pub unmatched_returns: u64,
-    /// Calls that were forgotten because too many were followed at once, or began before the capture: from when
-    /// their table is full these are not told apart.
+    /// Calls that were forgotten because too many were followed at once, or began before the
+    /// capture: from when their table is full these are not distinguished.
     pub forgotten_calls: u64,
     /// Sessions that were forgotten because there were too many, and go on: nothing of them is lost, but a gap may
     /// be shown.
@@ -57,8 +57,8 @@ pub struct KernelCounters {
     pub close_records: u64,
     /// Close records lost because the ring was full.
     pub close_lost: u64,
-    /// Files that processes began to execute and that were not told of; all processes were
-    /// looked into once more instead.
+    /// Files that processes began to execute and that were not reported; all processes were
+    /// inspected once more instead.
     pub files_lost: u64,
 }
 
@@ -113,7 +113,8 @@ impl KernelCounters {
             sessions_full: total(counter::SESSIONS_FULL)?,
             unintelligible_calls: total(counter::UNINTELLIGIBLE_CALLS)?,
             unfinished_writes: total(counter::UNFINISHED_WRITES)?,
-            // Read in this order, what ends meanwhile makes it no more than it was.
+            // Read in this order, calls that end in between cannot make the difference larger than
+            // it was.
             writes_in_progress: total(counter::WRITES_BEGUN)?.saturating_sub(total(counter::WRITES_ENDED)?),
             close_records: total(counter::CLOSE_RECORDS)?,
             close_lost: total(counter::CLOSE_LOST)?,

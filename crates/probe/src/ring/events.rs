@@ -76,8 +76,8 @@ enum State {
     Looking,
     /// The timer since the last look, or much data.
     Polling(Pin<Box<Sleep>>),
-    /// The kernel was told to wake us with the next record; one more look is due, because a record may
-    /// have come before it knew.
+    /// The kernel was asked to wake us with the next record; one more look is needed, because a
+    /// record may have come before it knew.
     Announced,
     /// The kernel wakes us with the next record.
     Waiting,

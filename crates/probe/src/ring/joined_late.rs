@@ -14,7 +14,7 @@ const REMEMBERED: usize = 16 * 1024;
 pub struct LateConnections {
     /// Those that were open before the capture began.
     pub open_before_capture: u64,
-    /// Those that were opened during the capture, before the probes stood in their library.
+    /// Those that were opened during the capture, before the probes were attached to their library.
     pub before_probes: u64,
     programs: HashMap<(u32, Comm), LateProgram>,
 }

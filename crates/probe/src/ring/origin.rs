@@ -8,7 +8,7 @@ use ecapture_protocols::{CapturedEvent, Close};
 use crate::Tally;
 use crate::proc::{Program, container};
 
-/// Most processes that are remembered. With more it begins anew.
+/// Maximum number of processes that are remembered. With more, all are forgotten.
 const PROCESSES: usize = 16 * 1024;
 
 /// The origins of processes, each looked up when its first event comes, while it most probably still runs.
@@ -24,9 +24,9 @@ struct Origin {
 }
 
 impl Origins {
-    /// Tells an event its program and container, and notes each process with its first event in `tally`. A process
-    /// that ends is forgotten, as its number goes to another one; so is one that executes another program.
-    /// Returns true for the first event of a process.
+    /// Adds program and container to an event, and notes each process with its first event in
+    /// `tally`. A process that ends is forgotten, as its number goes to another one; so is one that
+    /// executes another program. Returns true for the first event of a process.
     pub(crate) fn complete(&mut self, event: &mut CapturedEvent, tally: &Tally) -> bool {
         let mut is_first = false;
         match event {

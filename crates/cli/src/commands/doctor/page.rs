@@ -7,7 +7,7 @@ const WIDTH: usize = 80;
 /// What the last column has at least, however wide the others are.
 const LEAST: usize = 24;
 
-/// A table whose columns are as wide as their widest cell; the last one goes on in further lines.
+/// A table whose columns are as wide as their widest cell; the last one continues in further lines.
 pub(super) fn table<const COLUMNS: usize>(
     out: &mut dyn Write,
     head: [&str; COLUMNS],

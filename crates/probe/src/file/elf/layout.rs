@@ -15,9 +15,9 @@ const PROGRAM_HEADER_BYTES: usize = 56;
 const SECTION_HEADER_BYTES: usize = 64;
 const LOADED: u32 = 1;
 const EXECUTABLE_SEGMENT: u32 = 1;
-/// `SHN_XINDEX`: the number stands in the first section header.
+/// `SHN_XINDEX`: the number is in the first section header.
 const ELSEWHERE: u16 = 0xFFFF;
-/// Longest section name that is told apart, in bytes.
+/// Longest section name that is distinguished, in bytes.
 const SECTION_NAME_BYTES: usize = 64;
 
 const PROGBITS: u32 = 1;
@@ -50,7 +50,8 @@ pub(crate) enum ElfError {
 }
 
 impl ElfError {
-    /// Whether somebody may miss the file: it looks like a program, but not like one that is looked into.
+    /// Whether a user may miss the file: it looks like a program, but not like one that is
+    /// inspected.
     pub(crate) fn is_given_up(&self) -> bool {
         matches!(self, Self::TooMuch { .. } | Self::BeyondTheEnd { .. })
     }

@@ -1,4 +1,4 @@
-//! Looks into files, attaches to those with TLS, and remembers all of them.
+//! Inspects files, attaches to those with TLS, and remembers all of them.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, Metadata};
@@ -37,7 +37,7 @@ pub(crate) struct FileKeyValue(FileKey);
 #[expect(unsafe_code, reason = "aya asks for this promise about map keys")]
 unsafe impl aya::Pod for FileKeyValue {}
 
-/// The files that were looked into, and what is needed to attach to more.
+/// The inspected files, and the state needed to attach to more.
 pub(crate) struct Files {
     pub(crate) modules: Modules,
     pub(crate) discovery: Discovery,
@@ -61,13 +61,13 @@ pub(crate) struct Files {
 
 /// What is known.
 pub(crate) struct State {
-    /// What the kernel need not tell again.
+    /// The files that the kernel need not report again.
     pub(crate) known: KernelMap<MapData, FileKeyValue, u32>,
     /// When a process last began to connect or to listen.
     pub(crate) connected: KernelMap<MapData, u32, u64>,
     pub(crate) standing: Option<AttachTimes>,
-    /// When the probes stood in each, in nanoseconds: not yet at the end of time. Probes keep a file's
-    /// inode, so its number stays its own.
+    /// When probes were attached to each file, in nanoseconds; `u64::MAX` while attaching. Probes
+    /// keep a file's inode, so its number stays its own.
     pub(crate) attached: HashMap<Inode, u64>,
     /// Files without TLS, with the time of their last change: their numbers are given again.
     pub(crate) others: HashSet<(Inode, i64, i64)>,
@@ -75,8 +75,8 @@ pub(crate) struct State {
 }
 
 impl Files {
-    /// Looks into a file and attaches to it when that is wanted. `record` is how the kernel told
-    /// of it. An error when the file is not there any more.
+    /// Inspects a file and attaches to it if it is selected. `record` is how the kernel reported of
+    /// it. An error when the file is not there any more.
     pub(super) fn look(
         &self,
         sighting: Sighting,
@@ -182,8 +182,8 @@ impl Files {
         true
     }
 
-    /// The process of a record has ended, or does not execute the file any more, and nobody could look into
-    /// the file.
+    /// The process of a record has ended, or does not execute the file any more, and nobody could
+    /// inspect the file.
     pub(super) fn missed(&self, record: &FileRecord) {
         let file = name(record);
         if record.event == EVENT_MAPPED && self.modules.name_library(file) {
@@ -191,8 +191,8 @@ impl Files {
         }
     }
 
-    /// The probes stand now in a `file` with TLS which the process of the record began to execute before.
-    /// Returns true if the process has ended.
+    /// Probes are now attached to a `file` with TLS that the process of the record began to execute
+    /// earlier. Returns true if the process has ended.
     fn tell_too_late(&self, record: &FileRecord, file: &str) -> bool {
         let ended = !proc::is_running(record.pid);
         let mut state = self.state();
@@ -236,7 +236,7 @@ impl Files {
                 return;
             }
         };
-        // Another thread may have looked into it at the same time.
+        // Another thread may have inspected it at the same time.
         if !self.state().begin(metadata) {
             return;
         }
@@ -279,7 +279,8 @@ impl Files {
         }
     }
 
-    /// A new file found no room among those that wait. The kernel tells of it again when it is executed again.
+    /// Counts a new file that found no room among those that wait. The kernel reports it again when
+    /// it is executed again.
     pub(super) fn leave_out(&self) {
         self.tally.count_without_room();
     }
@@ -311,7 +312,7 @@ impl Files {
         }
     }
 
-    /// What is known holds after a panic elsewhere too: at worst a file is looked into twice.
+    /// The known files remain valid after a panic elsewhere: at worst a file is inspected twice.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -372,7 +373,7 @@ pub(super) enum Reader {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Looked {
     Done,
-    /// Only a patient reader may look into it.
+    /// Only a reader that can wait may inspect it.
     Later,
 }
 

@@ -136,7 +136,7 @@ fn go_on(thread: libc::pid_t) -> bool {
         reap(thread);
         return true;
     }
-    // Of a stop the low byte is the signal: one that was on its way to the process goes on to it.
+    // The low byte of a stop is the signal: one that was sent to the process is passed on to it.
     let signal = if status >> 8 == 0 { status & 0xFF } else { 0 };
     // SAFETY: this request takes no pointers.
     #[expect(unsafe_code, reason = "no safe wrapper among the dependencies")]

@@ -170,7 +170,7 @@ struct Pending {
     changed: Condvar,
 }
 
-/// Something that is still to be looked into.
+/// A file that is still to be inspected.
 pub(super) struct PendingGuard(Arc<Pending>);
 
 impl Drop for PendingGuard {

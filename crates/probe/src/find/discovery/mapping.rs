@@ -84,7 +84,8 @@ impl Sighting {
         }
     }
 
-    /// The file of a record whose process has ended, when it is still where `execve` was told that it is.
+    /// The file of a record whose process has ended, if it is still at the path that `execve` was
+    /// given.
     pub(super) fn by_path(record: &FileRecord) -> Option<Self> {
         let path = PathBuf::from(std::ffi::OsStr::from_bytes(name(record)));
         if record.event != EVENT_EXECUTED || !path.is_absolute() {

@@ -1,8 +1,9 @@
 //! Files that processes begin to execute while a capture runs.
 //!
-//! The kernel tells of each file that it does not find among the known ones (`FileRecord`): the
-//! program of an `execve`, or a library at the moment it is mapped. It is looked into, attached to
-//! when it has TLS, and made known, so that the kernel tells of each file once, whoever executes it.
+//! The kernel reports each file that it does not find among the known ones (`FileRecord`): the
+//! program of an `execve`, or a library at the moment it is mapped. The file is inspected, attached
+//! to if it has TLS, and marked as known, so that the kernel reports each file once, whoever
+//! executes it.
 //!
 //! ```text
 //! FILES (ring buffer) ─► watch ─┬─ libraries whose names tell, of root ─────► files ─► attach
@@ -12,9 +13,10 @@
 //! ```
 //!
 //! A process that has just mapped a TLS library waits for nobody, so this is a race: the library is
-//! looked into at once, while large programs and libraries that merely might have TLS wait for each
-//! other on threads of their own. What anybody but root can have written may be made to take long, so it
-//! waits, too. On each thread users are served in turn (`queue`). No thread is waited for at the end.
+//! inspected at once, while large programs and libraries that merely might have TLS wait for each
+//! other on threads of their own. What anybody but root can have written may be made to take long,
+//! so it waits, too. On each thread users are served in turn (`queue`). No thread is waited for at
+//! the end.
 
 mod files;
 mod hold;
@@ -52,7 +54,7 @@ pub enum Discovery {
     Off,
     /// Those with functions of one of these kinds; of any kind when none is given.
     Kinds(Vec<Kind>),
-    /// What stands at these paths by then, such as a library's next version.
+    /// The files at these paths at that time, such as a library's next version.
     Paths(Vec<PathBuf>),
 }
 
@@ -63,7 +65,7 @@ pub enum Discovered {
     Attached {
         /// Who executes it.
         process: Executor,
-        /// Where the probes stand.
+        /// Where the probes are attached.
         reports: Vec<AttachReport>,
     },
     /// It has, or may have, TLS functions, and is not attached to.
@@ -109,7 +111,7 @@ pub struct Executor {
 
 /// The running threads; they end when this is dropped.
 pub(crate) struct Discoverer {
-    // Closed first: that ends the thread that hears from the kernel.
+    // Closed first: that ends the thread that reads from the kernel.
     stop: Option<io::PipeWriter>,
     queues: Arc<Queues>,
     files: Arc<Files>,
@@ -122,8 +124,8 @@ pub(crate) struct Discoverer {
 const ENDING: Duration = Duration::from_millis(100);
 
 impl Discoverer {
-    /// Begins with the records in `ring` and the files of the processes `running`. With `follows_children` the
-    /// processes of the captured tree are held meanwhile.
+    /// Begins with the records in `ring` and the files of the processes `running`. With
+    /// `follows_children` the processes of the captured tree are held in the meantime.
     pub(crate) fn start(
         ring: RingBuf<MapData>,
         files: Files,

@@ -1,4 +1,4 @@
-//! The threads: who looks into which file when.
+//! The threads: which of them inspects which file when.
 
 use std::io::PipeReader;
 use std::os::fd::AsRawFd;
@@ -17,7 +17,7 @@ use crate::limits;
 use crate::proc;
 use crate::proc::priority::{self, Priority};
 
-/// Times that a mapping is looked for: the kernel tells of it just before it is there.
+/// Number of times that a mapping is searched for: the kernel reports it just before it exists.
 const LOOKS: u32 = 20;
 
 const ROOT: u32 = 0;
@@ -30,7 +30,7 @@ pub(super) struct Report {
     _pending: PendingGuard,
 }
 
-/// Something to be looked into.
+/// A file to be inspected.
 pub(super) enum Job {
     File(Box<Report>),
     /// What these processes execute: records of them were lost.
@@ -40,7 +40,7 @@ pub(super) enum Job {
 /// What waits for each thread.
 #[derive(Default)]
 pub(super) struct Queues {
-    /// Libraries whose names tell that they have TLS, and whose files may take long to read.
+    /// Libraries whose names show that they have TLS, and whose files may take long to read.
     pub(super) libraries: Queue<Job>,
     pub(super) programs: Queue<Job>,
     /// Libraries that merely might have TLS, and what runs already.
@@ -55,8 +55,8 @@ impl Queues {
     }
 }
 
-/// Hears from the kernel, and looks into the libraries whose names tell that they have TLS, as long as that
-/// is quick.
+/// Reads the kernel's reports, and inspects the libraries whose names show that they have TLS, as
+/// long as that is quick.
 pub(super) struct Watch {
     pub(super) ring: RingBuf<MapData>,
     pub(super) stopped: PipeReader,
@@ -65,7 +65,7 @@ pub(super) struct Watch {
     pub(super) holder: Option<Holder>,
     pub(super) files: Arc<Files>,
     pub(super) queues: Arc<Queues>,
-    /// Records that did not fit into the ring, as far as they were made up for.
+    /// Number of records that did not fit into the ring and were made up for.
     pub(super) lost: u64,
 }
 
@@ -94,7 +94,7 @@ impl Watch {
             let Some(record) = FileRecord::decode(&bytes) else {
                 continue;
             };
-            // First of all: the process runs meanwhile.
+            // First of all, because the process runs in the meantime.
             let held = self.holder.as_ref().map(|holder| holder.hold(record.pid));
             drop(bytes);
             let user = user_of(record.pid);
@@ -147,7 +147,7 @@ impl Watch {
         waits[1].revents == 0
     }
 
-    /// When records were lost, all processes are looked into instead.
+    /// If records were lost, inspects all processes instead.
     fn make_up(&mut self) {
         if let Ok(counters) = self.handle.counters()
             && counters.files_lost > self.lost
@@ -162,8 +162,8 @@ impl Watch {
     }
 }
 
-/// Looks into what is in `queue` and, while it is empty, into what the processes `running` execute.
-/// Ends when the queue is closed.
+/// Inspects the files in `queue` and, while it is empty, the files that the processes `running`
+/// execute. Ends when the queue is closed.
 pub(super) fn work(files: &Files, queue: &Queue<Job>, mut running: Vec<u32>) {
     loop {
         let job = match queue.try_pop() {
@@ -227,12 +227,12 @@ fn scan(files: &Files, pid: u32) {
     Sighting::all(pid, |sighting| {
         // Attaching to the last one has raised it.
         Priority::Last.take();
-        // What cannot be opened has gone meanwhile.
+        // A file that cannot be opened has gone in the meantime.
         let _gone = files.look(sighting, None, Reader::Patient);
     });
 }
 
-/// The user of a process; root when it has ended, which there is nothing left of to look into for long.
+/// The user of a process; root if it has ended, because then little is left to inspect.
 pub(super) fn user_of(pid: u32) -> u32 {
     proc::user(pid).unwrap_or(ROOT)
 }

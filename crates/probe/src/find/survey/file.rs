@@ -134,7 +134,7 @@ pub(super) fn executable(finding: &mut Finding, file: &FileSurvey) -> bool {
     true
 }
 
-/// The implementations that are known by what stands in them only.
+/// The implementations that are recognized only by their content.
 fn not_supported(fingerprints: &Fingerprints) -> Option<(&'static str, Option<String>, Option<Obstacle>)> {
     if fingerprints.mbedtls {
         let version = fingerprints.mbedtls_version.clone();

@@ -25,7 +25,8 @@ const OPENSSL: [&[u8]; 3] = [
     b"ssl/statem/statem",
     b"No ciphers enabled for max supported SSL/TLS version",
 ];
-/// `ssl_client_handshake_state` of BoringSSL and AWS-LC; the latter tells its version in its libcrypto.
+/// `ssl_client_handshake_state` of BoringSSL and AWS-LC; the version of the latter is in its
+/// libcrypto.
 const BORINGSSL_STATE: &[u8] = b"TLS client start_connect";
 /// Source folders of BoringSSL, which errors are raised with, where no state is asked for, as in bun.
 const BORINGSSL_SOURCES: [&[u8]; 2] = [b"boringssl/ssl/", b"boringssl/src/ssl/"];
@@ -34,13 +35,14 @@ const MBEDTLS: &[u8] = b"TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256";
 const WOLFSSL: &[u8] = b"unknown type in record hdr";
 /// Source path in the panic messages of rustls.
 const RUSTLS_SOURCE: &[u8] = b"/rustls-";
-/// `buildInfoMagic` of Go's `debug/buildinfo`; the version stands 32 bytes after its beginning
-/// since Go 1.18.
+/// `buildInfoMagic` of Go's `debug/buildinfo`; the version is 32 bytes after its beginning since Go
+/// 1.18.
 const GO_BUILD_INFO: &[u8] = b"\xff Go buildinf:";
 const GO_VERSION_OFFSET: usize = 32;
 const GO_TLS: &[u8] = b"crypto/tls.(*Conn).Write";
 
-/// Tells this program, which contains all fingerprints, from the programs that they identify.
+/// Marks this program, which contains all fingerprints, to distinguish it from the programs that
+/// they identify.
 const OWN: &[u8] = b"what stands here is only looked for";
 
 /// What was found in a file.
@@ -157,7 +159,8 @@ impl Fingerprints {
     }
 }
 
-/// Offset and size of the sections with data, where texts stand; the whole file when it does not tell.
+/// Offset and size of the sections with data, which contain texts; the whole file if it has no such
+/// sections.
 fn data(library: &Library) -> Vec<(u64, u64)> {
     let sections = Layout::read(library.file(), library.size()).map(|layout| layout.sections);
     let sections = sections.unwrap_or_default();
@@ -173,7 +176,8 @@ fn data(library: &Library) -> Vec<(u64, u64)> {
     }
 }
 
-/// Dots in a release. Fewer are what texts say of a series, of which the first LibreSSL releases told no more.
+/// Dots in a release. Texts with fewer dots name a series; the first LibreSSL releases have only
+/// that.
 const RELEASE: usize = 2;
 const SERIES: usize = 1;
 

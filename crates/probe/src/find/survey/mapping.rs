@@ -7,7 +7,7 @@ use memchr::memmem;
 use crate::modules::Modules;
 use crate::proc::maps::{Mapping, Maps};
 
-/// How the names of TLS libraries begin of which nothing is captured.
+/// The beginnings of the names of TLS libraries that are not captured.
 const OTHER_LIBRARIES: [&[u8]; 2] = [b"libmbedtls", b"libwolfssl"];
 
 /// Why a mapped file is of interest.

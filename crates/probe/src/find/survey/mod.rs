@@ -27,12 +27,12 @@ use mapping::{Role, mappings};
 pub use obstacle::Obstacle;
 pub use uncaptured::UncapturedProcess;
 
-/// What was found in all processes that could be looked into.
+/// The findings in all processes that could be inspected.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Survey {
     /// By process.
     pub findings: Vec<Finding>,
-    /// How many processes could not be looked into.
+    /// Number of processes that could not be inspected.
     pub hidden: usize,
 }
 
@@ -64,7 +64,7 @@ pub struct Finding {
 pub struct PlannedHook {
     /// Its name.
     pub symbol: &'static str,
-    /// Where its probe would stand.
+    /// Where its probe would be attached.
     pub point: AttachPoint,
 }
 
@@ -87,7 +87,7 @@ impl Survey {
 
     /// Of some processes. One that has ended has nothing.
     pub fn of(pids: impl IntoIterator<Item = u32>) -> Self {
-        // Where the kernel does not tell, or has no kernel TLS, no process is said to use it.
+        // If the kernel does not report it, or has no kernel TLS, no process is said to use it.
         let mut surveyor = Surveyor {
             kernel_tls: kernel_tls::sockets().unwrap_or_default(),
             ..Surveyor::default()
@@ -106,7 +106,7 @@ impl Survey {
         self.captured_pids().len()
     }
 
-    /// How many processes have TLS of which nothing would be captured.
+    /// Returns how many processes have TLS that would not be captured.
     pub fn missed(&self) -> usize {
         let captured = self.captured_pids();
         let missed = self.findings.iter().filter(|finding| {

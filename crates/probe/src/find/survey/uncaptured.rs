@@ -1,4 +1,4 @@
-//! Which processes have TLS connections of which nothing was captured, and why.
+//! Finds the processes that have TLS connections but produced no events, and why.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -29,9 +29,10 @@ pub struct UncapturedProcess {
 }
 
 impl Survey {
-    /// Processes that are connected now, gave nothing (they are not in `heard`), and cannot: either this survey
-    /// says so, or they use a port of TLS and are looked at now. Of the processes `pids` (of all when there are
-    /// none) and of one user, where that is wanted. One that could be captured had nothing to say.
+    /// Processes that are connected now, produced no events (they are not in `heard`) and cannot be
+    /// captured: either this survey says so, or they use a port of TLS and are looked at now. Of
+    /// the processes `pids` (of all when there are none) and of one user, where that is wanted. One
+    /// that could be captured had nothing to say.
     pub fn uncaptured(&self, heard: &HashSet<u32>, pids: &[u32], uid: Option<u32>) -> Vec<UncapturedProcess> {
         let mut networks = Networks::default();
         let wanted = if pids.is_empty() {

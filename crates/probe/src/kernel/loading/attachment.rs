@@ -2,7 +2,8 @@
 //!
 //! A uprobe by `perf_event_open` is registered and removed under one lock of the whole host
 //! (`event_mutex`), and its removal waits for two grace periods of RCU tasks trace with that lock
-//! held: whatever else attaches meanwhile, as the next capture, waits for each probe of the last one.
+//! held: anything else that attaches in the meantime, such as the next capture, waits for each
+//! probe of the last one.
 
 use std::ffi::{CStr, CString};
 use std::fs;
@@ -88,8 +89,8 @@ impl Attachment {
         Ok(())
     }
 
-    /// Makes sure that there are descriptors for the links of programs, of which each is attached at so many
-    /// offsets.
+    /// Makes sure that there are descriptors for the links of programs that are each attached at so
+    /// many offsets.
     pub(crate) fn reserve(
         &mut self,
         offsets: impl Iterator<Item = usize>,

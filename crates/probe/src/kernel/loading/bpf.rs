@@ -348,7 +348,8 @@ fn address<T>(values: &[T]) -> u64 {
 #[expect(unsafe_code, reason = "aya offers no way to make these calls")]
 fn call<T>(command: bpf_cmd, attributes: &T) -> io::Result<OwnedFd> {
     // SAFETY: the structures are laid out as the kernel's and hold addresses of what lives until
-    // the call returns; the kernel only writes into the log, which nobody else borrows meanwhile.
+    // the call returns; the kernel only writes into the log, which nobody else borrows during the
+    // call.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,

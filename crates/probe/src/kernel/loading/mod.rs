@@ -63,11 +63,11 @@ pub(crate) struct Program {
 pub struct Figures {
     /// How many instructions it walked; it gives up at a million (`BPF_COMPLEXITY_LIMIT_INSNS`).
     pub instructions: u64,
-    /// Bytes of stack of the deepest chain of calls, of which there may be 512 (`MAX_BPF_STACK`).
+    /// Bytes of stack of the deepest chain of calls, at most 512 (`MAX_BPF_STACK`).
     pub stack: u64,
 }
 
-/// All programs that a capture needs, as far as the kernel took them.
+/// All programs that a capture needs, if the kernel accepted them.
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
     programs: HashMap<&'static str, Program>,
@@ -383,6 +383,11 @@ fn load_types(object: &mut Object) -> Result<Option<OwnedFd>, String> {
 }
 
 /// Puts the maps and the called functions into the programs' code.
+///
+/// The object file has calls of functions in other sections, and loads of map addresses, as relocations only: the
+/// kernel takes one sequence of instructions, with map descriptors in the loads and each called function behind its
+/// caller. aya does this in its own loading, which cannot be used here, so its steps are repeated in its order: maps
+/// first, because a called function is copied with its loads already patched.
 fn link(object: &mut Object, ebpf: &Ebpf) -> Result<(), String> {
     let descriptors: HashMap<&str, RawFd> = ebpf
         .maps()

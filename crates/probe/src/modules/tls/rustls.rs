@@ -3,9 +3,9 @@
 //! All plaintext passes two functions: `send_appdata_encrypt` on its way out and
 //! `take_received_plaintext` on its way in. Nobody promises that they exist, nor what they are
 //! called with. So this must be proved of each file: that there is one of each; that everything
-//! received passes the one (each `ExpectTraffic::handle` calls it, instead of containing it);
-//! and that the other one has its bytes where rustls 0.23 has them, and where it returns. Returns
-//! are probes at each `ret`: a return probe would stand in the way of a panic.
+//! received passes the one (each `ExpectTraffic::handle` calls it, instead of containing it); and
+//! that the other one has its bytes where rustls 0.23 has them, and where it returns. Returns are
+//! probes at each `ret`: a return probe would break the unwinding of a panic.
 
 use crate::file::elf::{Function, Image};
 use crate::file::rust_symbol::RustFunction;

@@ -1,5 +1,5 @@
-//! What can be proved about A64 code: words of four bytes, of which those that branch, and those that
-//! load from memory, are decoded (Arm Architecture Reference Manual, C4.1).
+//! What can be proved about A64 code: words of four bytes; those that branch, and those that load
+//! from memory, are decoded (Arm Architecture Reference Manual, C4.1).
 //!
 //! The kernel executes an instruction under a probe elsewhere, one trap later, unless it branches or
 //! computes an address from its own (`arch/arm64/kernel/probes/decode-insn.c`). No compiler begins a
@@ -320,7 +320,7 @@ impl Body {
     }
 }
 
-/// Tells the words of a function that are instructions from those that are data.
+/// Distinguishes the words of a function that are instructions from those that are data.
 struct Walk<'code> {
     all: &'code [Instruction],
     start: u64,

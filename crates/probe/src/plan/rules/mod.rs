@@ -1,4 +1,5 @@
-//! What can be proved about machine code: one file for each architecture, of which the target's is used.
+//! What can be proved about machine code: one file for each architecture; the target's file is
+//! used.
 
 #[cfg(any(test, target_arch = "aarch64"))]
 mod aarch64;

@@ -297,7 +297,7 @@ impl Registers {
         }
     }
 
-    /// Only instructions whose whole effect on these registers is known may stand on the way.
+    /// Only instructions whose whole effect on these registers is known may be on the way.
     fn follow(&mut self, instruction: &Instruction) -> Result<(), Refusal> {
         let unknown = || {
             Err(Refusal::UnknownInstruction {

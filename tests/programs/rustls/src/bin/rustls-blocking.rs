@@ -58,7 +58,7 @@ fn answer(mut stream: StreamOwned<ServerConnection, TcpStream>) {
     }
 }
 
-/// With few calls that write many parts each, none of which ends where a record does.
+/// With few calls that write many parts each; no part ends where a record does.
 fn write_in_parts(stream: &mut StreamOwned<ServerConnection, TcpStream>, bytes: &[u8]) -> io::Result<()> {
     let mut parts: Vec<IoSlice<'_>> = bytes.chunks(PART).map(IoSlice::new).collect();
     let mut left = parts.as_mut_slice();

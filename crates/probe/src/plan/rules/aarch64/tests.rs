@@ -208,12 +208,12 @@ fn data_that_looks_like_a_return_is_left_alone() {
     // It reads what it executes: ldr x0, from the next word.
     assert_refused(
         returns(&code(&[0x5800_0020, RETURN, NOP])),
-        "cannot be told apart",
+        "cannot be distinguished",
     );
     // Nor falls what is behind a return into a literal.
     assert_refused(
         returns(&code(&[0x5800_0060, RETURN, NOP, RETURN, RETURN])),
-        "cannot be told apart",
+        "cannot be distinguished",
     );
     // These literals look like loads of what is behind them.
     let literal = [0x5800_0060, RETURN, 0, 0x5800_0020, 0x5800_0020, RETURN];
@@ -265,7 +265,7 @@ fn only_what_branches_or_computes_an_address_is_emulated() {
         assert_eq!(place(&[MARKER, word]), Some(1));
         assert_eq!(place(&[MARKER, MARKER, word]), None);
     }
-    // paciasp; a return probe must stand before it, and nothing may be called before it.
+    // paciasp; a return probe must be attached before it, and nothing may be called before it.
     for word in [SAVE, NOP, 0xD503_233F, CALL] {
         assert_eq!(place(&[word, RETURN]), None);
     }
