@@ -155,13 +155,13 @@ pub(crate) struct GlobalArgs {
     pub(crate) tsize: u64,
     /// Write the events in FORMAT to TARGET; may be repeated, for several outputs of one run.
     ///
-    /// FORMAT is `text`, `original` (text as the original prints it, also on a terminal), `jsonl` (one JSON object per message), `protobuf` (the original's log entries, each
-    /// after its length), `recording` (the events as captured, for `ecapture replay`; the file is replaced) or
-    /// `ecaptureq` (log entries for eCaptureQ clients; TARGET is the address to listen on, ws://HOST:PORT/).
-    /// TARGET is a file (appending) or tcp://HOST:PORT; without it, standard output. Append `,on-error=POLICY`
-    /// to set for one output what --on-sink-error sets for all. Capturing waits for the slowest output. With
-    /// several outputs, one with the policy `drop` is not waited for: it loses what its target cannot keep up
-    /// with.
+    /// FORMAT is `text`, `original` (text as the original prints it, also on a terminal), `jsonl` (one JSON
+    /// object per message), `protobuf` (the original's log entries, each after its length), `recording` (the
+    /// events as captured, for `ecapture replay`; the file is replaced) or `ecaptureq` (log entries for
+    /// eCaptureQ clients; TARGET is the address to listen on, ws://HOST:PORT/). TARGET is a file (appending)
+    /// or tcp://HOST:PORT; without it, standard output. Append `,on-error=POLICY` to set for one output what
+    /// --on-sink-error sets for all. Capturing waits for the slowest output. With several outputs, one with
+    /// the policy `drop` is not waited for: it loses what its target cannot keep up with.
     #[arg(short, long, global = true, value_name = "FORMAT[:TARGET]")]
     pub(crate) output: Vec<String>,
     /// Also serve the events to eCaptureQ clients: listen on ws://HOST:PORT/; short for `-o ecaptureq:ws://…`
@@ -360,8 +360,8 @@ pub(crate) struct ReplayArgs {
 /// Output formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FormatName {
-    /// Text: with a line above each message that people read well on a terminal, and as the original prints it
-    /// elsewhere.
+    /// Text. On a terminal the line above each message is made for people; elsewhere it is the
+    /// original's.
     Text,
     /// Text as the original prints it, also on a terminal.
     Original,

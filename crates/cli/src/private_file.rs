@@ -112,7 +112,7 @@ fn open(path: &Path, flags: OFlag) -> io::Result<File> {
     Ok(file)
 }
 
-/// Whether anybody but root and this user decides what is in a folder.
+/// Returns true if anybody but root and this user decides what is in a folder.
 fn is_shared(folder: &Metadata) -> bool {
     is_of_others(folder) || folder.mode() & GROUP_OR_OTHERS_WRITE != 0
 }

@@ -62,7 +62,7 @@ impl Selection {
         Ok(selection)
     }
 
-    /// Whether processes are selected.
+    /// Returns true if processes are selected.
     pub(crate) fn has_processes(&self) -> bool {
         !self.pids.is_empty() || !self.names.is_empty()
     }
@@ -85,7 +85,7 @@ impl Selection {
         Ok(pids)
     }
 
-    /// Whether anything of a recording may be left out.
+    /// Returns true if anything of a recording may be left out.
     pub(crate) fn is_all(&self) -> bool {
         !self.has_processes() && self.uid.is_none()
     }

@@ -56,7 +56,7 @@ pub(crate) fn unblock() {
     let _ = SigSet::from_iter(signals).thread_unblock();
 }
 
-/// Whether a signal has asked this program to end.
+/// Returns true if a signal has asked this program to end.
 pub(crate) fn was_asked() -> bool {
     WAS_ASKED.load(Ordering::Acquire)
 }
@@ -133,7 +133,8 @@ fn end(signal: Signal) -> ! {
     std::process::exit(128 + signal as i32)
 }
 
-/// Whether whoever started this program wants that signal to be ignored (`SigIgn` of `/proc/PID/status`).
+/// Returns true if whoever started this program wants that signal to be ignored (`SigIgn` of
+/// `/proc/PID/status`).
 fn is_ignored(signal: Signal) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status

@@ -156,7 +156,7 @@ impl CaptureHandle {
         }
     }
 
-    /// Whether [`Self::stop`] was called.
+    /// Returns true if [`Self::stop`] was called.
     pub fn is_stopped(&self) -> bool {
         self.control.end.load(Ordering::Acquire) != 0
     }

@@ -70,8 +70,8 @@ async fn upgrade(
         .on_upgrade(|socket| client::serve(socket, hub))
 }
 
-/// Whether the client is a program, which sends no Origin or that of this host, and not a page of another site
-/// in a browser of this host, which could read everything otherwise.
+/// Returns true if the client is a program, which sends no Origin or that of this host, and not a
+/// page of another site in a browser of this host, which could read everything otherwise.
 fn is_own(headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else {
         return true;

@@ -33,12 +33,12 @@ impl Libraries {
         }
     }
 
-    /// Whether all that can be found is wanted.
+    /// Returns true if all that can be found is wanted.
     pub(crate) fn is_all(&self) -> bool {
         self.files.is_empty() && self.kinds.is_empty()
     }
 
-    /// Whether a file with functions of these kinds is wanted.
+    /// Returns true if a file with functions of these kinds is wanted.
     pub(crate) fn want(&self, kinds: &[Kind]) -> bool {
         self.kinds.is_empty() || kinds.iter().any(|kind| self.kinds.contains(kind))
     }

@@ -40,7 +40,7 @@ impl Located {
         Inode::of(&self.metadata)
     }
 
-    /// Whether only root can have written it.
+    /// Returns true if only root can have written it.
     pub(crate) fn is_trusted(&self) -> bool {
         is_trusted(&self.metadata)
     }
@@ -104,7 +104,7 @@ impl Library {
         Inode::of(&self.opened.metadata)
     }
 
-    /// Whether only root can have written it.
+    /// Returns true if only root can have written it.
     pub(crate) fn is_trusted(&self) -> bool {
         is_trusted(&self.opened.metadata)
     }

@@ -67,7 +67,7 @@ fn limit() -> Option<libc::rlimit> {
     (result == 0).then_some(limit)
 }
 
-/// Whether process `pid`, 0 for this one, has that limit now.
+/// Returns true if process `pid`, 0 for this one, has that limit now.
 #[expect(unsafe_code, reason = "no safe wrapper among the dependencies")]
 fn set(pid: libc::pid_t, limit: &libc::rlimit) -> bool {
     // SAFETY: the call reads the structure.

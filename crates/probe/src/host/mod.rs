@@ -93,7 +93,7 @@ pub fn check_process_numbers() -> Result<(), Problem> {
 }
 
 impl Problem {
-    /// Whether something can be captured nevertheless.
+    /// Returns true if something can be captured nevertheless.
     fn is_partial(&self) -> bool {
         matches!(self, Self::MissingSysPtrace | Self::OwnProcessNumbers)
     }

@@ -51,7 +51,7 @@ impl Programs {
         (!self.has_ended()).then_some(probes)
     }
 
-    /// Whether [`Self::stop`] was called.
+    /// Returns true if [`Self::stop`] was called.
     pub(crate) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }

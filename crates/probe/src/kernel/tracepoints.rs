@@ -59,7 +59,7 @@ pub(crate) fn lost_without(name: &str) -> Option<&'static str> {
         .then_some("a cheaper way than system calls")
 }
 
-/// Whether a kernel with these types has all of [`of_their_own`].
+/// Returns true if a kernel with these types has all of [`of_their_own`].
 pub(crate) fn are_cheap(types: &Types<'_>) -> bool {
     let as_expected = |&(name, arguments)| types.tracepoint_arguments(name) == Some(arguments);
     OF_THEIR_OWN.iter().all(as_expected)

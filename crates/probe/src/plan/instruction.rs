@@ -6,7 +6,7 @@ use crate::file::elf::Image;
 #[cfg(target_arch = "x86_64")]
 const LONGEST: u64 = 15;
 
-/// Whether the bytes at `address` are an instruction, whole and within the file.
+/// Returns true if the bytes at `address` are an instruction, whole and within the file.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn begins(image: &Image, address: u64) -> bool {
     use iced_x86::{Decoder, DecoderOptions};
@@ -17,7 +17,7 @@ pub(super) fn begins(image: &Image, address: u64) -> bool {
     decoder.can_decode() && !decoder.decode().is_invalid()
 }
 
-/// Whether an instruction may begin at `address`, and is whole within the file.
+/// Returns true if an instruction may begin at `address`, and is whole within the file.
 #[cfg(target_arch = "aarch64")]
 pub(super) fn begins(image: &Image, address: u64) -> bool {
     const BYTES: u64 = 4;

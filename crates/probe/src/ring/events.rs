@@ -237,7 +237,7 @@ impl Events {
         Poll::Ready(())
     }
 
-    /// Whether nobody is waited for any more, so long after the stop.
+    /// Returns true if nobody is waited for any more, so long after the stop.
     fn is_drained(&self, elapsed: Duration) -> bool {
         let writes = || {
             self.handle

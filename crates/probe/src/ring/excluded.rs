@@ -30,7 +30,8 @@ impl Excluded {
         }
     }
 
-    /// Whether this process, or one of those that it descends from, is excluded, or reads the output.
+    /// Returns true if this process, or one of those that it descends from, is excluded, or reads
+    /// the output.
     pub(crate) fn has(&mut self, pid: u32) -> bool {
         if self.roots.is_empty() && self.pipe.is_none() {
             return false;

@@ -49,7 +49,7 @@ pub(super) fn push_time_of_day(nanoseconds: i64, utc_offset_s: i32, out: &mut Ve
     );
 }
 
-/// Appends `hh:mm:ss.uuuuuu` for nanoseconds since anything; hours have at least two digits.
+/// Appends `hh:mm:ss.uuuuuu` for nanoseconds since any moment; hours have at least two digits.
 pub(super) fn push_clock(nanoseconds: i64, out: &mut Vec<u8>) {
     let seconds = nanoseconds / NANOSECONDS;
     let hours = seconds / 3600;

@@ -50,7 +50,7 @@ pub(crate) enum ElfError {
 }
 
 impl ElfError {
-    /// Whether a user may miss the file: it looks like a program, but not like one that is
+    /// Returns true if a user may miss the file: it looks like a program, but not like one that is
     /// inspected.
     pub(crate) fn is_given_up(&self) -> bool {
         matches!(self, Self::TooMuch { .. } | Self::BeyondTheEnd { .. })
@@ -108,7 +108,7 @@ impl Section {
         }
     }
 
-    /// Whether it has data that is no code: where texts are.
+    /// Returns true if it has data that is no code: where texts are.
     pub(crate) fn is_data(&self) -> bool {
         self.kind == PROGBITS && self.flags & (ALLOCATED | EXECUTABLE | THREAD_LOCAL) == ALLOCATED
     }

@@ -126,17 +126,17 @@ impl Image {
         functions.map(|(_, function)| *function)
     }
 
-    /// Whether the symbols name anything of rustls.
+    /// Returns true if the symbols name anything of rustls.
     pub(crate) fn names_rustls(&self) -> bool {
         self.names_rustls
     }
 
-    /// Whether other libraries can call the function at `address` by a name.
+    /// Returns true if other libraries can call the function at `address` by a name.
     pub(crate) fn is_exported(&self, address: u64) -> bool {
         self.exported.binary_search(&address).is_ok()
     }
 
-    /// Whether `address` leads to another library.
+    /// Returns true if `address` leads to another library.
     pub(crate) fn is_stub(&self, address: u64) -> bool {
         self.stubs.iter().any(|stubs| stubs.contains(&address))
     }

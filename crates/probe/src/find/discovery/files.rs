@@ -136,7 +136,7 @@ impl Files {
         self.state().make_known(record);
     }
 
-    /// Whether the process of a record has connected, or listened, since.
+    /// Returns true if the process of a record has connected, or listened, since.
     pub(super) fn connected_since(&self, record: &FileRecord) -> bool {
         self.state().connected_since(record)
     }
@@ -334,7 +334,7 @@ impl State {
         self.attached.insert(Inode::of(metadata), monotonic_ns());
     }
 
-    /// Whether the probes in a file were, or will be, later than the record of it.
+    /// Returns true if the probes in a file were, or will be, later than the record of it.
     fn stands_later(&self, metadata: &Metadata, record: &FileRecord) -> bool {
         let stood = self.attached.get(&Inode::of(metadata));
         stood.is_some_and(|&stood| stood > record.timestamp_ns)
@@ -347,7 +347,7 @@ impl State {
         self.others.insert(stamp(metadata));
     }
 
-    /// Whether the process of a record has connected, or listened, since.
+    /// Returns true if the process of a record has connected, or listened, since.
     fn connected_since(&self, record: &FileRecord) -> bool {
         let at = self.connected.get(&record.pid, 0);
         at.is_ok_and(|at| at >= record.timestamp_ns)
@@ -377,7 +377,7 @@ pub(super) enum Looked {
     Later,
 }
 
-/// Whether reading a file cannot be made to take long by a user of this host.
+/// Returns true if reading a file cannot be made to take long by a user of this host.
 fn is_quick(located: &Located) -> bool {
     located.is_trusted() && located.metadata().len() <= limits::QUICK_FILE_BYTES
 }

@@ -82,7 +82,7 @@ impl Obstacle {
         }
     }
 
-    /// Whether plaintext is missed because of it.
+    /// Returns true if plaintext is missed because of it.
     pub fn hides_plaintext(&self) -> bool {
         *self != Self::GoWithoutTls
     }

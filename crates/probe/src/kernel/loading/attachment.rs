@@ -172,8 +172,9 @@ impl Method {
     }
 }
 
-/// Whether this kernel has links of `uprobe_multi`: it refuses a folder (`EBADF`) only after it has found out
-/// that it knows the kind of link. A kernel without them loads programs for them all the same.
+/// Returns true if this kernel has links of `uprobe_multi`: it refuses a folder (`EBADF`) only
+/// after it has found out that it knows the kind of link. A kernel without them loads programs for
+/// them all the same.
 pub(crate) fn uprobe_multi_works() -> bool {
     // r0 = 0; exit
     const PROGRAM: [u8; 16] = [0xB7, 0, 0, 0, 0, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0];

@@ -240,7 +240,7 @@ impl Body {
         Ok(registers)
     }
 
-    /// Whether the result is loaded from `[rsp + offset]` soon after the call.
+    /// Returns true if the result is loaded from `[rsp + offset]` soon after the call.
     fn returns_variable(&self, call: &Instruction, offset: i64) -> bool {
         const SOON: usize = 6;
         let after = self

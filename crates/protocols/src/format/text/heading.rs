@@ -6,14 +6,14 @@
 //! 14:20:05.123456 curl[1234] -> 93.184.216.34:443                        Heading::Terminal
 //! ```
 //!
-//! `->` stands before what the process sent, `<-` before what it received.
+//! `->` precedes what the process sent, `<-` what it received.
 
 use crate::event::{Direction, Origin, StreamOrigin};
 use crate::format::time;
 use crate::text::printable;
 use crate::write::{push_address, push_hexadecimal, push_number};
 
-/// What stands above a record.
+/// The line above a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Heading {
     /// The original's line.
@@ -63,7 +63,7 @@ pub(super) fn write_original(origin: &Origin, timed: Option<(WallClock, u64)>, o
     out.push(b',');
 }
 
-/// Appends the line for a terminal. `dated`: the time has a date.
+/// Appends the line for a terminal. `dated` says whether the time has a date.
 pub(super) fn write_terminal(
     origin: &Origin,
     clock: WallClock,
@@ -96,10 +96,10 @@ pub(super) fn write_terminal(
     }
 }
 
-/// Whether `line` begins with a time as these lines do.
+/// Returns true if `line` begins with a time as these lines do.
 pub(super) fn begins_with_time(line: &str) -> bool {
     let time = line.split([' ', '\t']).next().unwrap_or_default();
-    // Behind a date.
+    // After a date.
     let time = time.rsplit('T').next().unwrap_or_default();
     let bytes = time.as_bytes();
     let Some(start) = bytes.iter().position(|byte| !byte.is_ascii_digit()) else {
@@ -126,7 +126,8 @@ const fn arrow(direction: Direction) -> &'static [u8] {
     }
 }
 
-/// The other end of the connection, or both where it is not known which is the process's own.
+/// Appends the other end of the connection, or both ends if it is unknown which one is the
+/// process's own.
 fn write_peer(stream: &StreamOrigin, out: &mut Vec<u8>) {
     let Some(socket) = &stream.socket else {
         out.extend_from_slice(b"unknown");
@@ -146,7 +147,7 @@ fn write_peer(stream: &StreamOrigin, out: &mut Vec<u8>) {
     }
 }
 
-/// The addresses, or else what tells streams of one process apart.
+/// Appends the addresses, or otherwise what distinguishes the streams of one process.
 fn write_addresses(stream: &StreamOrigin, out: &mut Vec<u8>) {
     match stream.socket.map(|socket| socket.tuple) {
         Some(tuple) => {

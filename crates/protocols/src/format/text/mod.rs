@@ -38,7 +38,7 @@ pub struct Text {
     /// The output is read on a terminal: captured text can neither steer it nor look like a header
     /// line or a mark (see [`terminal`]).
     pub terminal: bool,
-    /// What stands above each record.
+    /// The line above each record.
     pub heading: Heading,
     /// `--time`: the line above a record has the time and the direction; on a terminal also the date.
     pub time: bool,
