@@ -72,7 +72,7 @@ pub(crate) const INSPECTED: usize = 16 * 1024;
 pub(crate) const SUSPECTS: usize = 1024;
 /// How long the end of a capture waits for what was executed last to be inspected.
 pub(crate) const INSPECTION: std::time::Duration = std::time::Duration::from_secs(2);
-/// Processes of which it is remembered what was reported of them; with more it begins again.
+/// Number of processes for which it is remembered what was reported; with more, all are forgotten.
 pub(crate) const PROCESSES_REPORTED: usize = 16 * 1024;
 /// Files with TLS that are reported of one process.
 pub(crate) const FILES_REPORTED: usize = 32;
