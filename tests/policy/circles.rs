@@ -177,7 +177,7 @@ fn absolute(module: &[String], path: &[String], known: &BTreeSet<Module>) -> Opt
     }
 }
 
-/// The largest sets of modules each of which uses, over others, every other one.
+/// The largest sets of modules in which every module uses every other one, directly or over others.
 fn circles(graph: &Graph) -> Vec<BTreeSet<String>> {
     let reached: BTreeMap<&Module, BTreeSet<&Module>> = graph
         .keys()
