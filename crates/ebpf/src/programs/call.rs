@@ -42,7 +42,7 @@ pub(super) enum Length {
     StoredWithRustlsOk = 5,
     /// The sender of the bytes passes their number. The session object does not begin with a
     /// version.
-    Given = 6,
+    Told = 6,
     /// The function performs the handshake; no plaintext has moved before it returns.
     Handshake = 7,
 }

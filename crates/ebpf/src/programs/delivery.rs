@@ -37,7 +37,7 @@ pub(super) fn deliver<const UNROLLED: u32>(call: &Call, session: &mut Session, p
 /// ones if the kernel has no `bpf_loop`.
 #[inline(always)]
 pub(super) fn send_all<const UNROLLED: u32>(call: &Call, session: &mut Session, pid_tgid: u64, length: u64) {
-    if session.tls_version == 0 && call.length != Length::Given as u32 {
+    if session.tls_version == 0 && call.length != Length::Told as u32 {
         session.tls_version = tls_version(call.session);
     }
     // The offset advances over everything that the call moved, including bytes that cannot be sent.

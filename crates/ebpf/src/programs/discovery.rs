@@ -20,7 +20,7 @@ pub(super) fn mapping(protection: u64, flags: u64, fd: i32) -> Option<()> {
     if protection & PROT_EXEC == 0 || flags & MAP_ANONYMOUS != 0 {
         return None;
     }
-    report(file_of(fd)?, 0, EVENT_MAPPED)
+    tell(file_of(fd)?, 0, EVENT_MAPPED)
 }
 
 /// Reports the program that the current process has become, described by `binary` (`struct
@@ -28,7 +28,7 @@ pub(super) fn mapping(protection: u64, flags: u64, fd: i32) -> Option<()> {
 #[inline(always)]
 pub(super) fn executed(binary: u64) -> Option<()> {
     let path: u64 = kernel(binary, config!(offsets.binprm_filename))?;
-    report(
+    tell(
         kernel(binary, config!(offsets.binprm_file))?,
         path,
         EVENT_EXECUTED,
@@ -38,7 +38,7 @@ pub(super) fn executed(binary: u64) -> Option<()> {
 /// Reports a file. `path` is the kernel's text of its path, or 0 for the last part of the file's
 /// own path.
 #[inline(always)]
-fn report(file: u64, path: u64, event: u32) -> Option<()> {
+fn tell(file: u64, path: u64, event: u32) -> Option<()> {
     let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
     if config!(features) & DISCOVER == 0 || !concerns(pid) {
         return None;

@@ -37,22 +37,22 @@ fn lateness(context: &impl EbpfContext, sock: u64) -> u8 {
         count(counter::FORGOTTEN_SOCKETS, 1);
         return NOT_JOINED_LATE;
     }
-    let begun = attach_time(0).unwrap_or(0);
+    let begun = standing(0).unwrap_or(0);
     if begun == 0 || opened < begun {
         return OPEN_BEFORE_CAPTURE;
     }
-    match attach_time(file_of(context)) {
-        Some(attached) if attached == 0 || opened < attached => BEFORE_PROBES,
+    match standing(file_of(context)) {
+        Some(stood) if stood == 0 || opened < stood => BEFORE_PROBES,
         _ => NOT_JOINED_LATE,
     }
 }
 
 #[inline(always)]
-fn attach_time(file: u32) -> Option<u64> {
+fn standing(file: u32) -> Option<u64> {
     // SAFETY: the map lookup succeeded; user space writes whole words.
     STANDING
         .get_ptr(file)
-        .map(|attached| unsafe { core::ptr::read_volatile(attached) })
+        .map(|stood| unsafe { core::ptr::read_volatile(stood) })
 }
 
 /// Returns the number that user space gave the file to which the probe is attached. Without cookies

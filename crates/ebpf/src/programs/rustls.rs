@@ -371,7 +371,7 @@ extern "C" fn send_part(pid_tgid: u64, connection: u64, buffer: u64, length: u64
         buffer,
         entered_ns: written_ns,
         direction: u32::from(direction),
-        length: Length::Given as u32,
+        length: Length::Told as u32,
         ..Call::NONE
     };
     send_all::<RUSTLS_CHUNKS_UNROLLED>(&call, session, pid_tgid, length);
