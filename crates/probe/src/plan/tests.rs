@@ -260,7 +260,7 @@ fn parameters_must_arrive_as_they_were() {
         functions[0].before.extend(change);
         // The error is further away now.
         functions[0].before[9] += u8::try_from(change.len()).unwrap();
-        assert_entry(&functions, "before the call");
+        assert_entry(&functions, "the call");
     }
 }
 
