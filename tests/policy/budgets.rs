@@ -1,22 +1,12 @@
 //! How long a file may be. How long a function may be is in `clippy.toml`.
 
-use std::path::Path;
-
 use super::source::{CRATES, Source, production};
 
 /// Lines of code, without comments, blank lines and tests.
 const MOST_LINES: usize = 400;
 
-/// Files that are longer, still.
-const EXCEPTIONS: [(&str, &str); 1] = [("ebpf", "programs/rustls.rs")];
-
 fn too_long(krate: &str, sources: &[Source]) -> Vec<String> {
-    let is_exception = |source: &&Source| {
-        let mut listed = EXCEPTIONS.into_iter();
-        listed.any(|(of, path)| of == krate && source.path == Path::new(path))
-    };
-    let counted = sources.iter().filter(|source| !is_exception(source));
-    let measured = counted.map(|source| (source, source.code_lines()));
+    let measured = sources.iter().map(|source| (source, source.code_lines()));
     let long = measured.filter(|(_, lines)| *lines > MOST_LINES);
     long.map(|(source, lines)| format!("crates/{krate}/src/{}: {lines} lines", source.path.display()))
         .collect()

@@ -10,54 +10,24 @@ use ecapture_ebpf::limits::CALL_CHUNKS_UNROLLED;
 use ecapture_ebpf::record::{DIRECTION_READ, DIRECTION_WRITE, KIND_CLOSE_SESSION, SOCKET_EXACT};
 use ecapture_ebpf::table;
 
+use super::counters::{count, count_unmatched};
 use super::delivery::{close, deliver, pass_over};
-use super::identity::{bind, bind_recent};
+use super::filter::{ended, stopped, wanted};
+use super::identity::bind;
 use super::lateness::judge;
-use super::maps::{
-    Call, CallKey, NEW_SESSION, PROCESSES, SESSIONS, Session, SessionKey, count, count_unmatched, ended,
-    stopped, wanted,
-};
+use super::maps::{PROCESSES, SESSIONS};
 use super::memory::user;
+use super::state::{Call, CallKey, CallKind, NEW_SESSION, Session, SessionKey, Thread};
 use super::tables::{entered, left};
-use super::thread::Thread;
 
 /// `RUSTLS_RESULT_OK` of rustls-ffi.
 const RUSTLS_OK: i32 = 7000;
-
-/// The kind of a call: where the number of moved bytes is at the return, if any.
-#[derive(Clone, Copy)]
-#[repr(u32)]
-pub(super) enum Length {
-    /// The function returns it as an `int`; 0 and below mean that nothing moved.
-    ReturnedInt = 0,
-    /// The function returns more than 0 and stores it as a `size_t`.
-    Stored = 1,
-    /// The function returns it as an `ssize_t`; 0 and below mean that nothing moved.
-    ReturnedLong = 2,
-    /// No plaintext moves, but some may have moved before.
-    Nothing = 3,
-    /// As [`Self::ReturnedLong`], but the bytes went from a file to the socket inside the kernel.
-    OfFile = 4,
-    /// The function returns `RUSTLS_RESULT_OK` and stores it as a `size_t`.
-    StoredWithRustlsOk = 5,
-    /// The sender of the bytes passes their number. The session object does not begin with a
-    /// version.
-    Told = 6,
-    /// The function performs the handshake; no plaintext has moved before it returns.
-    Handshake = 7,
-}
-
-/// Returns true if the function of a call moves no plaintext.
-#[inline(always)]
-fn moves_nothing(call: &Call) -> bool {
-    call.length == Length::Nothing as u32 || call.length == Length::Handshake as u32
-}
 
 #[derive(Clone, Copy)]
 pub(super) struct Arguments {
     pub session: u64,
     pub buffer: u64,
-    /// Means something with [`Length::Stored`] only.
+    /// Means something with [`CallKind::Stores`] only.
     pub length_pointer: u64,
 }
 
@@ -100,12 +70,12 @@ pub(super) fn handshake(context: &ProbeContext) {
         buffer: 0,
         length_pointer: 0,
     };
-    enter(context, arguments, DIRECTION_READ, Length::Handshake);
+    enter(context, arguments, DIRECTION_READ, CallKind::Handshake);
 }
 
 /// Remembers a call until it returns.
 #[inline(always)]
-pub(super) fn enter(context: &ProbeContext, arguments: Arguments, direction: u8, length: Length) {
+pub(super) fn enter(context: &ProbeContext, arguments: Arguments, direction: u8, kind: CallKind) {
     let pid_tgid = bpf_get_current_pid_tgid();
     if !is_followed(pid_tgid) {
         return;
@@ -136,7 +106,7 @@ pub(super) fn enter(context: &ProbeContext, arguments: Arguments, direction: u8,
         },
         outer,
         direction,
-        length: length as u32,
+        kind: kind as u32,
         tails: tails_of(thread, key, &arguments),
         delivered: 0,
     };
@@ -232,7 +202,7 @@ fn leave(context: &RetProbeContext) {
 /// Sends `length` bytes that a call moved, and remembers the socket that it used.
 #[inline(always)]
 fn end(context: &RetProbeContext, thread: &mut Thread, call: &Call, length: u64, pid_tgid: u64) {
-    let in_vain = length == 0 && !moves_nothing(call);
+    let in_vain = length == 0 && !call.moves_nothing();
     // Calls that use no sockets may still log to a file in a callback, so the descriptor must be
     // checked.
     if in_vain && thread.call_fd >= 0 && thread.memory_bio == 0 {
@@ -251,13 +221,13 @@ fn end(context: &RetProbeContext, thread: &mut Thread, call: &Call, length: u64,
     match socket {
         Some(found) => {
             if bind(session, thread.call_fd, &found, SOCKET_EXACT) {
-                judge(context, session, call.length == Length::Handshake as u32);
+                judge(context, session, call.is(CallKind::Handshake));
             }
         }
-        None if length != 0 || session.sock == 0 => bind_recent(session, thread),
+        None if length != 0 || session.sock == 0 => thread.bind_recent(session),
         None => {}
     }
-    if length != 0 && call.length == Length::OfFile as u32 {
+    if length != 0 && call.is(CallKind::SendsFile) {
         pass_over(call, session, pid_tgid, length);
     } else if length != 0 {
         deliver::<CALL_CHUNKS_UNROLLED>(call, session, pid_tgid, length);
@@ -266,18 +236,18 @@ fn end(context: &RetProbeContext, thread: &mut Thread, call: &Call, length: u64,
 
 #[inline(always)]
 fn moved_bytes(context: &RetProbeContext, call: &Call) -> u64 {
-    if moves_nothing(call) {
+    if call.moves_nothing() {
         return 0;
     }
     let returned: u64 = context.ret();
-    if call.length == Length::ReturnedLong as u32 || call.length == Length::OfFile as u32 {
+    if call.is(CallKind::ReturnsLong) || call.is(CallKind::SendsFile) {
         return if (returned as i64) < 0 { 0 } else { returned };
     }
     let returned = returned as i32;
-    if returned <= 0 || call.length == Length::StoredWithRustlsOk as u32 && returned != RUSTLS_OK {
+    if returned <= 0 || call.is(CallKind::StoresWithRustlsOk) && returned != RUSTLS_OK {
         return 0;
     }
-    if call.length == Length::ReturnedInt as u32 {
+    if call.is(CallKind::ReturnsInt) {
         return returned as u64;
     }
     user(call.length_pointer).unwrap_or(0)

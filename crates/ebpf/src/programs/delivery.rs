@@ -11,10 +11,11 @@ use ecapture_ebpf::counter;
 use ecapture_ebpf::limits::{CALL_CHUNKS, CHUNK_PAYLOAD, LEAST_PAYLOAD};
 use ecapture_ebpf::record::{CloseRecord, DIRECTION_READ, DataHeader, KIND_DATA};
 
-use super::call::Length;
-use super::maps::{CONTROL, Call, EVENTS, Session, config, count};
+use super::counters::count;
+use super::maps::{CONTROL, EVENTS, config};
 use super::memory::user;
 use super::pressure::{count_refused, has_share, may_go_on};
+use super::state::{Call, CallKind, Session};
 
 /// A record as reserved in the ring.
 #[repr(C)]
@@ -37,7 +38,7 @@ pub(super) fn deliver<const UNROLLED: u32>(call: &Call, session: &mut Session, p
 /// ones if the kernel has no `bpf_loop`.
 #[inline(always)]
 pub(super) fn send_all<const UNROLLED: u32>(call: &Call, session: &mut Session, pid_tgid: u64, length: u64) {
-    if session.tls_version == 0 && call.length != Length::Told as u32 {
+    if session.tls_version == 0 && !call.is(CallKind::KnowsLength) {
         session.tls_version = tls_version(call.session);
     }
     // The offset advances over everything that the call moved, including bytes that cannot be sent.

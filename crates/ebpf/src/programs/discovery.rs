@@ -6,8 +6,10 @@ use ecapture_ebpf::config::{DISCOVER, FILTER_PID, FILTER_PID_SET};
 use ecapture_ebpf::counter;
 use ecapture_ebpf::discovery::{EVENT_EXECUTED, EVENT_MAPPED, FileKey, FileRecord, NAME_BYTES};
 
+use super::counters::count;
+use super::filter::stopped;
 use super::identity::file_of;
-use super::maps::{FILES, KNOWN, PIDS, config, count, stopped};
+use super::maps::{FILES, KNOWN, PIDS, config};
 use super::memory::kernel;
 
 // include/uapi/asm-generic/mman-common.h

@@ -4,7 +4,8 @@ use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 use ecapture_ebpf::record::{DIRECTION_READ, DIRECTION_WRITE};
 
-use super::call::{Arguments, Length, enter, free, handshake};
+use super::call::{Arguments, enter, free, handshake};
+use super::state::CallKind;
 
 /// `ssize_t gnutls_record_recv(gnutls_session_t session, void *data, size_t data_size)`, and
 /// `gnutls_record_recv_seq`, which has one more parameter.
@@ -14,7 +15,7 @@ fn gnutls_receive(context: ProbeContext) {
         &context,
         Arguments::of(&context, 3),
         DIRECTION_READ,
-        Length::ReturnedLong,
+        CallKind::ReturnsLong,
     );
 }
 
@@ -25,7 +26,7 @@ fn gnutls_send(context: ProbeContext) {
         &context,
         Arguments::of(&context, 3),
         DIRECTION_WRITE,
-        Length::ReturnedLong,
+        CallKind::ReturnsLong,
     );
 }
 

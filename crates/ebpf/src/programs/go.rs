@@ -19,14 +19,15 @@ use ecapture_ebpf::counter;
 use ecapture_ebpf::limits::{self, CALL_CHUNKS_UNROLLED};
 use ecapture_ebpf::record::{DIRECTION_READ, DIRECTION_WRITE, NO_FD, SOCKET_EXACT, SOCKET_HEURISTIC};
 
-use super::call::{Length, end_session, is_followed, known_session, session_of, writes};
+use super::call::{end_session, is_followed, known_session, session_of, writes};
+use super::counters::{count, count_unmatched};
 use super::delivery::deliver;
+use super::filter::{ended, stopped, wanted};
 use super::identity::{bind, is_seen, socket_of};
 use super::lateness::judge;
-use super::maps::{
-    CALLS, Call, CallKey, Session, SessionKey, count, count_unmatched, ended, stopped, wanted,
-};
+use super::maps::CALLS;
 use super::memory::user;
+use super::state::{Call, CallKey, CallKind, Session, SessionKey};
 use super::thread::{insert_call, remove_call};
 
 /// Goroutines in a call of a connection that hides its socket, by address of their `runtime.g` and process.
@@ -111,7 +112,7 @@ fn enter(context: &ProbeContext, direction: u8) {
         entered_ns: unsafe { bpf_ktime_get_ns() },
         outer: 0,
         direction: u32::from(direction),
-        length: Length::ReturnedLong as u32,
+        kind: CallKind::ReturnsLong as u32,
         tails: 0,
         delivered: 0,
     };

@@ -2,14 +2,15 @@
 
 use aya_ebpf::helpers::generated::bpf_get_current_task;
 use ecapture_ebpf::config::NO_OFFSET;
-use ecapture_ebpf::record::{FAMILY_V4, FAMILY_V6, NOT_JOINED_LATE, SOCKET_EXACT, SOCKET_HEURISTIC};
+use ecapture_ebpf::record::{FAMILY_V4, FAMILY_V6, NOT_JOINED_LATE, SOCKET_EXACT};
 use ecapture_ebpf::{counter, table};
 
-use super::maps::{SOCKETS, Session, SocketState, config, count};
-use super::memory::{kernel, user};
+use super::counters::count;
+use super::maps::{SOCKETS, config};
+use super::memory::kernel;
 use super::socket::insert_socket;
+use super::state::{Session, SocketState};
 use super::tables::overflowed;
-use super::thread::Thread;
 
 const MODE_TYPE_MASK: u16 = 0o170_000;
 const MODE_SOCKET: u16 = 0o140_000;
@@ -157,26 +158,4 @@ fn remember(sock: u64) -> u32 {
         },
     );
     0
-}
-
-/// Handles calls that use no socket themselves: the thread's last read that looks like TLS belongs
-/// to the session of the next call, and to no other.
-#[inline(always)]
-pub(super) fn bind_recent(session: &mut Session, thread: &mut Thread) {
-    let fd = thread.recent_fd;
-    if fd < 0 || !looks_like_tls(thread.recent_buffer) {
-        return;
-    }
-    thread.recent_fd = -1;
-    if let Some(found) = socket_of(fd) {
-        let _uncertain = bind(session, fd, &found, SOCKET_HEURISTIC);
-    }
-}
-
-/// Recognizes a TLS record header: content type, then a version that begins with 3.
-fn looks_like_tls(buffer: u64) -> bool {
-    match user::<[u8; 3]>(buffer) {
-        Some([kind, major, minor]) => (20..=24).contains(&kind) && major == 3 && minor <= 4,
-        None => false,
-    }
 }

@@ -9,8 +9,10 @@ use ecapture_ebpf::config::HAS_COOKIE;
 use ecapture_ebpf::record::{BEFORE_PROBES, NOT_JOINED_LATE, OPEN_BEFORE_CAPTURE};
 use ecapture_ebpf::{counter, limits, table};
 
-use super::maps::{SOCKETS, STANDING, Session, config, count};
+use super::counters::count;
+use super::maps::{SOCKETS, STANDING, config};
 use super::memory::kernel;
+use super::state::Session;
 use super::tables::overflowed;
 
 /// `IPPROTO_TCP` of include/uapi/linux/in.h: only its connections are known to have a beginning.

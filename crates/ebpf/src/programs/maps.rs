@@ -1,20 +1,13 @@
-//! The maps and constants, and the checks that every program makes.
+//! The maps and constants.
 
-use aya_ebpf::helpers::bpf_get_current_uid_gid;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, CgroupArray, HashMap, LruHashMap, PerCpuArray, RingBuf};
-use ecapture_ebpf::config::{
-    Config, Control, ENDED, FILTER_CGROUP, FILTER_PID, FILTER_PID_SET, FILTER_UID, KernelOffsets,
-};
-use ecapture_ebpf::counter;
+use ecapture_ebpf::config::{Config, Control, KernelOffsets};
 use ecapture_ebpf::discovery::FileKey;
 use ecapture_ebpf::limits;
-use ecapture_ebpf::record;
 use ecapture_ebpf::share::Share;
-use ecapture_ebpf::table;
 
-use super::tables::overflowed;
-use super::thread::Thread;
+use super::state::{Call, CallKey, Session, SessionKey, SocketState, Thread};
 
 /// Written by user space before loading; the verifier sees constants.
 #[unsafe(no_mangle)]
@@ -72,11 +65,11 @@ pub(super) static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
 #[map]
 pub(super) static SHARES: LruHashMap<u32, Share> = LruHashMap::with_max_entries(limits::SHARES, 0);
 
-/// Processes that [`FILTER_PID_SET`] lets through, by thread group id.
+/// Processes that [`FILTER_PID_SET`](ecapture_ebpf::config::FILTER_PID_SET) lets through, by thread group id.
 #[map]
 pub(super) static PIDS: HashMap<u32, u32> = HashMap::with_max_entries(limits::PROCESSES, 0);
 
-/// The only entry is the cgroup of [`FILTER_CGROUP`].
+/// The only entry is the cgroup of [`FILTER_CGROUP`](ecapture_ebpf::config::FILTER_CGROUP).
 #[map]
 pub(super) static CGROUPS: CgroupArray = CgroupArray::with_max_entries(1, 0);
 
@@ -122,105 +115,6 @@ pub(super) static METHODS: LruHashMap<SessionKey, u32> = LruHashMap::with_max_en
 #[map]
 pub(super) static SOCKETS: LruHashMap<u64, SocketState> = LruHashMap::with_max_entries(limits::SOCKETS, 0);
 
-/// A call is identified by its thread and its stack pointer, so that nested calls, and calls on
-/// other stacks of the same thread, are distinguished.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct CallKey {
-    pub pid_tgid: u64,
-    pub stack_pointer: u64,
-}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct Call {
-    pub session: u64,
-    pub buffer: u64,
-    /// Where the library stores the number of bytes, for [`crate::programs::call::Length::Stored`].
-    pub length_pointer: u64,
-    /// When the call began, for calls that write. Data that was read gets the time of the return.
-    pub entered_ns: u64,
-    /// Stack pointer of the call around this one, 0 without one.
-    pub outer: u64,
-    pub direction: u32,
-    pub length: u32,
-    /// Number of functions that ended with a jump into this one: for each of them the return is
-    /// seen once more.
-    pub tails: u32,
-    /// Not 0: the bytes were sent, and only further returns are expected.
-    pub delivered: u32,
-}
-
-impl Call {
-    pub(in crate::programs) const NONE: Self = Self {
-        session: 0,
-        buffer: 0,
-        length_pointer: 0,
-        entered_ns: 0,
-        outer: 0,
-        direction: 0,
-        length: 0,
-        tails: 0,
-        delivered: 0,
-    };
-}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct SessionKey {
-    pub session: u64,
-    pub pid: u32,
-    pub padding: u32,
-}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct Session {
-    /// Position of the next byte, by direction.
-    pub offsets: [u64; 2],
-    pub sock: u64,
-    pub local_address: [u8; 16],
-    pub remote_address: [u8; 16],
-    pub local_port: u16,
-    pub remote_port: u16,
-    pub family: u16,
-    pub tls_version: u16,
-    pub fd: i32,
-    pub role: u8,
-    pub socket_source: u8,
-    /// As in the record.
-    pub joined_late: u8,
-    /// Not 0: the handshake was seen, and its socket is not known yet.
-    pub handshake: u8,
-}
-
-/// The initial state of a session. A static, so that it takes no stack.
-pub(super) static NEW_SESSION: Session = Session {
-    offsets: [0; 2],
-    sock: 0,
-    local_address: [0; 16],
-    remote_address: [0; 16],
-    local_port: 0,
-    remote_port: 0,
-    family: 0,
-    tls_version: 0,
-    fd: record::NO_FD,
-    role: record::ROLE_UNKNOWN,
-    socket_source: record::SOCKET_UNKNOWN,
-    joined_late: record::NOT_JOINED_LATE,
-    handshake: 0,
-};
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct SocketState {
-    /// When the connection began; 0: before the capture, or unseen.
-    pub opened_ns: u64,
-    pub role: u32,
-    /// Not 0: user space has seen this socket and needs to know when it ends.
-    pub seen: u32,
-}
-
 /// Reads a field of the configuration so that the compiler cannot assume its initial value.
 macro_rules! config {
     ($($field:ident).+) => {
@@ -229,62 +123,3 @@ macro_rules! config {
     };
 }
 pub(super) use config;
-
-#[inline(always)]
-pub(super) fn count(counter: u32, amount: u64) {
-    if let Some(value) = COUNTERS.get_ptr_mut(counter) {
-        // SAFETY: the map lookup succeeded; the entry belongs to this CPU.
-        unsafe { *value += amount };
-    }
-}
-
-/// Returns true if calls that begin now are not captured.
-#[inline(always)]
-pub(super) fn stopped() -> bool {
-    end() != 0
-}
-
-/// Returns true if nothing is captured any more, not even calls that were in progress at the stop.
-#[inline(always)]
-pub(super) fn ended() -> bool {
-    end() >= ENDED
-}
-
-#[inline(always)]
-fn end() -> u32 {
-    match CONTROL.get_ptr(0) {
-        // SAFETY: the map lookup succeeded; user space writes whole words.
-        Some(control) => unsafe { core::ptr::read_volatile(&raw const (*control).end) },
-        None => ENDED,
-    }
-}
-
-/// Counts a return whose call is unknown. After the stop, calls are not remembered.
-#[inline(always)]
-pub(super) fn count_unmatched() {
-    if !stopped() {
-        let forgets = overflowed(table::CALLS) || overflowed(table::THREADS);
-        let reason = if forgets {
-            counter::FORGOTTEN_CALLS
-        } else {
-            counter::UNMATCHED_RETURNS
-        };
-        count(reason, 1);
-    }
-}
-
-/// Returns true if the filters let the current thread through.
-#[inline(always)]
-pub(super) fn wanted(pid: u32) -> bool {
-    let filters = config!(filters);
-    if filters & FILTER_PID != 0 && pid != config!(pid) {
-        return false;
-    }
-    if filters & FILTER_UID != 0 && bpf_get_current_uid_gid() as u32 != config!(uid) {
-        return false;
-    }
-    if filters & FILTER_CGROUP != 0 && CGROUPS.current_task_under_cgroup(0) != Ok(true) {
-        return false;
-    }
-    filters & FILTER_PID_SET == 0 || PIDS.get_ptr(pid).is_some()
-}

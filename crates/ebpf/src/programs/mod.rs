@@ -13,8 +13,10 @@
 //! ```
 
 mod call;
+mod counters;
 mod delivery;
 mod discovery;
+mod filter;
 mod gnutls;
 mod go;
 mod identity;
@@ -28,6 +30,7 @@ mod process;
 mod rustls;
 mod rustls_ffi;
 mod socket;
+mod state;
 mod syscall;
 mod tables;
 mod thread;

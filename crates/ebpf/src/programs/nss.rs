@@ -9,9 +9,11 @@ use aya_ebpf::macros::{uprobe, uretprobe};
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use ecapture_ebpf::record::{DIRECTION_READ, DIRECTION_WRITE};
 
-use super::call::{Arguments, Length, enter, free};
-use super::maps::{METHODS, SessionKey, stopped, wanted};
+use super::call::{Arguments, enter, free};
+use super::filter::{stopped, wanted};
+use super::maps::METHODS;
 use super::memory::user;
+use super::state::{CallKind, SessionKey};
 
 /// Maximum number of layers of a descriptor that are examined.
 const LAYERS: usize = 4;
@@ -72,7 +74,7 @@ fn nss_close(context: ProbeContext) {
 fn enter_tls(context: &ProbeContext, direction: u8) {
     let arguments = Arguments::of(context, 3);
     if is_tls(arguments.session) {
-        enter(context, arguments, direction, Length::ReturnedInt);
+        enter(context, arguments, direction, CallKind::ReturnsInt);
     }
 }
 

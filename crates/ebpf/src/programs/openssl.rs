@@ -4,7 +4,8 @@ use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 use ecapture_ebpf::record::{DIRECTION_READ, DIRECTION_WRITE};
 
-use super::call::{Arguments, Length, enter, free, handshake};
+use super::call::{Arguments, enter, free, handshake};
+use super::state::CallKind;
 
 /// `int SSL_read(SSL *ssl, void *buf, int num)`
 #[uprobe]
@@ -13,7 +14,7 @@ fn ssl_read(context: ProbeContext) {
         &context,
         Arguments::of(&context, 3),
         DIRECTION_READ,
-        Length::ReturnedInt,
+        CallKind::ReturnsInt,
     );
 }
 
@@ -24,7 +25,7 @@ fn ssl_read_ex(context: ProbeContext) {
         &context,
         Arguments::of(&context, 3),
         DIRECTION_READ,
-        Length::Stored,
+        CallKind::Stores,
     );
 }
 
@@ -35,7 +36,7 @@ fn ssl_write(context: ProbeContext) {
         &context,
         Arguments::of(&context, 3),
         DIRECTION_WRITE,
-        Length::ReturnedInt,
+        CallKind::ReturnsInt,
     );
 }
 
@@ -46,7 +47,7 @@ fn ssl_write_ex(context: ProbeContext) {
         &context,
         Arguments::of(&context, 3),
         DIRECTION_WRITE,
-        Length::Stored,
+        CallKind::Stores,
     );
 }
 
@@ -57,7 +58,7 @@ fn ssl_write_ex2(context: ProbeContext) {
         &context,
         Arguments::of(&context, 4),
         DIRECTION_WRITE,
-        Length::Stored,
+        CallKind::Stores,
     );
 }
 
@@ -69,7 +70,7 @@ fn ssl_sendfile(context: ProbeContext) {
         buffer: 0,
         length_pointer: 0,
     };
-    enter(&context, arguments, DIRECTION_WRITE, Length::OfFile);
+    enter(&context, arguments, DIRECTION_WRITE, CallKind::SendsFile);
 }
 
 /// `int SSL_do_handshake(SSL *ssl)`, which `SSL_accept` and `SSL_connect` call. It moves no

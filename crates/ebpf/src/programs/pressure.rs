@@ -12,7 +12,8 @@ use ecapture_ebpf::counter;
 use ecapture_ebpf::limits::{CHUNK_PAYLOAD, LEAST_PAYLOAD};
 use ecapture_ebpf::share::Share;
 
-use super::maps::{EVENTS, SHARES, config, count};
+use super::counters::count;
+use super::maps::{EVENTS, SHARES, config};
 
 /// `BPF_RB_AVAIL_DATA`: bytes that wait for the reader.
 const WAITING: u64 = 0;

@@ -8,9 +8,10 @@ use ecapture_ebpf::record::KIND_CLOSE_PROCESS;
 
 use super::delivery::close;
 use super::discovery::executed;
-use super::maps::{PIDS, PROCESSES, config, stopped};
+use super::filter::stopped;
+use super::maps::{PIDS, PROCESSES, config};
 use super::memory::kernel;
-use super::thread::Thread;
+use super::state::Thread;
 
 /// `sched_process_fork(struct task_struct *parent, struct task_struct *child)`
 #[btf_tracepoint(function = "sched_process_fork")]

@@ -4,7 +4,8 @@ use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 use ecapture_ebpf::record::{DIRECTION_READ, DIRECTION_WRITE};
 
-use super::call::{Arguments, Length, enter, free};
+use super::call::{Arguments, enter, free};
+use super::state::CallKind;
 
 /// `rustls_result rustls_connection_read(rustls_connection *conn, uint8_t *buf, size_t count, size_t *out_n)`
 #[uprobe]
@@ -13,7 +14,7 @@ fn rustls_connection_read(context: ProbeContext) {
         &context,
         Arguments::of(&context, 3),
         DIRECTION_READ,
-        Length::StoredWithRustlsOk,
+        CallKind::StoresWithRustlsOk,
     );
 }
 
@@ -24,7 +25,7 @@ fn rustls_connection_write(context: ProbeContext) {
         &context,
         Arguments::of(&context, 3),
         DIRECTION_WRITE,
-        Length::StoredWithRustlsOk,
+        CallKind::StoresWithRustlsOk,
     );
 }
 
@@ -37,7 +38,7 @@ fn rustls_connection_tls(context: ProbeContext) {
         buffer: 0,
         length_pointer: 0,
     };
-    enter(&context, arguments, DIRECTION_READ, Length::Nothing);
+    enter(&context, arguments, DIRECTION_READ, CallKind::MovesNothing);
 }
 
 /// `void rustls_connection_free(rustls_connection *conn)`

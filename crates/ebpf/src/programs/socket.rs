@@ -8,7 +8,9 @@ use ecapture_ebpf::record::{KIND_CLOSE_SOCKET, ROLE_ACCEPTOR, ROLE_CONNECTOR};
 use ecapture_ebpf::table;
 
 use super::delivery::close;
-use super::maps::{CONNECTED, SOCKETS, SocketState, stopped};
+use super::filter::stopped;
+use super::maps::{CONNECTED, SOCKETS};
+use super::state::SocketState;
 use super::tables::{entered, left};
 
 // States of include/net/tcp_states.h.

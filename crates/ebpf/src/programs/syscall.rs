@@ -8,11 +8,11 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
 use super::discovery::mapping;
+use super::filter::ended;
 use super::go;
 use super::identity::socket_of;
-use super::maps::ended;
 use super::memory::user;
-use super::thread::Thread;
+use super::state::Thread;
 
 /// Numbers of the system calls that move bytes through a descriptor.
 #[cfg(bpf_target_arch = "x86_64")]

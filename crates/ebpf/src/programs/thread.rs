@@ -1,32 +1,16 @@
 //! What a thread is doing: its library calls in progress, and the socket that they use.
 
 use ecapture_ebpf::counter;
-use ecapture_ebpf::record::{DIRECTION_WRITE, NO_FD};
+use ecapture_ebpf::record::{DIRECTION_WRITE, NO_FD, SOCKET_HEURISTIC};
 use ecapture_ebpf::table;
 
-use super::identity::{Found, socket_of};
-use super::maps::{CALLS, Call, CallKey, THREADS, count, ended};
+use super::counters::count;
+use super::filter::ended;
+use super::identity::{Found, bind, socket_of};
+use super::maps::{CALLS, THREADS};
+use super::memory::user;
+use super::state::{Call, CallKey, Session, Thread};
 use super::tables::{entered, left};
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct Thread {
-    /// Stack pointer of the innermost call, 0 outside of calls.
-    pub innermost: u64,
-    /// Buffer of the last `read` of [`Self::recent_fd`].
-    pub recent_buffer: u64,
-    /// Last internet socket from which the thread read outside of calls.
-    pub recent_fd: i32,
-    /// Descriptor that the current call used, or [`NO_FD`]: an internet socket if it used one.
-    pub call_fd: i32,
-    /// Not 0: this thread's calls do not use sockets themselves.
-    pub memory_bio: u64,
-    /// Stack pointer of [`Self::call`], 0 when there is none.
-    kept: u64,
-    /// One call is kept here, because nearly every thread has only one at a time: an entry of
-    /// [`CALLS`] costs more than all other steps of tracking a call.
-    call: Call,
-}
 
 /// The initial state of a thread. A static, so that it takes no stack.
 static NEW_THREAD: Thread = Thread {
@@ -146,6 +130,20 @@ impl Thread {
         }
     }
 
+    /// Handles calls that use no socket themselves: the thread's last read that looks like TLS
+    /// belongs to the session of the next call, and to no other.
+    #[inline(always)]
+    pub(super) fn bind_recent(&mut self, session: &mut Session) {
+        let fd = self.recent_fd;
+        if fd < 0 || !looks_like_tls(self.recent_buffer) {
+            return;
+        }
+        self.recent_fd = -1;
+        if let Some(found) = socket_of(fd) {
+            let _uncertain = bind(session, fd, &found, SOCKET_HEURISTIC);
+        }
+    }
+
     /// Returns the socket that the current call used.
     #[inline(always)]
     pub(super) fn socket(&self) -> Option<Found> {
@@ -166,5 +164,13 @@ pub(super) fn insert_call(key: CallKey, call: &Call) -> Result<(), i32> {
 pub(super) fn remove_call(key: CallKey) {
     if CALLS.remove(key).is_ok() {
         left(table::CALLS);
+    }
+}
+
+/// Recognizes a TLS record header: content type, then a version that begins with 3.
+fn looks_like_tls(buffer: u64) -> bool {
+    match user::<[u8; 3]>(buffer) {
+        Some([kind, major, minor]) => (20..=24).contains(&kind) && major == 3 && minor <= 4,
+        None => false,
     }
 }
