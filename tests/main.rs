@@ -18,6 +18,7 @@
 //! - `capture`: real capture of real programs; needs root and says so where it cannot run.
 //! - `endings`: how captures end, and what they refuse.
 //! - `coverage`: one exchange with each kind of program that TLS is captured of, exact on both sides.
+//! - `listen`: the HTTP server of a run.
 //! - `libraries`: one exchange with each version of OpenSSL and each of its relatives.
 //! - `amqp`: a server with Erlang's TLS, and its client, byte for byte.
 //! - `mail`: SMTP and IMAP servers, byte for byte.
@@ -48,6 +49,7 @@ mod field;
 mod git;
 mod late;
 mod libraries;
+mod listen;
 mod mail;
 mod options;
 mod other_protocols;

@@ -215,16 +215,36 @@ pub(crate) struct GlobalArgs {
     /// programs that are damaged or beyond the limits (`file_given_up`), as anybody can create one.
     #[arg(long, global = true)]
     pub(crate) fail_on_loss: bool,
+    /// The HTTP server.
+    #[command(flatten)]
+    pub(crate) listening: ListenArgs,
     /// Flags of the original that are not implemented yet.
     #[command(flatten)]
     pub(crate) unbuilt: UnbuiltGlobalArgs,
 }
 
+/// Global flags of the HTTP server.
+#[derive(Debug, Args)]
+pub(crate) struct ListenArgs {
+    /// Watch and change this run over HTTP: listen on HOST:PORT (a loopback address, such as localhost:28256) or
+    /// unix:///PATH (a socket for root only).
+    ///
+    /// GET /status, GET /metrics (for Prometheus) and GET /healthz. Over TCP every request but /healthz needs a
+    /// token, which is printed at the start: `Authorization: Bearer TOKEN` or `?token=TOKEN`.
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
+    /// The token of --listen, instead of a random one. The environment variable ECAPTURE_LISTEN_TOKEN sets it
+    /// without showing it to other users in the list of processes.
+    #[arg(long, global = true, value_name = "TOKEN")]
+    pub(crate) listen_token: Option<String>,
+    /// Also accept requests to this host name, such as that of a proxy before --listen. May be repeated.
+    #[arg(long, global = true, value_name = "HOST")]
+    pub(crate) allow_host: Vec<String>,
+}
+
 /// Global flags of the original that are refused, so that none is accepted and ignored.
 #[derive(Debug, Args)]
 pub(crate) struct UnbuiltGlobalArgs {
-    #[arg(long, global = true, hide = true)]
-    pub(crate) listen: Option<String>,
     #[arg(long, global = true, hide = true)]
     pub(crate) eventroratesize: Option<String>,
     #[arg(long, global = true, hide = true)]

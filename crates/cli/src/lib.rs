@@ -7,6 +7,7 @@ mod ecaptureq;
 mod exit;
 mod held;
 mod injection;
+mod listen;
 mod named_processes;
 mod one_line;
 mod outputs;
@@ -20,6 +21,7 @@ mod signals;
 mod stop;
 mod telemetry;
 mod usage;
+mod web_origin;
 
 use std::error::Error;
 use std::ffi::OsString;

@@ -11,6 +11,8 @@ use nix::unistd::geteuid;
 
 const GROUP_OR_OTHERS: u32 = 0o077;
 const GROUP_OR_OTHERS_WRITE: u32 = 0o022;
+/// In such a folder files are removed by their owners only.
+const STICKY: u32 = 0o1000;
 const ROOT: u32 = 0;
 
 /// Opens `path` for appending, and makes it with mode 0600 where there is none.
@@ -110,6 +112,24 @@ fn open(path: &Path, flags: OFlag) -> io::Result<File> {
         );
     }
     Ok(file)
+}
+
+/// An error if another user can replace a file at `path` that this process makes there.
+pub(crate) fn refuse_folder_of_others(path: &Path) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    refuse_links_of_others(folder)?;
+    let metadata = fs::metadata(folder)?;
+    let is_sticky = metadata.mode() & STICKY != 0;
+    if is_of_others(&metadata) || is_shared(&metadata) && !is_sticky {
+        return Err(refused(format!(
+            "others can replace files in {}",
+            folder.display()
+        )));
+    }
+    Ok(())
 }
 
 /// Returns true if anybody but root and this user decides what is in a folder.

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::exit::Exit;
 use crate::injection::{Injection, Source};
+use crate::listen::{AttachedFiles, Described, Run, Server};
 use crate::outputs::OpenTarget;
 use crate::recording::{Recording, RecordingError};
 use crate::report;
@@ -32,6 +33,7 @@ pub(crate) struct Session {
     outputs: Vec<Opened>,
     fail_on_loss: bool,
     statistics_interval: Option<Duration>,
+    server: Option<Server>,
 }
 
 /// An output whose target is open.
@@ -56,6 +58,7 @@ impl From<Opened> for Output {
 impl Session {
     /// Opens the outputs.
     pub(crate) fn new(settings: &OutputSettings, clock: WallClock) -> Result<Self> {
+        let server = settings.listen.as_ref().map(Server::bind).transpose()?;
         let outputs = settings.outputs.iter().map(|output| {
             Ok(Opened {
                 name: output.name(),
@@ -77,11 +80,18 @@ impl Session {
             outputs,
             fail_on_loss: settings.fail_on_loss,
             statistics_interval: settings.statistics_interval,
+            server,
         })
     }
 
     /// Runs a capture until one of `conditions` stops it.
-    pub(crate) async fn capture(mut self, capture: Capture, conditions: StopConditions) -> Result<Exit> {
+    pub(crate) async fn capture(
+        mut self,
+        capture: Capture,
+        conditions: StopConditions,
+        described: Described,
+        attached: Arc<AttachedFiles>,
+    ) -> Result<Exit> {
         let counters = capture.handle();
         self.config.kernel_counters = Some(Arc::new(report::KernelLosses(counters.clone())));
         let outputs = self.outputs.into_iter().map(Output::from).collect();
@@ -89,6 +99,9 @@ impl Session {
         // Whoever reads that the capture runs may send a signal at once.
         let watched = watch(pipeline.clone(), self.statistics_interval)?;
         let stop = Stop::of(pipeline.clone());
+        if let Some(server) = self.server {
+            server.serve(Run::new(pipeline.clone(), described, Some(attached)))?;
+        }
         tracing::info!("capturing; press Ctrl-C to stop");
         let command_exit = tokio::select! {
             exit = stop.capture(conditions) => exit?,
@@ -108,6 +121,7 @@ impl Session {
         recording: Recording,
         selection: &Selection,
         injections: &[Injection],
+        described: Described,
     ) -> Result<Exit> {
         self.config.clock = Clock::Stream;
         if !injections.is_empty() {
@@ -133,6 +147,9 @@ impl Session {
         let pipeline = spawn(self.config, source, outputs);
         let stop = Stop::of(pipeline.clone());
         let watched = watch(pipeline.clone(), self.statistics_interval)?;
+        if let Some(server) = self.server {
+            server.serve(Run::new(pipeline.clone(), described, None))?;
+        }
         tracing::debug!("replaying");
         let interrupted = tokio::select! {
             interrupted = stop.replay() => interrupted,

@@ -3,11 +3,13 @@
 mod capture;
 mod libraries;
 mod limits;
+mod listen;
 mod outputs;
 mod unbuilt;
 
 pub(crate) use capture::CaptureSettings;
 pub(crate) use libraries::Libraries;
+pub(crate) use listen::{ListenAddress, ListenSettings};
 pub(crate) use outputs::{OutputSettings, log_targets};
 
 #[cfg(test)]
@@ -47,7 +49,6 @@ mod tests {
         for flags in [
             "-m pcap",
             "-m key",
-            "--listen h:1",
             "--eventroratesize 1",
             "-k f",
             "-w f",
@@ -80,6 +81,8 @@ mod tests {
             "--hex -o jsonl",
             "-o nothing",
             "-o text:tcp://h",
+            "--listen 0.0.0.0:1",
+            "--listen-token 0123456789abcdef",
             "--max-memory 31",
             "--max-workers 1",
             "--max-buffered 63",

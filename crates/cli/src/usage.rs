@@ -99,6 +99,9 @@ const UNUSABLE: [(&str, &[&str], &str); 4] = [
             "max_buffered",
             "stats",
             "fail_on_loss",
+            "listen",
+            "listen_token",
+            "allow_host",
         ],
         "it captures nothing; use it with `ecapture tls`",
     ),
@@ -297,7 +300,7 @@ mod tests {
     #[test]
     fn nothing_hidden_is_suggested() {
         for (line, hidden) in [
-            ("ecapture tls --lisen x", "listen"),
+            ("ecapture tls --eventroratesiz x", "eventroratesize"),
             ("ecapture record f --mapsiz 5 --on-sink-eror", "on-sink-error"),
             ("ecapture basj", "bash"),
             ("ecapture __hel", "__held"),

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use ecapture_probe::target::Target;
@@ -13,6 +14,7 @@ use ecapture_protocols::format::WallClock;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::held::HeldCommand;
+use crate::listen::AttachedFiles;
 use crate::named_processes::{NamedProcesses, full_names};
 use crate::report;
 use crate::settings::{CaptureSettings, Libraries, OutputSettings};
@@ -21,6 +23,7 @@ use crate::stop::StopConditions;
 /// Probes that capture, and the command that waits for them.
 pub(crate) struct Prepared {
     pub(crate) capture: Capture,
+    pub(crate) attached: Arc<AttachedFiles>,
     command: Option<HeldCommand>,
     named: NamedProcesses,
 }
@@ -48,7 +51,13 @@ impl Prepared {
         })?;
         report::attached::refused(capture.refused());
         report::attached::at_start(capture.attached());
-        capture.discover(|found| report::attached::discovered(&found))?;
+        let attached = Arc::new(AttachedFiles::default());
+        attached.add(capture.attached());
+        let listed = Arc::clone(&attached);
+        capture.discover(move |found| {
+            listed.discovered(&found);
+            report::attached::discovered(&found);
+        })?;
         let command = match settings.command.as_slice() {
             [] => None,
             words => {
@@ -62,6 +71,7 @@ impl Prepared {
         };
         Ok(Self {
             capture,
+            attached,
             command,
             named,
         })

@@ -9,6 +9,7 @@ use ecapture_protocols::format::WallClock;
 use crate::args::ReplayArgs;
 use crate::exit::Exit;
 use crate::injection::Injection;
+use crate::listen::Described;
 use crate::recording::Recording;
 use crate::selection::Selection;
 use crate::session::Session;
@@ -53,5 +54,6 @@ pub(super) fn run_file(
         utc_offset_s: offset_ns.map_or(0, |offset| local_time::utc_offset_s(offset / 1_000_000_000)),
     };
     let session = Session::new(settings, clock)?;
-    ecapture_actors::block_on(session.replay(recording, selection, &injections))
+    let described = Described::new(settings, None);
+    ecapture_actors::block_on(session.replay(recording, selection, &injections, described))
 }

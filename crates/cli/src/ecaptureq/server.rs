@@ -12,6 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::client;
 use super::hub::Hub;
+use crate::web_origin;
 
 /// Bytes that a client may send at once; there is nothing to say.
 const CLIENT_MESSAGE_BYTES: usize = 64 * 1024;
@@ -76,20 +77,10 @@ fn is_own(headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else {
         return true;
     };
-    let Some(origin) = origin.to_str().ok().and_then(host) else {
+    let Some(origin) = origin.to_str().ok().and_then(web_origin::host) else {
         return false;
     };
     matches!(origin, "localhost" | "127.0.0.1" | "[::1]")
-}
-
-/// The host of `scheme://host:port/`.
-fn host(origin: &str) -> Option<&str> {
-    let (_, rest) = origin.split_once("://")?;
-    let authority = rest.split('/').next()?;
-    let end = authority
-        .rfind(':')
-        .filter(|&colon| !authority[colon..].contains(']'));
-    Some(&authority[..end.unwrap_or(authority.len())])
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use ecapture_protocols::format::WallClock;
 use ecapture_protocols::{Options, View};
 
 use super::limits::{limits, statistics_interval};
+use super::listen::ListenSettings;
 use super::unbuilt::refuse_unbuilt_globals;
 use crate::args::{FormatName, Frames, GlobalArgs, OnSinkError, When};
 use crate::held::CommandOutput;
@@ -129,6 +130,8 @@ pub(crate) struct OutputSettings {
     pub(crate) limits: PipelineLimits,
     /// `--stats`.
     pub(crate) statistics_interval: Option<Duration>,
+    /// `--listen`.
+    pub(crate) listen: Option<ListenSettings>,
 }
 
 impl OutputSettings {
@@ -160,6 +163,7 @@ impl OutputSettings {
             fail_on_loss: global.fail_on_loss,
             limits: limits(global)?,
             statistics_interval: statistics_interval(global)?,
+            listen: ListenSettings::resolve(&global.listening)?,
         })
     }
 

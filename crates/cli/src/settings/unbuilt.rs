@@ -6,7 +6,6 @@ use crate::usage::UsageError;
 pub(super) fn refuse_unbuilt_globals(global: &GlobalArgs) -> Result<(), UsageError> {
     let unbuilt = &global.unbuilt;
     let refused = [
-        (&unbuilt.listen, "--listen", "stop and start with the new flags"),
         (
             &unbuilt.eventroratesize,
             "--eventroratesize",

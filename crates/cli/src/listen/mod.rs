@@ -1,0 +1,89 @@
+//! `--listen`: an HTTP server by which a run is watched and changed.
+//!
+//! ```text
+//! connection ─► server (bounds, timeouts) ─► access (Host, Origin, token) ─► routes ─► status, metrics
+//! ```
+//!
+//! It runs on a thread of its own and reads the same figures as the summary at the end, so that it neither
+//! slows the run nor disagrees with it. Over TCP a token is needed, because every user of this host can connect
+//! to a loopback address; over a socket file the kernel says who connects.
+
+mod access;
+mod attached;
+mod metrics;
+mod routes;
+mod server;
+mod socket;
+mod status;
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use ecapture_actors::PipelineHandle;
+use tokio::time::Instant;
+
+use crate::settings::{ListenAddress, ListenSettings};
+use access::Access;
+pub(crate) use attached::AttachedFiles;
+use socket::Socket;
+pub(crate) use status::Described;
+
+/// A server that is bound to its address. Whoever connects waits until [`Self::serve`].
+pub(crate) struct Server {
+    socket: Socket,
+    access: Access,
+}
+
+/// A run that is watched.
+pub(crate) struct Run {
+    /// The figures.
+    pub(crate) pipeline: PipelineHandle,
+    /// What the run was started with.
+    pub(crate) described: Described,
+    /// What its probes are attached to; `None` for a replay.
+    pub(crate) attached: Option<Arc<AttachedFiles>>,
+    started: Instant,
+}
+
+impl Run {
+    /// A run that begins now.
+    pub(crate) fn new(
+        pipeline: PipelineHandle,
+        described: Described,
+        attached: Option<Arc<AttachedFiles>>,
+    ) -> Self {
+        Self {
+            pipeline,
+            described,
+            attached,
+            started: Instant::now(),
+        }
+    }
+}
+
+impl Server {
+    /// Binds the address, and prints the token if one is needed that the user did not choose.
+    pub(crate) fn bind(settings: &ListenSettings) -> Result<Self> {
+        let socket = Socket::bind(&settings.address).with_context(|| match &settings.address {
+            ListenAddress::Tcp(address) => {
+                format!("--listen: cannot listen on {address}; give a free port of this host")
+            }
+            ListenAddress::Unix(path) => format!(
+                "--listen: cannot listen on {}; give a path in an existing folder that only root can write to, \
+                 such as /run/ecapture.sock",
+                path.display()
+            ),
+        })?;
+        let access = Access::new(&socket, settings).context("--listen: no token could be made")?;
+        Ok(Self { socket, access })
+    }
+
+    /// Answers requests about `run` until the process ends.
+    pub(crate) fn serve(self, run: Run) -> Result<()> {
+        let name = self.socket.name();
+        server::start(self.socket, routes::router(Arc::new(run), self.access))
+            .context("--listen: the server could not be started")?;
+        tracing::info!("listening on {name}: /status, /metrics, /healthz");
+        Ok(())
+    }
+}

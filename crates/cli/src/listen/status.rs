@@ -1,0 +1,121 @@
+//! `GET /status`: the run, in JSON.
+
+use ecapture_actors::{LossRow, OutputStatistics, Statistics, Tally};
+use serde_json::{Value, json};
+
+use super::Run;
+use crate::settings::{CaptureSettings, OutputSettings};
+
+/// What a run was started with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Described {
+    capture: Value,
+    output: Value,
+}
+
+impl Described {
+    /// `capture` is missing for a replay.
+    pub(crate) fn new(output: &OutputSettings, capture: Option<&CaptureSettings>) -> Self {
+        Self {
+            capture: capture.map_or(Value::Null, self::capture),
+            output: json!({ "hex": output.hex, "tsize": output.truncate.unwrap_or(0) }),
+        }
+    }
+}
+
+fn capture(settings: &CaptureSettings) -> Value {
+    let command: Vec<_> = settings
+        .command
+        .iter()
+        .map(|word| word.to_string_lossy())
+        .collect();
+    json!({
+        "pid": settings.pids,
+        "follow_children": settings.follow_children,
+        "not_pid": settings.excluded,
+        "uid": settings.uid,
+        "cgroup_path": settings.cgroup,
+        "libraries": settings.libraries.files,
+        "command": command,
+        "ring_bytes": settings.ring_bytes,
+    })
+}
+
+/// The whole state of a run.
+pub(super) fn of(run: &Run) -> Value {
+    let statistics = run.pipeline.statistics();
+    let attached = run.attached.as_ref().map(|attached| {
+        let (files, unlisted) = attached.list();
+        let files = files.into_iter();
+        let files =
+            files.map(|(file, functions)| json!({ "file": file.to_string_lossy(), "functions": functions }));
+        json!({ "files": files.collect::<Vec<_>>(), "unlisted": unlisted })
+    });
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "uptime_seconds": run.started.elapsed().as_secs_f64(),
+        "kind": if run.attached.is_some() { "capture" } else { "replay" },
+        "settings": { "capture": run.described.capture, "output": run.described.output },
+        "attached": attached,
+        "outputs": outputs(&statistics.outputs),
+        "ledger": ledger(&statistics),
+    })
+}
+
+fn ledger(statistics: &Statistics) -> Value {
+    json!({
+        "seen": events(statistics.seen),
+        "observed": statistics.observed,
+        "delivered": events(statistics.delivered),
+        "in_flight": events(statistics.in_flight),
+        "lost": losses(&statistics.losses, false),
+        "left_out": losses(&statistics.losses, true),
+        "held_bytes": statistics.held_bytes,
+        "streams": {
+            "open": statistics.live_workers,
+            "peak": statistics.peak_workers,
+            "idle": statistics.sleeping,
+            "forgotten": statistics.shed_connections + statistics.given_up,
+            "restarts": statistics.restarts,
+            "raw_since_failure": statistics.quarantined,
+        },
+        "reader_waits": { "times": statistics.stalls, "seconds": statistics.stall_time.as_secs_f64() },
+    })
+}
+
+fn outputs(outputs: &[OutputStatistics]) -> Vec<Value> {
+    let outputs = outputs.iter().map(|output| {
+        json!({
+            "name": output.name,
+            "produced": records(output.produced),
+            "written": records(output.written),
+            "unwritten": records(output.unwritten),
+            "lost": losses(&output.losses, false),
+            "left_out": losses(&output.losses, true),
+            "reopened": output.retries,
+            "unacknowledged_bytes": output.unacknowledged,
+        })
+    });
+    outputs.collect()
+}
+
+fn losses(rows: &[LossRow], intended: bool) -> Vec<Value> {
+    let rows = rows.iter().filter(|row| row.intended == intended).map(|row| {
+        json!({
+            "stage": row.stage.as_str(),
+            "reason": row.reason,
+            "events": row.events,
+            "bytes": row.bytes,
+        })
+    });
+    rows.collect()
+}
+
+fn events(tally: Tally) -> Value {
+    json!({ "events": tally.events, "bytes": tally.bytes })
+}
+
+fn records(tally: Tally) -> Value {
+    json!({ "records": tally.events, "bytes": tally.bytes })
+}

@@ -1,0 +1,404 @@
+//! The HTTP server of a run: who may ask, and what is answered.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::SystemTime;
+
+use serde_json::Value;
+
+use crate::support::capture::{Scene, curl};
+use crate::support::program::{Finished, PATIENCE, Running, ecapture};
+use crate::support::servers::free_port;
+
+const TOKEN: &str = "token-of-the-test";
+
+/// A server of a run.
+struct Api {
+    port: u16,
+    token: String,
+}
+
+/// The answer to a request.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn read(mut stream: impl std::io::Read) -> Self {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("an answer");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+        let status = head.split(' ').nth(1).expect("a status line");
+        Self {
+            status: status.parse().expect("a status"),
+            head: head.to_ascii_lowercase(),
+            body: body.to_owned(),
+        }
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+}
+
+impl Api {
+    /// Of a run that was started with `--listen 127.0.0.1:0`, whose log is read up to that line.
+    fn of(running: &mut Running) -> Self {
+        let lines = running.wait_for_lines("--listen: http://", "listening on");
+        let (_, url) = lines[0].split_once("http://127.0.0.1:").expect("a URL");
+        let (port, token) = url.split_once("/status?token=").expect("a token");
+        Self {
+            port: port.parse().expect("a port"),
+            token: token.to_owned(),
+        }
+    }
+
+    fn send(&self, request: &str) -> Answer {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        stream.write_all(request.as_bytes()).expect("a request");
+        Answer::read(stream)
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        self.send(&format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost:{}\r\nAuthorization: Bearer {}\r\n\r\n",
+            self.port, self.token
+        ))
+    }
+
+    fn metrics(&self) -> Metrics {
+        let answer = self.get("/metrics");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        Metrics::parse(&answer.body)
+    }
+}
+
+/// Metrics as another program reads them.
+#[derive(Debug)]
+struct Metrics(Vec<(String, Value, u64)>);
+
+impl Metrics {
+    fn parse(text: &str) -> Self {
+        let mut parser = Command::new("/usr/bin/python3")
+            .arg("tests/peers/openmetrics.py")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 runs");
+        let mut input = parser.stdin.take().expect("a pipe");
+        input.write_all(text.as_bytes()).expect("it reads");
+        drop(input);
+        let output = parser.wait_with_output().expect("it ends");
+        assert!(output.status.success(), "not OpenMetrics: {text}");
+        Self(serde_json::from_slice(&output.stdout).expect("JSON"))
+    }
+
+    /// The only value with these labels, 0 without one.
+    fn get(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
+        let found = self.0.iter().filter(|(other, values, _)| {
+            other == name && labels.iter().all(|(label, value)| values[label] == *value)
+        });
+        let values: Vec<u64> = found.map(|(_, _, value)| *value).collect();
+        assert!(values.len() <= 1, "{name}: {values:?}");
+        values.first().copied().unwrap_or_default()
+    }
+}
+
+fn has_parser() -> bool {
+    let import = Command::new("/usr/bin/python3")
+        .args(["-c", "import prometheus_client"])
+        .stderr(Stdio::null())
+        .status();
+    let has = import.is_ok_and(|status| status.success());
+    if !has {
+        assert!(
+            std::env::var_os("ECAPTURE_REQUIRE_PRIVILEGED").is_none(),
+            "python3-prometheus-client is not installed"
+        );
+        println!("SKIPPED: python3-prometheus-client is not installed; `tests/run` installs it");
+    }
+    has
+}
+
+/// A replay of a pipe that has nothing yet, with a server.
+fn replay(folder: &Path, arguments: &[&str]) -> (Running, File) {
+    let pipe = folder.join("events");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("mkfifo runs").success());
+    let mut command = ecapture();
+    command
+        .args(["replay", pipe.to_str().expect("a path")])
+        .args(arguments);
+    let running = Running::spawn(command);
+    let mut events = File::options().write(true).open(&pipe).expect("the replay reads");
+    events
+        .write_all(b"{\"ecapture_recording\":1}\n")
+        .expect("the replay reads");
+    (running, events)
+}
+
+fn finish((running, events): (Running, File)) -> Finished {
+    drop(events);
+    let finished = running.finish();
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+    finished
+}
+
+#[test]
+fn a_request_needs_the_token_and_a_host_of_this_machine() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut replay = replay(
+        folder.path(),
+        &["--listen", "127.0.0.1:0", "--allow-host", "proxy.example"],
+    );
+    let api = Api::of(&mut replay.0);
+    let token = format!("Authorization: Bearer {}\r\n", api.token);
+    let ask = |path: &str, host: &str, fields: &str| {
+        api.send(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n"))
+    };
+    assert_eq!(ask("/healthz", "localhost", "").body, "ok\n");
+    let status = ask("/status", "localhost", &token);
+    assert_eq!(status.status, 200, "{status:?}");
+    assert!(!status.head.contains("access-control"), "{status:?}");
+    assert_eq!(ask("/status", "proxy.example", &token).status, 200);
+    assert_eq!(
+        ask(&format!("/status?token={}", api.token), "[::1]:1", "").status,
+        200
+    );
+
+    let without = ask("/status", "localhost", "");
+    assert_eq!(without.status, 401, "{without:?}");
+    assert!(without.body.contains("Bearer TOKEN"), "{without:?}");
+    for path in ["/metrics", "/nothing", "/status?token=x"] {
+        assert_eq!(ask(path, "localhost", "").status, 401, "{path}");
+    }
+    for path in ["/healthz", "/status", "/metrics"] {
+        let foreign = ask(path, "evil.example", &token);
+        assert_eq!(foreign.status, 403, "{foreign:?}");
+        assert!(foreign.body.contains("--allow-host"), "{foreign:?}");
+        let origin = format!("{token}Origin: http://evil.example\r\n");
+        assert_eq!(ask(path, "localhost", &origin).status, 403, "{path}");
+    }
+    assert_eq!(
+        api.send(&format!("GET /healthz HTTP/1.0\r\n{token}\r\n")).status,
+        403
+    );
+    let unknown = ask("/nothing", "localhost", &token);
+    assert_eq!(unknown.status, 404);
+    assert!(unknown.body.contains("/status"), "{unknown:?}");
+    let finished = finish(replay);
+    assert!(!finished.stderr.contains("Bearer"), "{}", finished.stderr);
+}
+
+#[test]
+fn the_token_of_the_user_is_not_printed_and_a_made_one_is_not_logged() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("log");
+    let arguments = [
+        "--listen",
+        "127.0.0.1:0",
+        "--logaddr",
+        log.to_str().expect("a path"),
+    ];
+    let port = free_port();
+    let address = format!("127.0.0.1:{port}");
+    let mut own = replay(folder.path(), &["--listen", &address, "--listen-token", TOKEN]);
+    own.0.wait_for("listening on");
+    let api = Api {
+        port,
+        token: TOKEN.to_owned(),
+    };
+    assert_eq!(api.get("/status").status, 200);
+    let finished = finish(own);
+    assert!(!finished.stderr.contains(TOKEN), "{}", finished.stderr);
+
+    std::fs::remove_file(folder.path().join("events")).expect("the pipe");
+    let mut made = replay(folder.path(), &[&arguments[..], &["-q"]].concat());
+    made.0.wait_for("--listen: http://127.0.0.1:");
+    let finished = finish(made);
+    let (_, token) = finished.stderr.split_once("token=").expect("a token");
+    let token = token.lines().next().expect("a line");
+    assert_eq!(token.len(), 32);
+    let log = std::fs::read_to_string(log).expect("a log");
+    assert!(!log.contains(token), "{log}");
+}
+
+#[test]
+fn a_socket_file_is_for_its_owner_and_needs_no_token() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("e.sock");
+    let address = format!("unix://{}", path.display());
+    let mut replay = replay(folder.path(), &["--listen", &address]);
+    replay.0.wait_for("listening on unix://");
+    let mode = std::fs::metadata(&path).expect("a socket").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let mut stream = UnixStream::connect(&path).expect("a connection");
+    stream
+        .write_all(b"GET /status HTTP/1.1\r\nHost: anything\r\n\r\n")
+        .expect("a request");
+    let status = Answer::read(stream).json();
+    assert_eq!(status["kind"], "replay");
+    assert_eq!(status["outputs"][0]["name"], "text");
+    assert_eq!(status["ledger"]["seen"]["events"], 0);
+    finish(replay);
+}
+
+#[test]
+fn a_client_that_says_nothing_is_left_and_others_are_served() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut replay = replay(folder.path(), &["--listen", "127.0.0.1:0"]);
+    let api = Api::of(&mut replay.0);
+    let silent: Vec<_> = (0..40)
+        .map(|_| TcpStream::connect(("127.0.0.1", api.port)).expect("a connection"))
+        .collect();
+    // Answered once the silent ones have used up their time.
+    assert_eq!(api.get("/status").status, 200);
+    let mut first = &silent[0];
+    first.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    let mut rest = Vec::new();
+    // Closed, with or without a word.
+    let _ = first.read_to_end(&mut rest);
+    let long = format!(
+        "GET /status?{} HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "x".repeat(64 * 1024)
+    );
+    assert!((400..500).contains(&api.send_whole(&long).status));
+    finish(replay);
+}
+
+impl Api {
+    /// Whatever of it is read.
+    fn send_whole(&self, request: &str) -> Answer {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        let _ = stream.write_all(request.as_bytes());
+        let mut bytes = Vec::new();
+        // What was not read of the request resets the connection behind the answer.
+        let _ = stream.read_to_end(&mut bytes);
+        Answer::read(&*bytes)
+    }
+}
+
+#[test]
+fn an_address_that_cannot_be_listened_on_ends_the_start_with_the_way_out() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let fixture = "tests/fixtures/curl-python/events.jsonl";
+    let run = |address: &str| crate::support::program::run(&["replay", fixture, "--listen", address]);
+    for (address, code, hint) in [
+        (&*address, 1, "a free port"),
+        ("0.0.0.0:28256", 2, "localhost:28256"),
+        ("unix:///nowhere/e.sock", 1, "/run/ecapture.sock"),
+    ] {
+        let finished = run(address);
+        assert_eq!(finished.code(), Some(code), "{}", finished.stderr);
+        assert!(finished.stderr.contains(hint), "{}", finished.stderr);
+    }
+}
+
+/// The figures of `/metrics` when nothing is on its way any more, and those of the summary.
+#[test]
+fn metrics_and_status_equal_the_summary() {
+    if !has_parser() {
+        return;
+    }
+    let Some(scene) = Scene::nginx(&[]) else { return };
+    let pid = scene.server.worker_pid().to_string();
+    let file = scene.folder.path().join("events.jsonl");
+    let jsonl = format!("jsonl:{}", file.display());
+    let full = "protobuf:/dev/full,on-error=drop";
+    let mut command = ecapture();
+    command.args(["tls", "-p", &pid, "--listen", "127.0.0.1:0"]);
+    command.args(["-o", "text", "-o", &jsonl, "-o", full]);
+    let mut running = Running::spawn(command);
+    let api = Api::of(&mut running);
+    running.wait_until_capturing();
+    let mut requests = vec!["-sk".to_owned()];
+    requests.extend((0..20).map(|number| scene.server.url(&format!("/hello.json?{number}"))));
+    curl(&requests.iter().map(String::as_str).collect::<Vec<_>>());
+    let metrics = settled(&api, 40);
+    let status = api.get("/status").json();
+    let finished = running.interrupt();
+
+    assert_events_equal(&metrics, &finished);
+    for (number, name) in [("1", "text"), ("2", &*jsonl)] {
+        let written = |unit| {
+            let name = format!("ecapture_output_written_{unit}_total");
+            metrics.get(&name, &[("output", number)])
+        };
+        let (records, bytes) = (written("records"), written("bytes"));
+        assert!(records >= 40);
+        let line = format!("written {records} records with {bytes} bytes to {name}");
+        expect(&finished, &line);
+        let output = &status["outputs"][usize::from(number != "1")];
+        assert_eq!(output["written"]["bytes"].as_u64(), Some(bytes), "{output}");
+    }
+    assert_labels_are_bounded(&metrics);
+    let files = status["attached"]["files"].as_array().expect("files");
+    assert_eq!(metrics.get("ecapture_attached_files", &[]), files.len() as u64);
+    let is_hooked = |file: &Value| file.to_string().contains("SSL_write");
+    assert!(files.iter().any(is_hooked), "{status}");
+    assert_eq!(status["settings"]["capture"]["pid"][0].to_string(), pid);
+}
+
+/// What was seen, and what the third output lost.
+fn assert_events_equal(metrics: &Metrics, finished: &Finished) {
+    let seen = |unit: &str| metrics.get(&format!("ecapture_seen_{unit}_total"), &[]);
+    assert_eq!(seen("bytes"), metrics.get("ecapture_delivered_bytes_total", &[]));
+    let line = format!("seen {} events with {} bytes", seen("events"), seen("bytes"));
+    expect(finished, &line);
+    let reason = ("reason", "sink_error");
+    let lost = metrics.get("ecapture_lost_events_total", &[reason, ("stage", "sink")]);
+    assert!(lost >= 40);
+    let by_output = [reason, ("output", "3"), ("format", "protobuf")];
+    let of_output = metrics.get("ecapture_output_lost_records_total", &by_output);
+    assert_eq!(of_output, lost);
+    expect(finished, &format!("lost: sink sink_error: {lost} events"));
+    assert!(metrics.get("ecapture_resident_memory_bytes", &[]) > 1_000_000);
+}
+
+/// No label is a process, a user or a path.
+fn assert_labels_are_bounded(metrics: &Metrics) {
+    let known = ["output", "format", "stage", "reason", "version"];
+    for (name, labels, _) in &metrics.0 {
+        let mut names = labels.as_object().expect("labels").keys();
+        assert!(names.all(|label| known.contains(&&**label)), "{name}: {labels}");
+        assert!(!labels.to_string().contains('/'), "{name}: {labels}");
+    }
+}
+
+/// The metrics once at least `events` were seen and everything was written.
+fn settled(api: &Api, events: u64) -> Metrics {
+    let started = SystemTime::now();
+    loop {
+        let metrics = api.metrics();
+        let unwritten = |output| metrics.get("ecapture_output_unwritten_bytes", &[("output", output)]);
+        let on_the_way = metrics.get("ecapture_in_flight_events", &[])
+            + metrics.get("ecapture_held_bytes", &[])
+            + ["1", "2", "3"].map(unwritten).iter().sum::<u64>();
+        if metrics.get("ecapture_seen_events_total", &[]) >= events && on_the_way == 0 {
+            return metrics;
+        }
+        assert!(
+            started.elapsed().unwrap_or_default() < 2 * PATIENCE,
+            "{metrics:?}"
+        );
+    }
+}
+
+fn expect(finished: &Finished, words: &str) {
+    assert!(
+        finished.stderr.contains(words),
+        "no {words:?} in {}",
+        finished.stderr
+    );
+}
