@@ -75,6 +75,55 @@ impl Api {
         ))
     }
 
+    fn post(&self, path: &str, body: &str) -> Answer {
+        self.send(&format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost:{}\r\nAuthorization: Bearer {}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            self.port,
+            self.token,
+            body.len()
+        ))
+    }
+
+    /// A change that is applied.
+    fn change(&self, body: &str) {
+        let answer = self.post("/tls", body);
+        let reply = answer.json();
+        assert_eq!(
+            (answer.status, &reply["code"]),
+            (200, &Value::from(0)),
+            "{body}: {reply}"
+        );
+        assert_eq!(
+            (&reply["module_type"], &reply["msg"]),
+            (&"openssl".into(), &"RespOK".into())
+        );
+    }
+
+    /// What a refused change is answered.
+    fn refusal(&self, path: &str, body: &str, code: u64) -> String {
+        let answer = self.post(path, body);
+        let reply = answer.json();
+        assert_eq!(
+            (answer.status, &reply["code"]),
+            (400, &Value::from(code)),
+            "{body}: {reply}"
+        );
+        reply["msg"].as_str().expect("a message").to_owned()
+    }
+
+    /// Waits until the first output has so many records.
+    fn wait_until_written(&self, records: u64) {
+        let started = SystemTime::now();
+        loop {
+            let status = self.get("/status").json();
+            if status["outputs"][0]["written"]["records"].as_u64() >= Some(records) {
+                return;
+            }
+            assert!(started.elapsed().unwrap_or_default() < 2 * PATIENCE, "{status}");
+        }
+    }
+
     fn metrics(&self) -> Metrics {
         let answer = self.get("/metrics");
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -347,7 +396,7 @@ fn metrics_and_status_equal_the_summary() {
     assert_eq!(metrics.get("ecapture_attached_files", &[]), files.len() as u64);
     let is_hooked = |file: &Value| file.to_string().contains("SSL_write");
     assert!(files.iter().any(is_hooked), "{status}");
-    assert_eq!(status["settings"]["capture"]["pid"][0].to_string(), pid);
+    assert_eq!(status["settings"]["live"]["pid"][0].to_string(), pid);
 }
 
 /// What was seen, and what the third output lost.
@@ -401,4 +450,165 @@ fn expect(finished: &Finished, words: &str) {
         "no {words:?} in {}",
         finished.stderr
     );
+}
+
+#[test]
+fn a_replay_cannot_be_changed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut replay = replay(folder.path(), &["--listen", "127.0.0.1:0"]);
+    let api = Api::of(&mut replay.0);
+    assert!(api.refusal("/tls", "{}", 5).contains("replay"));
+    assert!(api.refusal("/tls", "", 4).contains("JSON"));
+    assert_eq!(api.post("/zsh", "{}").status, 404);
+    assert_eq!(api.get("/tls").status, 405);
+    finish(replay);
+}
+
+/// A change has effect when it is answered; one that is refused changes nothing.
+#[test]
+fn filters_and_formats_change_while_the_capture_runs() {
+    let Some(scene) = Scene::nginx(&[]) else { return };
+    let pid = scene.server.worker_pid();
+    let mut running = Running::start(&["tls", "-p", &pid.to_string(), "--listen", "127.0.0.1:0"]);
+    let api = Api::of(&mut running);
+    running.wait_until_capturing();
+    let get = |path: &str| curl(&["-sk", "--http1.1", &scene.server.url(path)]);
+    get("/hello.json?first");
+    api.wait_until_written(2);
+    api.change(&format!("{{\"pid\":{}}}", std::process::id()));
+    get("/hello.json?second");
+    for (path, body, part) in [
+        ("/tls", "{\"pid\":4194303}".to_owned(), "no process"),
+        (
+            "/tls",
+            format!("{{\"pid\":{pid},\"cgroup_path\":\"/nowhere\"}}"),
+            "cgroup",
+        ),
+        (
+            "/tls",
+            format!("{{\"pid\":{pid},\"nonsense\":1}}"),
+            "there is no such key",
+        ),
+        (
+            "/tls",
+            format!("{{\"pid\":{pid},\"opensslpath\":\"/nowhere\"}}"),
+            "--libssl",
+        ),
+        (
+            "/gotls",
+            format!("{{\"pid\":{pid}}}"),
+            "this run captures openssl",
+        ),
+        ("/bash", "{\"pid\":0}".to_owned(), "bash is not captured"),
+    ] {
+        let message = api.refusal(path, &body, 5);
+        assert!(message.contains(part), "{body}: {message}");
+    }
+    get("/hello.json?third");
+    let live = &api.get("/status").json()["settings"]["live"];
+    assert_eq!(live["pid"][0], std::process::id(), "{live}");
+    api.change(&format!("{{\"pid\":[{pid}],\"truncate_size\":64}}"));
+    get("/hello.json?fourth");
+    api.wait_until_written(4);
+    // A user of whom there is no process here.
+    api.change("{\"uid\":54321,\"truncate_size\":0}");
+    get("/hello.json?fifth");
+    api.change("{\"uid\":0,\"is_hex\":true}");
+    get("/hello.json?sixth");
+    api.wait_until_written(6);
+    api.change("{\"is_hex\":false}");
+    get("/hello.json?seventh");
+    let finished = running.interrupt();
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+    let text = finished.text();
+    let paths = ["first", "second", "third", "fourth", "fifth", "seventh"];
+    let shown = paths.map(|path| text.contains(&format!("GET /hello.json?{path} ")));
+    assert_eq!(shown, [true, false, false, true, false, true], "{text}");
+    assert!(text.contains("|GET /hello.json?|"), "no dump: {text}");
+    assert!(text.contains("[ecapture: truncated at 64 of"), "no cut: {text}");
+}
+
+/// The same connections are captured whole while settings change a hundred times. All settings let them through.
+#[test]
+fn a_hundred_changes_under_load_lose_nothing_that_all_settings_cover() {
+    let Some(scene) = Scene::nginx(&["h2load"]) else {
+        return;
+    };
+    let pid = scene.server.worker_pid();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let user = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    let user = user
+        .and_then(|users| users.split_whitespace().next())
+        .expect("a user");
+    let output = scene.folder.path().join("events.jsonl");
+    let mut command = ecapture();
+    command.args([
+        "tls",
+        "-p",
+        &pid.to_string(),
+        "--listen",
+        "127.0.0.1:0",
+        "--mapsize",
+        "8192",
+        "--whole",
+    ]);
+    command.args(["-o", &format!("jsonl:{}", output.display())]);
+    let mut running = Running::spawn(command);
+    let api = Api::of(&mut running);
+    running.wait_until_capturing();
+    let own = std::process::id();
+    let settings = [
+        format!("{{\"pid\":[{pid},{own}],\"uid\":{user}}}"),
+        format!("{{\"pid\":{pid},\"truncate_size\":100000}}"),
+        format!("{{\"uid\":0,\"pid\":[{own},{pid}],\"follow_children\":true}}"),
+        format!("{{\"cgroup_path\":\"{}\",\"truncate_size\":0}}", own_cgroup()),
+        format!("{{\"cgroup_path\":\"\",\"pid\":{pid},\"follow_children\":false}}"),
+    ];
+    let url = scene.server.url("/hello.json");
+    let change = |number: usize| api.change(&settings[number % settings.len()]);
+    let requests = load_while(&url, || (0..100).for_each(change));
+    let finished = running.interrupt();
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("nothing was lost"),
+        "{}",
+        finished.stderr
+    );
+    let lines = std::fs::read_to_string(output).expect("events");
+    let of_server = format!("\"pid\":{pid},");
+    let of_server = || lines.lines().filter(|line| line.contains(&of_server));
+    let counts = ["request", "response"].map(|kind| {
+        let kind = format!("\"kind\":\"http1.{kind}\"");
+        of_server().filter(|line| line.contains(&kind)).count() as u64
+    });
+    assert_eq!(counts, [requests, requests]);
+    let is_gap = |line: &&str| line.contains("\"kind\":\"http1.") && !line.contains("\"complete\":true");
+    assert_eq!(of_server().find(is_gap), None);
+}
+
+/// Sends requests to `url` on twenty connections at a time until `work` is done. Returns how many were answered.
+fn load_while(url: &str, work: impl FnOnce() + Send) -> u64 {
+    const ROUND: u64 = 2000;
+    let mut requests = 0;
+    std::thread::scope(|scope| {
+        let work = scope.spawn(work);
+        while !work.is_finished() {
+            let load = ["--h1", "-n", &ROUND.to_string(), "-c", "20", url];
+            let done = Command::new("h2load").args(load).output().expect("h2load runs");
+            let report = String::from_utf8_lossy(&done.stdout);
+            assert!(report.contains(&format!(" {ROUND} succeeded")), "{report}");
+            requests += ROUND;
+        }
+    });
+    requests
+}
+
+/// The root of the cgroup2 file system, in which every process is.
+fn own_cgroup() -> String {
+    let mounts = std::fs::read_to_string("/proc/mounts").expect("mounts");
+    let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let cgroup2 = mounts
+        .find(|words| words[2] == "cgroup2")
+        .expect("cgroup2 is mounted");
+    cgroup2[1].to_owned()
 }

@@ -229,7 +229,9 @@ pub(crate) struct ListenArgs {
     /// Watch and change this run over HTTP: listen on HOST:PORT (a loopback address, such as localhost:28256) or
     /// unix:///PATH (a socket for root only).
     ///
-    /// GET /status, GET /metrics (for Prometheus) and GET /healthz. Over TCP every request but /healthz needs a
+    /// GET /status, GET /metrics (for Prometheus) and GET /healthz; POST /tls (or /gotls, /gnutls, /nss) with JSON,
+    /// such as {"pid": 1234, "uid": 0, "cgroup_path": "", "is_hex": false, "truncate_size": 0}, changes these
+    /// settings. Over TCP every request but /healthz needs a
     /// token, which is printed at the start: `Authorization: Bearer TOKEN` or `?token=TOKEN`.
     #[arg(long, global = true, value_name = "ADDRESS")]
     pub(crate) listen: Option<String>,

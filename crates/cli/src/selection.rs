@@ -125,8 +125,8 @@ impl Selection {
     }
 }
 
-/// `None` for everybody.
-fn user(word: &str) -> Result<Option<u32>, UsageError> {
+/// Reads the id or name of a user; `None` for everybody.
+pub(crate) fn user(word: &str) -> Result<Option<u32>, UsageError> {
     if let Ok(uid) = word.parse::<u32>() {
         return Ok((uid != 0).then_some(uid));
     }

@@ -19,12 +19,12 @@ use tokio::sync::mpsc;
 
 use crate::exit::Exit;
 use crate::injection::{Injection, Source};
-use crate::listen::{AttachedFiles, Described, Run, Server};
-use crate::outputs::OpenTarget;
+use crate::listen::{AttachedFiles, Live, Run, Server};
+use crate::outputs::{Looks, OpenTarget};
 use crate::recording::{Recording, RecordingError};
 use crate::report;
 use crate::selection::{NoUser, Selection};
-use crate::settings::OutputSettings;
+use crate::settings::{CaptureSettings, OutputSettings};
 use crate::stop::{Stop, StopConditions};
 
 /// A configured pipeline with opened outputs.
@@ -34,6 +34,7 @@ pub(crate) struct Session {
     fail_on_loss: bool,
     statistics_interval: Option<Duration>,
     server: Option<Server>,
+    looks: Option<Arc<Looks>>,
 }
 
 /// An output whose target is open.
@@ -59,10 +60,11 @@ impl Session {
     /// Opens the outputs.
     pub(crate) fn new(settings: &OutputSettings, clock: WallClock) -> Result<Self> {
         let server = settings.listen.as_ref().map(Server::bind).transpose()?;
+        let looks = server.is_some().then(Arc::<Looks>::default);
         let outputs = settings.outputs.iter().map(|output| {
             Ok(Opened {
                 name: output.name(),
-                tap: settings.tap(output, clock),
+                tap: settings.tap(output, clock, looks.as_deref()),
                 policy: output.policy,
                 target: output.open()?,
             })
@@ -81,6 +83,7 @@ impl Session {
             fail_on_loss: settings.fail_on_loss,
             statistics_interval: settings.statistics_interval,
             server,
+            looks,
         })
     }
 
@@ -89,7 +92,7 @@ impl Session {
         mut self,
         capture: Capture,
         conditions: StopConditions,
-        described: Described,
+        settings: (&OutputSettings, &CaptureSettings),
         attached: Arc<AttachedFiles>,
     ) -> Result<Exit> {
         let counters = capture.handle();
@@ -100,7 +103,9 @@ impl Session {
         let watched = watch(pipeline.clone(), self.statistics_interval)?;
         let stop = Stop::of(pipeline.clone());
         if let Some(server) = self.server {
-            server.serve(Run::new(pipeline.clone(), described, Some(attached)))?;
+            let looks = self.looks.unwrap_or_default();
+            let live = Live::new(counters.clone(), looks, settings.0, settings.1);
+            server.serve(Run::capture(pipeline.clone(), settings.1, attached, live))?;
         }
         tracing::info!("capturing; press Ctrl-C to stop");
         let command_exit = tokio::select! {
@@ -121,7 +126,6 @@ impl Session {
         recording: Recording,
         selection: &Selection,
         injections: &[Injection],
-        described: Described,
     ) -> Result<Exit> {
         self.config.clock = Clock::Stream;
         if !injections.is_empty() {
@@ -148,7 +152,7 @@ impl Session {
         let stop = Stop::of(pipeline.clone());
         let watched = watch(pipeline.clone(), self.statistics_interval)?;
         if let Some(server) = self.server {
-            server.serve(Run::new(pipeline.clone(), described, None))?;
+            server.serve(Run::replay(pipeline.clone()))?;
         }
         tracing::debug!("replaying");
         let interrupted = tokio::select! {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use ecapture_actors::PipelineHandle;
-use ecapture_probe::CaptureHandle;
+use ecapture_probe::{CaptureHandle, Filters};
 use tokio::sync::oneshot;
 
 use crate::exit::Exit;
@@ -98,6 +98,7 @@ impl StopConditions {
     /// Waits for one of them, then stops the capture: what is in the ring is still delivered.
     /// Gives how the command ended, if it has.
     async fn stop(mut self, asked: &mut Listener) -> Result<Option<Exit>> {
+        let began_with = self.capture.filters();
         let exit = tokio::select! {
             signal = asked.asked() => {
                 if signal == Asked::Terminate {
@@ -106,7 +107,7 @@ impl StopConditions {
                 None
             }
             exit = ended(self.command_ended.as_mut()) => Some(exit),
-            told = self.named.ended() => {
+            told = named_ended(&mut self.named, &self.capture, began_with.as_ref()) => {
                 tracing::info!("{}", told?);
                 None
             }
@@ -114,6 +115,20 @@ impl StopConditions {
         self.capture.stop()?;
         Ok(exit)
     }
+}
+
+/// Resolves when all processes have ended that the capture began with; never if others are captured by then.
+async fn named_ended(
+    named: &mut NamedProcesses,
+    capture: &CaptureHandle,
+    began_with: Option<&Filters>,
+) -> Result<String> {
+    let told = named.ended().await?;
+    let processes = |filters: Option<&Filters>| filters.and_then(|filters| filters.processes.clone());
+    if processes(capture.filters().as_ref()) != processes(began_with) {
+        std::future::pending::<()>().await;
+    }
+    Ok(told)
 }
 
 /// Resolves when the command has ended; never without a command.

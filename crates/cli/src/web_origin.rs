@@ -1,4 +1,4 @@
-//! The host in `Host` and `Origin`, by which pages of other sites are told apart from programs.
+//! The host in `Host` and `Origin`, which distinguish pages of other sites from programs.
 
 /// The host of `scheme://host:port/`.
 pub(crate) fn host(origin: &str) -> Option<&str> {

@@ -17,6 +17,8 @@ pub const HAS_LOOP: u32 = 1;
 pub const DISCOVER: u32 = 1 << 1;
 /// [`Config::features`]: the kernel has `bpf_get_attach_cookie`.
 pub const HAS_COOKIE: u32 = 1 << 2;
+/// [`Config::features`]: the filters are those of the `FILTERS` map, and may change.
+pub const LIVE_FILTERS: u32 = 1 << 3;
 
 /// [`Control::end`]: calls that begin now are not captured; those in progress are when they return.
 pub const STOPPED: u32 = 1;
@@ -118,7 +120,23 @@ pub struct Control {
     pub end: u32,
     /// Not 0: the reader sleeps and wants to be woken by the next record.
     pub reader_waits: u32,
+    /// The place of the filters in force, below [`PLACES`]; with [`LIVE_FILTERS`].
+    pub place: u32,
+}
+
+/// Places for filters: those in force, and those that are prepared. Writing [`Control::place`] switches.
+pub const PLACES: u32 = 2;
+
+/// Filters that may change, an entry of `FILTERS`. `CGROUPS` has their cgroup at the same place. With
+/// [`FILTER_PID_SET`] they let a process through whose value in `PIDS` has the bit `1 << place`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Filters {
+    /// As [`Config::filters`], without [`FILTER_PID`].
+    pub filters: u32,
+    /// As [`Config::uid`].
+    pub uid: u32,
 }
 
 const _: () = assert!(size_of::<Config>() == 24 + 29 * 4);
-const _: () = assert!(size_of::<Control>() == 8);
+const _: () = assert!(size_of::<Control>() == 12);

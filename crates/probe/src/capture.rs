@@ -11,9 +11,10 @@ use aya::maps::{Array, CgroupArray, HashMap, MapData, RingBuf};
 
 use crate::config::{CaptureConfig, Processes};
 use crate::file::inode::Inode;
+use crate::filters::Filters;
 use crate::find::discovery::{Discovered, Discoverer, Discovery, FileKeyValue, Files, Inspections, State};
 use crate::find::facts::Facts;
-use crate::handle::{CaptureHandle, take_map};
+use crate::handle::CaptureHandle;
 use crate::host::{cgroup, kernel};
 use crate::kernel::attach::{self, AttachReport, Scope};
 use crate::kernel::attach_times::AttachTimes;
@@ -21,6 +22,7 @@ use crate::kernel::detach::Programs;
 use crate::kernel::grace_period::Expedited;
 use crate::kernel::loading::{Attachment, Loading, Refused};
 use crate::kernel::{tables, tracepoints};
+use crate::map::take_map;
 use crate::modules::Modules;
 use crate::plan::Brings;
 use crate::proc::{self, process};
@@ -28,7 +30,7 @@ use crate::ring::excluded::Excluded;
 use crate::{Error, Events, host};
 
 /// Maps that user space opens.
-const MAPS: [&str; 11] = [
+const MAPS: [&str; 12] = [
     "EVENTS",
     "CONTROL",
     "PIDS",
@@ -36,6 +38,7 @@ const MAPS: [&str; 11] = [
     "FILES",
     "KNOWN",
     "CGROUPS",
+    "FILTERS",
     "STANDING",
     "CONNECTED",
     "SHARES",
@@ -98,15 +101,14 @@ impl Capture {
         let cgroup = config.cgroup.as_deref().map(cgroup::open).transpose()?;
         let Loading { mut ebpf, mut probes } = Loading::new(config, false)?;
         let ring = take_map(&mut ebpf, "EVENTS", RingBuf::try_from)?;
-        let handle = CaptureHandle::new(&mut ebpf, Facts::new(config))?;
+        let handle = CaptureHandle::new(&mut ebpf, Facts::new(config), config.live)?;
         tables::set_room(
             take_map(&mut ebpf, "TABLES", Array::try_from)?,
             config.modules,
             config.hooks.table_entries,
         )?;
-        set_cgroup(&mut ebpf, cgroup)?;
         probes.attach_tracepoints()?;
-        fill_set(config, &handle)?;
+        set_filters(&mut ebpf, config, cgroup, &handle)?;
         let mut discoverable = match config.discovery {
             Discovery::Off => None,
             _ => Some(Discoverable {
@@ -167,11 +169,12 @@ impl Capture {
             (_, Processes::One(pid)) => vec![pid],
             (_, Processes::All) => proc::pids(),
         };
+        let process = only_process(&config);
         let found = Files {
             modules: config.modules,
             discovery: config.discovery,
             programs: Arc::downgrade(&self.programs),
-            process: only_process(config.processes),
+            process,
             set: config.processes != Processes::All,
             uid: config.uid,
             cgroup: config.cgroup.is_some(),
@@ -228,6 +231,35 @@ impl Capture {
     }
 }
 
+/// Those that cannot change are constants of the programs, but for what is in maps.
+fn set_filters(
+    ebpf: &mut Ebpf,
+    config: &CaptureConfig,
+    cgroup: Option<File>,
+    handle: &CaptureHandle,
+) -> Result<(), Error> {
+    if config.live {
+        return handle.change_filters(&filters(config));
+    }
+    set_cgroup(ebpf, cgroup)?;
+    fill_set(config, handle)
+}
+
+/// The filters that a capture begins with.
+fn filters(config: &CaptureConfig) -> Filters {
+    let (processes, follow_children) = match config.processes {
+        Processes::All => (None, false),
+        Processes::One(pid) => (Some(vec![pid]), false),
+        Processes::Set { follow_children } => (Some(config.set.clone()), follow_children),
+    };
+    Filters {
+        processes,
+        follow_children,
+        uid: config.uid,
+        cgroup: config.cgroup.clone(),
+    }
+}
+
 /// Lets the processes through that the kernel looks up. It forgets each at its end, so that a later process
 /// with the same number is not captured.
 fn fill_set(config: &CaptureConfig, handle: &CaptureHandle) -> Result<(), Error> {
@@ -263,10 +295,10 @@ fn fill_set(config: &CaptureConfig, handle: &CaptureHandle) -> Result<(), Error>
 }
 
 /// Other processes than the one wanted need not even meet the probe.
-fn only_process(processes: Processes) -> Option<NonZeroU32> {
-    match processes {
-        Processes::One(pid) => NonZeroU32::new(pid),
-        Processes::All | Processes::Set { .. } => None,
+fn only_process(config: &CaptureConfig) -> Option<NonZeroU32> {
+    match config.processes {
+        Processes::One(pid) if !config.live => NonZeroU32::new(pid),
+        _ => None,
     }
 }
 
@@ -297,7 +329,7 @@ fn attach_libraries(
         }
         let scope = Scope {
             modules: config.modules,
-            process: only_process(config.processes),
+            process: only_process(config),
             entries_only: config.hooks.entries_only,
             cookie: 0,
         };

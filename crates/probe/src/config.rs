@@ -52,6 +52,9 @@ pub struct CaptureConfig {
     pub uid: Option<u32>,
     /// Only calls of processes in the cgroup of this folder (version 2) or below it.
     pub cgroup: Option<PathBuf>,
+    /// The filters may change: [`CaptureHandle::change_filters`](crate::CaptureHandle::change_filters). Then the
+    /// probes are attached for all processes, and each call asks the filters in a map.
+    pub live: bool,
     /// How long calls that write and are in progress at the stop are waited for; what they move is captured
     /// when they return by then. All calls have 10 ms.
     pub drain: Duration,
@@ -90,6 +93,7 @@ impl Default for CaptureConfig {
             excluded_readers: None,
             uid: None,
             cgroup: None,
+            live: false,
             drain: DRAIN,
             facts: false,
             ring_bytes: DEFAULT_RING_BYTES,

@@ -55,6 +55,9 @@ pub enum Error {
         /// As given.
         pid: u32,
     },
+    /// The capture was loaded with filters that cannot change.
+    #[error("the filters of this capture cannot change; load it with filters that can")]
+    FixedFilters,
     /// Libraries were found, but no data hook could be attached.
     #[error("attached no probes to {libraries}: {reason}")]
     NothingAttached {

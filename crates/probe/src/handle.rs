@@ -2,18 +2,20 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use aya::Ebpf;
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 use ecapture_ebpf::config::{self, ENDED, STOPPED};
 use ecapture_ebpf::share::Share;
 use ecapture_protocols::Comm;
 use futures_util::task::AtomicWaker;
 
+use crate::filters::{Filters, Places};
 use crate::find::facts::Facts;
 use crate::find::survey::Survey;
-use crate::{Error, KernelCounters, Tally};
+use crate::map::take_map;
+use crate::{Error, KernelCounters, Tally, proc};
 
 /// [`config::Control`] as a map value.
 #[derive(Clone, Copy)]
@@ -72,12 +74,19 @@ struct Control {
     shares: HashMap<MapData, u32, ShareValue>,
     /// As in [`config::Control::end`].
     end: AtomicU32,
+    /// As in [`config::Control::place`].
+    place: AtomicU32,
+    /// With filters that may change.
+    places: Option<Mutex<Places>>,
+    /// Attaches to what a process executes.
+    search: OnceLock<Box<dyn Fn(u32) + Send + Sync>>,
     reader: AtomicWaker,
 }
 
 impl CaptureHandle {
     /// Takes its maps out of the loaded object.
-    pub(crate) fn new(ebpf: &mut Ebpf, facts: Facts) -> Result<Self, Error> {
+    /// `live`: the filters may change.
+    pub(crate) fn new(ebpf: &mut Ebpf, facts: Facts, live: bool) -> Result<Self, Error> {
         let state = take_map(ebpf, "CONTROL", Array::try_from)?;
         let pids = take_map(ebpf, "PIDS", HashMap::try_from)?;
         let counters = take_map(ebpf, "COUNTERS", PerCpuArray::try_from)?;
@@ -88,6 +97,9 @@ impl CaptureHandle {
             counters,
             shares: ring_shares,
             end: AtomicU32::new(0),
+            place: AtomicU32::new(0),
+            search: OnceLock::new(),
+            places: live.then(|| Places::new(ebpf).map(Mutex::new)).transpose()?,
             reader: AtomicWaker::new(),
         };
         Ok(Self {
@@ -142,8 +154,9 @@ impl CaptureHandle {
 
     /// Lets a process through, with its threads; see [`crate::Processes::Set`].
     pub fn add_pid(&self, pid: u32) -> Result<(), Error> {
+        let place = self.control.place.load(Ordering::Acquire);
         lock(&self.control.pids)
-            .insert(pid, 1, 0)
+            .insert(pid, 1 << place, 0)
             .map_err(|source| Error::Map { map: "PIDS", source })
     }
 
@@ -154,6 +167,47 @@ impl CaptureHandle {
             Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(source) => Err(Error::Map { map: "PIDS", source }),
         }
+    }
+
+    /// The filters in force, if they may change.
+    pub fn filters(&self) -> Option<Filters> {
+        let places = self.control.places.as_ref()?;
+        lock(places).in_force().cloned()
+    }
+
+    /// Captures under other filters from now on: all of them are switched at once. After an error the old ones are
+    /// in force. An error without [`CaptureConfig::live`](crate::CaptureConfig::live).
+    pub fn change_filters(&self, filters: &Filters) -> Result<(), Error> {
+        let places = self.control.places.as_ref().ok_or(Error::FixedFilters)?;
+        let mut places = lock(places);
+        let mut pids = lock(&self.control.pids);
+        let place = places.prepare(filters, &mut pids)?;
+        let before = self.control.place.swap(place, Ordering::AcqRel);
+        // The reader may be waiting; being woken once without need does no harm.
+        if let Err(error) = self.tell_kernel(1) {
+            self.control.place.store(before, Ordering::Release);
+            return Err(error);
+        }
+        places.switched(place, filters, &mut pids)
+    }
+
+    /// Attaches to the files with TLS that these processes execute, where that is not done yet; to those of all
+    /// processes for `None`. Returns when it is done. Nothing is found without
+    /// [`Capture::discover`](crate::Capture::discover).
+    pub fn attach_to(&self, processes: Option<&[u32]>) {
+        let Some(search) = self.control.search.get() else {
+            return;
+        };
+        match processes {
+            Some(pids) => pids.iter().for_each(|pid| search(*pid)),
+            None => proc::pids().into_iter().for_each(search),
+        }
+    }
+
+    /// What [`Self::attach_to`] does for each process.
+    pub(crate) fn search_with(&self, search: impl Fn(u32) + Send + Sync + 'static) {
+        // A capture discovers once.
+        let _discovers_already = self.control.search.set(Box::new(search));
     }
 
     /// Returns true if [`Self::stop`] was called.
@@ -175,24 +229,20 @@ impl CaptureHandle {
         let mut map = lock(&self.control.state);
         // A reader that begins to wait must not undo a stop; both hold the lock.
         let end = self.control.end.load(Ordering::Acquire);
-        map.set(0, ControlValue(config::Control { end, reader_waits }), 0)
-            .map_err(|source| Error::Map {
-                map: "CONTROL",
-                source,
-            })
+        map.set(
+            0,
+            ControlValue(config::Control {
+                end,
+                reader_waits,
+                place: self.control.place.load(Ordering::Acquire),
+            }),
+            0,
+        )
+        .map_err(|source| Error::Map {
+            map: "CONTROL",
+            source,
+        })
     }
-}
-
-/// A map of the loaded object as `T`.
-pub(crate) fn take_map<T>(
-    ebpf: &mut Ebpf,
-    name: &'static str,
-    convert: impl FnOnce(Map) -> Result<T, MapError>,
-) -> Result<T, Error> {
-    let map = ebpf
-        .take_map(name)
-        .ok_or(Error::ObjectIncomplete { what: "map", name })?;
-    convert(map).map_err(|source| Error::Map { map: name, source })
 }
 
 /// The maps stay usable after a panic elsewhere: they hold no invariant of ours.

@@ -47,6 +47,7 @@ impl Prepared {
             hooks: settings.hooks.clone(),
             ring_bytes: settings.ring_bytes,
             facts: output.takes_facts(),
+            live: output.listen.is_some(),
             ..CaptureConfig::default()
         })?;
         report::attached::refused(capture.refused());

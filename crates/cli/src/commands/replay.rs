@@ -9,7 +9,6 @@ use ecapture_protocols::format::WallClock;
 use crate::args::ReplayArgs;
 use crate::exit::Exit;
 use crate::injection::Injection;
-use crate::listen::Described;
 use crate::recording::Recording;
 use crate::selection::Selection;
 use crate::session::Session;
@@ -54,6 +53,5 @@ pub(super) fn run_file(
         utc_offset_s: offset_ns.map_or(0, |offset| local_time::utc_offset_s(offset / 1_000_000_000)),
     };
     let session = Session::new(settings, clock)?;
-    let described = Described::new(settings, None);
-    ecapture_actors::block_on(session.replay(recording, selection, &injections, described))
+    ecapture_actors::block_on(session.replay(recording, selection, &injections))
 }

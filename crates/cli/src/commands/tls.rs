@@ -8,7 +8,6 @@ use ecapture_probe::survey::{self, Survey};
 use super::capture::{Prepared, wall_clock};
 use super::doctor;
 use crate::exit::Exit;
-use crate::listen::Described;
 use crate::report;
 use crate::session::Session;
 use crate::settings::{CaptureSettings, OutputSettings};
@@ -30,10 +29,11 @@ pub(crate) fn run(output: &OutputSettings, settings: &CaptureSettings) -> Result
     }
     let handle = prepared.capture.handle();
     let attached = Arc::clone(&prepared.attached);
-    let described = Described::new(output, Some(settings));
     let exit = ecapture_actors::block_on(async {
         let (capture, conditions) = prepared.release()?;
-        session.capture(capture, conditions, described, attached).await
+        session
+            .capture(capture, conditions, (output, settings), attached)
+            .await
     })?;
     if is_of_interest
         && settings.cgroup.is_none()

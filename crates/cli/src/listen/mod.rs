@@ -10,7 +10,9 @@
 
 mod access;
 mod attached;
+mod change;
 mod metrics;
+mod request;
 mod routes;
 mod server;
 mod socket;
@@ -20,13 +22,14 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use ecapture_actors::PipelineHandle;
+use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::settings::{ListenAddress, ListenSettings};
+use crate::settings::{CaptureSettings, ListenAddress, ListenSettings};
 use access::Access;
 pub(crate) use attached::AttachedFiles;
+pub(crate) use change::Live;
 use socket::Socket;
-pub(crate) use status::Described;
 
 /// A server that is bound to its address. Whoever connects waits until [`Self::serve`].
 pub(crate) struct Server {
@@ -37,25 +40,39 @@ pub(crate) struct Server {
 /// A run that is watched.
 pub(crate) struct Run {
     /// The figures.
-    pub(crate) pipeline: PipelineHandle,
-    /// What the run was started with.
-    pub(crate) described: Described,
+    pipeline: PipelineHandle,
+    /// What the run was started with and cannot change; null for a replay.
+    fixed: Value,
     /// What its probes are attached to; `None` for a replay.
-    pub(crate) attached: Option<Arc<AttachedFiles>>,
+    attached: Option<Arc<AttachedFiles>>,
+    /// What can be changed; `None` for a replay.
+    live: Option<Live>,
     started: Instant,
 }
 
 impl Run {
-    /// A run that begins now.
-    pub(crate) fn new(
+    /// A capture that begins now.
+    pub(crate) fn capture(
         pipeline: PipelineHandle,
-        described: Described,
-        attached: Option<Arc<AttachedFiles>>,
+        settings: &CaptureSettings,
+        attached: Arc<AttachedFiles>,
+        live: Live,
     ) -> Self {
         Self {
+            fixed: status::fixed(settings),
+            attached: Some(attached),
+            live: Some(live),
+            ..Self::replay(pipeline)
+        }
+    }
+
+    /// A replay that begins now.
+    pub(crate) fn replay(pipeline: PipelineHandle) -> Self {
+        Self {
             pipeline,
-            described,
-            attached,
+            fixed: Value::Null,
+            attached: None,
+            live: None,
             started: Instant::now(),
         }
     }
@@ -83,7 +100,7 @@ impl Server {
         let name = self.socket.name();
         server::start(self.socket, routes::router(Arc::new(run), self.access))
             .context("--listen: the server could not be started")?;
-        tracing::info!("listening on {name}: /status, /metrics, /healthz");
+        tracing::info!("listening on {name}");
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use axum::routing::get;
 use axum::{Json, Router, middleware};
 
 use super::access::{self, Access};
-use super::{Run, metrics, status};
+use super::{Run, change, metrics, status};
 
 /// Bytes of a request's body.
 const BODY_BYTES: usize = 64 * 1024;
@@ -19,6 +19,7 @@ pub(super) fn router(run: Arc<Run>, access: Access) -> Router {
         .route("/status", get(status))
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
+        .merge(change::routes())
         .fallback(unknown)
         .layer(middleware::from_fn_with_state(access, access::guard))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
@@ -43,7 +44,7 @@ async fn metrics(State(run): State<Arc<Run>>) -> Response {
 async fn unknown() -> Response {
     (
         StatusCode::NOT_FOUND,
-        "404 page not found; there are GET /status, /metrics and /healthz\n",
+        "404 page not found; there are GET /status, /metrics and /healthz, and POST /tls, /gotls, /gnutls and /nss\n",
     )
         .into_response()
 }

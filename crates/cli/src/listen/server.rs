@@ -98,7 +98,7 @@ where
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     tokio::spawn(async move {
         let _permit = permit;
-        // A client that goes away or takes too long has nothing to be told.
+        // A client that goes away or takes too long gets no answer.
         let _ended = tokio::time::timeout(CONNECTION, connection).await;
     });
 }

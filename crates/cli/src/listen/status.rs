@@ -3,40 +3,16 @@
 use ecapture_actors::{LossRow, OutputStatistics, Statistics, Tally};
 use serde_json::{Value, json};
 
-use super::Run;
-use crate::settings::{CaptureSettings, OutputSettings};
+use super::{Live, Run};
+use crate::settings::CaptureSettings;
 
-/// What a run was started with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Described {
-    capture: Value,
-    output: Value,
-}
-
-impl Described {
-    /// `capture` is missing for a replay.
-    pub(crate) fn new(output: &OutputSettings, capture: Option<&CaptureSettings>) -> Self {
-        Self {
-            capture: capture.map_or(Value::Null, self::capture),
-            output: json!({ "hex": output.hex, "tsize": output.truncate.unwrap_or(0) }),
-        }
-    }
-}
-
-fn capture(settings: &CaptureSettings) -> Value {
-    let command: Vec<_> = settings
-        .command
-        .iter()
-        .map(|word| word.to_string_lossy())
-        .collect();
+/// What a capture was started with and cannot change.
+pub(super) fn fixed(settings: &CaptureSettings) -> Value {
+    let command = settings.command.iter().map(|word| word.to_string_lossy());
     json!({
-        "pid": settings.pids,
-        "follow_children": settings.follow_children,
         "not_pid": settings.excluded,
-        "uid": settings.uid,
-        "cgroup_path": settings.cgroup,
         "libraries": settings.libraries.files,
-        "command": command,
+        "command": command.collect::<Vec<_>>(),
         "ring_bytes": settings.ring_bytes,
     })
 }
@@ -56,7 +32,7 @@ pub(super) fn of(run: &Run) -> Value {
         "pid": std::process::id(),
         "uptime_seconds": run.started.elapsed().as_secs_f64(),
         "kind": if run.attached.is_some() { "capture" } else { "replay" },
-        "settings": { "capture": run.described.capture, "output": run.described.output },
+        "settings": { "live": run.live.as_ref().map(Live::in_force), "fixed": run.fixed },
         "attached": attached,
         "outputs": outputs(&statistics.outputs),
         "ledger": ledger(&statistics),

@@ -3,6 +3,7 @@
 mod file;
 mod formats;
 mod standard_output;
+mod switched;
 mod targets;
 mod tcp;
 
@@ -11,6 +12,7 @@ use ecapture_actors::{ByteStream, SinkWriter};
 pub(crate) use formats::{
     ECAPTUREQ, FORMATS, Facts, JSON_LINES, Look, ORIGINAL, OutputFormat, RECORDING, TEXT,
 };
+pub(crate) use switched::Looks;
 pub(crate) use targets::Target;
 
 /// An open target.

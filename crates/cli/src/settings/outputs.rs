@@ -14,7 +14,7 @@ use super::listen::ListenSettings;
 use super::unbuilt::refuse_unbuilt_globals;
 use crate::args::{FormatName, Frames, GlobalArgs, OnSinkError, When};
 use crate::held::CommandOutput;
-use crate::outputs::{self, FORMATS, Facts, Look, OutputFormat, Target};
+use crate::outputs::{self, FORMATS, Facts, Look, Looks, OutputFormat, Target};
 use crate::usage::UsageError;
 
 /// What `-o` takes.
@@ -191,9 +191,18 @@ impl OutputSettings {
     }
 
     /// What an output gets; `clock` turns kernel time into wall-clock time.
-    pub(crate) fn tap(&self, output: &OutputTarget, clock: WallClock) -> Tap {
+    /// With `looks` it may change.
+    pub(crate) fn tap(&self, output: &OutputTarget, clock: WallClock, looks: Option<&Looks>) -> Tap {
+        let look = self.look(output, clock);
+        match looks {
+            Some(looks) => looks.tap(output.format, look),
+            None => (output.format.tap)(&look),
+        }
+    }
+
+    fn look(&self, output: &OutputTarget, clock: WallClock) -> Look {
         let terminal = output.is_terminal();
-        (output.format.tap)(&Look {
+        Look {
             hex: self.hex,
             truncate: self.truncate,
             http2_messages: self.frames == Some(Frames::Messages),
@@ -203,7 +212,7 @@ impl OutputSettings {
             color: use_color(self.color, terminal),
             time: self.time,
             clock,
-        })
+        }
     }
 
     /// For a report of its own: JSON Lines instead of text.

@@ -12,7 +12,7 @@ use ecapture_ebpf::table;
 
 use super::counters::{count, count_unmatched};
 use super::delivery::{close, deliver, pass_over};
-use super::filter::{ended, stopped, wanted};
+use super::filter::{ended, is_live, may_return, stopped, wanted};
 use super::identity::bind;
 use super::lateness::judge;
 use super::maps::{PROCESSES, SESSIONS};
@@ -62,6 +62,22 @@ pub(super) fn is_followed(pid_tgid: u64) -> bool {
     wanted
 }
 
+/// Notes that a session moves bytes that are not captured, because filters that may change exclude it: if other
+/// filters let it through later, its count of bytes begins again, which shows the gap.
+#[inline(always)]
+pub(super) fn pass_by(pid_tgid: u64, session: u64) {
+    if is_live()
+        && !stopped()
+        && let Some(session) = known_session((pid_tgid >> 32) as u32, session)
+    {
+        for offset in &mut session.offsets {
+            // SAFETY: the field is a whole word. Volatile, so that no function is called to clear it, which the
+            // verifier would remove where the filters are constants.
+            unsafe { core::ptr::write_volatile(offset, 0) };
+        }
+    }
+}
+
 /// Remembers a call that performs the handshake until it returns.
 #[inline(always)]
 pub(super) fn handshake(context: &ProbeContext) {
@@ -78,6 +94,7 @@ pub(super) fn handshake(context: &ProbeContext) {
 pub(super) fn enter(context: &ProbeContext, arguments: Arguments, direction: u8, kind: CallKind) {
     let pid_tgid = bpf_get_current_pid_tgid();
     if !is_followed(pid_tgid) {
+        pass_by(pid_tgid, arguments.session);
         return;
     }
     let stack_pointer = stack_pointer_at_entry(context.regs);
@@ -173,7 +190,7 @@ fn is_first_return(thread: &mut Thread, key: CallKey) -> bool {
 fn leave(context: &RetProbeContext) {
     let pid_tgid = bpf_get_current_pid_tgid();
     let pid = (pid_tgid >> 32) as u32;
-    if ended() || !wanted(pid) {
+    if ended() || !may_return(pid) {
         return;
     }
     let key = CallKey {
@@ -263,7 +280,7 @@ pub(super) fn free(context: &ProbeContext) {
 #[inline(always)]
 pub(super) fn end_session(session: u64) {
     let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    if stopped() || !wanted(pid) {
+    if stopped() || !may_return(pid) {
         return;
     }
     if SESSIONS

@@ -2,14 +2,14 @@
 
 use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_probe_read_kernel_str};
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
-use ecapture_ebpf::config::{DISCOVER, FILTER_PID, FILTER_PID_SET};
+use ecapture_ebpf::config::DISCOVER;
 use ecapture_ebpf::counter;
 use ecapture_ebpf::discovery::{EVENT_EXECUTED, EVENT_MAPPED, FileKey, FileRecord, NAME_BYTES};
 
 use super::counters::count;
-use super::filter::stopped;
+use super::filter::{InForce, stopped};
 use super::identity::file_of;
-use super::maps::{FILES, KNOWN, PIDS, config};
+use super::maps::{FILES, KNOWN, config};
 use super::memory::kernel;
 
 // include/uapi/asm-generic/mman-common.h
@@ -84,11 +84,7 @@ fn tell(file: u64, path: u64, event: u32) -> Option<()> {
 /// a process may change its user and its cgroup after it has mapped its libraries.
 #[inline(always)]
 fn concerns(pid: u32) -> bool {
-    let filters = config!(filters);
-    if filters & FILTER_PID != 0 && pid != config!(pid) {
-        return false;
-    }
-    filters & FILTER_PID_SET == 0 || PIDS.get_ptr(pid).is_some()
+    InForce::get().lets_through(pid)
 }
 
 #[inline(always)]

@@ -19,10 +19,10 @@ use ecapture_ebpf::counter;
 use ecapture_ebpf::limits::{self, CALL_CHUNKS_UNROLLED};
 use ecapture_ebpf::record::{DIRECTION_READ, DIRECTION_WRITE, NO_FD, SOCKET_EXACT, SOCKET_HEURISTIC};
 
-use super::call::{end_session, is_followed, known_session, session_of, writes};
+use super::call::{end_session, is_followed, known_session, pass_by, session_of, writes};
 use super::counters::{count, count_unmatched};
 use super::delivery::deliver;
-use super::filter::{ended, stopped, wanted};
+use super::filter::{ended, may_return, stopped, wanted};
 use super::identity::{bind, is_seen, socket_of};
 use super::lateness::judge;
 use super::maps::CALLS;
@@ -96,10 +96,11 @@ fn go_close(context: ProbeContext) {
 #[inline(always)]
 fn enter(context: &ProbeContext, direction: u8) {
     let pid_tgid = bpf_get_current_pid_tgid();
+    let registers = Registers::of(context.regs);
     if !is_followed(pid_tgid) {
+        pass_by(pid_tgid, registers.result_or_first);
         return;
     }
-    let registers = Registers::of(context.regs);
     let Some(key) = key((pid_tgid >> 32) as u32, &registers) else {
         count(counter::CALLS_FULL, 1);
         return;
@@ -128,7 +129,7 @@ fn enter(context: &ProbeContext, direction: u8) {
 fn leave(context: &ProbeContext) -> Option<()> {
     let pid_tgid = bpf_get_current_pid_tgid();
     let pid = (pid_tgid >> 32) as u32;
-    if ended() || !wanted(pid) {
+    if ended() || !may_return(pid) {
         return None;
     }
     let registers = Registers::of(context.regs);

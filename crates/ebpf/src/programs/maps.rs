@@ -2,7 +2,7 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, CgroupArray, HashMap, LruHashMap, PerCpuArray, RingBuf};
-use ecapture_ebpf::config::{Config, Control, KernelOffsets};
+use ecapture_ebpf::config::{Config, Control, Filters, KernelOffsets, PLACES};
 use ecapture_ebpf::discovery::FileKey;
 use ecapture_ebpf::limits;
 use ecapture_ebpf::share::Share;
@@ -69,9 +69,13 @@ pub(super) static SHARES: LruHashMap<u32, Share> = LruHashMap::with_max_entries(
 #[map]
 pub(super) static PIDS: HashMap<u32, u32> = HashMap::with_max_entries(limits::PROCESSES, 0);
 
-/// The only entry is the cgroup of [`FILTER_CGROUP`](ecapture_ebpf::config::FILTER_CGROUP).
+/// The cgroups of [`FILTER_CGROUP`](ecapture_ebpf::config::FILTER_CGROUP), by place.
 #[map]
-pub(super) static CGROUPS: CgroupArray = CgroupArray::with_max_entries(1, 0);
+pub(super) static CGROUPS: CgroupArray = CgroupArray::with_max_entries(PLACES, 0);
+
+/// By place; see [`LIVE_FILTERS`](ecapture_ebpf::config::LIVE_FILTERS). Only user space writes here.
+#[map]
+pub(super) static FILTERS: Array<Filters> = Array::with_max_entries(PLACES, 0);
 
 /// Reports to user space about files that are not in [`KNOWN`].
 #[map]

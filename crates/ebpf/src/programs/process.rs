@@ -8,7 +8,7 @@ use ecapture_ebpf::record::KIND_CLOSE_PROCESS;
 
 use super::delivery::close;
 use super::discovery::executed;
-use super::filter::stopped;
+use super::filter::{InForce, stopped};
 use super::maps::{PIDS, PROCESSES, config};
 use super::memory::kernel;
 use super::state::Thread;
@@ -16,7 +16,7 @@ use super::state::Thread;
 /// `sched_process_fork(struct task_struct *parent, struct task_struct *child)`
 #[btf_tracepoint(function = "sched_process_fork")]
 fn sched_process_fork(context: BtfTracePointContext) -> i32 {
-    if config!(filters) & FOLLOW_CHILDREN != 0 {
+    if InForce::get().filters & FOLLOW_CHILDREN != 0 {
         follow(context.arg(0), context.arg(1));
     }
     0
@@ -25,10 +25,13 @@ fn sched_process_fork(context: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn follow(parent: u64, child: u64) -> Option<()> {
     let parent: u32 = kernel(parent, config!(offsets.task_tgid))?;
-    PIDS.get_ptr(parent)?;
+    // SAFETY: the map lookup succeeded; the value is a whole word.
+    let places = PIDS
+        .get_ptr(parent)
+        .map(|places| unsafe { core::ptr::read_volatile(places) })?;
     let child: u32 = kernel(child, config!(offsets.task_tgid))?;
     if child != parent {
-        let _full = PIDS.insert(child, 1, 0);
+        let _full = PIDS.insert(child, places, 0);
     }
     Some(())
 }

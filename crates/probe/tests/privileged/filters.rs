@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-use ecapture_probe::{Capture, CaptureConfig, Error, Processes};
+use ecapture_probe::{Capture, CaptureConfig, Error, Filters, Processes};
+use ecapture_protocols::CapturedEvent;
 use ecapture_protocols::Direction::{Read, Write};
 
 use crate::support::{Peer, capture, config, curl, output, peers};
@@ -112,6 +113,61 @@ fn a_process_can_leave_the_set() {
         text.contains("GET /inside") && !text.contains("GET /outside"),
         "{text}"
     );
+}
+
+/// A connection that filters exclude for a while goes on where they let it through again, behind a gap.
+#[test]
+fn filters_change_while_the_capture_runs() {
+    let Some(peers) = peers(&["curl", "python3", "openssl"]) else {
+        return;
+    };
+    let mut server = peers.server("https_server.py", &["127.0.0.1"]);
+    let (pid, port) = (server.pid(), server.line());
+    let config = CaptureConfig {
+        live: true,
+        ..config(Processes::One(pid))
+    };
+    let captured = capture(&config, move |handle| {
+        let get = |path: &str| output(&mut curl(&[&format!("https://127.0.0.1:{port}/{path}")]));
+        let change = |filters: Filters| handle.change_filters(&filters);
+        let only = |pid| Filters {
+            processes: Some(vec![pid]),
+            ..Filters::default()
+        };
+        get("first");
+        change(only(std::process::id())).unwrap();
+        get("second");
+        change(Filters {
+            uid: Some(54321),
+            ..only(pid)
+        })
+        .unwrap();
+        get("third");
+        change(Filters::default()).unwrap();
+        get("fourth");
+        change(only(pid)).unwrap();
+        // What cannot be changed leaves the filters as they were.
+        let nobody = change(only(u32::MAX - 1));
+        assert!(matches!(nobody, Err(Error::NoProcess { .. })), "{nobody:?}");
+        let no_cgroup = change(Filters {
+            cgroup: Some("/nowhere".into()),
+            ..only(std::process::id())
+        });
+        assert!(matches!(no_cgroup, Err(Error::Cgroup(_))), "{no_cgroup:?}");
+        assert_eq!(handle.filters(), Some(only(pid)));
+        get("fifth");
+    });
+    let text = captured.text(pid, Read);
+    let paths = ["first", "second", "third", "fourth", "fifth"];
+    let seen = paths.map(|path| text.contains(&format!("GET /{path} ")));
+    assert_eq!(seen, [true, false, false, true, true], "{text}");
+    let of_others = |event: &CapturedEvent| match event {
+        CapturedEvent::Data(data) if data.process.pid != pid => Some(data.payload.clone()),
+        _ => None,
+    };
+    let others = captured.events.iter().filter_map(of_others).collect::<Vec<_>>();
+    let requests = others.iter().filter(|payload| payload.starts_with(b"GET /"));
+    assert_eq!(requests.count(), 1, "curl is captured once: {others:?}");
 }
 
 #[test]

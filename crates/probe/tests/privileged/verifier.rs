@@ -27,6 +27,11 @@ fn no_program_takes_the_verifier_long() {
     })
     .unwrap();
     let _without = Capture::load(&config(Processes::All)).unwrap();
+    let _with_live_filters = Capture::load(&CaptureConfig {
+        live: true,
+        ..config(Processes::All)
+    })
+    .unwrap();
     let verified: Vec<u64> = fs::read_dir("/proc/self/fdinfo")
         .unwrap()
         .filter_map(|descriptor| fs::read_to_string(descriptor.ok()?.path()).ok())

@@ -21,9 +21,9 @@ use aya_ebpf::programs::ProbeContext;
 use ecapture_ebpf::record::{DIRECTION_READ, DIRECTION_WRITE, SOCKET_EXACT};
 use ecapture_ebpf::{counter, limits};
 
-use super::call::{free, is_followed, session_of};
+use super::call::{free, is_followed, pass_by, session_of};
 use super::counters::{count, count_unmatched};
-use super::filter::{ended, stopped, wanted};
+use super::filter::{ended, may_return, stopped, wanted};
 use super::identity::bind;
 use super::lateness::judge;
 use super::memory::user;
@@ -59,6 +59,7 @@ struct Encryption {
 fn rustls_encrypt(context: ProbeContext) {
     let pid_tgid = bpf_get_current_pid_tgid();
     if !is_followed(pid_tgid) {
+        pass_by(pid_tgid, context.arg(0).unwrap_or(0));
         return;
     }
     let Some(payload) = user(context.arg(1).unwrap_or(0)) else {
@@ -84,7 +85,7 @@ fn rustls_encrypt(context: ProbeContext) {
 fn rustls_encrypted(context: ProbeContext) {
     let pid_tgid = bpf_get_current_pid_tgid();
     let pid = (pid_tgid >> 32) as u32;
-    if ended() || !wanted(pid) {
+    if ended() || !may_return(pid) {
         return;
     }
     let key = key(&context, pid_tgid);
@@ -132,6 +133,7 @@ fn rustls_encrypted(context: ProbeContext) {
 fn rustls_received(context: ProbeContext) {
     let pid_tgid = bpf_get_current_pid_tgid();
     if !is_followed(pid_tgid) {
+        pass_by(pid_tgid, context.arg(0).unwrap_or(0));
         return;
     }
     let connection = context.arg(0).unwrap_or(0);
@@ -185,7 +187,7 @@ fn rustls_send(context: ProbeContext) {
 fn rustls_sent(context: ProbeContext) {
     let pid_tgid = bpf_get_current_pid_tgid();
     let pid = (pid_tgid >> 32) as u32;
-    if ended() || !wanted(pid) {
+    if ended() || !may_return(pid) {
         return;
     }
     let key = key(&context, pid_tgid);

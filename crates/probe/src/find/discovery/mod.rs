@@ -155,6 +155,12 @@ impl Discoverer {
             files: Arc::clone(&files),
             ended,
         };
+        let searched = Arc::downgrade(&files);
+        handle.search_with(move |pid| {
+            if let Some(files) = searched.upgrade() {
+                watch::scan(&files, pid);
+            }
+        });
         spawn("other-libraries", worker(|queues| &queues.libraries, Vec::new()))?;
         spawn("new-programs", worker(|queues| &queues.programs, Vec::new()))?;
         spawn("other-files", worker(|queues| &queues.others, running))?;

@@ -222,7 +222,8 @@ fn look(files: &Files, record: &FileRecord, reader: Reader) -> Looked {
         })
 }
 
-fn scan(files: &Files, pid: u32) {
+/// Inspects every file that a process executes.
+pub(super) fn scan(files: &Files, pid: u32) {
     files.hold();
     Sighting::all(pid, |sighting| {
         // Attaching to the last one has raised it.

@@ -3,7 +3,7 @@
 use aya::{Btf, Ebpf, EbpfLoader};
 use ecapture_ebpf::config::{
     Config, DISCOVER, FILTER_CGROUP, FILTER_PID, FILTER_PID_SET, FILTER_UID, FOLLOW_CHILDREN, HAS_COOKIE,
-    HAS_LOOP, KernelOffsets,
+    HAS_LOOP, KernelOffsets, LIVE_FILTERS,
 };
 
 use crate::Error;
@@ -45,7 +45,10 @@ pub(super) fn make_maps(
 }
 
 fn constants(config: &CaptureConfig, offsets: KernelOffsets) -> Config {
+    let mut features = if kernel::has_loop() { HAS_LOOP } else { 0 };
     let (mut filters, pid) = match config.processes {
+        // They are in a map, which is filled later.
+        _ if config.live => (0, 0),
         Processes::All => (0, 0),
         // The set forgets a process that has ended: its number may be given to another one.
         Processes::One(pid) => (FILTER_PID | FILTER_PID_SET, pid),
@@ -56,14 +59,16 @@ fn constants(config: &CaptureConfig, offsets: KernelOffsets) -> Config {
             follow_children: true,
         } => (FILTER_PID_SET | FOLLOW_CHILDREN, 0),
     };
-    if config.uid.is_some() {
+    if config.live {
+        features |= LIVE_FILTERS;
+    }
+    if config.uid.is_some() && !config.live {
         filters |= FILTER_UID;
     }
-    if config.cgroup.is_some() {
+    if config.cgroup.is_some() && !config.live {
         filters |= FILTER_CGROUP;
     }
     let wake_bytes = WAKE_BYTES.min(config.ring_bytes / 4);
-    let mut features = if kernel::has_loop() { HAS_LOOP } else { 0 };
     if config.discovery != Discovery::Off {
         features |= DISCOVER;
     }
