@@ -1,7 +1,7 @@
 //! The HTTP server of a run: who may ask, and what is answered.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
@@ -611,4 +611,73 @@ fn own_cgroup() -> String {
         .find(|words| words[2] == "cgroup2")
         .expect("cgroup2 is mounted");
     cgroup2[1].to_owned()
+}
+
+/// Requests on one connection, each when it is asked for.
+const ONE_CONNECTION: &str = "
+import http.client, ssl, sys
+context = ssl._create_unverified_context()
+connection = http.client.HTTPSConnection('127.0.0.1', int(sys.argv[1]), context=context)
+for line in sys.stdin:
+    connection.request('GET', '/hello.json?' + line.strip())
+    connection.getresponse().read()
+    print('done', flush=True)
+";
+
+#[test]
+fn a_connection_that_was_excluded_for_a_while_goes_on_behind_a_gap() {
+    let Some(scene) = Scene::nginx(&[]) else { return };
+    let pid = scene.server.worker_pid();
+    let arguments = [
+        "tls",
+        "-p",
+        &pid.to_string(),
+        "--format",
+        "jsonl",
+        "--listen",
+        "127.0.0.1:0",
+    ];
+    let mut running = Running::start(&arguments);
+    let api = Api::of(&mut running);
+    running.wait_until_capturing();
+    let mut client = Command::new("/usr/bin/python3")
+        .args(["-c", ONE_CONNECTION, &scene.server.port.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python3 runs");
+    let mut asked = client.stdin.take().expect("a pipe");
+    let mut done = BufReader::new(client.stdout.take().expect("a pipe")).lines();
+    let mut get = |name: &str| {
+        writeln!(asked, "{name}").expect("the client reads");
+        assert_eq!(done.next().expect("a line").expect("text"), "done");
+    };
+    get("first");
+    api.change(&format!("{{\"pid\":{}}}", std::process::id()));
+    get("second");
+    api.change(&format!("{{\"pid\":{pid}}}"));
+    get("third");
+    get("fourth");
+    drop(asked);
+    client.wait().expect("the client ends");
+    let finished = running.interrupt();
+    assert!(
+        finished.stderr.contains("nothing was lost"),
+        "{}",
+        finished.stderr
+    );
+    let lines = finished.json();
+    let of_direction = |direction: &str| {
+        let lines = lines.iter().filter(|line| line["direction"] == direction);
+        let shown = lines.map(|line| match line["path"].as_str() {
+            Some(path) => path.to_owned(),
+            None => line["kind"].to_string(),
+        });
+        shown.collect::<Vec<_>>()
+    };
+    let path = |name| format!("/hello.json?{name}");
+    let requests = [path("first"), "\"gap\"".to_owned(), path("third"), path("fourth")];
+    assert_eq!(of_direction("read"), requests);
+    let response = "\"http1.response\"";
+    assert_eq!(of_direction("write"), [response, "\"gap\"", response, response]);
 }
