@@ -16,7 +16,7 @@ use ecapture_protocols::{CapturedEvent, Origin, Output, PeerNotice, StreamDecode
 use futures_util::Stream;
 use tokio::time::Sleep;
 
-use crate::{DecoderFactory, Ledger, Loss, Resumption, SinkWriter};
+use crate::{DecoderFactory, Ledger, Loss, Resumption, SinkWriter, Unwritten};
 
 /// `worker-panic:every=N`: the decoder that is fed every `every`th event of the run panics.
 ///
@@ -107,16 +107,38 @@ impl<W> SinkError<W> {
     }
 }
 
-impl<W: SinkWriter> SinkWriter for SinkError<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+impl<W: SinkWriter> SinkError<W> {
+    fn write_within(&mut self, write: impl FnOnce(&mut W, usize) -> io::Result<usize>) -> io::Result<usize> {
         if self.left == 0 {
             return Err(io::Error::other("injected failure"));
         }
-        let fits = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
-        let written = self.writer.write(&bytes[..fits]);
+        let room = usize::try_from(self.left).unwrap_or(usize::MAX);
+        let written = write(&mut self.writer, room);
         self.writer_failed = written.is_err();
         self.left -= *written.as_ref().unwrap_or(&0) as u64;
         written
+    }
+}
+
+impl<W: SinkWriter> SinkWriter for SinkError<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_within(|writer, room| writer.write(&bytes[..bytes.len().min(room)]))
+    }
+
+    fn write_records(&mut self, records: Unwritten<'_>) -> io::Result<usize> {
+        self.write_within(|writer, room| writer.write_records(records.cut(room)))
+    }
+
+    fn renew(&mut self) {
+        self.writer.renew();
+    }
+
+    fn tending_interval(&self) -> Option<Duration> {
+        self.writer.tending_interval()
+    }
+
+    fn tend(&mut self) -> io::Result<()> {
+        self.writer.tend()
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -158,6 +180,24 @@ impl<W: SinkWriter> SinkWriter for SlowSink<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         std::thread::sleep(self.pause);
         self.writer.write(bytes)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "to block is its purpose")]
+    fn write_records(&mut self, records: Unwritten<'_>) -> io::Result<usize> {
+        std::thread::sleep(self.pause);
+        self.writer.write_records(records)
+    }
+
+    fn renew(&mut self) {
+        self.writer.renew();
+    }
+
+    fn tending_interval(&self) -> Option<Duration> {
+        self.writer.tending_interval()
+    }
+
+    fn tend(&mut self) -> io::Result<()> {
+        self.writer.tend()
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -40,6 +40,7 @@ mod sink;
 mod summary;
 mod supervision;
 mod tally;
+mod tending;
 mod worker;
 
 use std::sync::Arc;
@@ -57,6 +58,7 @@ pub use pipeline::{PipelineConfig, PipelineHandle, Placement, spawn, spawn_with}
 pub use sink::{ByteStream, Resumption, SinkPolicy, SinkWriter, Taken, Target, Unwritten, UnwrittenRecords};
 pub use summary::{Outcome, PipelineError, Statistics, Summary};
 pub use tally::Tally;
+pub use tending::Renewal;
 
 /// Makes the decoder of a new stream, or of a stream whose Worker failed, for one view.
 pub type DecoderFactory = Arc<dyn Fn(&Origin, View) -> Box<dyn StreamDecoder> + Send + Sync>;

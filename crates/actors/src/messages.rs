@@ -347,6 +347,11 @@ pub(crate) struct CapturedBatch(pub(crate) Vec<CapturedEvent>);
 #[rtype(result = "()")]
 pub(crate) struct RoundEnded;
 
+/// To a Sink: look after the target, see [`Target::tend`](crate::Target::tend).
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Tend;
+
 /// Processor or conductor → Sink: nothing follows; write everything and stop.
 #[derive(Message)]
 #[rtype(result = "()")]

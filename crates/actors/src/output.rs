@@ -61,7 +61,7 @@ impl Tap {
     }
 
     /// The bytes before the first record of a new target.
-    pub(crate) fn beginning(&self) -> Vec<u8> {
+    pub fn beginning(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         match self {
             Self::Events(format) => format.begin(&mut bytes),

@@ -16,6 +16,7 @@ use crate::processor::{Processor, ProcessorPorts, Shard};
 use crate::ring_reader::{EventTap, ReaderPorts, RingReader};
 use crate::sink::{Sink, SinkPorts};
 use crate::summary::{Outcome, PipelineError, Statistics, Summary};
+use crate::tending::{Renewal, tend};
 use crate::worker::{Desk, Formatted, Outbox, OutboxPorts, RecordPort, WorkerPorts};
 use crate::{Clock, DecoderFactory, Output, PipelineLimits, SinkPolicy, Tap, Timings};
 
@@ -59,6 +60,8 @@ pub struct PipelineConfig {
     pub ledger: Arc<Ledger>,
     /// What the kernel side lost.
     pub kernel_counters: Option<Arc<dyn KernelCounterSource>>,
+    /// Asks the targets to begin again.
+    pub renewal: Renewal,
 }
 
 impl PipelineConfig {
@@ -72,6 +75,7 @@ impl PipelineConfig {
             decoders,
             ledger: Arc::new(Ledger::new()),
             kernel_counters: None,
+            renewal: Renewal::default(),
         }
     }
 }
@@ -268,13 +272,16 @@ fn start_sinks(
             tap: output.tap,
             policy: output.policy,
             ledger: Arc::clone(&config.ledger),
+            renewal: config.renewal.listen(),
             target: output.target,
             incidents: incidents.clone(),
         };
+        let (renewal, interval) = (ports.renewal.clone(), ports.target.tending_interval());
         let addr = start_on(arbiter.as_ref(), move |ctx| {
             ctx.set_mailbox_capacity(mailbox);
             Sink::new(ports)
         });
+        actix_rt::spawn(tend(addr.downgrade().recipient(), renewal, interval));
         StartedSink {
             output: number,
             tap,

@@ -1,7 +1,7 @@
 //! The Sink: writes records.
 //!
 //! * receives: `RecordBatch` from Workers, or `CapturedBatch` from the `RingReader`; `RoundEnded`,
-//!   `Finish` from the Processor
+//!   `Finish` from the Processor; `Tend` when its target asks for it or somebody asks for a `Renewal`
 //! * sends: nothing
 //! * bound: `sink_mailbox` or `event_sink_mailbox` batches; what it collects is part of the output in flight, which the
 //!   reader waits for, and while the target fails at most
@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use ecapture_protocols::{CapturedEvent, RecordEnd, Records};
+use tokio::sync::watch;
 
 use buffer::Buffer;
 pub use target::{ByteStream, Resumption, SinkPolicy, SinkWriter, Taken, Target};
@@ -34,6 +35,7 @@ use crate::ledger::Ledger;
 use crate::loss::Loss;
 use crate::messages::{
     ActorGuard, ActorName, CapturedBatch, Finish, Incident, Incidents, RecordBatch, RecordKey, RoundEnded,
+    Tend,
 };
 use crate::{Clock, PipelineLimits, Tap, Timings};
 
@@ -49,6 +51,7 @@ pub(crate) struct SinkPorts {
     pub(crate) tap: Tap,
     pub(crate) policy: SinkPolicy,
     pub(crate) ledger: Arc<Ledger>,
+    pub(crate) renewal: watch::Receiver<()>,
     pub(crate) target: Box<dyn Target>,
     pub(crate) incidents: Incidents,
 }
@@ -203,6 +206,23 @@ impl Sink {
     }
 
     fn write(&mut self, ctx: &mut Context<Self>) {
+        self.renew();
+        self.write_buffer(ctx);
+        // It may have completed a record that was begun.
+        self.renew();
+    }
+
+    /// Lets the target begin again if that was asked for, between two records only. A target that failed is
+    /// opened again anyway.
+    fn renew(&mut self) {
+        let is_asked = self.ports.renewal.has_changed().unwrap_or(false);
+        if is_asked && self.state == State::Open && self.buffer.unwritten().begun() == 0 {
+            self.ports.renewal.mark_unchanged();
+            self.ports.target.renew();
+        }
+    }
+
+    fn write_buffer(&mut self, ctx: &mut Context<Self>) {
         if self.state != State::Open || self.buffer.is_empty() {
             return;
         }
@@ -412,6 +432,20 @@ impl Handler<CapturedBatch> for Sink {
 
     fn handle(&mut self, CapturedBatch(events): CapturedBatch, ctx: &mut Self::Context) {
         self.take_events(&events, ctx);
+    }
+}
+
+impl Handler<Tend> for Sink {
+    type Result = ();
+
+    fn handle(&mut self, Tend: Tend, ctx: &mut Self::Context) {
+        self.renew();
+        if self.state == State::Open
+            && self.buffer.unwritten().begun() == 0
+            && let Err(error) = self.ports.target.tend()
+        {
+            self.fail(error, ctx);
+        }
     }
 }
 

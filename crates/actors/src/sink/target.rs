@@ -1,6 +1,7 @@
 //! The output's target, as the Sink sees it.
 
 use std::io;
+use std::time::Duration;
 
 use super::unwritten::Unwritten;
 use crate::loss::Loss;
@@ -27,6 +28,26 @@ pub trait Target: Send {
     /// up. Any other error makes it try later.
     fn reopen(&mut self) -> io::Result<Resumption> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Begins again in the same place, on request ([`Renewal`](crate::Renewal)): a file is opened again by
+    /// its path, which may lead to another file by now. Called between two records, while the target
+    /// is open. A target that cannot begin again goes on as before, and logs why.
+    fn renew(&mut self) {}
+
+    /// How often it wants [`Self::tend`] to be called; `None` for never.
+    fn tending_interval(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Does what is due while nothing is written, such as to answer the other side. Called between two
+    /// records, while the target is open.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::write`].
+    fn tend(&mut self) -> io::Result<()> {
+        Ok(())
     }
 
     /// Bytes it took that its target has not confirmed. Asked after an error: they may be lost,
@@ -80,7 +101,7 @@ pub struct ByteStream<W>(pub W);
 
 impl<W: SinkWriter> Target for ByteStream<W> {
     fn write(&mut self, records: Unwritten<'_>) -> io::Result<Taken> {
-        self.0.write(records.bytes()).map(Taken::written)
+        self.0.write_records(records).map(Taken::written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -89,6 +110,18 @@ impl<W: SinkWriter> Target for ByteStream<W> {
 
     fn reopen(&mut self) -> io::Result<Resumption> {
         self.0.reopen()
+    }
+
+    fn renew(&mut self) {
+        self.0.renew();
+    }
+
+    fn tending_interval(&self) -> Option<Duration> {
+        self.0.tending_interval()
+    }
+
+    fn tend(&mut self) -> io::Result<()> {
+        self.0.tend()
     }
 
     fn unacknowledged(&self) -> u64 {
@@ -100,6 +133,11 @@ impl<W: SinkWriter> Target for ByteStream<W> {
 pub trait SinkWriter: Send {
     /// Writes some of `bytes` and returns how many, as [`io::Write::write`] does.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// As [`Self::write`], for a writer to which it matters where records end.
+    fn write_records(&mut self, records: Unwritten<'_>) -> io::Result<usize> {
+        self.write(records.bytes())
+    }
 
     /// As [`Target::flush`].
     fn flush(&mut self) -> io::Result<()>;
@@ -113,6 +151,23 @@ pub trait SinkWriter: Send {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// As [`Target::renew`].
+    fn renew(&mut self) {}
+
+    /// As [`Target::tending_interval`].
+    fn tending_interval(&self) -> Option<Duration> {
+        None
+    }
+
+    /// As [`Target::tend`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Target::tend`].
+    fn tend(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// As [`Target::unacknowledged`].
     fn unacknowledged(&self) -> u64 {
         0
@@ -122,6 +177,22 @@ pub trait SinkWriter: Send {
 impl<W: SinkWriter + ?Sized> SinkWriter for Box<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         (**self).write(bytes)
+    }
+
+    fn write_records(&mut self, records: Unwritten<'_>) -> io::Result<usize> {
+        (**self).write_records(records)
+    }
+
+    fn renew(&mut self) {
+        (**self).renew();
+    }
+
+    fn tending_interval(&self) -> Option<Duration> {
+        (**self).tending_interval()
+    }
+
+    fn tend(&mut self) -> io::Result<()> {
+        (**self).tend()
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -19,6 +19,14 @@ impl<'a> Unwritten<'a> {
         self.bytes
     }
 
+    /// As if no more than `bytes` of it were there.
+    pub(crate) fn cut(self, bytes: usize) -> Self {
+        Self {
+            bytes: &self.bytes[..bytes.min(self.bytes.len())],
+            ..self
+        }
+    }
+
     /// Bytes of the first record that the target has taken already. Always 0 for one that takes whole
     /// records only.
     pub const fn begun(&self) -> usize {
@@ -48,7 +56,11 @@ impl<'a> Iterator for UnwrittenRecords<'a> {
 
     fn next(&mut self) -> Option<&'a [u8]> {
         let bytes = self.parts.next()?.bytes - std::mem::take(&mut self.begun);
-        let (record, rest) = self.rest.split_at(bytes);
+        if self.rest.is_empty() {
+            return None;
+        }
+        // The last may be cut: see `Unwritten::cut`.
+        let (record, rest) = self.rest.split_at(bytes.min(self.rest.len()));
         self.rest = rest;
         Some(record)
     }

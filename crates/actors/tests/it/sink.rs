@@ -1,14 +1,14 @@
 //! Outputs that fail, block and come back.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ecapture_actors::inject::{SinkError, SlowSink};
 use ecapture_actors::{
-    Clock, Outcome, PipelineConfig, PipelineError, PipelineHandle, Placement, SinkPolicy, SinkWriter,
-    Summary, spawn,
+    Clock, Outcome, PipelineConfig, PipelineError, PipelineHandle, Placement, Resumption, SinkPolicy,
+    SinkWriter, Summary, spawn,
 };
 use ecapture_protocols::{CapturedEvent, Direction};
 
@@ -230,4 +230,112 @@ async fn a_slow_output_slows_and_loses_nothing() {
     check(&summary);
     assert_eq!(summary.statistics.losses, []);
     assert_eq!(page.lines().len(), 500);
+}
+
+/// Notes what it is asked to do. Takes half a record and fails, when that is switched on.
+#[derive(Clone, Default)]
+struct Diary {
+    entries: Arc<Mutex<Vec<String>>>,
+    tears: Arc<AtomicUsize>,
+    has_torn: bool,
+}
+
+impl Diary {
+    fn note(&self, entry: &str) {
+        self.entries.lock().unwrap().push(entry.to_owned());
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.entries.lock().unwrap())
+    }
+}
+
+impl SinkWriter for Diary {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let half = bytes.len() / 2;
+        match self.tears.load(SeqCst) {
+            0 => {
+                self.note("write");
+                Ok(bytes.len())
+            }
+            _ if !self.has_torn => {
+                self.note("half");
+                self.has_torn = true;
+                Ok(half)
+            }
+            _ => Err(io::ErrorKind::StorageFull.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn reopen(&mut self) -> io::Result<Resumption> {
+        Ok(Resumption::SamePlace)
+    }
+
+    fn renew(&mut self) {
+        self.note("renew");
+    }
+
+    fn tending_interval(&self) -> Option<Duration> {
+        Some(Duration::from_secs(1))
+    }
+
+    fn tend(&mut self) -> io::Result<()> {
+        self.note("tend");
+        Ok(())
+    }
+}
+
+fn with_diary(diary: &Diary) -> (Feed, PipelineHandle, ecapture_actors::Renewal) {
+    tokio::time::pause();
+    let config = config(Clock::Live);
+    let renewal = config.renewal.clone();
+    let (feed, source) = Feed::new();
+    let outputs = with_policy(SinkPolicy::Retry, diary.clone());
+    (feed, spawn(config, source, outputs), renewal)
+}
+
+#[actix::test]
+async fn an_idle_target_is_tended_and_renewed_at_once() {
+    let diary = Diary::default();
+    let (feed, handle, renewal) = with_diary(&diary);
+    pass(100).await;
+    diary.take();
+    renewal.ask();
+    pass(1).await;
+    assert_eq!(diary.take(), ["renew", "tend"]);
+    pass(3_500).await;
+    assert_eq!(diary.take(), ["tend"; 3]);
+    drop(feed);
+    check(&handle.finished().await);
+}
+
+#[actix::test]
+async fn a_target_is_renewed_between_two_records_only() {
+    let diary = Diary::default();
+    let (feed, handle, renewal) = with_diary(&diary);
+    feed.send(line(1));
+    pass(100).await;
+    diary.take();
+    diary.tears.store(1, SeqCst);
+    feed.send(line(2));
+    pass(500).await;
+    renewal.ask();
+    pass(5_000).await;
+    assert_eq!(
+        diary.take(),
+        ["half"],
+        "not within a record, and not while it fails"
+    );
+    diary.tears.store(0, SeqCst);
+    pass(6_000).await;
+    let entries = diary.take();
+    assert_eq!(entries[..2], ["write", "renew"], "{entries:?}");
+    drop(feed);
+    let summary = handle.finished().await;
+    check(&summary);
+    assert_eq!(summary.statistics.losses, []);
 }
