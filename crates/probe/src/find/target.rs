@@ -108,7 +108,7 @@ impl Seen {
     fn new(modules: Modules) -> Self {
         Self {
             modules,
-            inodes: HashSet::new(),
+            inodes: proc::own_program().into_iter().collect(),
             targets: Vec::new(),
             strangers: 0,
             time: Duration::ZERO,

@@ -13,12 +13,27 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::file::inode::Inode;
+
 /// What the kernel writes behind the path of a file that was deleted.
 const DELETED: &[u8] = b" (deleted)";
 
 /// The processes that run now, and those that have ended without anybody having waited for them.
 pub(crate) fn pids() -> Vec<u32> {
     numbers(Path::new("/proc")).collect()
+}
+
+/// The file of this program. It has TLS functions for its own outputs, which nobody captures: what is written to
+/// them would be captured, and written to them, without end.
+pub(crate) fn own_program() -> Option<Inode> {
+    let own = fs::metadata("/proc/self/exe").ok()?;
+    Some(Inode::of(&own))
+}
+
+/// Returns true for a process that runs this program.
+pub(crate) fn runs_own_program(pid: u32) -> bool {
+    let program = fs::metadata(executable(pid)).ok();
+    program.is_some_and(|program| own_program() == Some(Inode::of(&program)))
 }
 
 /// The threads of a process; none when it has ended.
@@ -159,6 +174,15 @@ fn numbers(folder: &Path) -> impl Iterator<Item = u32> + use<> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn this_program_is_recognized_in_every_process_that_runs_it() {
+        assert!(runs_own_program(std::process::id()));
+        let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        assert!(!runs_own_program(other.id()));
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
 
     #[test]
     fn the_program_is_the_file_that_runs() {

@@ -168,7 +168,7 @@ struct Surveyor {
 
 impl Surveyor {
     fn process(&mut self, pid: u32) -> io::Result<()> {
-        if !proc::has_command_line(pid)? {
+        if proc::runs_own_program(pid) || !proc::has_command_line(pid)? {
             return Ok(());
         }
         let maps = Maps::read(pid, limits::MAPS_BYTES)?;
