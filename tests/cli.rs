@@ -47,7 +47,6 @@ fn a_wrong_command_line_exits_with_2() {
         &["tls", "-m", "pcap"],
         &["gotls"],
         &["gotls", "-e", "/bin/true", "-m", "keylog"],
-        &["gnutls", "--ssl_version", "3.7"],
         &["gnutls", "--libssl", "/x"],
         &["bash", "-e", "0"],
         &["replay"],

@@ -32,6 +32,8 @@
 //! - `tables`: more at once than the kernel's tables have room for.
 //! - `facts`: which processes use TLS, among the events.
 //! - `uncaptured`: programs whose TLS cannot be captured.
+//! - `targets`: collectors and servers that outputs and logs go to.
+//! - `rotation`: files that are rotated, or opened again on SIGHUP.
 //! - `late`: connections and programs that the capture meets too late.
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
@@ -60,6 +62,7 @@ mod protobuf;
 mod refused;
 mod replay;
 mod resilience;
+mod rotation;
 mod rustls;
 mod sendfile;
 mod several_outputs;
@@ -68,5 +71,6 @@ mod shutdown;
 mod strangers;
 mod support;
 mod tables;
+mod targets;
 mod uncaptured;
 mod wrapped;

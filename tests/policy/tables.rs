@@ -151,8 +151,8 @@ fn another_place_is_found() {
         ["other.rs names TLS"]
     );
     assert_eq!(
-        changed("cli", "let a = TcpOutput::open(address);\n", targets),
-        ["other.rs names TcpOutput"]
+        changed("cli", "let a = Collector::tcp(address);\n", targets),
+        ["other.rs names Collector"]
     );
     assert_eq!(
         changed(

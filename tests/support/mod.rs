@@ -64,7 +64,7 @@ fn nix_root() -> bool {
     }
 }
 
-fn on_path(program: &str) -> bool {
+pub(crate) fn on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     program.starts_with('/') && std::path::Path::new(program).exists()
         || std::env::split_paths(&path).any(|folder| folder.join(program).is_file())

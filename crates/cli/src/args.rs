@@ -45,6 +45,9 @@ Examples:
 
 Events go to standard output, logs to standard error.
 
+SIGHUP reopens the files of outputs and logs, as logrotate needs it; it ends a run without files, or whose
+terminal is gone. SIGUSR1 prints the figures.
+
 Exit codes:
   0  success; also when the reader of the output closed its pipe
   1  could not start, or the run failed; the reason is on standard error
@@ -136,13 +139,19 @@ pub(crate) struct GlobalArgs {
     /// Capture only processes of this user, given by id or name; 0 means all users (`root` means root).
     #[arg(short, long, global = true, value_name = "UID|NAME")]
     pub(crate) uid: Option<String>,
-    /// Also write the logs, as JSON lines, to FILE (appending) or tcp://HOST:PORT.
+    /// Also write the logs, as JSON lines, to a file (appending), or to a collector as --eventaddr does.
     #[arg(short, long, global = true, value_name = "TARGET")]
     pub(crate) logaddr: Option<String>,
-    /// Write the events to FILE (appending) or tcp://HOST:PORT instead of standard output; short for
-    /// `-o FORMAT:TARGET`.
+    /// Write the events to a file (appending), tcp://HOST:PORT, unix:///PATH, ws://HOST[:PORT][/PATH] or
+    /// wss://… instead of standard output; short for `-o FORMAT:TARGET`.
     #[arg(long, global = true, value_name = "TARGET")]
     pub(crate) eventaddr: Option<String>,
+    /// Rotate the file of --eventaddr before it exceeds this many MiB; short for `rotate-size=` of -o.
+    #[arg(long, global = true, value_name = "MIB")]
+    pub(crate) eventroratesize: Option<u32>,
+    /// Rotate the file of --eventaddr this many seconds after its first message; short for `rotate-age=` of -o.
+    #[arg(long, global = true, value_name = "SECONDS")]
+    pub(crate) eventroratetime: Option<u32>,
     /// Truncate each message to this many bytes; 0 means no limit.
     #[arg(
         short,
@@ -158,10 +167,19 @@ pub(crate) struct GlobalArgs {
     /// FORMAT is `text`, `original` (text as the original prints it, also on a terminal), `jsonl` (one JSON
     /// object per message), `protobuf` (the original's log entries, each after its length), `recording` (the
     /// events as captured, for `ecapture replay`; the file is replaced) or `ecaptureq` (log entries for
-    /// eCaptureQ clients; TARGET is the address to listen on, ws://HOST:PORT/). TARGET is a file (appending)
-    /// or tcp://HOST:PORT; without it, standard output. Append `,on-error=POLICY` to set for one output what
-    /// --on-sink-error sets for all. Capturing waits for the slowest output. With several outputs, one with
-    /// the policy `drop` is not waited for: it loses what its target cannot keep up with.
+    /// eCaptureQ clients; TARGET is the address to listen on, ws://HOST:PORT/).
+    ///
+    /// TARGET is a file (appending), tcp://HOST:PORT, unix:///PATH (a stream socket), ws://HOST[:PORT][/PATH]
+    /// or wss://…; without it, standard output. A WebSocket server gets each record as one message: text in
+    /// base64, as the original sends it, JSON lines as they are, protobuf as binary messages.
+    ///
+    /// Append `,on-error=POLICY` to set for one output what --on-sink-error sets for all. Capturing waits for
+    /// the slowest output. With several outputs, one with the policy `drop` is not waited for: it loses what
+    /// its target cannot keep up with.
+    ///
+    /// Append `,rotate-size=100M` (K, M, G) or `,rotate-age=1h` (s, m, h, d) or both to rotate a file between
+    /// two records: the old file is renamed to NAME-2006-01-02T15-04-05.000.EXT (local time). `,keep=5` deletes
+    /// all but the newest 5 of them. On SIGHUP all files are reopened, as logrotate's `postrotate` needs it.
     #[arg(short, long, global = true, value_name = "FORMAT[:TARGET]")]
     pub(crate) output: Vec<String>,
     /// Also serve the events to eCaptureQ clients: listen on ws://HOST:PORT/; short for `-o ecaptureq:ws://…`
@@ -218,9 +236,6 @@ pub(crate) struct GlobalArgs {
     /// The HTTP server.
     #[command(flatten)]
     pub(crate) listening: ListenArgs,
-    /// Flags of the original that are not implemented yet.
-    #[command(flatten)]
-    pub(crate) unbuilt: UnbuiltGlobalArgs,
 }
 
 /// Global flags of the HTTP server.
@@ -242,15 +257,6 @@ pub(crate) struct ListenArgs {
     /// Also accept requests to this host name, such as that of a proxy before --listen. May be repeated.
     #[arg(long, global = true, value_name = "HOST")]
     pub(crate) allow_host: Vec<String>,
-}
-
-/// Global flags of the original that are refused, so that none is accepted and ignored.
-#[derive(Debug, Args)]
-pub(crate) struct UnbuiltGlobalArgs {
-    #[arg(long, global = true, hide = true)]
-    pub(crate) eventroratesize: Option<String>,
-    #[arg(long, global = true, hide = true)]
-    pub(crate) eventroratetime: Option<String>,
 }
 
 /// Flags of `tls`.
@@ -373,7 +379,8 @@ pub(crate) struct ReplayArgs {
     /// worker-panic:every=N (the decoder of every Nth event panics), sink-error:after=N (the output
     /// fails after N bytes, and again N bytes after each reopening), slow-sink:MS (every write takes MS
     /// milliseconds), reader-stall:MS (the source waits MS milliseconds before every batch), drop-event:every=N
-    /// (every Nth event is lost before it is read). Events lost this way are counted like any other loss. All
+    /// (every Nth event is lost before it is read), file-clock:MS (the clock that rotates files by age advances MS
+    /// milliseconds with each write, and only then). Events lost this way are counted like any other loss. All
     /// decoders then run on one thread, so that every run hits the same events.
     #[arg(long, value_name = "FAILURE")]
     pub(crate) inject: Vec<String>,

@@ -9,7 +9,7 @@ use ecapture_probe::Hooks;
 use ecapture_protocols::CapturedEvent;
 use futures_util::Stream;
 
-use crate::outputs::OpenTarget;
+use crate::outputs::{FileClock, OpenTarget};
 use crate::usage::UsageError;
 
 /// Batches of events, as a pipeline reads them.
@@ -37,6 +37,8 @@ pub(crate) enum Injection {
         /// At least 1.
         every: u64,
     },
+    /// The clock that tells the age of files goes on by so much with every look at it, and not otherwise.
+    FileClock(Duration),
 }
 
 /// Longest pause: below the time after which a stop gives up on the output.
@@ -72,12 +74,21 @@ impl Injection {
             }),
             "slow-sink" => pause("slow-sink:MS with 1 to 1000 milliseconds").map(Self::SlowSink),
             "reader-stall" => pause("reader-stall:MS with 1 to 1000 milliseconds").map(Self::ReaderStall),
+            "file-clock" => pause("file-clock:MS with 1 to 1000 milliseconds").map(Self::FileClock),
             "drop-event" => Ok(Self::DropEvent {
                 every: count("every=", "drop-event:every=N with N of 1 or more events")?,
             }),
             _ => Err(wrong(
-                "worker-panic:every=N, sink-error:after=N, slow-sink:MS, reader-stall:MS or drop-event:every=N",
+                "worker-panic:every=N, sink-error:after=N, slow-sink:MS, reader-stall:MS, drop-event:every=N or file-clock:MS",
             )),
+        }
+    }
+
+    /// The clock of files that it asks for.
+    pub(crate) fn file_clock(self) -> Option<FileClock> {
+        match self {
+            Self::FileClock(step) => Some(FileClock::Steps(step)),
+            _ => None,
         }
     }
 

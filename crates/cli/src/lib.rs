@@ -5,6 +5,7 @@ mod args;
 mod commands;
 mod ecaptureq;
 mod exit;
+mod hang_up;
 mod held;
 mod injection;
 mod listen;

@@ -71,14 +71,42 @@ impl Drop for Replacement {
     }
 }
 
+/// Makes `path` with mode 0600, for appending. An error when there is something of that name.
+pub(crate) fn create(path: &Path) -> io::Result<File> {
+    open(
+        path,
+        OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_APPEND,
+    )
+}
+
+/// Refuses a socket that somebody else may have made in place of the one that was meant.
+pub(crate) fn check_socket(path: &Path) -> io::Result<()> {
+    let folder = folder_of(path);
+    refuse_links_of_others(folder)?;
+    if is_shared(&fs::metadata(folder)?) {
+        let socket = fs::symlink_metadata(path)?;
+        if socket.is_symlink() || is_of_others(&socket) {
+            return Err(refused(format!(
+                "it is a link, or belongs to user {}, in a folder that others can write to",
+                socket.uid()
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
 fn open(path: &Path, flags: OFlag) -> io::Result<File> {
     let name = path
         .file_name()
         .ok_or_else(|| refused("it names no file".to_owned()))?;
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(path);
     refuse_links_of_others(folder)?;
     let folder = File::options()
         .read(true)

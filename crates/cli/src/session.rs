@@ -18,6 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind};
 use tokio::sync::mpsc;
 
 use crate::exit::Exit;
+use crate::hang_up::{OnHangUp, on_hang_up};
 use crate::injection::{Injection, Source};
 use crate::listen::{AttachedFiles, Live, Run, Server};
 use crate::outputs::{Looks, OpenTarget};
@@ -35,6 +36,8 @@ pub(crate) struct Session {
     statistics_interval: Option<Duration>,
     server: Option<Server>,
     looks: Option<Arc<Looks>>,
+    /// While it lives, SIGHUP opens files again.
+    _on_hang_up: Option<OnHangUp>,
 }
 
 /// An output whose target is open.
@@ -62,15 +65,22 @@ impl Session {
         let server = settings.listen.as_ref().map(Server::bind).transpose()?;
         let looks = server.is_some().then(Arc::<Looks>::default);
         let outputs = settings.outputs.iter().map(|output| {
+            let tap = settings.tap(output, clock, looks.as_deref());
+            let target = output.open(tap.beginning(), settings.file_clock)?;
             Ok(Opened {
                 name: output.name(),
-                tap: settings.tap(output, clock, looks.as_deref()),
+                tap,
                 policy: output.policy,
-                target: output.open()?,
+                target,
             })
         });
         let outputs: Vec<Opened> = outputs.collect::<Result<_>>()?;
         let mut config = PipelineConfig::new(decoders(settings, &outputs));
+        let has_file = settings
+            .outputs
+            .iter()
+            .any(|output| output.target.is_regular_file());
+        let renewal = config.renewal.clone();
         config.limits = settings.limits;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         // Reader and Sink take little; what is left decodes.
@@ -84,6 +94,7 @@ impl Session {
             statistics_interval: settings.statistics_interval,
             server,
             looks,
+            _on_hang_up: has_file.then(|| on_hang_up(move || renewal.ask())),
         })
     }
 

@@ -1,6 +1,7 @@
-//! The signals that ask this program to end. A separate thread waits for them, so that they are
-//! received whatever else is blocked: a log, an output, a file that is being read.
+//! The signals that ask this program to end, or to reopen its files. A separate thread waits for them, so that
+//! they are received whatever else is blocked: a log, an output, a file that is being read.
 
+use std::fs::File;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,6 +12,7 @@ use nix::sys::signal::{SigSet, Signal, raise};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::hang_up;
 use crate::telemetry;
 
 /// So long after a second signal the program ends, whatever it waits for. More than the run itself takes to
@@ -29,7 +31,7 @@ static WAS_ASKED: AtomicBool = AtomicBool::new(false);
 pub(crate) enum Asked {
     /// SIGINT, which a terminal sends to the command that is captured, too.
     Interrupt,
-    /// SIGTERM, and SIGHUP: the terminal or connection is gone.
+    /// SIGTERM, and SIGHUP if the terminal is gone or there are no files to be opened again.
     Terminate,
 }
 
@@ -41,10 +43,11 @@ pub(crate) fn start() -> Result<()> {
     if !is_ignored(Signal::SIGHUP) {
         signals.add(Signal::SIGHUP);
     }
+    let terminal = Terminal::at_start();
     signals.thread_block().context("cannot wait for signals")?;
     thread::Builder::new()
         .name("signals".into())
-        .spawn(move || wait(&signals))
+        .spawn(move || wait(&signals, &terminal))
         .context("cannot wait for signals")?;
     Ok(())
 }
@@ -87,10 +90,13 @@ fn listeners() -> &'static broadcast::Sender<Asked> {
     LISTENERS.get_or_init(|| broadcast::Sender::new(WAITING))
 }
 
-fn wait(signals: &SigSet) {
+fn wait(signals: &SigSet, terminal: &Terminal) {
     let mut times = 0;
     loop {
         let Ok(signal) = signals.wait() else { continue };
+        if signal == Signal::SIGHUP && !terminal.is_gone() && hang_up::reopen_files() {
+            continue;
+        }
         times += 1;
         WAS_ASKED.store(true, Ordering::Release);
         let asked = match signal {
@@ -131,6 +137,28 @@ fn end(signal: Signal) -> ! {
     let _ = raise(signal);
     // It is ignored, as in a background job of a shell script.
     std::process::exit(128 + signal as i32)
+}
+
+/// The terminal that controls this program. When it hangs up, the kernel takes it from all its processes before
+/// any of them gets the signal.
+struct Terminal {
+    was_there: bool,
+}
+
+impl Terminal {
+    fn at_start() -> Self {
+        Self {
+            was_there: Self::is_there(),
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        self.was_there && !Self::is_there()
+    }
+
+    fn is_there() -> bool {
+        File::open("/dev/tty").is_ok()
+    }
 }
 
 /// Returns true if whoever started this program wants that signal to be ignored (`SigIgn` of

@@ -14,7 +14,7 @@ use ecapture_probe::survey::{Finding, Obstacle, Place, PlannedHook, Survey};
 use serde_json::json;
 
 use crate::exit::Exit;
-use crate::outputs::OpenTarget;
+use crate::outputs::{FileClock, OpenTarget};
 use crate::settings::OutputSettings;
 
 /// Of the processes `pids`, or of all when there are none.
@@ -40,7 +40,7 @@ pub(crate) fn run(settings: &OutputSettings, pids: &[u32]) -> Result<Exit> {
     }
     .context("the report cannot be formatted")?;
     let first = &settings.outputs[0];
-    let OpenTarget::Bytes(mut output) = first.open()? else {
+    let OpenTarget::Bytes(mut output) = first.open(Vec::new(), FileClock::default())? else {
         bail!(
             "{}: a report is written to standard output, a file or a collector",
             first.name()

@@ -52,6 +52,10 @@ pub(super) fn run_file(
         // That of the day on which it was recorded, or the host was started.
         utc_offset_s: offset_ns.map_or(0, |offset| local_time::utc_offset_s(offset / 1_000_000_000)),
     };
-    let session = Session::new(settings, clock)?;
+    let mut settings = settings.clone();
+    if let Some(clock) = injections.iter().find_map(|injection| injection.file_clock()) {
+        settings.file_clock = clock;
+    }
+    let session = Session::new(&settings, clock)?;
     ecapture_actors::block_on(session.replay(recording, selection, &injections))
 }

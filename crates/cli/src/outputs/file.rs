@@ -1,40 +1,85 @@
-//! A file, appended to or replaced.
+//! A file, or a device or named pipe that has a path. Files are appended to, opened again on request, and
+//! rotated.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use ecapture_actors::{Resumption, SinkWriter};
+use ecapture_actors::{Resumption, SinkWriter, Unwritten};
 use nix::libc::O_NONBLOCK;
 
+use super::rotation::{self, FileClock, Rotation, Rotator};
 use crate::private_file::{self, Replacement};
+
+/// How often a file that is rotated by age is looked at while nothing is written.
+const LOOKING: Duration = Duration::from_secs(1);
+
+/// What is special about a file.
+#[derive(Debug, Default)]
+pub(crate) struct FileOptions {
+    /// What is there is replaced when the run begins.
+    pub(crate) replaces: bool,
+    /// Every record is one or more lines.
+    pub(crate) has_lines: bool,
+    /// What stands at the beginning of every file.
+    pub(crate) beginning: Vec<u8>,
+    pub(crate) rotation: Option<Rotation>,
+    pub(crate) clock: FileClock,
+}
 
 pub(super) struct FileOutput {
     path: PathBuf,
     file: File,
+    /// It is not a device or a pipe.
+    is_regular: bool,
+    has_lines: bool,
     /// Empties the file with the first write.
     replacement: Option<Replacement>,
     /// Its length at the last failure.
     broke_at: u64,
     /// The next record is not the continuation of what the file ends with.
     within_a_line: bool,
+    beginning: Vec<u8>,
+    /// Bytes in the file, as far as they are ours.
+    size: u64,
+    rotator: Option<Rotator>,
 }
 
 impl FileOutput {
     /// Opens it to append to it, or to replace what is there.
-    pub(super) fn open(path: &Path, replaces: bool) -> io::Result<Self> {
-        let replacement = replaces.then(|| Replacement::open(path)).transpose()?;
-        Ok(Self {
-            path: path.to_owned(),
-            file: match &replacement {
-                Some(replacement) => replacement.file()?,
-                None => private_file::append(path)?,
-            },
-            within_a_line: replacement.is_none() && ends_within_a_line(path),
+    pub(super) fn open(path: &Path, options: FileOptions) -> io::Result<Self> {
+        let replacement = options.replaces.then(|| Replacement::open(path)).transpose()?;
+        let file = match &replacement {
+            Some(replacement) => replacement.file()?,
+            None => private_file::append(path)?,
+        };
+        let metadata = file.metadata()?;
+        let mut path = path.to_owned();
+        let mut rotator = None;
+        if let Some(rotation) = options.rotation {
+            if !metadata.is_file() {
+                return Err(io::Error::other("only a regular file can be rotated"));
+            }
+            // A link to the file would be renamed in place of the file.
+            path = fs::canonicalize(&path)?;
+            rotator = Some(Rotator::new(rotation, options.clock));
+        }
+        let mut output = Self {
+            is_regular: metadata.is_file(),
+            within_a_line: options.has_lines && replacement.is_none() && ends_within_a_line(&path),
+            has_lines: options.has_lines,
+            path,
+            file,
+            beginning: options.beginning,
+            size: if replacement.is_some() { 0 } else { metadata.len() },
             replacement,
             broke_at: 0,
-        })
+            rotator,
+        };
+        output.note_records();
+        Ok(output)
     }
 
     fn named(&self, error: &io::Error) -> io::Error {
@@ -48,16 +93,146 @@ impl FileOutput {
         if self.within_a_line {
             self.file.write_all(b"\n")?;
             self.within_a_line = false;
+            self.size += 1;
         }
-        self.file.write(bytes)
+        let written = self.file.write(bytes)?;
+        self.size += written as u64;
+        self.note_records();
+        Ok(written)
+    }
+
+    fn note_records(&mut self) {
+        if let Some(rotator) = &mut self.rotator
+            && self.size > self.beginning.len() as u64
+        {
+            rotator.has_records();
+        }
     }
 
     /// True when `other` is the same file and nobody has cut it since the failure. What is no regular
     /// file, such as a named pipe, has another reader by now.
     fn is_continued_by(&self, other: &File) -> io::Result<bool> {
-        let (own, other) = (self.file.metadata()?, other.metadata()?);
-        let place = |file: &fs::Metadata| (file.dev(), file.ino());
-        Ok(own.is_file() && place(&own) == place(&other) && other.len() >= self.broke_at)
+        let other = other.metadata()?;
+        Ok(self.is_same(&other)? && other.len() >= self.broke_at)
+    }
+
+    fn is_same(&self, other: &Metadata) -> io::Result<bool> {
+        let own = self.file.metadata()?;
+        Ok(own.is_file() && (own.dev(), own.ino()) == (other.dev(), other.ino()))
+    }
+
+    /// Bytes of `records` that may be written before the file is rotated: whole records, at least one.
+    fn fitting(&self, records: Unwritten<'_>) -> usize {
+        let all = records.bytes().len();
+        match &self.rotator {
+            Some(rotator) if !rotator.fits(self.size, all) => {
+                let mut lengths = records.records().map(<[u8]>::len);
+                let first = lengths.next().unwrap_or(0);
+                lengths
+                    .scan(first, |sum, length| {
+                        *sum += length;
+                        Some(*sum)
+                    })
+                    .take_while(|&sum| rotator.fits(self.size, sum))
+                    .last()
+                    .unwrap_or(first)
+            }
+            _ => all,
+        }
+    }
+
+    /// Rotates the file if it is full or old. If that is not possible, it goes on growing.
+    fn rotate_if_due(&mut self, bytes: usize) {
+        let size = self.size;
+        if !self
+            .rotator
+            .as_mut()
+            .is_some_and(|rotator| rotator.is_due(size, bytes))
+        {
+            return;
+        }
+        match self.rotate() {
+            Ok(()) => {}
+            Err(error) => {
+                if self.rotator.as_mut().is_some_and(Rotator::fail) {
+                    tracing::warn!(
+                        "{} cannot be rotated and keeps growing; trying again every second: {error}",
+                        self.path.display()
+                    );
+                }
+            }
+        }
+    }
+
+    /// The new file is open before the old one is closed.
+    fn rotate(&mut self) -> io::Result<()> {
+        // Somebody else may have renamed it.
+        let is_in_place =
+            fs::symlink_metadata(&self.path).is_ok_and(|found| self.is_same(&found).unwrap_or(false));
+        if !is_in_place {
+            return self.open_again().map(|_| ());
+        }
+        let Some(rotator) = &mut self.rotator else {
+            return Ok(());
+        };
+        let rotated = rotator.move_away(&self.path)?;
+        let file =
+            private_file::create(&self.path).and_then(|file| match (&file).write_all(&self.beginning) {
+                Ok(()) => Ok(file),
+                Err(error) => {
+                    fs::remove_file(&self.path)?;
+                    Err(error)
+                }
+            });
+        match file {
+            Ok(file) => self.adopt(file, self.beginning.len() as u64),
+            Err(error) => {
+                // If it fails, the records are where they are: in the file with the other name.
+                let _moved_back = rotation::rename(&rotated, &self.path);
+                return Err(error);
+            }
+        }
+        tracing::debug!("{} was rotated to {}", self.path.display(), rotated.display());
+        if let Some(rotator) = &self.rotator
+            && let Err(error) = rotator.remove_oldest(&self.path)
+        {
+            tracing::warn!("old files of {} cannot be removed: {error}", self.path.display());
+        }
+        Ok(())
+    }
+
+    /// Goes on in the file to which the path leads now. Returns false if it is the same.
+    fn open_again(&mut self) -> io::Result<bool> {
+        let mut file = private_file::append(&self.path)?;
+        let metadata = file.metadata()?;
+        if self.is_same(&metadata)? {
+            return Ok(false);
+        }
+        let mut size = metadata.len();
+        if !self.beginning.is_empty() {
+            if size > 0 {
+                return Err(io::Error::other(
+                    "a file of that name has content that cannot be appended to",
+                ));
+            }
+            if let Err(error) = file.write_all(&self.beginning) {
+                file.set_len(0)?;
+                return Err(error);
+            }
+            size = self.beginning.len() as u64;
+        }
+        self.adopt(file, size);
+        self.within_a_line = self.has_lines && ends_within_a_line(&self.path);
+        Ok(true)
+    }
+
+    fn adopt(&mut self, file: File, size: u64) {
+        self.file = file;
+        self.size = size;
+        if let Some(rotator) = &mut self.rotator {
+            rotator.begin();
+        }
+        self.note_records();
     }
 }
 
@@ -69,6 +244,13 @@ impl SinkWriter for FileOutput {
         })
     }
 
+    fn write_records(&mut self, records: Unwritten<'_>) -> io::Result<usize> {
+        if records.begun() == 0 {
+            self.rotate_if_due(records.records().next().map_or(0, <[u8]>::len));
+        }
+        self.write(&records.bytes()[..self.fitting(records)])
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush().map_err(|error| self.named(&error))
     }
@@ -77,12 +259,41 @@ impl SinkWriter for FileOutput {
     fn reopen(&mut self) -> io::Result<Resumption> {
         let file = open_file_again(&self.path).map_err(|error| self.named(&error))?;
         let is_same = self.is_continued_by(&file)?;
-        self.file = file;
+        let size = file.metadata()?.len();
         if is_same {
+            self.file = file;
+            self.size = size;
             return Ok(Resumption::SamePlace);
         }
-        self.within_a_line = ends_within_a_line(&self.path);
+        self.adopt(file, size);
+        self.within_a_line = self.has_lines && ends_within_a_line(&self.path);
         Ok(Resumption::NewPlace)
+    }
+
+    fn renew(&mut self) {
+        if !self.is_regular || self.replacement.is_some() {
+            return;
+        }
+        let path = self.path.display().to_string();
+        match self.open_again() {
+            Ok(true) => tracing::info!("{path} was reopened"),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(
+                    "{path} cannot be reopened; writing continues in the file that had that name: {error}"
+                )
+            }
+        }
+    }
+
+    fn tending_interval(&self) -> Option<Duration> {
+        let has_age = self.rotator.as_ref().is_some_and(Rotator::has_age);
+        has_age.then_some(LOOKING)
+    }
+
+    fn tend(&mut self) -> io::Result<()> {
+        self.rotate_if_due(0);
+        Ok(())
     }
 }
 

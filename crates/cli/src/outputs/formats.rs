@@ -7,6 +7,7 @@ use ecapture_protocols::format::protobuf::Framing;
 use ecapture_protocols::format::{Heading, JsonLines, Protobuf, Text, WallClock};
 use ecapture_protocols::recording::line::Recorder;
 
+use super::payload::Payload;
 use super::targets::Target;
 use crate::ecaptureq;
 use crate::usage::UsageError;
@@ -22,6 +23,8 @@ pub(crate) struct OutputFormat {
     pub(crate) facts: Facts,
     /// A run empties its target: a second recording cannot follow one.
     pub(crate) replaces: bool,
+    /// What a WebSocket server gets of each record.
+    pub(crate) payload: Payload,
     /// Reads what stands behind the colon of `-o`, if anything does.
     pub(crate) target: fn(&'static str, Option<&str>) -> Result<Target, UsageError>,
     /// What the pipeline is to hand to the target.
@@ -58,6 +61,8 @@ pub(crate) struct Look {
     pub(crate) color: bool,
     /// `--time`.
     pub(crate) time: bool,
+    /// The target keeps records apart.
+    pub(crate) messages: bool,
     /// Turns kernel time into wall-clock time.
     pub(crate) clock: WallClock,
 }
@@ -72,6 +77,7 @@ pub(crate) static TEXT: OutputFormat = OutputFormat {
     has_text: true,
     facts: Facts::Debug,
     replaces: false,
+    payload: Payload::Base64,
     target: Target::printed,
     tap: |look| {
         Tap::Records(Arc::new(Text {
@@ -91,6 +97,7 @@ pub(crate) static ORIGINAL: OutputFormat = OutputFormat {
     has_text: true,
     facts: Facts::Debug,
     replaces: false,
+    payload: Payload::Base64,
     target: Target::printed,
     tap: |look| Tap::Records(Arc::new(printed_text(look))),
 };
@@ -101,6 +108,7 @@ pub(crate) static JSON_LINES: OutputFormat = OutputFormat {
     has_text: false,
     facts: Facts::Always,
     replaces: false,
+    payload: Payload::Line,
     target: Target::printed,
     tap: |look| {
         Tap::Records(Arc::new(JsonLines {
@@ -117,12 +125,19 @@ static PROTOBUF: OutputFormat = OutputFormat {
     has_text: true,
     facts: Facts::Never,
     replaces: false,
+    payload: Payload::Binary,
     target: Target::printed,
     tap: |look| {
         Tap::Records(Arc::new(Protobuf {
             text: text(look),
             wall_clock_offset_ns: look.clock.offset_ns,
-            ..Protobuf::default()
+            framing: if look.messages {
+                Framing::Message {
+                    limit: ecaptureq::ENTRY_BYTES,
+                }
+            } else {
+                Framing::Delimited
+            },
         }))
     },
 };
@@ -133,6 +148,7 @@ pub(crate) static RECORDING: OutputFormat = OutputFormat {
     has_text: false,
     facts: Facts::Always,
     replaces: true,
+    payload: Payload::Line,
     target: Target::printed,
     tap: |look| {
         Tap::Events(Arc::new(Recorder {
@@ -147,6 +163,7 @@ pub(crate) static ECAPTUREQ: OutputFormat = OutputFormat {
     has_text: true,
     facts: Facts::Never,
     replaces: false,
+    payload: Payload::Binary,
     target: |flag, address| Target::served(flag, address.unwrap_or_default()),
     tap: |look| {
         Tap::Records(Arc::new(Protobuf {

@@ -1,19 +1,28 @@
 //! What an output is made of ([`formats`]) and where it goes ([`targets`]): two tables, and what they list.
 
+mod collector;
 mod file;
 mod formats;
+mod log;
+mod payload;
+mod rotation;
 mod standard_output;
 mod switched;
 mod targets;
-mod tcp;
+mod tls;
+mod web_socket;
 
 use ecapture_actors::{ByteStream, SinkWriter};
 
+pub(crate) use file::FileOptions;
 pub(crate) use formats::{
     ECAPTUREQ, FORMATS, Facts, JSON_LINES, Look, ORIGINAL, OutputFormat, RECORDING, TEXT,
 };
+pub(crate) use log::{LogTarget, Plain};
+pub(crate) use payload::Payload;
+pub(crate) use rotation::{FileClock, Rotation};
 pub(crate) use switched::Looks;
-pub(crate) use targets::Target;
+pub(crate) use targets::{Opening, TARGETS, Target};
 
 /// An open target.
 pub(crate) enum OpenTarget {

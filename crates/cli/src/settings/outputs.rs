@@ -11,10 +11,14 @@ use ecapture_protocols::{Options, View};
 
 use super::limits::{limits, statistics_interval};
 use super::listen::ListenSettings;
+use super::output_options::{OutputOptions, original_rotation};
 use super::unbuilt::refuse_unbuilt_globals;
 use crate::args::{FormatName, Frames, GlobalArgs, OnSinkError, When};
 use crate::held::CommandOutput;
-use crate::outputs::{self, FORMATS, Facts, Look, Looks, OutputFormat, Target};
+use crate::outputs::{
+    self, FORMATS, Facts, FileClock, FileOptions, Look, Looks, Opening, OutputFormat, Payload, Rotation,
+    Target,
+};
 use crate::usage::UsageError;
 
 /// What `-o` takes.
@@ -22,9 +26,9 @@ static EXPECTED: LazyLock<String> = LazyLock::new(|| {
     let names = FORMATS.map(|format| format.name);
     let (last, others) = names.split_last().expect("formats are listed");
     format!(
-        "FORMAT[:TARGET] with FORMAT {} or {last}, and TARGET a file or tcp://HOST:PORT, as in \
-         `-o text -o jsonl:events.jsonl`",
-        others.join(", ")
+        "FORMAT[:TARGET] with FORMAT {} or {last}, and TARGET {}, as in `-o text -o jsonl:events.jsonl`",
+        others.join(", "),
+        outputs::TARGETS
     )
 });
 
@@ -38,6 +42,8 @@ pub(crate) struct OutputTarget {
     pub(crate) target: Target,
     /// What happens when the target fails.
     pub(crate) policy: SinkPolicy,
+    /// When its file is rotated.
+    rotation: Option<Rotation>,
 }
 
 impl OutputTarget {
@@ -48,21 +54,29 @@ impl OutputTarget {
             expected: EXPECTED.as_str(),
             observed: value.into(),
         };
-        let (value, policy) = take_policy(value, policy)?;
-        let (name, target) = match value.split_once(':') {
+        let (rest, options) = OutputOptions::take(value)?;
+        let (name, target) = match rest.split_once(':') {
             Some((name, target)) => (name, Some(target)),
-            None => (value, None),
+            None => (rest, None),
         };
         let format = OutputFormat::named(name).ok_or_else(wrong)?;
         if target == Some("") {
             return Err(wrong());
         }
         let target = (format.target)("-o", target)?;
+        if options.rotation.is_some() && target.path().is_none() {
+            return Err(UsageError::Value {
+                flag: "-o",
+                expected: "a file as the TARGET of rotate-size=, rotate-age= and keep=",
+                observed: value.into(),
+            });
+        }
         Ok(Self {
             flag: "-o",
             format,
             target,
-            policy,
+            policy: options.policy.unwrap_or(policy),
+            rotation: options.rotation,
         })
     }
 
@@ -80,29 +94,19 @@ impl OutputTarget {
         self.target.is_standard_output() && std::io::stdout().is_terminal()
     }
 
-    /// Opens its target.
-    pub(crate) fn open(&self) -> anyhow::Result<outputs::OpenTarget> {
-        self.target.open(self.flag, self.format.replaces)
-    }
-}
-
-/// Takes the options behind the target off: `,on-error=POLICY`.
-fn take_policy(value: &str, policy: SinkPolicy) -> Result<(&str, SinkPolicy), UsageError> {
-    let Some((rest, option)) = value.rsplit_once(',') else {
-        return Ok((value, policy));
-    };
-    let wrong = || UsageError::Value {
-        flag: "-o",
-        expected: "on-error=stop, on-error=drop or on-error=retry after the comma",
-        observed: value.into(),
-    };
-    match option.split_once('=') {
-        Some(("on-error", "stop")) => Ok((rest, SinkPolicy::Stop)),
-        Some(("on-error", "drop")) => Ok((rest, SinkPolicy::Drop)),
-        Some(("on-error", "retry")) => Ok((rest, SinkPolicy::Retry)),
-        // A word and a value: an option that was mistyped, not the end of a file's name.
-        Some((key, _)) if key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-') => Err(wrong()),
-        _ => Ok((value, policy)),
+    /// Opens its target, in which `beginning` stands first.
+    pub(crate) fn open(&self, beginning: Vec<u8>, clock: FileClock) -> anyhow::Result<outputs::OpenTarget> {
+        self.target.open(Opening {
+            flag: self.flag,
+            payload: self.format.payload,
+            file: FileOptions {
+                replaces: self.format.replaces,
+                has_lines: self.format.payload != Payload::Binary,
+                beginning,
+                rotation: self.rotation,
+                clock,
+            },
+        })
     }
 }
 
@@ -132,6 +136,8 @@ pub(crate) struct OutputSettings {
     pub(crate) statistics_interval: Option<Duration>,
     /// `--listen`.
     pub(crate) listen: Option<ListenSettings>,
+    /// What tells the age of files that are rotated.
+    pub(crate) file_clock: FileClock,
 }
 
 impl OutputSettings {
@@ -164,6 +170,7 @@ impl OutputSettings {
             limits: limits(global)?,
             statistics_interval: statistics_interval(global)?,
             listen: ListenSettings::resolve(&global.listening)?,
+            file_clock: FileClock::default(),
         })
     }
 
@@ -174,6 +181,7 @@ impl OutputSettings {
             format: &outputs::RECORDING,
             target: Target::file(file),
             policy: SinkPolicy::Stop,
+            rotation: None,
         };
         Self {
             outputs: vec![recording],
@@ -211,6 +219,7 @@ impl OutputSettings {
             terminal,
             color: use_color(self.color, terminal),
             time: self.time,
+            messages: output.target.keeps_records_apart(),
             clock,
         }
     }
@@ -271,6 +280,7 @@ fn outputs(global: &GlobalArgs) -> Result<Vec<OutputTarget>, UsageError> {
             format: &outputs::ECAPTUREQ,
             target: Target::served("--ecaptureq", address)?,
             policy,
+            rotation: None,
         });
     }
     Ok(outputs)
@@ -278,6 +288,7 @@ fn outputs(global: &GlobalArgs) -> Result<Vec<OutputTarget>, UsageError> {
 
 /// Those of `-o`, or of the flags that are short for one.
 fn printed_outputs(global: &GlobalArgs, policy: SinkPolicy) -> Result<Vec<OutputTarget>, UsageError> {
+    let rotation = rotation_of_eventaddr(global)?;
     if global.output.is_empty() {
         return Ok(vec![OutputTarget {
             flag: "--eventaddr",
@@ -291,6 +302,7 @@ fn printed_outputs(global: &GlobalArgs, policy: SinkPolicy) -> Result<Vec<Output
                 None => Target::standard_output(),
             },
             policy,
+            rotation,
         }]);
     }
     let both = |flag, instead: &str| UsageError::Outputs {
@@ -309,6 +321,25 @@ fn printed_outputs(global: &GlobalArgs, policy: SinkPolicy) -> Result<Vec<Output
         .iter()
         .map(|value| OutputTarget::parse(value, policy))
         .collect()
+}
+
+/// The rotation that the original's flags ask for.
+fn rotation_of_eventaddr(global: &GlobalArgs) -> Result<Option<Rotation>, UsageError> {
+    let rotation = original_rotation(global);
+    let target = global
+        .eventaddr
+        .as_ref()
+        .map(|value| Target::parse("--eventaddr", value));
+    let is_to_file = matches!(&target, Some(Ok(target)) if target.path().is_some());
+    if rotation.is_none() || is_to_file {
+        return Ok(rotation);
+    }
+    Err(UsageError::Outputs {
+        flag: "--eventroratesize, --eventroratetime",
+        problem: "they rotate the file of --eventaddr, and there is none".to_owned(),
+        instead: "add `--eventaddr FILE`, or write `-o FORMAT:FILE,rotate-size=100M,rotate-age=1h`"
+            .to_owned(),
+    })
 }
 
 /// Two outputs would mix what they write.
@@ -375,9 +406,11 @@ mod tests {
             ("xml:f", "text, original, jsonl, protobuf, recording or ecaptureq"),
             ("text:", "FORMAT[:TARGET]"),
             ("text:tcp://h", "tcp://HOST:PORT"),
-            ("text:ws://h:1", "use a file or tcp://HOST:PORT"),
+            ("text:ws://", "ws://HOST"),
             ("text:f,on-eror=drop", "on-error=drop"),
             ("text:f,on-error=wait", "on-error=retry"),
+            ("text,rotate-size=1M", "a file"),
+            ("text:tcp://h:1,rotate-age=1h", "a file"),
         ] {
             let error = parse(value).unwrap_err();
             assert!(error.contains(part), "{value}: {error}");

@@ -1,29 +1,18 @@
-//! Flags of the original that are not implemented yet are refused, each with a way out.
+//! Flags of the original that are not implemented yet are refused, each with a way out; those that are not needed
+//! are accepted, each with the reason.
 
-use crate::args::{CaptureArgs, GlobalArgs};
+use crate::args::{CaptureArgs, GlobalArgs, UnbuiltCaptureArgs};
 use crate::usage::UsageError;
 
 pub(super) fn refuse_unbuilt_globals(global: &GlobalArgs) -> Result<(), UsageError> {
-    let unbuilt = &global.unbuilt;
-    let refused = [
-        (
-            &unbuilt.eventroratesize,
-            "--eventroratesize",
-            "pipe the output into a log rotator",
-        ),
-        (
-            &unbuilt.eventroratetime,
-            "--eventroratetime",
-            "pipe the output into a log rotator",
-        ),
-    ];
-    refuse(&refused)?;
     match global.btf {
         0 | 1 => Ok(()),
-        2 => Err(UsageError::Unbuilt {
-            what: "--btf 2 (a kernel without BTF)".into(),
-            instead: "leave it out and use a kernel with /sys/kernel/btf/vmlinux",
-        }),
+        2 => {
+            let reason =
+                "the kernel programs always use its BTF, and a kernel without is refused at the start";
+            tracing::info!("--btf 2 has no effect: {reason}");
+            Ok(())
+        }
         other => Err(UsageError::Value {
             flag: "--btf",
             expected: "0, 1 or 2",
@@ -54,25 +43,36 @@ pub(super) fn refuse_unbuilt_capture(capture: &CaptureArgs) -> Result<(), UsageE
         (&unbuilt.keylogfile, "--keylogfile", "it belongs to -m keylog"),
         (&unbuilt.pcapfile, "--pcapfile", "it belongs to -m pcap"),
         (&unbuilt.ifname, "--ifname", "it belongs to -m pcap"),
+    ])?;
+    explain_needless(unbuilt);
+    match capture.filter.first() {
+        Some(word) => Err(UsageError::Filter(word.clone())),
+        None => Ok(()),
+    }
+}
+
+fn explain_needless(unbuilt: &UnbuiltCaptureArgs) {
+    let needless = [
         (
             &unbuilt.ssl_version,
             "--ssl_version",
-            "leave it out: no library version is needed to capture plaintext",
+            "no library version is needed to capture plaintext",
         ),
         (
             &unbuilt.perf_reorder,
             "--perf-reorder",
-            "leave it out: one ring buffer keeps the order",
+            "one ring buffer keeps the order of events",
         ),
         (
             &unbuilt.perf_reorder_lag_ms,
             "--perf-reorder-lag-ms",
-            "leave it out: one ring buffer keeps the order",
+            "one ring buffer keeps the order of events",
         ),
-    ])?;
-    match capture.filter.first() {
-        Some(word) => Err(UsageError::Filter(word.clone())),
-        None => Ok(()),
+    ];
+    for (value, flag, reason) in needless {
+        if value.is_some() {
+            tracing::info!("{flag} has no effect: {reason}");
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod console;
 mod queue;
+mod reopened;
 
 use std::io::{self, IsTerminal as _};
 use std::sync::{Mutex, PoisonError};
@@ -15,11 +16,13 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::args::GlobalArgs;
+use crate::hang_up::{OnHangUp, on_hang_up};
 use crate::one_line::{OneLine, warning_line};
-use crate::outputs::Target;
+use crate::outputs::{Plain, Target};
 use crate::usage::UsageError;
 use console::Console;
 use queue::LogQueue;
+use reopened::Reopened;
 
 /// What is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +73,7 @@ pub(crate) fn start(level: Level, log_targets: &[Target]) -> Result<()> {
     let filter = level.filter()?;
     let color =
         io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let queue = started(LogQueue::start("log", io::stderr(), |lines| {
+    let queue = started(LogQueue::start("log", Plain(io::stderr()), |lines| {
         format!("WARN {}\n", left_out(lines))
     })?);
     let console = tracing_subscriber::fmt::layer()
@@ -80,10 +83,13 @@ pub(crate) fn start(level: Level, log_targets: &[Target]) -> Result<()> {
         .map_event_format(Console)
         .with_filter(filter.clone());
     let layers = log_targets.iter().map(|target| {
-        let queue = LogQueue::start("log-target", target.open_log()?, |lines| {
+        let queue = LogQueue::start("log-target", Reopened::new(target.open_log()?), |lines| {
             warning_line(&left_out(lines))
         })?;
         let queue = started(queue);
+        if target.is_regular_file() {
+            reopen_on_hang_up(queue.clone());
+        }
         let layer = tracing_subscriber::fmt::layer()
             .json()
             .with_writer(move || queue.clone());
@@ -111,6 +117,17 @@ pub(crate) fn flush(limit: Option<Duration>) {
 
 /// What log lines wait in.
 static QUEUES: Mutex<Vec<LogQueue>> = Mutex::new(Vec::new());
+
+/// The log is there until the program ends.
+static ON_HANG_UP: Mutex<Vec<OnHangUp>> = Mutex::new(Vec::new());
+
+fn reopen_on_hang_up(queue: LogQueue) {
+    let on_hang_up = on_hang_up(move || queue.renew());
+    ON_HANG_UP
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(on_hang_up);
+}
 
 fn started(queue: LogQueue) -> LogQueue {
     let mut queues = QUEUES.lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,12 +4,23 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
+use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::outputs::LogTarget;
+
 /// Bytes of lines that may wait.
 const WAITING_BYTES: usize = 1024 * 1024;
+
+enum Task {
+    Line(Vec<u8>),
+    /// So many lines were left out.
+    LeftOut(u64),
+    Renew,
+    Tend,
+}
 
 /// Hands lines to the thread that writes them. Cheap to clone.
 #[derive(Clone)]
@@ -24,20 +35,24 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
+    /// The target is to be renewed before the next line.
+    renewal: bool,
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
-    /// Number of lines that found no room since this was last reported.
+    /// Number of lines that found no room or could not be written since this was last reported.
     dropped: u64,
+    /// Lines whose report could not be written either.
+    unreported: u64,
     /// A line is being written.
     writing: bool,
 }
 
 impl LogQueue {
-    /// Writes to `output` on a separate thread. `dropped` makes the line that reports lines that
+    /// Writes to `target` on a separate thread. `dropped` makes the line that reports lines that
     /// were left out.
     pub(super) fn start(
         name: &str,
-        output: impl Write + Send + 'static,
+        target: impl LogTarget + 'static,
         dropped: fn(u64) -> String,
     ) -> io::Result<Self> {
         let queue = Self {
@@ -49,7 +64,7 @@ impl LogQueue {
         let writer = queue.clone();
         thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || writer.write_all_lines(output, dropped))?;
+            .spawn(move || writer.serve(target, dropped))?;
         Ok(queue)
     }
 
@@ -76,39 +91,66 @@ impl LogQueue {
         self.shared.changed.notify_all();
     }
 
-    fn write_all_lines(&self, mut output: impl Write, dropped: fn(u64) -> String) {
+    /// Renews the target, between two lines.
+    pub(super) fn renew(&self) {
+        self.state().renewal = true;
+        self.shared.changed.notify_all();
+    }
+
+    fn serve(&self, mut target: impl LogTarget, dropped: fn(u64) -> String) {
         loop {
-            let line = self.next(dropped);
-            // There is nowhere else to report it.
-            let _ = output.write_all(&line).and_then(|()| output.flush());
+            match self.next(target.tending_interval()) {
+                Task::Line(line) => {
+                    // There is nowhere else to report it; the target gets a report when it takes lines again.
+                    let lost = u64::from(target.write_line(&line).is_err());
+                    self.state().dropped += lost;
+                }
+                Task::LeftOut(lines) => {
+                    if target.write_line(dropped(lines).as_bytes()).is_err() {
+                        self.state().unreported += lines;
+                    }
+                }
+                Task::Renew => target.renew(),
+                Task::Tend => {
+                    // The next line finds out.
+                    let _failed = target.tend();
+                }
+            }
             self.state().writing = false;
             self.shared.changed.notify_all();
         }
     }
 
-    /// Returns the next line. If lines were left out, the line that reports them follows those that
-    /// waited.
-    fn next(&self, dropped: fn(u64) -> String) -> Vec<u8> {
+    /// Returns what is to be done next. If lines were left out, their report follows the lines that waited.
+    fn next(&self, tending: Option<Duration>) -> Task {
         let mut state = self.state();
         loop {
+            if mem::take(&mut state.renewal) {
+                return Task::Renew;
+            }
             if let Some(line) = state.lines.pop_front() {
                 state.bytes -= line.len();
                 state.writing = true;
-                return line;
+                // Worth another try.
+                state.dropped += mem::take(&mut state.unreported);
+                return Task::Line(line);
             }
             if state.dropped > 0 {
                 state.writing = true;
-                return dropped(std::mem::take(&mut state.dropped)).into_bytes();
+                return Task::LeftOut(mem::take(&mut state.dropped));
             }
-            state = self.wait(state);
+            let changed = &self.shared.changed;
+            let Some(interval) = tending else {
+                state = changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let waited = changed.wait_timeout(state, interval);
+            let (waiting, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            if timeout.timed_out() {
+                return Task::Tend;
+            }
+            state = waiting;
         }
-    }
-
-    fn wait<'state>(&self, state: MutexGuard<'state, State>) -> MutexGuard<'state, State> {
-        self.shared
-            .changed
-            .wait(state)
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -133,6 +175,7 @@ mod tests {
     use std::io::Read as _;
 
     use super::*;
+    use crate::outputs::Plain;
 
     fn dropped(lines: u64) -> String {
         format!("{lines} left out\n")
@@ -141,7 +184,7 @@ mod tests {
     #[test]
     fn lines_are_written_in_order() {
         let (mut reader, writer) = io::pipe().unwrap();
-        let mut queue = LogQueue::start("log", writer, dropped).unwrap();
+        let mut queue = LogQueue::start("log", Plain(writer), dropped).unwrap();
         for line in ["one\n", "two\n"] {
             queue.write_all(line.as_bytes()).unwrap();
         }
@@ -154,7 +197,7 @@ mod tests {
     #[test]
     fn a_target_that_takes_nothing_makes_nobody_wait() {
         let (mut reader, writer) = io::pipe().unwrap();
-        let mut queue = LogQueue::start("log", writer, dropped).unwrap();
+        let mut queue = LogQueue::start("log", Plain(writer), dropped).unwrap();
         let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
         for _ in 0..2048 {
             queue.write_all(&line).unwrap();

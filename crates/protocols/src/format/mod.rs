@@ -10,6 +10,7 @@ pub use json_lines::JsonLines;
 pub use protobuf::Protobuf;
 pub use records::{RecordEnd, Records};
 pub use text::{Heading, Text, WallClock};
+pub use time::push_local as push_local_time;
 
 use crate::decoder::View;
 use crate::event::{CapturedEvent, Origin};

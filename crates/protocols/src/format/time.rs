@@ -27,7 +27,7 @@ pub(super) fn push(nanoseconds: i64, out: &mut Vec<u8>) {
 
 /// Appends `YYYY-MM-DDThh:mm:ss.uuuuuu+hh:mm` for nanoseconds since 1970, in a zone whose time is
 /// `utc_offset_s` seconds ahead of UTC.
-pub(super) fn push_local(nanoseconds: i64, utc_offset_s: i32, out: &mut Vec<u8>) {
+pub fn push_local(nanoseconds: i64, utc_offset_s: i32, out: &mut Vec<u8>) {
     let start = out.len();
     push(local(nanoseconds, utc_offset_s), out);
     out.truncate(start + "0000-00-00T00:00:00.000000".len());
