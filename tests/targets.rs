@@ -379,7 +379,7 @@ fn through_socat(address: &str, target: &str, folder: &Path) {
     assert_nothing_lost(&finished);
     drop(log);
     assert!(socat.wait().expect("it ends with its connection").success());
-    assert!(fs::read(&got).unwrap() == expected);
+    assert!(fs::read(&got).expect("what it wrote") == expected);
 }
 
 #[test]

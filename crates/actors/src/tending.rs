@@ -52,7 +52,7 @@ pub(crate) async fn tend(
 /// Never returns when there is nobody left who could ask.
 async fn asked(renewal: &mut watch::Receiver<()>) {
     if renewal.changed().await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -23,7 +23,9 @@ pub(crate) fn on_hang_up(reopen: impl Fn() + Send + Sync + 'static) -> OnHangUp 
 pub(crate) fn reopen_files() -> bool {
     let registered = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let reopen: Vec<_> = registered.iter().filter_map(Weak::upgrade).collect();
-    reopen.iter().for_each(|reopen| reopen());
+    for reopen in &reopen {
+        reopen();
+    }
     !reopen.is_empty()
 }
 

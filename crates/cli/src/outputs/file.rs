@@ -281,7 +281,7 @@ impl SinkWriter for FileOutput {
             Err(error) => {
                 tracing::warn!(
                     "{path} cannot be reopened; writing continues in the file that had that name: {error}"
-                )
+                );
             }
         }
     }

@@ -56,20 +56,21 @@ impl OutputOptions {
                 "retry" => SinkPolicy::Retry,
                 _ => return None,
             };
-            return is_first(self.policy.replace(policy));
+            return set_once(&mut self.policy, policy);
         }
         let rotation = self.rotation.get_or_insert_default();
         match key {
-            "rotate-size" => is_first(rotation.size.replace(bytes(argument)?)),
-            "rotate-age" => is_first(rotation.age.replace(age(argument)?)),
-            "keep" => is_first(rotation.keep.replace(argument.parse().ok()?)),
+            "rotate-size" => set_once(&mut rotation.size, bytes(argument)?),
+            "rotate-age" => set_once(&mut rotation.age, age(argument)?),
+            "keep" => set_once(&mut rotation.keep, argument.parse().ok()?),
             _ => None,
         }
     }
 }
 
-fn is_first<T>(earlier: Option<T>) -> Option<()> {
-    earlier.is_none().then_some(())
+/// Sets what has not been set before; `None` if it has.
+fn set_once<T>(slot: &mut Option<T>, value: T) -> Option<()> {
+    slot.replace(value).is_none().then_some(())
 }
 
 /// The rotation that `--eventroratesize` (MiB) and `--eventroratetime` (seconds) ask for; 0 is none, as the

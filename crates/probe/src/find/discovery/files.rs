@@ -85,7 +85,9 @@ impl Files {
     ) -> io::Result<Looked> {
         let located = &sighting.located;
         if proc::own_program() == Some(located.inode()) {
-            record.into_iter().for_each(|record| self.make_known(record));
+            if let Some(record) = record {
+                self.make_known(record);
+            }
             return Ok(Looked::Done);
         }
         if self.state().is_new(located.metadata()) {
