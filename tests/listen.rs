@@ -299,6 +299,7 @@ fn a_socket_file_is_for_its_owner_and_needs_no_token() {
     assert_eq!(status["outputs"][0]["name"], "text");
     assert_eq!(status["ledger"]["seen"]["events"], 0);
     finish(replay);
+    assert!(!path.exists(), "removed at the end");
 }
 
 #[test]

@@ -113,11 +113,12 @@ impl Session {
         // Whoever reads that the capture runs may send a signal at once.
         let watched = watch(pipeline.clone(), self.statistics_interval)?;
         let stop = Stop::of(pipeline.clone());
-        if let Some(server) = self.server {
-            let looks = self.looks.unwrap_or_default();
+        let looks = self.looks.unwrap_or_default();
+        let run = || {
             let live = Live::new(counters.clone(), looks, settings.0, settings.1);
-            server.serve(Run::capture(pipeline.clone(), settings.1, attached, live))?;
-        }
+            Run::capture(pipeline.clone(), settings.1, attached, live)
+        };
+        let _file = self.server.map(|server| server.serve(run())).transpose()?;
         tracing::info!("capturing; press Ctrl-C to stop");
         let command_exit = tokio::select! {
             exit = stop.capture(conditions) => exit?,
@@ -162,9 +163,8 @@ impl Session {
         let pipeline = spawn(self.config, source, outputs);
         let stop = Stop::of(pipeline.clone());
         let watched = watch(pipeline.clone(), self.statistics_interval)?;
-        if let Some(server) = self.server {
-            server.serve(Run::replay(pipeline.clone()))?;
-        }
+        let run = || Run::replay(pipeline.clone());
+        let _file = self.server.map(|server| server.serve(run())).transpose()?;
         tracing::debug!("replaying");
         let interrupted = tokio::select! {
             interrupted = stop.replay() => interrupted,

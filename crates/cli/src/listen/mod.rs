@@ -29,11 +29,12 @@ use crate::settings::{CaptureSettings, ListenAddress, ListenSettings};
 use access::Access;
 pub(crate) use attached::AttachedFiles;
 pub(crate) use change::Live;
-use socket::Socket;
+use socket::{Socket, SocketFile};
 
 /// A server that is bound to its address. Whoever connects waits until [`Self::serve`].
 pub(crate) struct Server {
     socket: Socket,
+    file: Option<SocketFile>,
     access: Access,
 }
 
@@ -81,7 +82,7 @@ impl Run {
 impl Server {
     /// Binds the address, and prints the token if one is needed that the user did not choose.
     pub(crate) fn bind(settings: &ListenSettings) -> Result<Self> {
-        let socket = Socket::bind(&settings.address).with_context(|| match &settings.address {
+        let (socket, file) = Socket::bind(&settings.address).with_context(|| match &settings.address {
             ListenAddress::Tcp(address) => {
                 format!("--listen: cannot listen on {address}; give a free port of this host")
             }
@@ -92,15 +93,16 @@ impl Server {
             ),
         })?;
         let access = Access::new(&socket, settings).context("--listen: no token could be made")?;
-        Ok(Self { socket, access })
+        Ok(Self { socket, file, access })
     }
 
-    /// Answers requests about `run` until the process ends.
-    pub(crate) fn serve(self, run: Run) -> Result<()> {
+    /// Answers requests about `run` until the process ends. The socket file, if there is one, is removed when what is
+    /// returned is dropped.
+    pub(crate) fn serve(self, run: Run) -> Result<Option<SocketFile>> {
         let name = self.socket.name();
         server::start(self.socket, routes::router(Arc::new(run), self.access))
             .context("--listen: the server could not be started")?;
         tracing::info!("listening on {name}");
-        Ok(())
+        Ok(self.file)
     }
 }

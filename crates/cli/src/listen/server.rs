@@ -57,7 +57,7 @@ async fn accept_all(socket: Socket, router: Router) -> io::Result<()> {
                 }
             }
         }
-        Socket::Unix(listener, _file) => {
+        Socket::Unix(listener, _) => {
             let listener = UnixListener::from_std(listener)?;
             loop {
                 let permit = Arc::clone(&room).acquire_owned().await;

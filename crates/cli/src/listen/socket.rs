@@ -17,31 +17,32 @@ use crate::settings::ListenAddress;
 pub(super) enum Socket {
     /// A loopback address.
     Tcp(TcpListener, SocketAddr),
-    /// A socket file, removed at the end.
-    Unix(UnixListener, SocketFile),
+    /// A socket file.
+    Unix(UnixListener, PathBuf),
 }
 
 /// The file of a socket, which is removed when this is dropped.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub(crate) struct SocketFile {
     path: PathBuf,
     /// Device and inode: another program may have put a file of its own there.
     identity: (u64, u64),
 }
 
 impl Socket {
-    pub(super) fn bind(address: &ListenAddress) -> io::Result<Self> {
+    /// The file, if there is one, remains as long as what is returned.
+    pub(super) fn bind(address: &ListenAddress) -> io::Result<(Self, Option<SocketFile>)> {
         match address {
             ListenAddress::Tcp(address) => {
                 let listener = TcpListener::bind(address)?;
                 listener.set_nonblocking(true)?;
                 let bound = listener.local_addr()?;
-                Ok(Self::Tcp(listener, bound))
+                Ok((Self::Tcp(listener, bound), None))
             }
             ListenAddress::Unix(path) => {
                 let (listener, file) = bind_file(path)?;
                 listener.set_nonblocking(true)?;
-                Ok(Self::Unix(listener, file))
+                Ok((Self::Unix(listener, path.clone()), Some(file)))
             }
         }
     }
@@ -50,7 +51,7 @@ impl Socket {
     pub(super) fn name(&self) -> String {
         match self {
             Self::Tcp(_, address) => format!("http://{address}"),
-            Self::Unix(_, file) => format!("unix://{}", file.path.display()),
+            Self::Unix(_, path) => format!("unix://{}", path.display()),
         }
     }
 }
