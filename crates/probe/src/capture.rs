@@ -27,7 +27,7 @@ use crate::modules::Modules;
 use crate::plan::Brings;
 use crate::proc::{self, process};
 use crate::ring::excluded::Excluded;
-use crate::{Error, Events, host};
+use crate::{Error, Events, NoData, host};
 
 /// Maps that user space opens.
 const MAPS: [&str; 12] = [
@@ -355,14 +355,14 @@ fn attach_libraries(
         .iter()
         .map(|library| library.path().display().to_string())
         .collect();
-    let reason = reports.into_iter().find_map(|report| {
-        report
-            .outcome
-            .err()
-            .map(|reason| format!("{}: {reason}", report.symbol))
-    });
+    let failed = reports
+        .into_iter()
+        .find_map(|AttachReport { symbol, outcome, .. }| {
+            let source = outcome.err()?;
+            Some(NoData::Failed { symbol, source })
+        });
     Err(first_error.unwrap_or_else(|| Error::NothingAttached {
         libraries: libraries.join(", "),
-        reason: reason.unwrap_or_else(|| "only functions without data".to_owned()),
+        source: failed.unwrap_or(NoData::OnlyOthers),
     }))
 }

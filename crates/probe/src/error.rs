@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use aya::EbpfError;
 use aya::maps::MapError;
 
+use crate::kernel::attach::AttachError;
 use crate::kernel::btf::BtfError;
+use crate::kernel::loading::{ObjectError, ProgramError};
 
 /// Why a capture could not begin. Each message is one line and says how to help.
 #[derive(Debug, thiserror::Error)]
@@ -59,12 +61,12 @@ pub enum Error {
     #[error("the filters of this capture cannot change; load it with filters that can")]
     FixedFilters,
     /// Libraries were found, but no data hook could be attached.
-    #[error("attached no probes to {libraries}: {reason}")]
+    #[error("attached no probes to {libraries}: {source}")]
     NothingAttached {
         /// All paths tried.
         libraries: String,
         /// The first failure.
-        reason: String,
+        source: NoData,
     },
     /// The cgroup to capture is none.
     #[error(transparent)]
@@ -99,21 +101,18 @@ pub enum Error {
         name: &'static str,
     },
     /// The object cannot be joined with its maps.
-    #[error("the kernel object cannot be used: {reason}; rebuild it with crates/ebpf/build-object.sh")]
-    ObjectUnusable {
-        /// What is wrong with it.
-        reason: String,
-    },
+    #[error("the kernel object cannot be used: {0}; rebuild it with crates/ebpf/build-object.sh")]
+    ObjectUnusable(#[from] ObjectError),
     /// The kernel did not take the object or its maps.
     #[error("the kernel refused the programs: {0}")]
     Load(#[source] Box<EbpfError>),
     /// The kernel did not take a program without which nothing is captured.
-    #[error("the kernel refused the program {program}: {reason}")]
+    #[error("the kernel refused the program {program}: {source}")]
     Program {
         /// Name of the program.
         program: &'static str,
         /// The kernel's reason.
-        reason: String,
+        source: ProgramError,
     },
     /// A map could not be used.
     #[error("map {map}: {source}")]
@@ -123,4 +122,20 @@ pub enum Error {
         /// From aya.
         source: MapError,
     },
+}
+
+/// Why no function with data has a probe.
+#[derive(Debug, thiserror::Error)]
+pub enum NoData {
+    /// A function has no probe, and no function with data has one.
+    #[error("{symbol}: {source}")]
+    Failed {
+        /// Name of the first such function.
+        symbol: &'static str,
+        /// Why it has no probe.
+        source: AttachError,
+    },
+    /// Probes are attached, but only to functions without data.
+    #[error("only functions without data")]
+    OnlyOthers,
 }

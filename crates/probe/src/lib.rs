@@ -39,7 +39,7 @@ mod tally;
 
 pub use capture::{Capture, object_names};
 pub use config::{CaptureConfig, DEFAULT_RING_BYTES, Hooks, Processes};
-pub use error::Error;
+pub use error::{Error, NoData};
 pub use file::library::Library;
 pub use filters::Filters;
 pub use find::discovery::{Discovered, Discovery, Executor};
@@ -51,7 +51,9 @@ pub use host::{descriptors, local_time, socket};
 pub use kernel::attach::{AttachError, AttachPoint, AttachReport};
 pub use kernel::detach::leave_links;
 pub use kernel::grace_period::restore as restore_grace_periods;
-pub use kernel::loading::{Figures, ProgramCheck, Refused, check_programs};
+pub use kernel::loading::{
+    Figures, LinkError, ObjectError, ProgramCheck, ProgramError, Refused, check_programs,
+};
 pub use kind::Kind;
 pub use modules::{Module, Modules};
 pub use plan::{PointKind, Reason, Refusal};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::Error;
 use crate::file::elf::Image;
 use crate::file::library::Library;
-use crate::kernel::loading::Attachment;
+use crate::kernel::loading::{Attachment, LinkError, ProgramError};
 use crate::modules::Modules;
 use crate::plan::{Plan, Point, PointKind, Reason, Refusal, Returns};
 
@@ -22,7 +22,7 @@ pub struct AttachPoint {
 }
 
 /// The outcome for one function of one library.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct AttachReport {
     /// Path of the library or program.
     pub library: PathBuf,
@@ -33,25 +33,22 @@ pub struct AttachReport {
 }
 
 /// Why nothing was attached for a function.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum AttachError {
     /// There is no place in the file where a probe would do.
     #[error(transparent)]
     NoPoint(#[from] Refusal),
     /// The kernel did not take the program for it.
-    #[error("the kernel refused the program {program}: {reason}")]
+    #[error("the kernel refused the program {program}: {source}")]
     NoProgram {
         /// Name of the program.
         program: &'static str,
         /// The kernel's reason.
-        reason: String,
+        source: ProgramError,
     },
     /// The kernel did not attach the program, or the capture has ended.
-    #[error("{reason}")]
-    NotAttached {
-        /// From the system.
-        reason: String,
-    },
+    #[error(transparent)]
+    NotAttached(#[from] LinkError),
 }
 
 /// How a file is attached to.
@@ -147,18 +144,14 @@ fn attach(
     if let Some(refused) = both.iter().find_map(|(program, _)| probes.refusal(program)) {
         return Err(AttachError::NoProgram {
             program: refused.program,
-            reason: refused.reason.clone(),
+            source: refused.reason.clone(),
         });
     }
     let pid = scope.process.map_or(0, NonZeroU32::get);
     // The kernel resolves a path once more: this one leads to the file that was read.
     let path = image.library().kernel_path();
     for (program, offsets) in both {
-        probes
-            .attach(program, &offsets, &path, pid, scope.cookie)
-            .map_err(|error| AttachError::NotAttached {
-                reason: error.to_string(),
-            })?;
+        probes.attach(program, &offsets, &path, pid, scope.cookie)?;
     }
     let Point {
         offset,

@@ -67,7 +67,9 @@ pub(super) fn json(checks: &Result<Vec<ProgramCheck>, Error>) -> Vec<Value> {
             .iter()
             .map(|ProgramCheck { program, outcome }| match outcome {
                 Ok(figures) => line(Some(program), *figures, None, None),
-                Err(Refused { reason, lost, .. }) => line(Some(program), None, Some(reason), Some(lost)),
+                Err(Refused { reason, lost, .. }) => {
+                    line(Some(program), None, Some(&reason.to_string()), Some(lost))
+                }
             })
             .collect(),
         Err(error) => vec![line(None, None, Some(&error.to_string()), None)],
@@ -76,6 +78,8 @@ pub(super) fn json(checks: &Result<Vec<ProgramCheck>, Error>) -> Vec<Value> {
 
 #[cfg(test)]
 mod tests {
+    use ecapture_probe::ProgramError;
+
     use super::*;
 
     fn checks() -> Vec<ProgramCheck> {
@@ -92,7 +96,7 @@ mod tests {
                 "go_return",
                 Err(Refused {
                     program: "go_return",
-                    reason: "too large".to_owned(),
+                    reason: ProgramError::NoTracepoint,
                     lost: "Read".to_owned(),
                 }),
             ),
@@ -112,7 +116,7 @@ mod tests {
             [
                 "PROBLEM",
                 "go_return",
-                "this kernel refused it: too large; not captured: Read"
+                "this kernel refused it: this kernel has no such tracepoint; not captured: Read"
             ]
         );
     }

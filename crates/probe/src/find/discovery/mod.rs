@@ -59,7 +59,7 @@ pub enum Discovery {
 }
 
 /// What came of a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Discovered {
     /// It has TLS functions.
     Attached {

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use aya_obj::generated::{bpf_attach_type, bpf_prog_type};
 
 use super::bpf::{self, Code, Uprobe};
-use super::{Loaded, Refused};
+use super::{LinkError, Loaded, ProgramError, Refused};
 use crate::host::descriptors::{Budget, NoDescriptors};
 use crate::host::kernel;
 use crate::{Error, host};
@@ -82,7 +82,7 @@ impl Attachment {
             let program = &self.loaded.programs[name];
             let link = bpf::open_tracepoint(&program.descriptor).map_err(|error| Error::Program {
                 program: name,
-                reason: format!("it cannot be attached: {error}"),
+                source: ProgramError::NotAttached(Arc::new(error)),
             })?;
             self.links.push(link);
         }
@@ -112,9 +112,10 @@ impl Attachment {
         path: &Path,
         pid: u32,
         cookie: u64,
-    ) -> io::Result<()> {
-        let program = self.loaded.programs.get(program).ok_or(io::ErrorKind::NotFound)?;
-        let path = CString::new(path.as_os_str().as_bytes())?;
+    ) -> Result<(), LinkError> {
+        let program = self.loaded.programs.get(program);
+        let program = program.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        let path = CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from)?;
         let uprobe = Uprobe {
             path: &path,
             at_return: program.at_return,
@@ -138,9 +139,9 @@ impl Attachment {
         Ok(())
     }
 
-    fn go_on(&self) -> io::Result<()> {
+    fn go_on(&self) -> Result<(), LinkError> {
         if self.ended.load(Ordering::Acquire) {
-            return Err(io::Error::other("the capture has ended"));
+            return Err(LinkError::Ended);
         }
         Ok(())
     }

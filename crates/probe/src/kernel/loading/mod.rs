@@ -13,6 +13,7 @@
 mod attachment;
 mod bpf;
 mod constants;
+mod error;
 mod loops;
 mod private_stack;
 mod stack;
@@ -21,6 +22,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 
 use aya::maps::Map;
 use aya::{Btf, Ebpf};
@@ -37,14 +39,15 @@ use crate::modules::Modules;
 use crate::{Error, host};
 pub(crate) use attachment::{Attachment, uprobe_multi_works};
 use bpf::{Code, FunctionInfo};
+pub use error::{LinkError, ObjectError, ProgramError};
 
 /// A program that the kernel did not take.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Refused {
     /// Name of the program.
     pub program: &'static str,
-    /// The kernel's reason, in one line.
-    pub reason: String,
+    /// Why, in one line.
+    pub reason: ProgramError,
     /// What is not captured without the program.
     pub lost: String,
 }
@@ -115,7 +118,7 @@ impl Loading {
 }
 
 /// What came of loading one program.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ProgramCheck {
     /// Name of the program.
     pub program: &'static str,
@@ -169,7 +172,7 @@ impl Loaded {
         {
             return Err(Error::Program {
                 program: first.program,
-                reason: first.reason.clone(),
+                source: first.reason.clone(),
             });
         }
         all.add_tracepoints(
@@ -185,7 +188,7 @@ impl Loaded {
         Ok(all)
     }
 
-    fn add(&mut self, name: &'static str, loaded: Result<Program, String>) {
+    fn add(&mut self, name: &'static str, loaded: Result<Program, ProgramError>) {
         match loaded {
             Ok(program) => {
                 self.programs.insert(name, program);
@@ -219,7 +222,7 @@ impl Loaded {
             if names.contains(&refused.program) {
                 tracing::debug!(
                     program = refused.program,
-                    reason = refused.reason,
+                    reason = %refused.reason,
                     "system calls are traced instead"
                 );
             }
@@ -264,10 +267,9 @@ struct Loader<'a> {
 
 impl<'a> Loader<'a> {
     fn new(object: &[u8], ebpf: &Ebpf, btf: &'a Btf, plan: Plan) -> Result<Self, Error> {
-        let unusable = |reason: String| Error::ObjectUnusable { reason };
-        let mut object = Object::parse(object).map_err(|error| unusable(error.to_string()))?;
-        let types = load_types(&mut object).map_err(unusable)?;
-        link(&mut object, ebpf).map_err(unusable)?;
+        let mut object = Object::parse(object).map_err(ObjectError::from)?;
+        let types = load_types(&mut object)?;
+        link(&mut object, ebpf)?;
         Ok(Self {
             object,
             types,
@@ -277,7 +279,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Loads one program; the inner error is the kernel's reason.
-    fn load(&self, name: &'static str) -> Result<Result<Program, String>, Error> {
+    fn load(&self, name: &'static str) -> Result<Result<Program, ProgramError>, Error> {
         let missing = Error::ObjectIncomplete {
             what: "program",
             name,
@@ -315,7 +317,7 @@ impl<'a> Loader<'a> {
             let argument = format!("btf_trace_{name}");
             match self.btf.id_by_type_name_kind(&argument, BtfKind::Typedef) {
                 Ok(id) => code.attach_type_id = id,
-                Err(_) => return Ok(Err("this kernel has no such tracepoint".to_owned())),
+                Err(_) => return Ok(Err(ProgramError::NoTracepoint)),
             }
         }
         let at_return = matches!(program.section, ProgramSection::URetProbe { .. });
@@ -330,7 +332,7 @@ impl<'a> Loader<'a> {
 
     /// Loads with information about functions, and where that is refused without: a kernel that knows less
     /// of it than this one refuses programs that it could run.
-    fn load_code(&self, name: &str, code: &mut Code<'_>) -> Result<(OwnedFd, Option<Figures>), String> {
+    fn load_code(&self, name: &str, code: &mut Code<'_>) -> Result<(OwnedFd, Option<Figures>), ProgramError> {
         if !self.plan.figures
             && let Ok(descriptor) = bpf::load_program(code)
         {
@@ -346,9 +348,13 @@ impl<'a> Loader<'a> {
         {
             return Ok((descriptor, Figures::of(&log, code.instructions)));
         }
+        let source = Arc::new(refusal.error);
         Err(match reason(&refusal.log) {
-            Some(reason) => format!("{} ({reason})", refusal.error),
-            None => refusal.error.to_string(),
+            Some(verifier) => ProgramError::Verifier {
+                source,
+                verifier: verifier.to_owned(),
+            },
+            None => ProgramError::Refused(source),
         })
     }
 }
@@ -367,14 +373,12 @@ fn function_info<'a>(
 }
 
 /// The object's own type information. Without it the verifier refuses callbacks and says less.
-fn load_types(object: &mut Object) -> Result<Option<OwnedFd>, String> {
+fn load_types(object: &mut Object) -> Result<Option<OwnedFd>, ObjectError> {
     let Some(features) = aya::features().btf() else {
         return Ok(None);
     };
-    let types = object
-        .fixup_and_sanitize_btf(features)
-        .map_err(|error| error.to_string())?;
-    let bytes = types.ok_or("no type information in the object")?.to_bytes();
+    let types = object.fixup_and_sanitize_btf(features)?;
+    let bytes = types.ok_or(ObjectError::NoTypes)?.to_bytes();
     let types = bpf::load_types(&bytes).inspect_err(|refusal| {
         let reason = refusal.log.lines().rev().take(2).collect::<Vec<_>>();
         tracing::debug!(error = %refusal.error, ?reason, "type information of the object is left out");
@@ -388,7 +392,7 @@ fn load_types(object: &mut Object) -> Result<Option<OwnedFd>, String> {
 /// kernel takes one sequence of instructions, with map descriptors in the loads and each called function behind its
 /// caller. aya does this in its own loading, which cannot be used here, so its steps are repeated in its order: maps
 /// first, because a called function is copied with its loads already patched.
-fn link(object: &mut Object, ebpf: &Ebpf) -> Result<(), String> {
+fn link(object: &mut Object, ebpf: &Ebpf) -> Result<(), ObjectError> {
     let descriptors: HashMap<&str, RawFd> = ebpf
         .maps()
         .filter_map(|(name, map)| Some((name, descriptor(map)?)))
@@ -398,12 +402,8 @@ fn link(object: &mut Object, ebpf: &Ebpf) -> Result<(), String> {
         .iter()
         .filter_map(|(name, map)| Some((name.as_str(), *descriptors.get(name.as_str())?, map)));
     let sections: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
-    object
-        .relocate_maps(maps, &sections)
-        .map_err(|error| error.to_string())?;
-    object
-        .relocate_calls(&sections)
-        .map_err(|error| error.to_string())?;
+    object.relocate_maps(maps, &sections)?;
+    object.relocate_calls(&sections)?;
     object.sanitize_functions(aya::features());
     Ok(())
 }
