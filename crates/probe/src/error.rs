@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use aya::EbpfError;
 use aya::maps::MapError;
 
+use crate::file::elf::ElfError;
 use crate::kernel::attach::AttachError;
 use crate::kernel::btf::BtfError;
 use crate::kernel::loading::{ObjectError, ProgramError};
@@ -25,12 +26,12 @@ pub enum Error {
         source: io::Error,
     },
     /// A library was named that is not a program or library of this machine.
-    #[error("{path} is not a program or library for this machine: {reason}")]
+    #[error("{path} is not a program or library for this machine: {source}")]
     NotALibrary {
         /// As given.
         path: PathBuf,
         /// What was found instead.
-        reason: String,
+        source: ElfError,
     },
     /// The file exports none of the functions that could be captured.
     #[error("{path} has no TLS functions (such as {expected})")]

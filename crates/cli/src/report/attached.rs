@@ -96,9 +96,16 @@ pub(crate) fn discovered(found: &Discovered) {
             );
             attached(reports);
         }
-        Discovered::GivenUp { process, reason } => {
-            tracing::warn!("{} ({}) is not captured: {reason}", process.command, process.pid);
-        }
+        Discovered::GivenUp {
+            process,
+            file,
+            reason,
+        } => tracing::warn!(
+            "{} ({}) is not captured: {}: {reason}",
+            process.command,
+            process.pid,
+            file.display()
+        ),
         Discovered::NotCaptured {
             process,
             file,

@@ -28,23 +28,39 @@ const THREAD_LOCAL: u64 = 0x400;
 
 /// Why a file is not used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ElfError {
+pub enum ElfError {
+    /// The system cannot read it.
     #[error("it cannot be read: {0}")]
     Io(#[from] io::Error),
+    /// Its first bytes are those of another format.
     #[error("it is not a 64-bit little-endian ELF file")]
     NotElf,
+    /// It is for another processor.
     #[error("built for machine {observed}, this host is {expected} (values of e_machine)")]
-    Machine { observed: u16, expected: u16 },
+    Machine {
+        /// `e_machine` of the file.
+        observed: u16,
+        /// `e_machine` of this host.
+        expected: u16,
+    },
+    /// Its headers promise more than it has.
     #[error("its {what} end at byte {end}, the file at {size}")]
     BeyondTheEnd {
+        /// The part of the file, in the plural.
         what: &'static str,
+        /// Where the part ends, in bytes.
         end: u128,
+        /// Size of the file, in bytes.
         size: u64,
     },
+    /// Reading it would take more than a bound of this crate.
     #[error("it was given up: expected at most {limit} {what}, observed {observed}")]
     TooMuch {
+        /// What there is too much of, in the plural.
         what: &'static str,
+        /// As the file has it.
         observed: u64,
+        /// The bound.
         limit: u64,
     },
 }

@@ -13,7 +13,8 @@ use crate::file::go_table;
 use crate::file::library::Library;
 use crate::file::rust_symbol::{self, RustFunction};
 use crate::{Error, limits};
-pub(crate) use layout::{ElfError, Layout, at_most};
+pub use layout::ElfError;
+pub(crate) use layout::{Layout, at_most};
 use layout::{Section, Segment, Source};
 
 const SYMBOL_BYTES: usize = 24;
@@ -57,9 +58,9 @@ pub(crate) struct Image {
 impl Image {
     /// Finds those of `names` that a library defines.
     pub(crate) fn read(library: &Library, names: &[&'static str]) -> Result<Self, Error> {
-        Self::of(library, names).map_err(|error| Error::NotALibrary {
+        Self::of(library, names).map_err(|source| Error::NotALibrary {
             path: library.path().to_owned(),
-            reason: error.to_string(),
+            source,
         })
     }
 

@@ -14,7 +14,7 @@ use ecapture_ebpf::limits::KNOWN_FILES;
 
 use super::mapping::{Sighting, executor, name};
 use super::watch::user_of;
-use super::{Discovered, Discovery, Executor, Inspections};
+use super::{Discovered, Discovery, Executor, GiveUp, Inspections};
 use crate::file::elf::Image;
 use crate::file::inode::Inode;
 use crate::file::library::{Library, Located};
@@ -236,7 +236,7 @@ impl Files {
                 if let Err(error) = other
                     && error.is_given_up()
                 {
-                    self.skip(sighting, library, &error.to_string());
+                    self.skip(sighting, library, error.into());
                 }
                 self.state().set_aside(metadata);
                 return;
@@ -264,22 +264,25 @@ impl Files {
         let process = sighting.process.clone();
         match attached {
             Ok(reports) => (self.state().tell)(Discovered::Attached { process, reports }),
-            Err(error) => self.skip(sighting, library, &error.to_string()),
+            Err(error) => self.skip(sighting, library, error.into()),
         }
     }
 
     /// A file with TLS, or one that may have it, is not attached to. The first ones are named: whoever makes
     /// them can make as many as he likes.
-    fn skip(&self, sighting: &Sighting, library: &Library, reason: &str) {
+    fn skip(&self, sighting: &Sighting, library: &Library, reason: GiveUp) {
         let mut state = self.state();
         let given_up = self.tally.count_given_up();
-        let reason = format!("{}: {reason}", library.path().display());
         if given_up > limits::NAMED_SKIPS {
-            tracing::debug!("not attached to {reason}");
+            tracing::debug!("not attached to {}: {reason}", library.path().display());
             return;
         }
         let process = sighting.process.clone();
-        (state.tell)(Discovered::GivenUp { process, reason });
+        (state.tell)(Discovered::GivenUp {
+            process,
+            file: library.path().to_owned(),
+            reason,
+        });
         if given_up == limits::NAMED_SKIPS {
             tracing::warn!("further files that are given up are counted, and named only with --debug");
         }

@@ -35,11 +35,12 @@ use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
 
+use crate::file::elf::ElfError;
 use crate::find::survey::Obstacle;
 use crate::handle::CaptureHandle;
 use crate::kind::Kind;
 use crate::proc::priority::Priority;
-use crate::{AttachReport, limits};
+use crate::{AttachReport, Error, limits};
 pub(crate) use files::{FileKeyValue, Files, State};
 use hold::Holder;
 pub(crate) use inspection::Inspections;
@@ -59,7 +60,7 @@ pub enum Discovery {
 }
 
 /// What came of a file.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Discovered {
     /// It has TLS functions.
     Attached {
@@ -72,8 +73,10 @@ pub enum Discovered {
     GivenUp {
         /// Who executes it.
         process: Executor,
-        /// The reason, which names the file.
-        reason: String,
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        reason: GiveUp,
     },
     /// It is a program with TLS that cannot be captured. Said of the processes that are captured, and in a capture of
     /// the whole host of those that connected.
@@ -98,6 +101,17 @@ pub enum Discovered {
         /// The process had begun to connect, or to listen, by then: what it sent at once was not seen.
         connected: bool,
     },
+}
+
+/// Why a file that has, or may have, TLS functions is not attached to.
+#[derive(Debug, thiserror::Error)]
+pub enum GiveUp {
+    /// It cannot be inspected.
+    #[error(transparent)]
+    Inspection(#[from] ElfError),
+    /// It cannot be attached to.
+    #[error(transparent)]
+    Attachment(#[from] Error),
 }
 
 /// A process that executes a file.

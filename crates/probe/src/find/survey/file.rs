@@ -2,23 +2,24 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::fingerprints::Fingerprints;
 use super::{Finding, Obstacle, PlannedHook};
-use crate::AttachPoint;
 use crate::file::elf::Image;
 use crate::file::library::Library;
 use crate::kind::Kind;
 use crate::modules::Modules;
 use crate::modules::tls::rustls;
 use crate::plan::{Brings, Plan, Point, Refusal};
+use crate::{AttachPoint, Error};
 
 /// What one file has of TLS, the same in every process.
 pub(super) struct FileSurvey {
     pub(super) kinds: Vec<Kind>,
     pub(super) hooks: Vec<PlannedHook>,
     /// Why it could not be read.
-    pub(super) unusable: Option<String>,
+    pub(super) unusable: Option<Arc<Error>>,
     /// Why the rustls in it, if there is one, would not be captured.
     pub(super) rustls: Option<Refusal>,
     pub(super) fingerprints: Fingerprints,
@@ -41,7 +42,7 @@ impl FileSurvey {
                 let Plan { points, .. } = Plan::of(&image, Modules::TLS.families(), false);
                 file.hooks = points.into_iter().flat_map(planned).collect();
             }
-            Err(error) => file.unusable = Some(error.to_string()),
+            Err(error) => file.unusable = Some(Arc::new(error)),
         }
         file
     }
@@ -78,7 +79,7 @@ pub(super) fn library(finding: &mut Finding, file: &FileSurvey, crypto: Option<&
         }
         finding.implementation = "unknown";
         finding.obstacle = Some(match file.unusable.clone() {
-            Some(reason) => Obstacle::Unusable { reason },
+            Some(error) => Obstacle::Unusable(error),
             None => Obstacle::NoFunctions,
         });
         return;

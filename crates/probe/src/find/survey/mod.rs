@@ -12,6 +12,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::file::inode::Inode;
 use crate::file::library::{Library, Located};
@@ -218,9 +219,7 @@ impl Surveyor {
                 Ok(file) => library(&mut finding, &file, crypto.as_deref()),
                 Err(error) => {
                     finding.implementation = "unknown";
-                    finding.obstacle = Some(Obstacle::Unreachable {
-                        reason: error.to_string(),
-                    });
+                    finding.obstacle = Some(Obstacle::Unreachable(Arc::new(error)));
                 }
             }
             finding

@@ -1,9 +1,13 @@
 //! What keeps TLS from being captured, and what to do about it.
 
+use std::io;
+use std::sync::Arc;
+
+use crate::Error;
 use crate::plan::Refusal;
 
 /// Why something with TLS in it is not captured.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Obstacle {
     /// It is linked into the executable, whose symbols were removed.
     #[error("linked into the executable, which has no symbols for it")]
@@ -35,17 +39,11 @@ pub enum Obstacle {
     )]
     KernelTls(usize),
     /// The file cannot be opened.
-    #[error("the file cannot be reached: {reason}")]
-    Unreachable {
-        /// From the system.
-        reason: String,
-    },
+    #[error("the file cannot be reached: {0}")]
+    Unreachable(#[source] Arc<io::Error>),
     /// The file is not for this machine, or damaged.
-    #[error("{reason}")]
-    Unusable {
-        /// What was found in it.
-        reason: String,
-    },
+    #[error(transparent)]
+    Unusable(Arc<Error>),
     /// The file lacks the functions.
     #[error("it exports none of the functions that can be captured")]
     NoFunctions,
@@ -74,19 +72,28 @@ impl Obstacle {
                 "to capture them, turn kernel TLS off in this program (nginx: ssl_conf_command Options -KTLS)"
             }
             Self::GoWithoutTls => "nothing to do",
-            Self::Unreachable { .. } | Self::Unusable { .. } if is_root() => {
+            Self::Unreachable(_) | Self::Unusable(_) if is_root() => {
                 "check the file, which `file` and `readelf -h` describe"
             }
-            Self::Unreachable { .. } | Self::Unusable { .. } => "run as root, outside of its container",
+            Self::Unreachable(_) | Self::Unusable(_) => "run as root, outside of its container",
             Self::NoFunctions => "name the file that has them: `ecapture tls --libssl FILE`",
         }
     }
 
     /// Returns true if plaintext is missed because of it.
     pub fn hides_plaintext(&self) -> bool {
-        *self != Self::GoWithoutTls
+        !matches!(self, Self::GoWithoutTls)
     }
 }
+
+/// Errors of the system cannot be compared. Two obstacles are equal if they read the same.
+impl PartialEq for Obstacle {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_string() == other.to_string()
+    }
+}
+
+impl Eq for Obstacle {}
 
 fn is_root() -> bool {
     // SAFETY: it has no preconditions and cannot fail.
