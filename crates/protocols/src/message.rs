@@ -346,7 +346,58 @@ pub struct Http2Message {
     /// Error code of the RST_STREAM that ended it.
     pub reset: Option<u32>,
     /// Why a field section is incomplete, if one is.
-    pub error: Option<&'static str>,
+    pub error: Option<Http2Error>,
+}
+
+/// Why a field section is incomplete, or which rule of RFC 9113 a frame breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Http2Error {
+    /// Fields of the header block are missing.
+    #[error(transparent)]
+    Block(#[from] BlockError),
+    /// The header block is longer than the limit.
+    #[error("header block exceeds the limit")]
+    BlockLimit,
+    /// No frame with END_HEADERS follows.
+    #[error("rest of the header block is missing")]
+    BlockCut,
+    /// More padding than payload (§6.1).
+    #[error("bad padding")]
+    Padding,
+    /// The length is not one that the type of the frame allows (§4.2).
+    #[error("frame of a wrong length")]
+    FrameLength,
+    /// The frame is longer than the limit.
+    #[error("frame exceeds the limit")]
+    FrameLimit,
+    /// A CONTINUATION frame that continues nothing (§6.10).
+    #[error("CONTINUATION without a header block before it")]
+    StrayContinuation,
+    /// DATA of a stream without HEADERS (§8.1).
+    #[error("content without a header section")]
+    NoHeaders,
+}
+
+/// Why fields of an HTTP/2 header block are missing (RFC 7541).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BlockError {
+    /// The block ends inside a representation, or has one that RFC 7541 does not define. The
+    /// dynamic table was dropped, because it is unknown how many entries the rest would have
+    /// inserted.
+    #[error("header block is damaged")]
+    Damaged,
+    /// The fields together pass [`Limits::hpack_list_bytes`](crate::Limits::hpack_list_bytes); those beyond are left out.
+    #[error("header list exceeds the limit")]
+    ListLimit,
+    /// A name or value is not valid Huffman code; it is unknown.
+    #[error("bad Huffman code")]
+    Huffman,
+    /// An index beyond both tables, although nothing is missing from them (RFC 7541 §2.3.3).
+    #[error("header index beyond the table")]
+    Index,
+    /// A size update that does not begin the block (RFC 7541 §4.2).
+    #[error("table size update inside a header block")]
+    SizeUpdate,
 }
 
 /// Which side of an exchange an HTTP/2 message is.
@@ -386,7 +437,7 @@ pub enum Http2Detail {
         /// PUSH_PROMISE: the promised stream id.
         promised: Option<u32>,
         /// Why the section is incomplete, if it is.
-        error: Option<&'static str>,
+        error: Option<Http2Error>,
     },
     /// DATA shown as received, without padding.
     Data(Bytes),
@@ -413,7 +464,7 @@ pub enum Http2Detail {
         /// The payload as received.
         payload: Bytes,
         /// The rule.
-        error: &'static str,
+        error: Http2Error,
     },
     /// RST_STREAM or GOAWAY.
     Error {

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use ecapture_protocols::format::Text;
 use ecapture_protocols::http2::Http2Decoder;
-use ecapture_protocols::message::BodyError;
+use ecapture_protocols::message::{BlockError, BodyError};
 use ecapture_protocols::{
     Content, DataEvent, Direction, Format, Limits, Message, Options, Origin, Output, Process, StreamDecoder,
     View, stream_decoder,
@@ -146,7 +146,7 @@ fn trailers_without_end_are_bounded() {
     let Content::Http2(message) = &message.content else {
         panic!("{message:?}")
     };
-    assert_eq!(message.error, Some("header list exceeds the limit"));
+    assert_eq!(message.error, Some(BlockError::ListLimit.into()));
 }
 
 /// A field takes one byte on the wire and a hundred here; a stream without any takes its struct.

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use ecapture_protocols::format::JsonLines;
 use ecapture_protocols::message::{
     Anomaly, Body, BodyError, Field, Gap, GapReason, GrpcMessage, Http1Kind, Http1Message, Http2Detail,
-    Http2Frame, Http2Kind, Http2Message, Part, ProtobufField, ProtobufValue, Raw, ServerSentEvent,
-    WebSocketMessage,
+    Http2Error, Http2Frame, Http2Kind, Http2Message, Part, ProtobufField, ProtobufValue, Raw,
+    ServerSentEvent, WebSocketMessage,
 };
 use ecapture_protocols::{
     AddressSource, Comm, Content, Direction, Fact, Format, JoinedLate, Message, Origin, Process, ProcessTls,
@@ -337,7 +337,7 @@ fn http2_messages() {
     let mut request = http2(Http2Kind::Request, fields);
     request.pushed = true;
     request.reset = Some(8);
-    request.error = Some("cut");
+    request.error = Some(Http2Error::BlockCut);
     let request = line(Content::Http2(Box::new(request)));
     assert_eq!(
         (&request["stream"], &request["pushed"]),
@@ -379,7 +379,7 @@ fn http2_frames() {
     let fields = Http2Detail::Fields {
         fields: vec![field(Some("a"), None)],
         promised: Some(4),
-        error: Some("too long"),
+        error: Some(Http2Error::BlockLimit),
     };
     let shown = line(frame(fields));
     assert_eq!(shown["stream"], 3);
@@ -387,7 +387,7 @@ fn http2_frames() {
         shown["frame"],
         json!({
             "type": 1, "name": "HEADERS", "flags": 4, "length": 9,
-            "promised": 4, "headers": [["a", null]], "error": "too long",
+            "promised": 4, "headers": [["a", null]], "error": "header block exceeds the limit",
         })
     );
     let goaway = Http2Detail::Error {

@@ -17,7 +17,7 @@ use crate::http2::presenter::Presenter;
 use crate::http2::resync::{Resync, Synced};
 use crate::http2::section::{Section, Sections, Taken};
 use crate::http2::splitter::{Found, Piece, Splitter};
-use crate::message::Http2Detail;
+use crate::message::{Http2Detail, Http2Error};
 use crate::raw;
 
 /// Bytes searched for a frame start at a time, so that a stream that keeps falling out of step
@@ -222,7 +222,7 @@ impl Http2Decoder {
 
     fn frame(&mut self, head: FrameHead, payload: Bytes, span: Span, output: &mut Output) {
         if !head.is_valid() {
-            let error = "frame of a wrong length";
+            let error = Http2Error::FrameLength;
             let detail = Http2Detail::Malformed { payload, error };
             return self.presenter.frame(head, detail, span, output);
         }
@@ -247,7 +247,7 @@ impl Http2Decoder {
                     }
                     Taken::Open => return,
                     Taken::Stray(payload) => {
-                        let error = "CONTINUATION without a header block before it";
+                        let error = Http2Error::StrayContinuation;
                         Http2Detail::Malformed { payload, error }
                     }
                 }
@@ -283,7 +283,7 @@ impl Http2Decoder {
         }
         let detail = Http2Detail::Malformed {
             payload: Bytes::new(),
-            error: "frame exceeds the limit",
+            error: Http2Error::FrameLimit,
         };
         self.presenter.frame(head, detail, span, output);
     }

@@ -14,10 +14,7 @@ use crate::http2::presenter::{Presenter, kind_of};
 use crate::http2::section::Section;
 use crate::http2::splitter::DataPiece;
 use crate::http2::streams::{Held, Streams};
-use crate::message::{Content, Gap, Http2Detail, Http2Frame, Http2Kind, Part};
-
-/// Why a DATA frame is shown as received.
-pub(super) const BAD_PADDING: &str = "bad padding";
+use crate::message::{Content, Gap, Http2Detail, Http2Error, Http2Frame, Http2Kind, Part};
 
 /// Emits frames. Tracks only the streams whose DATA is not shown as received.
 ///
@@ -165,7 +162,7 @@ impl Presenter for FrameView {
     fn data(&mut self, piece: DataPiece, span: Span, output: &mut Output) {
         let head = piece.head;
         if piece.bad_padding {
-            let (payload, error) = (piece.content, BAD_PADDING);
+            let (payload, error) = (piece.content, Http2Error::Padding);
             emit(head, Http2Detail::Malformed { payload, error }, span, output);
             if piece.last && head.ends_stream() {
                 self.end(head.stream, true, span, output);
@@ -379,7 +376,7 @@ fn emit_merged(stream: u32, detail: Http2Detail, span: Span, output: &mut Output
 pub(super) fn emit_damaged(
     head: FrameHead,
     damaged: Option<Box<Bytes>>,
-    error: Option<&'static str>,
+    error: Option<Http2Error>,
     span: Span,
     output: &mut Output,
 ) {

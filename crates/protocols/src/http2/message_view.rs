@@ -10,12 +10,12 @@ use crate::expansion::Expansion;
 use crate::http2::carried::{Carried, Span, Tunnels, joined};
 use crate::http2::events::Events;
 use crate::http2::frame::{FrameHead, kind};
-use crate::http2::frame_view::{BAD_PADDING, emit, emit_damaged};
+use crate::http2::frame_view::{emit, emit_damaged};
 use crate::http2::presenter::{Presenter, kind_of};
 use crate::http2::section::Section;
 use crate::http2::splitter::DataPiece;
 use crate::http2::streams::Streams;
-use crate::message::{Body, Content, Field, Gap, Http2Detail, Http2Kind, Http2Message, Part};
+use crate::message::{Body, Content, Field, Gap, Http2Detail, Http2Error, Http2Kind, Http2Message, Part};
 use exchange::{End, Exchange, ExchangeContent};
 
 /// Emits a message when its stream ends in this direction, is reset or evicted, or when the
@@ -153,7 +153,7 @@ impl MessageView {
         let kind = self.side.unwrap_or(Http2Kind::Response);
         let content = ExchangeContent::Body(body);
         let mut exchange = Exchange::new(kind, self.is_pushed(id), content, span.first_ns);
-        exchange.error = self.complete.then_some("content without a header section");
+        exchange.error = self.complete.then_some(Http2Error::NoHeaders);
         exchange
     }
 
@@ -222,7 +222,7 @@ impl Presenter for MessageView {
         }
         self.streams.with(id, |exchange| {
             if piece.bad_padding {
-                exchange.error = exchange.error.or(Some(BAD_PADDING));
+                exchange.error = exchange.error.or(Some(Http2Error::Padding));
             }
             exchange.push(&piece, span, output);
         });

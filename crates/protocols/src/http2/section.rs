@@ -6,7 +6,7 @@ use crate::http2::codec::{self, FragmentShape};
 use crate::http2::frame::{FrameHead, kind};
 use crate::http2::hpack;
 use crate::limits::Limits;
-use crate::message::Field;
+use crate::message::{Field, Http2Error};
 
 /// Maximum number of CONTINUATION frames remembered for one section; a sender can send empty ones
 /// at no cost.
@@ -21,7 +21,7 @@ pub(super) struct Section {
     pub(super) promised: Option<u32>,
     pub(super) fields: Vec<Field>,
     /// Why it is incomplete, if it is.
-    pub(super) error: Option<&'static str>,
+    pub(super) error: Option<Http2Error>,
     /// The frames that continued it.
     pub(super) continuations: Vec<FrameHead>,
     /// Time of its first byte.
@@ -107,7 +107,7 @@ impl Sections {
         let Some(fragment) = codec::fragment(payload.clone(), shape) else {
             self.hpack.forget();
             return Taken::Section(Section {
-                error: Some("bad padding"),
+                error: Some(Http2Error::Padding),
                 damaged: Some(Box::new(payload)),
                 ..Section::empty(head, None, first_ns)
             });
@@ -164,9 +164,9 @@ impl Sections {
         if section.skipped > 0 || !ended {
             self.hpack.forget();
             section.error = Some(if ended {
-                "header block exceeds the limit"
+                Http2Error::BlockLimit
             } else {
-                "rest of the header block is missing"
+                Http2Error::BlockCut
             });
         }
         Some(section)
@@ -174,7 +174,7 @@ impl Sections {
 
     fn decode(&mut self, block: &Bytes, mut section: Section) -> Section {
         let decoded = self.hpack.decode(block, &mut section.fields);
-        section.error = decoded.err().map(hpack::BlockError::as_str);
+        section.error = decoded.err().map(Http2Error::from);
         section.damaged = section.error.map(|_| Box::new(block.clone()));
         section
     }
@@ -197,7 +197,7 @@ impl Section {
     /// Makes a section whose only frame was too large to keep.
     pub(super) fn oversized(head: FrameHead, first_ns: u64) -> Self {
         Self {
-            error: Some("header block exceeds the limit"),
+            error: Some(Http2Error::BlockLimit),
             skipped: u64::from(head.length),
             ..Self::empty(head, None, first_ns)
         }

@@ -8,7 +8,7 @@ use crate::support::halves::{STRUCTURED, TEXT, contents, decode_all, limited, op
 use bytes::Bytes;
 use ecapture_protocols::decoder::{SkipReason, Skipped};
 use ecapture_protocols::http2::{Http2Decoder, detect, detect_quiet};
-use ecapture_protocols::message::{Gap, GapReason, Http2Detail};
+use ecapture_protocols::message::{Gap, GapReason, Http2Detail, Http2Error};
 use ecapture_protocols::{Content, Detection, Limits, Message, Options, Output, StreamDecoder};
 
 #[test]
@@ -25,7 +25,7 @@ fn blocks_and_frames_over_the_limits_are_counted() {
     assert!(matches!(
         cut.detail,
         Http2Detail::Fields {
-            error: Some("header block exceeds the limit"),
+            error: Some(Http2Error::BlockLimit),
             ..
         }
     ));

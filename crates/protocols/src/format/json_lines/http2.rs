@@ -38,7 +38,7 @@ pub(super) fn add_message(message: &Http2Message, limit: Option<usize>, object: 
         object.number("reset", code);
     }
     if let Some(error) = message.error {
-        object.string("error", error);
+        object.string("error", &error.to_string());
     }
     truncated
 }
@@ -65,7 +65,7 @@ pub(super) fn add_frame(frame: &Http2Frame, limit: Option<usize>, object: &mut O
             }
             add_fields("headers", fields, &mut object);
             if let Some(error) = error {
-                object.string("error", error);
+                object.string("error", &error.to_string());
             }
         }
         Http2Detail::Data(data) => return object.content(data, false, limit),
@@ -89,7 +89,7 @@ pub(super) fn add_frame(frame: &Http2Frame, limit: Option<usize>, object: &mut O
             }
         }
         Http2Detail::Malformed { payload, error } => {
-            object.string("error", error);
+            object.string("error", &error.to_string());
             if !payload.is_empty() {
                 return object.object("payload").content(payload, false, limit);
             }

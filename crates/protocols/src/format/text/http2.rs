@@ -4,8 +4,9 @@ use bytes::Bytes;
 
 use crate::format::text::body;
 use crate::format::text::page::Page;
-use crate::http2::hpack::BlockError;
-use crate::message::{Body, Field, Http2Detail, Http2Frame, Http2Kind, Http2Message, Part};
+use crate::message::{
+    BlockError, Body, Field, Http2Detail, Http2Error, Http2Frame, Http2Kind, Http2Message, Part,
+};
 use crate::text::printable;
 use crate::write::{mark_unprintable, unmarked_length};
 
@@ -175,7 +176,7 @@ fn write_head(frame: &Http2Frame, page: &mut Page<'_>) {
     page.bytes(b"\n");
 }
 
-fn write_fields(fields: &[Field], error: Option<&str>, page: &mut Page<'_>) {
+fn write_fields(fields: &[Field], error: Option<Http2Error>, page: &mut Page<'_>) {
     for field in fields {
         page.bytes(b"header field ");
         write_quoted(field.name.as_deref(), page);
@@ -186,7 +187,7 @@ fn write_fields(fields: &[Field], error: Option<&str>, page: &mut Page<'_>) {
     let unknown = |field: &&Field| field.name.is_none() || field.value.is_none();
     let count = fields.iter().filter(unknown).count();
     // An invalid index refers to nothing, and its own mark says so.
-    if count > 0 && error != Some(BlockError::Index.as_str()) {
+    if count > 0 && error != Some(Http2Error::Block(BlockError::Index)) {
         page.mark(format_args!(
             "{count} fields refer to header compression state from before the capture"
         ));

@@ -6,7 +6,7 @@ use crate::http2::hpack::primitive::{Cursor, Literal};
 use crate::http2::hpack::table::{DynamicTable, Entry};
 use crate::http2::hpack::{huffman, static_table};
 use crate::limits::Limits;
-use crate::message::Field;
+use crate::message::{BlockError, Field};
 
 /// Table size before any setting or size update (RFC 9113 §6.5.2).
 const DEFAULT_TABLE_BYTES: usize = 4096;
@@ -30,41 +30,6 @@ pub struct Decoder {
 /// Bytes of a list for each byte of its block, on average over a connection. A long cookie that is
 /// repeated by a reference of one byte reaches some hundreds.
 const LIST_RATIO: usize = 1024;
-
-/// Why fields of a block are missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BlockError {
-    /// The block ends inside a representation, or has one that RFC 7541 does not define. The
-    /// dynamic table was dropped, because it is unknown how many entries the rest would have
-    /// inserted.
-    #[error("header block is damaged")]
-    Damaged,
-    /// The fields together pass [`Limits::hpack_list_bytes`]; those beyond are left out.
-    #[error("header list exceeds the limit")]
-    ListLimit,
-    /// A name or value is not valid Huffman code; it is unknown.
-    #[error("bad Huffman code")]
-    Huffman,
-    /// An index beyond both tables, although nothing is missing from them (RFC 7541 §2.3.3).
-    #[error("header index beyond the table")]
-    Index,
-    /// A size update that does not begin the block (RFC 7541 §4.2).
-    #[error("table size update inside a header block")]
-    SizeUpdate,
-}
-
-impl BlockError {
-    /// Returns the reason as messages carry it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Damaged => "header block is damaged",
-            Self::ListLimit => "header list exceeds the limit",
-            Self::Huffman => "bad Huffman code",
-            Self::Index => "header index beyond the table",
-            Self::SizeUpdate => "table size update inside a header block",
-        }
-    }
-}
 
 impl Decoder {
     /// Creates a decoder. `start_seen` is true if the connection is decoded from its first byte, so

@@ -26,5 +26,6 @@ mod primitive;
 mod static_table;
 mod table;
 
+pub use crate::message::BlockError;
+pub use decoder::Decoder;
 pub(crate) use decoder::reads_as_block;
-pub use decoder::{BlockError, Decoder};

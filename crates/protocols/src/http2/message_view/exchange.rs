@@ -9,11 +9,10 @@ use crate::decoder::{Options, Output};
 use crate::http2::carried::{Carried, Span};
 use crate::http2::events::Events;
 use crate::http2::frame_view::count_skipped;
-use crate::http2::hpack::BlockError;
 use crate::http2::section::Section;
 use crate::http2::splitter::DataPiece;
 use crate::http2::streams::Held;
-use crate::message::{Body, Content, Field, Gap, Http2Kind, Http2Message, Part};
+use crate::message::{BlockError, Body, Content, Field, Gap, Http2Error, Http2Kind, Http2Message, Part};
 
 /// One stream's half of an exchange.
 pub(super) struct Exchange {
@@ -30,7 +29,7 @@ pub(super) struct Exchange {
     content: ExchangeContent,
     /// The content is an event stream; its events are emitted as they arrive.
     pub(super) events: Option<Box<Events>>,
-    pub(super) error: Option<&'static str>,
+    pub(super) error: Option<Http2Error>,
     /// A part has been emitted.
     begun: bool,
     /// The stream is listed in `coming`.
@@ -139,7 +138,7 @@ impl Exchange {
         }
         let listed: usize = section.fields.iter().map(Field::listed_bytes).sum();
         if self.trailers_listed + listed > list_limit {
-            self.error = self.error.or(Some(BlockError::ListLimit.as_str()));
+            self.error = self.error.or(Some(BlockError::ListLimit.into()));
             return;
         }
         self.trailers_listed += listed;
