@@ -153,6 +153,41 @@ impl fmt::Display for Size {
     }
 }
 
+/// Which rule of RFC 6455 §5 the header of a WebSocket frame breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FrameFault {
+    /// A length of 2^63 or more (§5.2).
+    #[error("frame length with its highest bit set")]
+    LengthBit,
+    /// RSV2 or RSV3, which no extension defines (§5.2).
+    #[error("reserved bits set in the frame header")]
+    ReservedBits,
+    /// An opcode from 3 to 7, or from 11 on (§5.2).
+    #[error("reserved opcode")]
+    ReservedOpcode,
+    /// Such an opcode, without FIN.
+    #[error("fragment of a reserved opcode")]
+    ReservedFragment,
+    /// A control frame without FIN (§5.5).
+    #[error("fragmented control frame")]
+    ControlFragment,
+    /// A control frame that is too long (§5.5).
+    #[error("control frame of more than 125 bytes")]
+    ControlLength,
+    /// RFC 7692 §6.1: only the first frame of a message of data may have RSV1.
+    #[error("RSV1 set on a frame that is not the first of a message")]
+    Compressed,
+    /// A length with more octets than it needs (§5.2).
+    #[error("frame length not in its shortest form")]
+    LengthForm,
+    /// The client must mask (§5.1).
+    #[error("frame of the client is not masked")]
+    NotMasked,
+    /// The server must not mask (§5.1).
+    #[error("frame of the server is masked")]
+    Masked,
+}
+
 /// Why a body could not be decoded to its end. The part decoded so far is in the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
@@ -211,7 +246,7 @@ pub enum BodyError {
     #[error("{fault}")]
     IllegalFrame {
         /// The rule.
-        fault: &'static str,
+        fault: FrameFault,
     },
     /// The coding is unknown; the body is shown as received.
     #[error("unknown content coding {name}")]

@@ -2,7 +2,7 @@
 
 use super::frame::{FrameHeader, unmask};
 use super::inflate::{Inflater, Stop};
-use crate::message::{BodyError, Content, Message, WebSocketMessage};
+use crate::message::{BodyError, Content, FrameFault, Message, WebSocketMessage};
 
 /// The name of the coding in errors, as in `Sec-WebSocket-Extensions`.
 const CODING: &str = "permessage-deflate";
@@ -164,7 +164,7 @@ impl Assembly {
     }
 
     /// Notes that a frame of the message breaks a rule. The first error is kept.
-    pub(super) fn mark(&mut self, fault: &'static str) {
+    pub(super) fn mark(&mut self, fault: FrameFault) {
         self.error.get_or_insert(BodyError::IllegalFrame { fault });
     }
 

@@ -1,6 +1,7 @@
 //! The frame header (RFC 6455 §5.2) and what makes one believable.
 
 use crate::limits::Limits;
+use crate::message::FrameFault;
 
 /// Longest header: two octets, an eight-octet length and a masking key.
 pub(super) const LONGEST_HEADER: usize = 14;
@@ -88,32 +89,23 @@ impl FrameHeader {
 
     /// Returns how many rules of RFC 6455 §5 the header breaks, and the first of them. `masked`
     /// says whether this side must mask, or always has.
-    pub(super) fn faults(&self, masked: Option<bool>, limits: &Limits) -> (usize, Option<&'static str>) {
+    pub(super) fn faults(&self, masked: Option<bool>, limits: &Limits) -> (usize, Option<FrameFault>) {
         let is_known = matches!(self.opcode, CONTINUATION..=BINARY | CLOSE..=PONG);
         let is_masked = self.mask.is_some();
         let broken = [
-            (self.length >> 63 != 0, "frame length with its highest bit set"),
-            (self.reserved, "reserved bits set in the frame header"),
-            (!is_known, "reserved opcode"),
-            (!is_known && !self.fin, "fragment of a reserved opcode"),
-            (self.is_control() && !self.fin, "fragmented control frame"),
-            (
-                self.is_control() && self.length > 125,
-                "control frame of more than 125 bytes",
-            ),
+            (self.length >> 63 != 0, FrameFault::LengthBit),
+            (self.reserved, FrameFault::ReservedBits),
+            (!is_known, FrameFault::ReservedOpcode),
+            (!is_known && !self.fin, FrameFault::ReservedFragment),
+            (self.is_control() && !self.fin, FrameFault::ControlFragment),
+            (self.is_control() && self.length > 125, FrameFault::ControlLength),
             (
                 self.compressed && (self.is_control() || self.opcode == CONTINUATION),
-                "RSV1 set on a frame that is not the first of a message",
+                FrameFault::Compressed,
             ),
-            (!self.minimal, "frame length not in its shortest form"),
-            (
-                masked == Some(true) && !is_masked,
-                "frame of the client is not masked",
-            ),
-            (
-                masked == Some(false) && is_masked,
-                "frame of the server is masked",
-            ),
+            (!self.minimal, FrameFault::LengthForm),
+            (masked == Some(true) && !is_masked, FrameFault::NotMasked),
+            (masked == Some(false) && is_masked, FrameFault::Masked),
         ];
         let mut found = broken
             .into_iter()
