@@ -340,7 +340,7 @@ fn live(scene: &Scene) -> (Vec<Value>, Vec<Event>) {
     running.wait_until_capturing();
     let mut client = Client::connect(port, Some(OWN_ORIGIN));
     let (log, _) = client.heartbeat();
-    assert!(log.iter().any(|line| line.contains("capturing")), "{log:?}");
+    assert!(log.iter().any(|line| line.contains("attached to")), "{log:?}");
     for version in ["--http1.1", "--http2"] {
         let url = scene.server.url("/hello.json");
         let got = Command::new("curl")

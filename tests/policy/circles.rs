@@ -35,7 +35,9 @@ const ALLOWED: &[(&str, &[&str], &str)] = &[
     ),
     (
         "probe",
-        &["config", "find", "handle", "host", "kernel", "ring", "tally"],
+        &[
+            "config", "filters", "find", "handle", "host", "kernel", "ring", "tally",
+        ],
         "what is found, attached and read names the parts of one capture",
     ),
     (

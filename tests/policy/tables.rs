@@ -151,8 +151,8 @@ fn another_place_is_found() {
         ["other.rs names TLS"]
     );
     assert_eq!(
-        changed("cli", "let a = Collector::tcp(address);\n", targets),
-        ["other.rs names Collector"]
+        changed("cli", "let a = CollectorOutput::tcp(address);\n", targets),
+        ["other.rs names CollectorOutput"]
     );
     assert_eq!(
         changed(

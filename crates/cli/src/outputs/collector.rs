@@ -72,12 +72,12 @@ enum Stream {
 }
 
 /// An open connection to a collector, which can be made again.
-pub(super) struct Collector {
+pub(super) struct CollectorOutput {
     address: Address,
     stream: Stream,
 }
 
-impl Collector {
+impl CollectorOutput {
     /// Connects to `host:port`.
     pub(super) fn tcp(address: &str) -> io::Result<Self> {
         Self::connect(Address::Tcp(address.to_owned()))
@@ -152,7 +152,7 @@ impl Collector {
     }
 }
 
-impl SinkWriter for Collector {
+impl SinkWriter for CollectorOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write_some(bytes).map_err(|error| self.named(&error))
     }

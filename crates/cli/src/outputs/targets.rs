@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use tungstenite::http::Uri;
 
 use super::OpenTarget;
-use super::collector::Collector;
+use super::collector::CollectorOutput;
 use super::file::{FileOptions, FileOutput};
 use super::log::{Bytes, LogTarget, Plain};
 use super::payload::Payload;
@@ -152,14 +152,14 @@ static ECAPTUREQ: Kind = Kind {
     open_log: |_, _| Ok(Box::new(Plain(RunLog))),
 };
 
-fn tcp(address: &OsStr, flag: &str) -> Result<Collector> {
+fn tcp(address: &OsStr, flag: &str) -> Result<CollectorOutput> {
     let address = &*address.to_string_lossy();
-    Collector::tcp(address).with_context(|| not_listening(flag, &format!("tcp://{address}")))
+    CollectorOutput::tcp(address).with_context(|| not_listening(flag, &format!("tcp://{address}")))
 }
 
-fn unix(path: &OsStr, flag: &str) -> Result<Collector> {
+fn unix(path: &OsStr, flag: &str) -> Result<CollectorOutput> {
     let path = Path::new(path);
-    Collector::unix(path).with_context(|| not_listening(flag, &format!("unix://{}", path.display())))
+    CollectorOutput::unix(path).with_context(|| not_listening(flag, &format!("unix://{}", path.display())))
 }
 
 fn web_socket(scheme: &str, address: &OsStr, flag: &str, payload: Payload) -> Result<WebSocketOutput> {
