@@ -112,16 +112,22 @@ impl Api {
         reply["msg"].as_str().expect("a message").to_owned()
     }
 
-    /// Waits until the first output has so many records.
-    fn wait_until_written(&self, records: u64) {
+    /// Waits until a figure of the status is at least so large. Returns it.
+    fn wait_until(&self, figure: &str, least: u64) -> u64 {
         let started = SystemTime::now();
         loop {
             let status = self.get("/status").json();
-            if status["outputs"][0]["written"]["records"].as_u64() >= Some(records) {
-                return;
+            let now = status.pointer(figure).and_then(Value::as_u64).expect("a figure");
+            if now >= least {
+                return now;
             }
             assert!(started.elapsed().unwrap_or_default() < 2 * PATIENCE, "{status}");
         }
+    }
+
+    /// Waits until the first output has so many records.
+    fn wait_until_written(&self, records: u64) {
+        self.wait_until("/outputs/0/written/records", records);
     }
 
     fn metrics(&self) -> Metrics {
@@ -493,7 +499,7 @@ fn filters_and_formats_change_while_the_capture_runs() {
         (
             "/tls",
             format!("{{\"pid\":{pid},\"opensslpath\":\"/nowhere\"}}"),
-            "--libssl",
+            "/nowhere",
         ),
         (
             "/gotls",
@@ -529,7 +535,6 @@ fn filters_and_formats_change_while_the_capture_runs() {
     assert!(text.contains("[ecapture: truncated at 64 of"), "no cut: {text}");
 }
 
-/// The same connections are captured whole while settings change a hundred times. All settings let them through.
 #[test]
 fn a_hundred_changes_under_load_lose_nothing_that_all_settings_cover() {
     let Some(scene) = Scene::nginx(&["h2load"]) else {
@@ -541,6 +546,35 @@ fn a_hundred_changes_under_load_lose_nothing_that_all_settings_cover() {
     let user = user
         .and_then(|users| users.split_whitespace().next())
         .expect("a user");
+    let own = std::process::id();
+    let settings = [
+        format!("{{\"pid\":[{pid},{own}],\"uid\":{user}}}"),
+        format!("{{\"pid\":{pid},\"truncate_size\":100000}}"),
+        format!("{{\"uid\":0,\"pid\":[{own},{pid}],\"follow_children\":true}}"),
+        format!("{{\"cgroup_path\":\"{}\",\"truncate_size\":0}}", root_cgroup()),
+        format!("{{\"cgroup_path\":\"\",\"pid\":{pid},\"follow_children\":false}}"),
+    ];
+    lose_nothing(&scene, &settings, 100);
+}
+
+/// Detaching takes a while, so these are fewer.
+#[test]
+fn changes_of_libraries_under_load_lose_nothing_of_those_that_stay() {
+    let Some(scene) = Scene::nginx(&["h2load"]) else {
+        return;
+    };
+    let (used, copy) = libraries(scene.folder.path());
+    let settings = [
+        format!("{{\"opensslpath\":[\"{used}\",\"{copy}\"]}}"),
+        format!("{{\"opensslpath\":\"{used}\"}}"),
+        "{\"opensslpath\":\"\"}".to_owned(),
+    ];
+    lose_nothing(&scene, &settings, 9);
+}
+
+/// The same connections are captured whole while settings change. All settings let them through.
+fn lose_nothing(scene: &Scene, settings: &[String], changes: usize) {
+    let pid = scene.server.worker_pid();
     let output = scene.folder.path().join("events.jsonl");
     let mut command = ecapture();
     command.args([
@@ -549,25 +583,20 @@ fn a_hundred_changes_under_load_lose_nothing_that_all_settings_cover() {
         &pid.to_string(),
         "--listen",
         "127.0.0.1:0",
-        "--mapsize",
-        "8192",
         "--whole",
     ]);
     command.args(["-o", &format!("jsonl:{}", output.display())]);
     let mut running = Running::spawn(command);
     let api = Api::of(&mut running);
     running.wait_until_capturing();
-    let own = std::process::id();
-    let settings = [
-        format!("{{\"pid\":[{pid},{own}],\"uid\":{user}}}"),
-        format!("{{\"pid\":{pid},\"truncate_size\":100000}}"),
-        format!("{{\"uid\":0,\"pid\":[{own},{pid}],\"follow_children\":true}}"),
-        format!("{{\"cgroup_path\":\"{}\",\"truncate_size\":0}}", own_cgroup()),
-        format!("{{\"cgroup_path\":\"\",\"pid\":{pid},\"follow_children\":false}}"),
-    ];
+    let mut seen = 0;
+    let change = |number: usize| {
+        api.change(&settings[number % settings.len()]);
+        // Under each setting something passes.
+        seen = api.wait_until("/ledger/seen/events", seen + 1);
+    };
     let url = scene.server.url("/hello.json");
-    let change = |number: usize| api.change(&settings[number % settings.len()]);
-    let requests = load_while(&url, || (0..100).for_each(change));
+    let requests = load_while(&url, || (0..changes).for_each(change));
     let finished = running.interrupt();
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
     assert!(
@@ -606,7 +635,7 @@ fn load_while(url: &str, work: impl FnOnce() + Send) -> u64 {
 }
 
 /// The root of the cgroup2 file system, in which every process is.
-fn own_cgroup() -> String {
+fn root_cgroup() -> String {
     let mounts = std::fs::read_to_string("/proc/mounts").expect("mounts");
     let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
     let cgroup2 = mounts
@@ -682,4 +711,84 @@ fn a_connection_that_was_excluded_for_a_while_goes_on_behind_a_gap() {
     assert_eq!(of_direction("read"), requests);
     let response = "\"http1.response\"";
     assert_eq!(of_direction("write"), [response, "\"gap\"", response, response]);
+}
+
+/// The libssl of this host, and a copy that nobody uses.
+fn libraries(folder: &Path) -> (String, String) {
+    let maps = Command::new("ldd")
+        .arg("/usr/sbin/nginx")
+        .output()
+        .expect("ldd runs");
+    let maps = String::from_utf8_lossy(&maps.stdout).into_owned();
+    let line = maps
+        .lines()
+        .find(|line| line.contains("libssl"))
+        .expect("nginx has libssl");
+    let path = line.split_whitespace().nth(2).expect("its path").to_owned();
+    let copy = folder.join("libssl-copy.so");
+    std::fs::copy(&path, &copy).expect("a copy");
+    (path, copy.to_str().expect("a path").to_owned())
+}
+
+#[test]
+fn libraries_change_while_the_capture_runs() {
+    let Some(scene) = Scene::nginx(&[]) else { return };
+    let pid = scene.server.worker_pid();
+    let (used, copy) = libraries(scene.folder.path());
+    // Room for the probes of some files.
+    let mut command = Command::new("prlimit");
+    command.args(["--nofile=300:300", env!("CARGO_BIN_EXE_ecapture")]);
+    command.args([
+        "tls",
+        "-p",
+        &pid.to_string(),
+        "--libssl",
+        &copy,
+        "--listen",
+        "127.0.0.1:0",
+    ]);
+    let mut running = Running::spawn(command);
+    let api = Api::of(&mut running);
+    running.wait_until_capturing();
+    let get = |path: &str| curl(&["-sk", "--http1.1", &scene.server.url(path)]);
+    let change = |path: &str| api.change(&format!("{{\"opensslpath\":\"{path}\"}}"));
+    get("/hello.json?first");
+    change(&used);
+    get("/hello.json?second");
+    for wrong in ["/nowhere", "/bin/true", "/etc/passwd"] {
+        let message = api.refusal("/tls", &format!("{{\"opensslpath\":\"{wrong}\"}}"), 5);
+        assert!(message.contains(wrong), "{message}");
+    }
+    let many = (0..10).map(|number| {
+        let another = format!("{copy}.{number}");
+        std::fs::copy(&copy, &another).expect("a copy");
+        another
+    });
+    let many = serde_json::json!({ "opensslpath": many.collect::<Vec<_>>() });
+    let message = api.refusal("/tls", &many.to_string(), 5);
+    assert!(message.contains("cannot attach to"), "{message}");
+    get("/hello.json?third");
+    change(&copy);
+    let status = api.get("/status").json();
+    assert_eq!(status["settings"]["live"]["libraries"][0], copy, "{status}");
+    let files = status["attached"]["files"].as_array().expect("files");
+    assert_eq!(
+        (files.len(), &files[0]["file"]),
+        (1, &Value::from(copy)),
+        "{status}"
+    );
+    get("/hello.json?fourth");
+    change("");
+    get("/hello.json?fifth");
+    let finished = running.interrupt();
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+    let text = finished.text();
+    let paths = ["first", "second", "third", "fourth", "fifth"];
+    let shown = paths.map(|path| text.contains(&format!("GET /hello.json?{path} ")));
+    assert_eq!(
+        shown,
+        [false, true, true, false, true],
+        "{text} {}",
+        finished.stderr
+    );
 }

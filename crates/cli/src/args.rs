@@ -245,7 +245,7 @@ pub(crate) struct ListenArgs {
     /// unix:///PATH (a socket for root only).
     ///
     /// GET /status, GET /metrics (for Prometheus) and GET /healthz; POST /tls (or /gotls, /gnutls, /nss) with JSON,
-    /// such as {"pid": 1234, "uid": 0, "cgroup_path": "", "is_hex": false, "truncate_size": 0}, changes these
+    /// such as {"pid": 1234, "uid": 0, "cgroup_path": "", "opensslpath": "", "is_hex": false, "truncate_size": 0}, changes these
     /// settings. Over TCP every request but /healthz needs a
     /// token, which is printed at the start: `Authorization: Bearer TOKEN` or `?token=TOKEN`.
     #[arg(long, global = true, value_name = "ADDRESS")]

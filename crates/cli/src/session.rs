@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use crate::exit::Exit;
 use crate::hang_up::{OnHangUp, on_hang_up};
 use crate::injection::{Injection, Source};
-use crate::listen::{AttachedFiles, Live, Run, Server};
+use crate::listen::{Attached, Live, Run, Server};
 use crate::outputs::{Looks, OpenTarget};
 use crate::recording::{Recording, RecordingError};
 use crate::report;
@@ -104,7 +104,7 @@ impl Session {
         capture: Capture,
         conditions: StopConditions,
         settings: (&OutputSettings, &CaptureSettings),
-        attached: Arc<AttachedFiles>,
+        attached: Attached,
     ) -> Result<Exit> {
         let counters = capture.handle();
         self.config.kernel_counters = Some(Arc::new(report::KernelLosses(counters.clone())));
@@ -115,8 +115,8 @@ impl Session {
         let stop = Stop::of(pipeline.clone());
         let looks = self.looks.unwrap_or_default();
         let run = || {
-            let live = Live::new(counters.clone(), looks, settings.0, settings.1);
-            Run::capture(pipeline.clone(), settings.1, attached, live)
+            let live = Live::new(counters.clone(), looks, settings.0, settings.1, attached);
+            Run::capture(pipeline.clone(), settings.1, live)
         };
         let _file = self.server.map(|server| server.serve(run())).transpose()?;
         tracing::info!("capturing; press Ctrl-C to stop");

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use aya::Ebpf;
@@ -12,7 +12,9 @@ use aya::maps::{Array, CgroupArray, HashMap, MapData, RingBuf};
 use crate::config::{CaptureConfig, Processes};
 use crate::file::inode::Inode;
 use crate::filters::Filters;
-use crate::find::discovery::{Discovered, Discoverer, Discovery, FileKeyValue, Files, Inspections, State};
+use crate::find::discovery::{
+    Discovered, Discoverer, Discovery, FileKeyValue, Files, Inspections, LiveLibraries, State,
+};
 use crate::find::facts::Facts;
 use crate::handle::CaptureHandle;
 use crate::host::{cgroup, kernel};
@@ -172,7 +174,7 @@ impl Capture {
         let process = only_process(&config);
         let found = Files {
             modules: config.modules,
-            discovery: config.discovery,
+            discovery: RwLock::new(config.discovery),
             programs: Arc::downgrade(&self.programs),
             process,
             set: config.processes != Processes::All,
@@ -211,6 +213,11 @@ impl Capture {
     /// Programs that the kernel did not take: what they are for is not captured.
     pub fn refused(&self) -> &[Refused] {
         &self.refused
+    }
+
+    /// Control of what it is attached to, once [`Self::discover`] was called.
+    pub fn libraries(&self) -> Option<LiveLibraries> {
+        self.discoverer.as_ref().map(Discoverer::libraries)
     }
 
     /// Control from elsewhere.

@@ -58,6 +58,9 @@ pub enum Error {
         /// As given.
         pid: u32,
     },
+    /// The capture has ended.
+    #[error("the capture has ended")]
+    Ended,
     /// The capture was loaded with filters that cannot change.
     #[error("the filters of this capture cannot change; load it with filters that can")]
     FixedFilters,

@@ -73,12 +73,7 @@ impl Places {
     /// Prepares filters in the place that is not in force. What is in force stays as it is, also after an error.
     /// Returns the place.
     pub(crate) fn prepare(&mut self, filters: &Filters, pids: &mut Pids) -> Result<u32, Error> {
-        let folder = filters.cgroup.as_deref().map(cgroup::open).transpose()?;
-        for pid in filters.processes.iter().flatten() {
-            if !proc::exists(*pid) {
-                return Err(Error::NoProcess { pid: *pid });
-            }
-        }
+        let folder = filters.open()?;
         let next = (self.in_force + 1) % PLACES;
         let prepared = self.fill(next, filters, folder, pids);
         if prepared.is_err() {
@@ -137,6 +132,19 @@ impl Places {
 }
 
 impl Filters {
+    /// Returns an error if they cannot be in force, because there is no such process or cgroup.
+    pub fn check(&self) -> Result<(), Error> {
+        self.open().map(|_| ())
+    }
+
+    fn open(&self) -> Result<Option<File>, Error> {
+        let mut processes = self.processes.iter().flatten();
+        if let Some(&pid) = processes.find(|pid| !proc::exists(**pid)) {
+            return Err(Error::NoProcess { pid });
+        }
+        Ok(self.cgroup.as_deref().map(cgroup::open).transpose()?)
+    }
+
     fn has_same_processes(&self, other: &Self) -> bool {
         (&self.processes, self.follow_children) == (&other.processes, other.follow_children)
     }

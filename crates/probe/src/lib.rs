@@ -43,7 +43,7 @@ pub use error::{Error, NoData};
 pub use file::elf::ElfError;
 pub use file::library::Library;
 pub use filters::Filters;
-pub use find::discovery::{Discovered, Discovery, Executor, GiveUp};
+pub use find::discovery::{Discovered, Discovery, Executor, GiveUp, LiveLibraries};
 pub use find::examine::examine;
 pub use find::{survey, target};
 pub use handle::{CaptureHandle, RingUser};

@@ -14,7 +14,7 @@ use ecapture_protocols::format::WallClock;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::held::HeldCommand;
-use crate::listen::AttachedFiles;
+use crate::listen::{Attached, AttachedFiles, ChangeLibraries};
 use crate::named_processes::{NamedProcesses, full_names};
 use crate::report;
 use crate::settings::{CaptureSettings, Libraries, OutputSettings};
@@ -23,7 +23,7 @@ use crate::stop::StopConditions;
 /// Probes that capture, and the command that waits for them.
 pub(crate) struct Prepared {
     pub(crate) capture: Capture,
-    pub(crate) attached: Arc<AttachedFiles>,
+    attached: Attached,
     command: Option<HeldCommand>,
     named: NamedProcesses,
 }
@@ -71,15 +71,18 @@ impl Prepared {
             }
         };
         Ok(Self {
+            attached: Attached {
+                change: change_libraries(&capture, settings, &attached),
+                files: attached,
+            },
             capture,
-            attached,
             command,
             named,
         })
     }
 
     /// Lets the command run, if there is one, and splits off what a run needs besides the events.
-    pub(crate) fn release(self) -> Result<(Capture, StopConditions)> {
+    pub(crate) fn release(self) -> Result<(Capture, StopConditions, Attached)> {
         let command_pid = self.command.as_ref().map(HeldCommand::pid);
         let command_ended = self.command.map(HeldCommand::release).transpose()?;
         let conditions = StopConditions {
@@ -88,8 +91,36 @@ impl Prepared {
             command_ended,
             named: self.named,
         };
-        Ok((self.capture, conditions))
+        Ok((self.capture, conditions, self.attached))
     }
+}
+
+/// Changes what the capture is attached to while it runs.
+fn change_libraries(
+    capture: &Capture,
+    settings: &CaptureSettings,
+    attached: &Arc<AttachedFiles>,
+) -> ChangeLibraries {
+    let live = capture.libraries();
+    let (attached, wanted) = (Arc::clone(attached), settings.libraries.clone());
+    Box::new(move |files| {
+        let live = live
+            .as_ref()
+            .context("this capture is attached to its libraries for good")?;
+        let wanted = Libraries {
+            files: files.to_vec(),
+            ..wanted.clone()
+        };
+        let libraries: Vec<_> = named(&wanted)?.into_iter().map(|target| target.library).collect();
+        let reports = live.change(&libraries, discovery(&wanted))?;
+        if !libraries.is_empty() {
+            let kept = libraries.iter().map(|library| library.path().to_owned());
+            attached.keep(&kept.collect::<Vec<_>>());
+        }
+        attached.add(&reports);
+        report::attached::at_start(&reports);
+        Ok(())
+    })
 }
 
 /// The pipe whose readers are not captured with the rest of the host.

@@ -28,9 +28,8 @@ pub(crate) fn run(output: &OutputSettings, settings: &CaptureSettings) -> Result
         });
     }
     let handle = prepared.capture.handle();
-    let attached = Arc::clone(&prepared.attached);
     let exit = ecapture_actors::block_on(async {
-        let (capture, conditions) = prepared.release()?;
+        let (capture, conditions, attached) = prepared.release()?;
         session
             .capture(capture, conditions, (output, settings), attached)
             .await

@@ -40,6 +40,13 @@ impl AttachedFiles {
         }
     }
 
+    /// Only these files are attached to any more.
+    pub(crate) fn keep(&self, files: &[PathBuf]) {
+        let mut state = self.state();
+        state.files.retain(|file, _| files.contains(file));
+        state.unlisted = 0;
+    }
+
     /// Adds one that a process began to execute.
     pub(crate) fn discovered(&self, found: &Discovered) {
         if let Discovered::Attached { reports, .. } = found {

@@ -1,22 +1,36 @@
 //! Changes of a running capture, by the original's routes.
 //!
-//! Everything is validated before anything is changed. New libraries are attached to, then all filters are
-//! switched at once, then the formats. The answer comes when that is done; after an error the run is as it was.
+//! Everything is validated before anything is changed. New libraries are attached to and others are detached from,
+//! then all filters are switched at once, then the formats. The answer comes when that is done; after an error the
+//! run is as it was.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use axum::extract::State;
+use axum::extract;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use ecapture_probe::{CaptureHandle, Kind};
+use ecapture_probe::{CaptureHandle, Filters, Kind};
 use serde_json::{Map, Value, json};
 
 use super::Run;
+use super::attached::AttachedFiles;
 use super::request::Request;
 use crate::outputs::Looks;
 use crate::settings::{CaptureSettings, OutputSettings};
+
+/// Attaches to these files only, or to all that can be found when there are none. An error leaves everything as it is.
+pub(crate) type ChangeLibraries = Box<dyn Fn(&[PathBuf]) -> anyhow::Result<()> + Send + Sync>;
+
+/// What a capture is attached to.
+pub(crate) struct Attached {
+    /// The files.
+    pub(crate) files: Arc<AttachedFiles>,
+    /// Changes them.
+    pub(crate) change: ChangeLibraries,
+}
 
 /// What can be changed of a run.
 pub(crate) struct Live {
@@ -25,15 +39,17 @@ pub(crate) struct Live {
     /// The original's name of what is captured.
     module: &'static str,
     runs_command: bool,
-    finds_all: bool,
-    state: Mutex<Shown>,
+    attached: Attached,
+    state: Mutex<State>,
 }
 
-/// How records look.
-#[derive(Debug, Clone, Copy)]
-struct Shown {
+/// What is in force, beside the filters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct State {
     hex: bool,
     truncate: Option<usize>,
+    /// Empty: all that can be found.
+    files: Vec<PathBuf>,
 }
 
 /// The routes, with the name of the module in the reply.
@@ -62,6 +78,7 @@ impl Live {
         looks: Arc<Looks>,
         output: &OutputSettings,
         settings: &CaptureSettings,
+        attached: Attached,
     ) -> Self {
         Self {
             capture,
@@ -73,17 +90,23 @@ impl Live {
                 _ => "openssl",
             },
             runs_command: !settings.command.is_empty(),
-            finds_all: settings.libraries.files.is_empty(),
-            state: Mutex::new(Shown {
+            attached,
+            state: Mutex::new(State {
                 hex: output.hex,
                 truncate: output.truncate,
+                files: settings.libraries.files.clone(),
             }),
         }
     }
 
+    /// The files that the capture is attached to.
+    pub(super) fn attached(&self) -> &AttachedFiles {
+        &self.attached.files
+    }
+
     /// The settings in force that a change can alter.
     pub(super) fn in_force(&self) -> Value {
-        let shown = *self.state();
+        let state = self.state().clone();
         let filters = self.capture.filters().unwrap_or_default();
         json!({
             "module": self.module,
@@ -91,34 +114,43 @@ impl Live {
             "follow_children": filters.follow_children,
             "uid": filters.uid,
             "cgroup_path": filters.cgroup,
-            "hex": shown.hex,
-            "tsize": shown.truncate.unwrap_or(0),
+            "libraries": state.files,
+            "hex": state.hex,
+            "tsize": state.truncate.unwrap_or(0),
         })
     }
 
     /// Applies a change, or leaves everything as it is.
     fn apply(&self, request: &Request) -> Result<(), String> {
         // One change at a time.
-        let mut shown = self.state();
-        let next = Shown {
-            hex: request.hex.unwrap_or(shown.hex),
-            truncate: request.truncate.clone().map_or(shown.truncate, Option::from),
+        let mut state = self.state();
+        let next = State {
+            hex: request.hex.unwrap_or(state.hex),
+            truncate: request.truncate.clone().map_or(state.truncate, Option::from),
+            files: request.files.clone().unwrap_or_else(|| state.files.clone()),
         };
-        self.check(request, next)?;
-        self.filter(request)?;
-        if request.hex.is_some() || request.truncate.is_some() {
-            self.looks.change(next.hex, next.truncate);
+        self.check(request, &next)?;
+        let before = self.capture.filters().unwrap_or_default();
+        let filters = filters(&before, request);
+        filters.check().map_err(|error| error.to_string())?;
+        if next.files != state.files {
+            (self.attached.change)(&next.files).map_err(|error| format!("{error:#}"))?;
         }
-        *shown = next;
+        let finds_more = filters.processes != before.processes || next.files != state.files;
+        if next.files.is_empty() && finds_more {
+            self.capture.attach_to(filters.processes.as_deref());
+        }
+        if filters != before {
+            self.capture
+                .change_filters(&filters)
+                .map_err(|error| error.to_string())?;
+        }
+        self.looks.change(next.hex, next.truncate);
+        *state = next;
         Ok(())
     }
 
-    fn check(&self, request: &Request, next: Shown) -> Result<(), String> {
-        if request.files.as_ref().is_some_and(|files| !files.is_empty()) {
-            return Err("libraries cannot be changed while ecapture runs; start it with --libssl, --elfpath, --gnutls \
-                        or --nspr"
-                .to_owned());
-        }
+    fn check(&self, request: &Request, next: &State) -> Result<(), String> {
         if next.hex && !self.looks.have_text() {
             return Err("hex: no output has the text or protobuf format".to_owned());
         }
@@ -128,36 +160,28 @@ impl Live {
         Ok(())
     }
 
-    fn filter(&self, request: &Request) -> Result<(), String> {
-        let before = self.capture.filters().unwrap_or_default();
-        let mut filters = before.clone();
-        if let Some(pids) = &request.pids {
-            filters.processes = (!pids.is_empty()).then(|| pids.clone());
-        }
-        if let Some(follow_children) = request.follow_children {
-            filters.follow_children = follow_children;
-        }
-        if filters.processes.is_none() {
-            filters.follow_children = false;
-        }
-        filters.uid = request.uid.clone().map_or(filters.uid, Option::from);
-        if let Some(cgroup) = request.cgroup.clone() {
-            filters.cgroup = cgroup.into();
-        }
-        if filters == before {
-            return Ok(());
-        }
-        if self.finds_all && filters.processes != before.processes {
-            self.capture.attach_to(filters.processes.as_deref());
-        }
-        self.capture
-            .change_filters(&filters)
-            .map_err(|error| error.to_string())
-    }
-
-    fn state(&self) -> MutexGuard<'_, Shown> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The filters that a request asks for; what it does not name is as before.
+fn filters(before: &Filters, request: &Request) -> Filters {
+    let mut filters = before.clone();
+    if let Some(pids) = &request.pids {
+        filters.processes = (!pids.is_empty()).then(|| pids.clone());
+    }
+    if let Some(follow_children) = request.follow_children {
+        filters.follow_children = follow_children;
+    }
+    if filters.processes.is_none() {
+        filters.follow_children = false;
+    }
+    filters.uid = request.uid.clone().map_or(filters.uid, Option::from);
+    if let Some(cgroup) = request.cgroup.clone() {
+        filters.cgroup = cgroup.into();
+    }
+    filters
 }
 
 /// The routes of changes.
@@ -167,7 +191,8 @@ pub(super) fn routes() -> Router<Arc<Run>> {
         paths.map(move |path| (*path, module))
     });
     routes.fold(Router::new(), |router, (path, module)| {
-        let change = move |State(run): State<Arc<Run>>, body: String| change(run, module, body);
+        let change =
+            move |extract::State(run): extract::State<Arc<Run>>, body: String| change(run, module, body);
         router.route(path, post(change))
     })
 }

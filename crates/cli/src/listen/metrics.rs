@@ -26,7 +26,7 @@ pub(super) fn of(run: &Run) -> Result<String, fmt::Error> {
     registry.register_collector(Box::new(Snapshot {
         statistics: run.pipeline.statistics(),
         uptime_seconds: run.started.elapsed().as_secs_f64(),
-        attached_files: run.attached.as_ref().map(|attached| attached.count() as u64),
+        attached_files: run.live.as_ref().map(|live| live.attached().count() as u64),
         resident_bytes: resident_bytes(),
     }));
     let mut text = String::new();

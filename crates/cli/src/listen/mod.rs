@@ -28,7 +28,7 @@ use tokio::time::Instant;
 use crate::settings::{CaptureSettings, ListenAddress, ListenSettings};
 use access::Access;
 pub(crate) use attached::AttachedFiles;
-pub(crate) use change::Live;
+pub(crate) use change::{Attached, ChangeLibraries, Live};
 use socket::{Socket, SocketFile};
 
 /// A server that is bound to its address. Whoever connects waits until [`Self::serve`].
@@ -44,8 +44,6 @@ pub(crate) struct Run {
     pipeline: PipelineHandle,
     /// What the run was started with and cannot change; null for a replay.
     fixed: Value,
-    /// What its probes are attached to; `None` for a replay.
-    attached: Option<Arc<AttachedFiles>>,
     /// What can be changed; `None` for a replay.
     live: Option<Live>,
     started: Instant,
@@ -53,15 +51,9 @@ pub(crate) struct Run {
 
 impl Run {
     /// A capture that begins now.
-    pub(crate) fn capture(
-        pipeline: PipelineHandle,
-        settings: &CaptureSettings,
-        attached: Arc<AttachedFiles>,
-        live: Live,
-    ) -> Self {
+    pub(crate) fn capture(pipeline: PipelineHandle, settings: &CaptureSettings, live: Live) -> Self {
         Self {
             fixed: status::fixed(settings),
-            attached: Some(attached),
             live: Some(live),
             ..Self::replay(pipeline)
         }
@@ -72,7 +64,6 @@ impl Run {
         Self {
             pipeline,
             fixed: Value::Null,
-            attached: None,
             live: None,
             started: Instant::now(),
         }

@@ -92,7 +92,8 @@ const EMPTY: [(&[&str], &str); 4] = [
 /// Keys that name libraries or programs.
 const FILES: [&str; 5] = ["opensslpath", "elf_path", "gnutlspath", "nss_path", "nspr_path"];
 
-const KNOWN: &str = "pid, follow_children, uid, cgroup_path, is_hex, truncate_size";
+const KNOWN: &str = "pid, follow_children, uid, cgroup_path, opensslpath (elf_path, gnutlspath, nspr_path), is_hex, \
+                     truncate_size";
 
 impl Request {
     /// Reads a body. An error says what is wrong with it.
@@ -118,7 +119,7 @@ impl Request {
             "hex" | "is_hex" => self.hex = Some(boolean(value)?),
             "tsize" | "truncate_size" => self.truncate = Some(size(value)?.into()),
             "capturemode" | "capture_mode" => mode(value)?,
-            _ if FILES.contains(&key) => self.files.get_or_insert_default().extend(path(value)?),
+            _ if FILES.contains(&key) => self.files.get_or_insert_default().extend(paths(value)?),
             _ => return self.take_unused(key, value),
         }
         Ok(())
@@ -173,6 +174,15 @@ fn path(value: &Value) -> Result<Option<PathBuf>, String> {
     let path = value.as_str().map(str::trim);
     let path = path.ok_or_else(|| format!("expected a path, observed {value}"))?;
     Ok((!path.is_empty()).then(|| PathBuf::from(path)))
+}
+
+/// One path or an array of them.
+fn paths(value: &Value) -> Result<Vec<PathBuf>, String> {
+    let paths = match value {
+        Value::Array(values) => values.iter().map(path).collect::<Result<Vec<_>, _>>()?,
+        value => vec![path(value)?],
+    };
+    Ok(paths.into_iter().flatten().collect())
 }
 
 /// `None` for 0, which is no limit.

@@ -11,7 +11,6 @@ pub(super) fn fixed(settings: &CaptureSettings) -> Value {
     let command = settings.command.iter().map(|word| word.to_string_lossy());
     json!({
         "not_pid": settings.excluded,
-        "libraries": settings.libraries.files,
         "command": command.collect::<Vec<_>>(),
         "ring_bytes": settings.ring_bytes,
     })
@@ -20,8 +19,8 @@ pub(super) fn fixed(settings: &CaptureSettings) -> Value {
 /// The whole state of a run.
 pub(super) fn of(run: &Run) -> Value {
     let statistics = run.pipeline.statistics();
-    let attached = run.attached.as_ref().map(|attached| {
-        let (files, unlisted) = attached.list();
+    let attached = run.live.as_ref().map(|live| {
+        let (files, unlisted) = live.attached().list();
         let files = files.into_iter();
         let files =
             files.map(|(file, functions)| json!({ "file": file.to_string_lossy(), "functions": functions }));
@@ -31,7 +30,7 @@ pub(super) fn of(run: &Run) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
         "uptime_seconds": run.started.elapsed().as_secs_f64(),
-        "kind": if run.attached.is_some() { "capture" } else { "replay" },
+        "kind": if run.live.is_some() { "capture" } else { "replay" },
         "settings": { "live": run.live.as_ref().map(Live::in_force), "fixed": run.fixed },
         "attached": attached,
         "outputs": outputs(&statistics.outputs),

@@ -120,6 +120,14 @@ impl Budget {
         }
         Ok(())
     }
+
+    /// Returns what was taken.
+    pub(crate) fn give_back(&mut self, taken: u64, trusted: bool) {
+        self.left += taken;
+        if !trusted {
+            self.left_for_strangers += taken;
+        }
+    }
 }
 
 fn open_descriptors() -> io::Result<u64> {

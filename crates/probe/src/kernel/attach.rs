@@ -94,6 +94,7 @@ pub(crate) fn image(
             path: library.path().to_owned(),
             source,
         })?;
+    let before = probes.unassigned();
     let mut reports = Vec::new();
     let mut report = |symbol, outcome| {
         reports.push(AttachReport {
@@ -111,6 +112,7 @@ pub(crate) fn image(
     for (symbol, refusal) in refused {
         report(symbol, Err(refusal.into()));
     }
+    probes.assign(before, library.inode(), library.is_trusted());
     Ok(reports)
 }
 

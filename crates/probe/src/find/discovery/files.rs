@@ -6,7 +6,7 @@ use std::io;
 use std::num::NonZeroU32;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use aya::maps::{HashMap as KernelMap, MapData};
 use ecapture_ebpf::discovery::{EVENT_EXECUTED, EVENT_MAPPED, FileKey, FileRecord};
@@ -15,6 +15,7 @@ use ecapture_ebpf::limits::KNOWN_FILES;
 use super::mapping::{Sighting, executor, name};
 use super::watch::user_of;
 use super::{Discovered, Discovery, Executor, GiveUp, Inspections};
+use crate::error::NoData;
 use crate::file::elf::Image;
 use crate::file::inode::Inode;
 use crate::file::library::{Library, Located};
@@ -25,6 +26,7 @@ use crate::kernel::attach_times::AttachTimes;
 use crate::kernel::detach::Programs;
 use crate::kernel::grace_period::Expedited;
 use crate::modules::Modules;
+use crate::plan::Brings;
 use crate::proc::priority::Priority;
 use crate::{AttachReport, Error, Tally, limits, proc};
 
@@ -40,7 +42,7 @@ unsafe impl aya::Pod for FileKeyValue {}
 /// The inspected files, and the state needed to attach to more.
 pub(crate) struct Files {
     pub(crate) modules: Modules,
-    pub(crate) discovery: Discovery,
+    pub(crate) discovery: RwLock<Discovery>,
     /// Gone when the capture has ended, whatever is being read then.
     pub(crate) programs: Weak<Programs>,
     /// The only process to attach in, if there is one.
@@ -102,7 +104,7 @@ impl Files {
         let came_too_late = record.filter(is_late);
         let has_ended = came_too_late
             .is_some_and(|record| self.tell_too_late(record, &sighting.path().display().to_string()));
-        if !has_ended && matches!(self.discovery, Discovery::Kinds(_)) {
+        if !has_ended && matches!(*self.discovery(), Discovery::Kinds(_)) {
             let Executor { pid, command } = &sighting.process;
             let facts = self.tally.facts();
             facts.executes(*pid, command, sighting.located.inode(), sighting.shown());
@@ -121,7 +123,7 @@ impl Files {
             let inode = sighting.located.inode();
             files.state().attached.contains_key(&inode)
         };
-        let all_kinds = matches!(&self.discovery, Discovery::Kinds(kinds) if kinds.is_empty());
+        let all_kinds = matches!(&*self.discovery(), Discovery::Kinds(kinds) if kinds.is_empty());
         let user = user_of(record.pid);
         // Outside of the set the filters are not known to the kernel's report of files.
         let wanted = self.set || !self.cgroup && self.uid.is_none_or(|uid| uid == user);
@@ -176,7 +178,7 @@ impl Files {
 
     /// Looks at the wanted paths, when paths are wanted: a new file may be there.
     pub(super) fn look_at_paths(&self, record: &FileRecord) -> bool {
-        let Discovery::Paths(paths) = &self.discovery else {
+        let Discovery::Paths(paths) = self.discovery().clone() else {
             return false;
         };
         for path in paths {
@@ -315,10 +317,91 @@ impl Files {
 
     fn wants(&self, image: &Image) -> bool {
         let kinds = self.modules.kinds_in(image);
-        match &self.discovery {
+        match &*self.discovery() {
             Discovery::Kinds(wanted) if !wanted.is_empty() => kinds.iter().any(|kind| wanted.contains(kind)),
             Discovery::Off | Discovery::Kinds(_) | Discovery::Paths(_) => !kinds.is_empty(),
         }
+    }
+
+    /// Attaches to `libraries`, then searches by `discovery` from now on and, where that names files, detaches from all
+    /// others. After an error everything is as it was.
+    pub(super) fn change(
+        &self,
+        libraries: &[Library],
+        discovery: Discovery,
+    ) -> Result<Vec<AttachReport>, Error> {
+        let mut new = Vec::new();
+        let mut reports = Vec::new();
+        for library in libraries {
+            match self.attach_named(library) {
+                Ok(None) => {}
+                Ok(Some(attached)) => {
+                    new.push(library.inode());
+                    reports.extend(attached);
+                }
+                Err(error) => {
+                    self.detach(&new);
+                    return Err(error);
+                }
+            }
+        }
+        let is_named = matches!(discovery, Discovery::Paths(_));
+        *self.discovery.write().unwrap_or_else(PoisonError::into_inner) = discovery;
+        let mut unwanted: Vec<Inode> = self.state().forget_uncaptured();
+        if is_named {
+            unwanted.retain(|inode| libraries.iter().all(|library| library.inode() != *inode));
+            self.detach(&unwanted);
+        }
+        Ok(reports)
+    }
+
+    /// `None` if probes are attached already.
+    fn attach_named(&self, library: &Library) -> Result<Option<Vec<AttachReport>>, Error> {
+        let inode = library.inode();
+        if self.state().attached.contains_key(&inode) {
+            return Ok(None);
+        }
+        let image = Image::read(library, &self.modules.symbols())?;
+        let reports = self.attach(&image).unwrap_or(Err(Error::Ended))?;
+        self.state().attached.insert(inode, monotonic_ns());
+        let brings_content = |symbol| self.modules.brings(symbol) == Some(Brings::Content);
+        let is_attached = |report: &AttachReport| report.outcome.is_ok() && brings_content(report.symbol);
+        if reports.iter().any(is_attached) {
+            let attached = Ok(reports);
+            self.tally.facts().attached(inode, &attached);
+            return attached.map(Some);
+        }
+        self.detach(&[inode]);
+        let failed = reports.into_iter().find_map(|report| {
+            let source = report.outcome.err()?;
+            Some(NoData::Failed {
+                symbol: report.symbol,
+                source,
+            })
+        });
+        Err(Error::NothingAttached {
+            libraries: library.path().display().to_string(),
+            source: failed.unwrap_or(NoData::OnlyOthers),
+        })
+    }
+
+    /// Detaches from files. Nothing else waits for it.
+    fn detach(&self, files: &[Inode]) {
+        let Some(all) = self.programs.upgrade() else {
+            return;
+        };
+        let mut taken = Vec::new();
+        if let Some(mut programs) = all.lock() {
+            taken.extend(files.iter().filter_map(|file| programs.take_file(*file)));
+        }
+        for file in files {
+            self.state().attached.remove(file);
+        }
+        drop(taken);
+    }
+
+    fn discovery(&self) -> RwLockReadGuard<'_, Discovery> {
+        self.discovery.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The known files remain valid after a panic elsewhere: at worst a file is inspected twice.
@@ -347,6 +430,18 @@ impl State {
     fn stands_later(&self, metadata: &Metadata, record: &FileRecord) -> bool {
         let stood = self.attached.get(&Inode::of(metadata));
         stood.is_some_and(|&stood| stood > record.timestamp_ns)
+    }
+
+    /// Files that were not wanted may be wanted now: the kernel reports them again. Returns those that are attached
+    /// to.
+    fn forget_uncaptured(&mut self) -> Vec<Inode> {
+        self.others.clear();
+        let known: Vec<FileKeyValue> = self.known.keys().flatten().collect();
+        for file in known {
+            // It may have been forgotten by itself.
+            let _gone = self.known.remove(&file);
+        }
+        self.attached.keys().copied().collect()
     }
 
     fn set_aside(&mut self, metadata: &Metadata) {

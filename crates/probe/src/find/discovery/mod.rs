@@ -28,8 +28,8 @@ mod watch;
 use std::convert::Infallible;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ use crate::find::survey::Obstacle;
 use crate::handle::CaptureHandle;
 use crate::kind::Kind;
 use crate::proc::priority::Priority;
-use crate::{AttachReport, Error, limits};
+use crate::{AttachReport, Error, Library, limits};
 pub(crate) use files::{FileKeyValue, Files, State};
 use hold::Holder;
 pub(crate) use inspection::Inspections;
@@ -138,6 +138,11 @@ pub(crate) struct Discoverer {
 const ENDING: Duration = Duration::from_millis(100);
 
 impl Discoverer {
+    /// Control of what is attached to.
+    pub(crate) fn libraries(&self) -> LiveLibraries {
+        LiveLibraries(Arc::downgrade(&self.files))
+    }
+
     /// Begins with the records in `ring` and the files of the processes `running`. With
     /// `follows_children` the processes of the captured tree are held in the meantime.
     pub(crate) fn start(
@@ -204,6 +209,20 @@ impl Discoverer {
         };
         spawn("new-libraries", Box::new(move || watch.run()))?;
         Ok(discoverer)
+    }
+}
+
+/// Changes what a capture is attached to.
+#[derive(Clone)]
+pub struct LiveLibraries(Weak<Files>);
+
+impl LiveLibraries {
+    /// Attaches to `libraries` where that is not done yet, and searches for more by `discovery` from now on. If that
+    /// names files, all others are detached from. Returns when it is done, with what was attached; after an error
+    /// everything is as it was.
+    pub fn change(&self, libraries: &[Library], discovery: Discovery) -> Result<Vec<AttachReport>, Error> {
+        let files = self.0.upgrade().ok_or(Error::Ended)?;
+        files.change(libraries, discovery)
     }
 }
 

@@ -5,6 +5,7 @@
 //! held: anything else that attaches in the meantime, such as the next capture, waits for each
 //! probe of the last one.
 
+use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
@@ -18,6 +19,7 @@ use aya_obj::generated::{bpf_attach_type, bpf_prog_type};
 
 use super::bpf::{self, Code, Uprobe};
 use super::{LinkError, Loaded, ProgramError, Refused};
+use crate::file::inode::Inode;
 use crate::host::descriptors::{Budget, NoDescriptors};
 use crate::host::kernel;
 use crate::{Error, host};
@@ -30,9 +32,17 @@ pub(crate) struct Attachment {
     loaded: Loaded,
     method: Method,
     links: Vec<OwnedFd>,
+    /// The links of files, which may be detached from.
+    of_files: HashMap<Inode, LinksOfFile>,
     budget: Budget,
     /// Nothing is attached any more.
     ended: Arc<AtomicBool>,
+}
+
+/// The probes in one file. Closing the links detaches them, which takes some 0.1 s for each.
+pub(crate) struct LinksOfFile {
+    links: Vec<OwnedFd>,
+    trusted: bool,
 }
 
 enum Method {
@@ -52,6 +62,7 @@ impl Attachment {
             loaded,
             method,
             links: Vec::new(),
+            of_files: HashMap::new(),
             budget: Budget::new(),
             ended: Arc::default(),
         })
@@ -87,6 +98,24 @@ impl Attachment {
             self.links.push(link);
         }
         Ok(())
+    }
+
+    /// How many links there are that belong to no file yet.
+    pub(crate) fn unassigned(&self) -> usize {
+        self.links.len()
+    }
+
+    /// The links after the first `before` ones are those of a file.
+    pub(crate) fn assign(&mut self, before: usize, file: Inode, trusted: bool) {
+        let links = self.links.split_off(before);
+        self.of_files.insert(file, LinksOfFile { links, trusted });
+    }
+
+    /// Takes out the links of a file: its probes are detached when they are dropped.
+    pub(crate) fn take_file(&mut self, file: Inode) -> Option<LinksOfFile> {
+        let taken = self.of_files.remove(&file)?;
+        self.budget.give_back(taken.links.len() as u64, taken.trusted);
+        Some(taken)
     }
 
     /// Makes sure that there are descriptors for the links of programs that are each attached at so
