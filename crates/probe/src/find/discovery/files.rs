@@ -15,7 +15,6 @@ use ecapture_ebpf::limits::KNOWN_FILES;
 use super::mapping::{Sighting, executor, name};
 use super::watch::user_of;
 use super::{Discovered, Discovery, Executor, GiveUp, Inspections};
-use crate::error::NoData;
 use crate::file::elf::Image;
 use crate::file::inode::Inode;
 use crate::file::library::{Library, Located};
@@ -28,7 +27,7 @@ use crate::kernel::grace_period::Expedited;
 use crate::modules::Modules;
 use crate::plan::Brings;
 use crate::proc::priority::Priority;
-use crate::{AttachReport, Error, Tally, limits, proc};
+use crate::{AttachReport, Error, NoData, Tally, limits, proc};
 
 /// [`FileKey`] as a map key.
 #[derive(Clone, Copy)]
