@@ -142,7 +142,7 @@ pub(crate) struct GlobalArgs {
     /// Also write the logs, as JSON lines, to a file (appending), or to a collector as --eventaddr does.
     #[arg(short, long, global = true, value_name = "TARGET")]
     pub(crate) logaddr: Option<String>,
-    /// Write the events to a file (appending), tcp://HOST:PORT, unix:///PATH, ws://HOST[:PORT][/PATH] or
+    /// Write the events to a file (appending), tcp://HOST:PORT, unix:///PATH, ws://HOST:PORT/PATH or
     /// wss://… instead of standard output; short for `-o FORMAT:TARGET`.
     #[arg(long, global = true, value_name = "TARGET")]
     pub(crate) eventaddr: Option<String>,
@@ -169,7 +169,7 @@ pub(crate) struct GlobalArgs {
     /// events as captured, for `ecapture replay`; the file is replaced) or `ecaptureq` (log entries for
     /// eCaptureQ clients; TARGET is the address to listen on, ws://HOST:PORT/).
     ///
-    /// TARGET is a file (appending), tcp://HOST:PORT, unix:///PATH (a stream socket), ws://HOST[:PORT][/PATH]
+    /// TARGET is a file (appending), tcp://HOST:PORT, unix:///PATH (a stream socket), ws://HOST:PORT/PATH
     /// or wss://…; without it, standard output. A WebSocket server gets each record as one message: text in
     /// base64, as the original sends it, JSON lines as they are, protobuf as binary messages.
     ///

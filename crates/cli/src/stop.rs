@@ -1,6 +1,6 @@
 //! What ends a run: a signal such as Ctrl-C, the end of the command, that of all processes that were named.
 //! This is the only place that acts on a signal, except that a third one ends the program
-//! ([`signals`](crate::signals)).
+//! ([`crate::signals`]).
 
 use std::pin::pin;
 use std::time::Duration;
