@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn nothing_hidden_is_suggested() {
         for (line, hidden) in [
-            ("ecapture tls --eventroratesiz x", "eventroratesize"),
+            ("ecapture tls --keylogfil x", "keylogfile"),
             ("ecapture record f --mapsiz 5 --on-sink-eror", "on-sink-error"),
             ("ecapture basj", "bash"),
             ("ecapture __hel", "__held"),
