@@ -7,9 +7,9 @@ two directions of one do; so the lines stand by connection and direction, and th
 import json
 import re
 
-# Times of the capture, and what is made of the ids that follow. "program" is there if the process still was when its
-# first event was read, which is a matter of time, too.
-LEFT_OUT = ["ts_ns", "end_ns", "time", "pid", "tid", "uuid", "program"]
+# Times of the capture, what is made of the ids that follow, and the order in which connections were first seen.
+# "program" is there if the process still was when its first event was read, which is a matter of time, too.
+LEFT_OUT = ["ts_ns", "end_ns", "time", "pid", "tid", "uuid", "program", "connection"]
 
 
 def normalised(lines, servers):
