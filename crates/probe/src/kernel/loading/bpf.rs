@@ -206,13 +206,6 @@ struct LoadTypes {
     padding: u32,
 }
 
-// No structure has room that is not a field.
-const _: () = assert!(size_of::<LoadTypes>() == 32);
-const _: () = assert!(size_of::<LoadProgram>() == 112);
-const _: () = assert!(size_of::<CreateMultiLink>() == 64);
-const _: () = assert!(size_of::<CreateEventLink>() == 24);
-const _: () = assert!(size_of::<OpenTracepoint>() == 16);
-
 /// `bpf_attr` of `BPF_PROG_LOAD`.
 #[repr(C)]
 #[derive(Default)]
@@ -328,6 +321,7 @@ struct PerfEvent {
     offset: u64,
 }
 
+// No structure has room that is not a field.
 const _: () = assert!(size_of::<LoadTypes>() == 32);
 const _: () = assert!(size_of::<LoadProgram>() == 112);
 const _: () = assert!(size_of::<CreateMultiLink>() == 64);
