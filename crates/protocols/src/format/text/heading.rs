@@ -36,14 +36,7 @@ pub struct WallClock {
 /// Appends the original's line. With `timed` it begins with the time and the direction.
 pub(super) fn write_original(origin: &Origin, timed: Option<(WallClock, u64)>, out: &mut Vec<u8>) {
     if let Some((clock, timestamp_ns)) = timed {
-        match clock
-            .offset_ns
-            .map(|offset| offset.saturating_add_unsigned(timestamp_ns))
-        {
-            Some(nanoseconds) => time::push_local(nanoseconds, clock.utc_offset_s, out),
-            None => time::push_clock(i64::try_from(timestamp_ns).unwrap_or(i64::MAX), out),
-        }
-        out.push(b' ');
+        write_time(clock, timestamp_ns, true, out);
         if let Some(stream) = &origin.stream {
             out.extend_from_slice(arrow(stream.direction));
             out.push(b' ');
@@ -71,15 +64,7 @@ pub(super) fn write_terminal(
     dated: bool,
     out: &mut Vec<u8>,
 ) {
-    match clock
-        .offset_ns
-        .map(|offset| offset.saturating_add_unsigned(timestamp_ns))
-    {
-        Some(nanoseconds) if dated => time::push_local(nanoseconds, clock.utc_offset_s, out),
-        Some(nanoseconds) => time::push_time_of_day(nanoseconds, clock.utc_offset_s, out),
-        None => time::push_clock(i64::try_from(timestamp_ns).unwrap_or(i64::MAX), out),
-    }
-    out.push(b' ');
+    write_time(clock, timestamp_ns, dated, out);
     if let Some(program) = other_name(origin) {
         out.extend_from_slice(printable(program).as_bytes());
         out.push(b'/');
@@ -117,6 +102,19 @@ pub(super) fn begins_with_time(line: &str) -> bool {
             .iter()
             .enumerate()
             .all(|(index, byte)| shape(index, byte))
+}
+
+/// Appends the time and a space. Without a wall clock there is no date.
+fn write_time(clock: WallClock, timestamp_ns: u64, dated: bool, out: &mut Vec<u8>) {
+    match clock
+        .offset_ns
+        .map(|offset| offset.saturating_add_unsigned(timestamp_ns))
+    {
+        Some(nanoseconds) if dated => time::push_local(nanoseconds, clock.utc_offset_s, out),
+        Some(nanoseconds) => time::push_time_of_day(nanoseconds, clock.utc_offset_s, out),
+        None => time::push_clock(i64::try_from(timestamp_ns).unwrap_or(i64::MAX), out),
+    }
+    out.push(b' ');
 }
 
 const fn arrow(direction: Direction) -> &'static [u8] {
