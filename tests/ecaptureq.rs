@@ -18,15 +18,10 @@ use tungstenite::{Error, Message, WebSocket};
 
 use crate::support::capture::{Scene, with_port};
 use crate::support::program::{Finished, PATIENCE, Running, ecapture};
+use crate::support::servers::free_port;
 
 /// What the desktop client sends.
 const OWN_ORIGIN: &str = "http://localhost/";
-
-/// A port that nobody listens on.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
-}
 
 struct Client {
     socket: WebSocket<TcpStream>,
@@ -224,9 +219,8 @@ fn a_client_that_stops_reading_costs_nobody_else_anything() {
         fed.event(number, &request(number, BYTES))
             .expect("the replay reads");
     }
-    let pid = fed.running.pid();
     fed.event(EVENTS, &request(EVENTS, 1)).expect("the replay reads");
-    let resident = peak_memory_kib(pid);
+    let resident = fed.running.peak_memory_kib();
     drop(fed.events);
     let reader = std::thread::spawn(move || stopped.rest());
     let finished = fed.running.finish();
@@ -239,12 +233,12 @@ fn a_client_that_stops_reading_costs_nobody_else_anything() {
     assert!(missed > 0, "{log:?}");
     assert_eq!(events.len() as u64 + missed, EVENTS + 1);
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
-    let line = format!("reader_slow {missed}");
-    let counted = finished
-        .stderr
-        .lines()
-        .any(|line| line.contains("reader_slow") && line.contains(&format!("{missed} ")));
-    assert!(counted, "{line}: {}", finished.stderr);
+    let counted = format!("lost: sink reader_slow: {missed} events");
+    assert!(
+        finished.stderr.contains(&counted),
+        "{counted}: {}",
+        finished.stderr
+    );
     assert!(resident < 300 * 1024, "{resident} KiB");
 }
 
@@ -252,15 +246,6 @@ fn a_client_that_stops_reading_costs_nobody_else_anything() {
 fn skipped(line: &str) -> Option<u64> {
     let (before, _) = line.split_once(" entries were skipped")?;
     before.rsplit('"').next()?.parse().ok()
-}
-
-fn peak_memory_kib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    number
-        .and_then(|number| number.trim().parse().ok())
-        .expect("a number")
 }
 
 /// What a client gets of a request with a body of 14 MiB. With `--whole` a message shows 8 MiB of it.

@@ -112,13 +112,6 @@ fn switch() -> String {
         .to_owned()
 }
 
-fn peak_memory_kib(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let line = line.expect("a process with memory");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
-}
-
 /// A program of root's whose function `answer` returns a number that a breakpoint would change.
 struct Victim {
     folder: TempDir,
@@ -248,13 +241,13 @@ fn a_file_that_claims_a_tebibyte_takes_no_memory() {
     let mut running = capture(&[]);
     let _stranger = Stranger::start("sparse", &[]);
     running.wait_for("given up");
-    let memory = peak_memory_kib(running.pid());
+    let memory = running.peak_memory_kib();
     assert!(memory < MEMORY_KIB, "{memory} KiB");
     let finished = running.interrupt();
     assert_eq!(finished.code(), Some(0));
     assert!(finished.stderr.contains("file_given_up"), "{}", finished.stderr);
     let running = capture(&[]);
-    let memory = peak_memory_kib(running.pid());
+    let memory = running.peak_memory_kib();
     assert!(memory < MEMORY_KIB, "{memory} KiB");
     let finished = running.interrupt();
     assert!(finished.stderr.contains("given up"), "{}", finished.stderr);

@@ -178,6 +178,14 @@ impl Running {
         self.child.id()
     }
 
+    /// The most memory that it has had, in KiB.
+    pub(crate) fn peak_memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let line = line.expect("a process with memory");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// Waits until the probes are attached.
     pub(crate) fn wait_until_capturing(&mut self) {
         self.wait_for("capturing");
