@@ -19,6 +19,15 @@ pub const DISCOVER: u32 = 1 << 1;
 pub const HAS_COOKIE: u32 = 1 << 2;
 /// [`Config::features`]: the filters are those of the `FILTERS` map, and may change.
 pub const LIVE_FILTERS: u32 = 1 << 3;
+/// [`Config::features`]: secrets of handshakes are wanted.
+pub const SECRETS: u32 = 1 << 6;
+/// [`Config::features`]: the plaintext that calls move is not wanted.
+pub const ONLY_SECRETS: u32 = 1 << 7;
+
+/// [`Config::features`]: shells are captured, and the ends of their processes matter.
+pub const SHELLS: u32 = 1 << 4;
+/// [`Config::features`]: packets are captured, see [`crate::packet`].
+pub const PACKETS: u32 = 1 << 5;
 
 /// [`Control::end`]: calls that begin now are not captured; those in progress are when they return.
 pub const STOPPED: u32 = 1;
@@ -44,6 +53,8 @@ pub struct Config {
     pub ring_bytes: u32,
     /// The reader is woken when this many bytes are waiting in the ring.
     pub wake_bytes: u32,
+    /// The reader of packets is woken when this many bytes are waiting in their ring.
+    pub packet_wake_bytes: u32,
     /// Where this kernel keeps the fields that the programs read.
     pub offsets: KernelOffsets,
 }
@@ -58,6 +69,8 @@ pub struct KernelOffsets {
     pub task_pid: u32,
     /// `task_struct.tgid`
     pub task_tgid: u32,
+    /// `task_struct.exit_code`
+    pub task_exit_code: u32,
     /// `task_struct.signal`
     pub task_signal: u32,
     /// `signal_struct.live`
@@ -96,6 +109,8 @@ pub struct KernelOffsets {
     pub socket_sk: u32,
     /// `sock.__sk_common.skc_family`
     pub sock_family: u32,
+    /// `sock.__sk_common.skc_cookie`
+    pub sock_cookie: u32,
     /// `sock.sk_protocol`
     pub sock_protocol: u32,
     /// `sock.__sk_common.skc_num`
@@ -138,5 +153,5 @@ pub struct Filters {
     pub uid: u32,
 }
 
-const _: () = assert!(size_of::<Config>() == 24 + 29 * 4);
+const _: () = assert!(size_of::<Config>() == 28 + 31 * 4);
 const _: () = assert!(size_of::<Control>() == 12);

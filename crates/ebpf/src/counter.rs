@@ -51,5 +51,14 @@ pub const FORGOTTEN_CALLS: u32 = 21;
 pub const FORGOTTEN_SESSIONS: u32 = 22;
 /// Connections whose opening time is unknown because the table of sockets had been full.
 pub const FORGOTTEN_SOCKETS: u32 = 23;
+/// Owners of sockets that were not reported to user space because the ring of packets was full.
+pub const OWNERS_LOST: u32 = 24;
+/// Secrets handed to user space.
+pub const SECRETS: u32 = 25;
+/// Secrets lost because the ring was full or the process's memory could not be read.
+pub const SECRETS_LOST: u32 = 26;
+/// Secrets that were derived outside of the calls that are followed, or in a library that keeps the client's random
+/// at an unknown place.
+pub const SECRETS_WITHOUT_RANDOM: u32 = 27;
 /// Number of counters.
-pub const COUNT: u32 = 24;
+pub const COUNT: u32 = 28;

@@ -15,6 +15,15 @@ pub const CALL_CHUNKS_UNROLLED: u32 = 64;
 /// most 64 KiB of one write unless its limit is raised.
 pub const RUSTLS_CHUNKS_UNROLLED: u32 = 8;
 
+/// Bytes of a shell's text in one record, with a zero byte behind the last one.
+pub const SHELL_CHUNK: usize = 4096;
+/// Maximum number of records for one text of a shell: 4 MiB.
+pub const SHELL_CHUNKS: u32 = 1024;
+/// The same on kernels without `bpf_loop`: 256 KiB.
+pub const SHELL_CHUNKS_UNROLLED: u32 = 64;
+/// Interactive shells that are tracked at once.
+pub const SHELLS: u32 = 4096;
+
 /// Library calls in progress that are tracked at once.
 pub const CALLS: u32 = 16 * 1024;
 /// Threads with library calls that are tracked at once.
@@ -23,6 +32,11 @@ pub const THREADS: u32 = 16 * 1024;
 pub const SESSIONS: u32 = 64 * 1024;
 /// Sockets tracked at once; the least recently used is forgotten first.
 pub const SOCKETS: u32 = 64 * 1024;
+/// Threads of database servers whose statements are tracked at once: each connection in progress, and each
+/// process of PostgreSQL.
+pub const STATEMENTS: u32 = 16 * 1024;
+/// Most full records of one string whose length is not known, on kernels without `bpf_loop`: 1 MiB.
+pub const STRING_CHUNKS_UNROLLED: u32 = 64;
 /// Processes tracked at once.
 pub const PROCESSES: u32 = 16 * 1024;
 /// Tables of TLS methods known at once, about one for each process that uses NSS.
@@ -38,5 +52,23 @@ pub const KNOWN_FILES: u32 = 64 * 1024;
 pub const SHARES: u32 = 4096;
 /// Size of the ring buffer of files: more than 1,000 at once.
 pub const FILES_RING_BYTES: u32 = 256 * 1024;
+/// Room for bytes of packets in a record of each size. The second largest is for whatever a kernel sends as one
+/// packet (GSO, 64 KiB and headers), the largest for a packet of the largest snap length.
+pub const PACKET_PAYLOADS: [usize; 8] = [
+    128,
+    256,
+    512,
+    1600,
+    4096,
+    16 * 1024,
+    66 * 1024,
+    SNAP_LENGTH as usize,
+];
+/// The largest snap length, as that of tcpdump (`MAXIMUM_SNAPLEN`), in bytes.
+pub const SNAP_LENGTH: u32 = 256 * 1024;
+/// Sockets whose owners are known at once; the least recently used is forgotten first.
+pub const OWNERS: u32 = 64 * 1024;
+/// Interfaces whose packets are captured at once.
+pub const INTERFACES: u32 = 4096;
 /// Size of the ring buffer unless user space sets another.
 pub const RING_BYTES: u32 = 16 * 1024 * 1024;

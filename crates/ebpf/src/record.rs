@@ -11,6 +11,10 @@ pub const KIND_CLOSE_SOCKET: u32 = 2;
 pub const KIND_CLOSE_SESSION: u32 = 3;
 /// [`CloseRecord::kind`]: a process ended.
 pub const KIND_CLOSE_PROCESS: u32 = 4;
+/// [`ShellHeader::kind`] of bash.
+pub const KIND_BASH: u32 = 5;
+/// [`ShellHeader::kind`] of zsh.
+pub const KIND_ZSH: u32 = 6;
 
 /// [`DataHeader::direction`]: the process received the bytes.
 pub const DIRECTION_READ: u8 = 0;
@@ -111,6 +115,92 @@ pub struct CloseRecord {
     pub timestamp_ns: u64,
     /// What ended, by address; 0 for a process.
     pub object: u64,
+}
+
+/// [`ShellHeader::step`]: the working directory, before the first line of a command. The payload is its path.
+pub const STEP_DIRECTORY: u32 = 1;
+/// [`ShellHeader::step`]: a line was typed. The payload is its text, as all that follows up to the next step.
+pub const STEP_TYPED: u32 = 2;
+/// [`ShellHeader::step`]: the text that is executed for the line, with [`SHELL_REFUSED`] none.
+pub const STEP_EXPANDED: u32 = 3;
+/// [`ShellHeader::step`]: the command is complete and begins to run, with [`SHELL_REFUSED`] it does not.
+pub const STEP_BEGUN: u32 = 4;
+/// [`ShellHeader::step`]: the shell is ready for the next command; the status is that of the last one.
+pub const STEP_ENDED: u32 = 5;
+/// [`ShellHeader::step`]: what was being typed is not executed. The payload is what is in the line.
+pub const STEP_ABANDONED: u32 = 6;
+/// [`ShellHeader::step`]: the process ends; the status is `task_struct.exit_code`.
+pub const STEP_EXITED: u32 = 7;
+/// [`ShellHeader::step`]: the process executes another program.
+pub const STEP_REPLACED: u32 = 8;
+
+/// [`ShellHeader::step`]: a line is about to be edited for the first time. The process is new, or the capture is.
+pub const STEP_PROMPT: u32 = 9;
+
+/// [`ShellHeader::flags`]: another record with the next bytes of the same text follows.
+pub const SHELL_MORE: u32 = 1;
+/// [`ShellHeader::flags`]: nothing is executed.
+pub const SHELL_REFUSED: u32 = 1 << 1;
+/// [`ShellHeader::flags`]: [`ShellHeader::status`] is known.
+pub const SHELL_STATUS: u32 = 1 << 2;
+/// [`ShellHeader::flags`]: the text is longer than [`crate::limits::SHELL_CHUNKS`] records, and cut.
+pub const SHELL_CUT: u32 = 1 << 3;
+
+/// A step of an interactive shell, or of a program that reads lines as one does, with a text behind it.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShellHeader {
+    /// [`KIND_BASH`] or [`KIND_ZSH`].
+    pub kind: u32,
+    /// Bytes of text behind the header; the rest of the record means nothing.
+    pub payload_length: u32,
+    /// `CLOCK_MONOTONIC` in nanoseconds.
+    pub timestamp_ns: u64,
+    /// Thread group id.
+    pub pid: u32,
+    /// Real user id.
+    pub uid: u32,
+    /// A constant of this module.
+    pub step: u32,
+    /// A sum of constants of this module.
+    pub flags: u32,
+    /// Thread name.
+    pub comm: [u8; 16],
+    /// Position of the text's first byte in the whole text.
+    pub offset: u32,
+    /// Exit status, see [`Self::step`].
+    pub status: i32,
+}
+
+/// Bytes of a [`ShellHeader`].
+pub const SHELL_HEADER_BYTES: usize = size_of::<ShellHeader>();
+const _: () = assert!(SHELL_HEADER_BYTES == 56);
+
+impl ShellHeader {
+    /// Reads one record as it lies in the ring: the header and its text.
+    pub fn decode(bytes: &[u8]) -> Result<(Self, &[u8]), DecodeError> {
+        let mut fields = Fields::new(bytes, SHELL_HEADER_BYTES)?;
+        let header = Self {
+            kind: fields.u32(),
+            payload_length: fields.u32(),
+            timestamp_ns: fields.u64(),
+            pid: fields.u32(),
+            uid: fields.u32(),
+            step: fields.u32(),
+            flags: fields.u32(),
+            comm: fields.array(),
+            offset: fields.u32(),
+            status: fields.i32(),
+        };
+        let expected = SHELL_HEADER_BYTES.saturating_add(header.payload_length as usize);
+        match bytes.get(SHELL_HEADER_BYTES..expected) {
+            Some(text) => Ok((header, text)),
+            None => Err(DecodeError::Short {
+                expected,
+                observed: bytes.len(),
+            }),
+        }
+    }
 }
 
 /// Bytes of a [`DataHeader`].
@@ -221,12 +311,12 @@ impl<'ring> Record<'ring> {
 }
 
 /// Takes fields in their order of declaration from bytes that are known to be long enough.
-struct Fields<'ring> {
+pub(crate) struct Fields<'ring> {
     rest: &'ring [u8],
 }
 
 impl<'ring> Fields<'ring> {
-    fn new(bytes: &'ring [u8], expected: usize) -> Result<Self, DecodeError> {
+    pub(crate) fn new(bytes: &'ring [u8], expected: usize) -> Result<Self, DecodeError> {
         match bytes.get(..expected) {
             Some(rest) => Ok(Self { rest }),
             None => Err(DecodeError::Short {
@@ -237,7 +327,7 @@ impl<'ring> Fields<'ring> {
     }
 
     /// Takes the next `N` bytes; zeros if there are none, which `new` rules out.
-    fn array<const N: usize>(&mut self) -> [u8; N] {
+    pub(crate) fn array<const N: usize>(&mut self) -> [u8; N] {
         match self.rest.split_first_chunk() {
             Some((field, rest)) => {
                 self.rest = rest;
@@ -247,16 +337,16 @@ impl<'ring> Fields<'ring> {
         }
     }
 
-    fn u8(&mut self) -> u8 {
+    pub(crate) fn u8(&mut self) -> u8 {
         let [byte] = self.array();
         byte
     }
 
-    fn u16(&mut self) -> u16 {
+    pub(crate) fn u16(&mut self) -> u16 {
         u16::from_ne_bytes(self.array())
     }
 
-    fn u32(&mut self) -> u32 {
+    pub(crate) fn u32(&mut self) -> u32 {
         u32::from_ne_bytes(self.array())
     }
 
@@ -264,7 +354,7 @@ impl<'ring> Fields<'ring> {
         i32::from_ne_bytes(self.array())
     }
 
-    fn u64(&mut self) -> u64 {
+    pub(crate) fn u64(&mut self) -> u64 {
         u64::from_ne_bytes(self.array())
     }
 }

@@ -9,8 +9,12 @@ pub const THREADS: u32 = 1;
 pub const SESSIONS: u32 = 2;
 /// `SOCKETS`.
 pub const SOCKETS: u32 = 3;
+/// `SHELLS`.
+pub const SHELLS: u32 = 4;
+/// `STATEMENTS`.
+pub const STATEMENTS: u32 = 5;
 /// Number of tables.
-pub const COUNT: u32 = 4;
+pub const COUNT: u32 = 6;
 
 /// How full one table is, an entry of `TABLES`.
 #[repr(C)]

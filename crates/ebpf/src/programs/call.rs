@@ -5,6 +5,7 @@ use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::uretprobe;
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
+use ecapture_ebpf::config::ONLY_SECRETS;
 use ecapture_ebpf::counter;
 use ecapture_ebpf::limits::CALL_CHUNKS_UNROLLED;
 use ecapture_ebpf::record::{DIRECTION_READ, DIRECTION_WRITE, KIND_CLOSE_SESSION, SOCKET_EXACT};
@@ -15,8 +16,9 @@ use super::delivery::{close, deliver, pass_over};
 use super::filter::{ended, is_live, may_return, stopped, wanted};
 use super::identity::bind;
 use super::lateness::judge;
-use super::maps::{PROCESSES, SESSIONS};
+use super::maps::{PROCESSES, SESSIONS, config};
 use super::memory::user;
+use super::secrets::note_place;
 use super::state::{Call, CallKey, CallKind, NEW_SESSION, Session, SessionKey, Thread};
 use super::tables::{entered, left};
 
@@ -107,6 +109,7 @@ pub(super) fn enter(context: &ProbeContext, arguments: Arguments, direction: u8,
         count(counter::CALLS_FULL, 1);
         return;
     };
+    note_place(context, thread);
     let outer = thread.outer(stack_pointer);
     if outer != 0 && is_part_of(thread, pid_tgid, outer, &arguments, direction) {
         return;
@@ -210,7 +213,9 @@ fn leave(context: &RetProbeContext) {
     };
     if is_first_return(thread, key) {
         thread.innermost = call.outer;
-        end(context, thread, &call, moved_bytes(context, &call), pid_tgid);
+        if config!(features) & ONLY_SECRETS == 0 {
+            end(context, thread, &call, moved_bytes(context, &call), pid_tgid);
+        }
     }
     // Must be last: once user space has seen this counter, it no longer waits for the call.
     count(counter::WRITES_ENDED, writes(call.direction));
@@ -326,26 +331,26 @@ pub(super) fn known_session(pid: u32, session: u64) -> Option<&'static mut Sessi
 }
 
 #[cfg(bpf_target_arch = "x86_64")]
-fn stack_pointer_at_entry(registers: *mut pt_regs) -> u64 {
+pub(super) fn stack_pointer_at_entry(registers: *mut pt_regs) -> u64 {
     // SAFETY: the kernel passes valid registers.
     unsafe { (*registers).rsp }
 }
 
 /// Returns the stack pointer at the entry: `ret` has popped the return address.
 #[cfg(bpf_target_arch = "x86_64")]
-fn stack_pointer_at_return(registers: *mut pt_regs) -> u64 {
+pub(super) fn stack_pointer_at_return(registers: *mut pt_regs) -> u64 {
     // SAFETY: the kernel passes valid registers.
     unsafe { (*registers).rsp - 8 }
 }
 
 #[cfg(bpf_target_arch = "aarch64")]
-fn stack_pointer_at_entry(registers: *mut pt_regs) -> u64 {
+pub(super) fn stack_pointer_at_entry(registers: *mut pt_regs) -> u64 {
     // SAFETY: the kernel passes valid registers.
     unsafe { (*registers).sp }
 }
 
 #[cfg(bpf_target_arch = "aarch64")]
-fn stack_pointer_at_return(registers: *mut pt_regs) -> u64 {
+pub(super) fn stack_pointer_at_return(registers: *mut pt_regs) -> u64 {
     // SAFETY: the kernel passes valid registers.
     unsafe { (*registers).sp }
 }

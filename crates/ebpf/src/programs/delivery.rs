@@ -192,7 +192,7 @@ fn send<const PAYLOAD: usize>(header: &DataHeader, source: u64, length: u32) {
 /// Repeats, hidden from the compiler, which knows it already, the comparison of `length` with
 /// `most`, because the verifier needs to see it.
 #[inline(always)]
-fn bounded(length: u32, most: u32) -> u32 {
+pub(super) fn bounded(length: u32, most: u32) -> u32 {
     let mut hidden = u64::from(length);
     // SAFETY: changes nothing.
     unsafe { asm!("{0} = {0}", inout(reg) hidden) };
@@ -207,7 +207,7 @@ fn bounded(length: u32, most: u32) -> u32 {
 /// the reader sleeps, or if this record of `size` bytes makes the pending bytes reach the
 /// configured amount.
 #[inline(always)]
-fn wake_flag(size: u64) -> u64 {
+pub(super) fn wake_flag(size: u64) -> u64 {
     if let Some(control) = CONTROL.get_ptr_mut(0) {
         // SAFETY: the map lookup succeeded; a lost race wakes the reader twice.
         unsafe {

@@ -1,13 +1,14 @@
 //! The maps and constants.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, CgroupArray, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, CgroupArray, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use ecapture_ebpf::config::{Config, Control, Filters, KernelOffsets, PLACES};
 use ecapture_ebpf::discovery::FileKey;
 use ecapture_ebpf::limits;
+use ecapture_ebpf::packet::{InterfaceCounters, Owner};
 use ecapture_ebpf::share::Share;
 
-use super::state::{Call, CallKey, Session, SessionKey, SocketState, Thread};
+use super::state::{Call, CallKey, Session, SessionKey, Shell, SocketState, Thread};
 
 /// Written by user space before loading; the verifier sees constants.
 #[unsafe(no_mangle)]
@@ -18,10 +19,12 @@ pub(super) static CONFIG: Config = Config {
     features: 0,
     ring_bytes: 0,
     wake_bytes: 0,
+    packet_wake_bytes: 0,
     offsets: KernelOffsets {
         task_files: 0,
         task_pid: 0,
         task_tgid: 0,
+        task_exit_code: 0,
         task_signal: 0,
         signal_live: 0,
         files_fdt: 0,
@@ -41,6 +44,7 @@ pub(super) static CONFIG: Config = Config {
         binprm_filename: 0,
         socket_sk: 0,
         sock_family: 0,
+        sock_cookie: 0,
         sock_protocol: 0,
         sock_local_port: 0,
         sock_remote_port: 0,
@@ -118,6 +122,23 @@ pub(super) static METHODS: LruHashMap<SessionKey, u32> = LruHashMap::with_max_en
 /// By address of the `struct sock`.
 #[map]
 pub(super) static SOCKETS: LruHashMap<u64, SocketState> = LruHashMap::with_max_entries(limits::SOCKETS, 0);
+
+/// By thread group id.
+#[map]
+pub(super) static SHELLS: LruHashMap<u32, Shell> = LruHashMap::with_max_entries(limits::SHELLS, 0);
+
+/// Packets, and the owners of their sockets.
+#[map]
+pub(super) static PACKETS: RingBuf = RingBuf::with_byte_size(limits::RING_BYTES, 0);
+
+/// By cookie of the socket.
+#[map]
+pub(super) static OWNERS: LruHashMap<u64, Owner> = LruHashMap::with_max_entries(limits::OWNERS, 0);
+
+/// By number of the interface. Only user space inserts here.
+#[map]
+pub(super) static INTERFACES: PerCpuHashMap<u32, InterfaceCounters> =
+    PerCpuHashMap::with_max_entries(limits::INTERFACES, 0);
 
 /// Reads a field of the configuration so that the compiler cannot assume its initial value.
 macro_rules! config {

@@ -8,8 +8,11 @@
 //!                              │      │
 //!   identity (fd → socket) ────┴─ go ─┘
 //!          socket, process ─────────► close records
+//!                       shell ──────► EVENTS
 //!          pressure: who may put how much into the ring
+//!         secrets ───────────────► EVENTS: with the sessions of calls in progress
 //!  syscall, process ─► discovery ──► FILES (ring buffer) ─► user space
+//!  packet, owner ─► PACKETS (ring buffer) ─► user space
 //! ```
 
 mod call;
@@ -25,11 +28,16 @@ mod maps;
 mod memory;
 mod nss;
 mod openssl;
+mod owner;
+mod packet;
 mod pressure;
 mod process;
 mod rustls;
 mod rustls_ffi;
+mod secrets;
+mod shell;
 mod socket;
+mod sql;
 mod state;
 mod syscall;
 mod tables;

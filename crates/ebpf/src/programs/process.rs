@@ -11,6 +11,8 @@ use super::discovery::executed;
 use super::filter::{InForce, stopped};
 use super::maps::{PIDS, PROCESSES, config};
 use super::memory::kernel;
+use super::shell;
+use super::sql;
 use super::state::Thread;
 
 /// `sched_process_fork(struct task_struct *parent, struct task_struct *child)`
@@ -41,6 +43,7 @@ fn follow(parent: u64, child: u64) -> Option<()> {
 #[btf_tracepoint(function = "sched_process_exec")]
 fn sched_process_exec(context: BtfTracePointContext) -> i32 {
     if let Some(pid) = kernel(context.arg(0), config!(offsets.task_tgid)) {
+        shell::replaced(pid);
         forget(pid);
     }
     let _known = executed(context.arg(2));
@@ -51,6 +54,7 @@ fn sched_process_exec(context: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exit")]
 fn sched_process_exit(context: BtfTracePointContext) -> i32 {
     Thread::end(bpf_get_current_pid_tgid());
+    sql::ended(bpf_get_current_pid_tgid());
     let _unreadable = exit(context.arg(0));
     0
 }
@@ -65,6 +69,7 @@ fn exit(task: u64) -> Option<()> {
         return None;
     }
     let _absent = PIDS.remove(pid);
+    shell::exited(pid, task);
     forget(pid);
     Some(())
 }

@@ -10,6 +10,7 @@ use ecapture_ebpf::table;
 use super::delivery::close;
 use super::filter::stopped;
 use super::maps::{CONNECTED, SOCKETS};
+use super::owner;
 use super::state::SocketState;
 use super::tables::{entered, left};
 
@@ -29,6 +30,7 @@ fn inet_sock_set_state(context: BtfTracePointContext) -> i32 {
         SYN_SENT => {
             remember(sock, ROLE_CONNECTOR);
             note_process();
+            owner::uses_argument(&context);
         }
         LISTEN => note_process(),
         SYN_RECEIVED => remember(sock, ROLE_ACCEPTOR),

@@ -152,7 +152,39 @@ pub(super) struct Thread {
     pub memory_bio: u64,
     /// Stack pointer of [`Self::call`], 0 when there is none.
     pub kept: u64,
+    /// Where the library of the last call keeps the client's random, see
+    /// [`RandomPlace`](ecapture_ebpf::secret::RandomPlace); 0 if that is not known or no secrets are wanted.
+    pub random_place: u32,
+    pub padding: u32,
     /// One call is kept here, because nearly every thread has only one at a time: an entry of
     /// [`CALLS`](super::maps::CALLS) costs more than all other steps of tracking a call.
     pub call: Call,
+}
+
+/// The state of an interactive shell.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Shell {
+    /// A [`ShellPhase`].
+    pub phase: u32,
+    /// Lines of the command that is being typed or runs.
+    pub lines: u32,
+    /// 0 while no line is being edited. In zsh otherwise the stack pointer of the call that does it.
+    pub reading: u64,
+    /// As in the record.
+    pub kind: u32,
+    /// bash: not 0 if what was read is not a command.
+    pub faulty: u32,
+}
+
+/// What a shell is doing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum ShellPhase {
+    /// It was running before the capture, so that is not known.
+    Unknown = 0,
+    /// It reads a command.
+    Reads = 1,
+    /// It runs a command.
+    Runs = 2,
 }

@@ -12,6 +12,7 @@ use super::filter::ended;
 use super::go;
 use super::identity::socket_of;
 use super::memory::user;
+use super::owner;
 use super::state::Thread;
 
 /// Numbers of the system calls that move bytes through a descriptor.
@@ -84,6 +85,11 @@ fn sys_enter(context: BtfTracePointContext) -> i32 {
             moves(thread, &call);
         }
         let _unknown = go::moves(call.fd(), call.registers);
+        if owner::matters()
+            && let Some(found) = socket_of(call.fd())
+        {
+            owner::uses(found.sock);
+        }
     }
     0
 }
@@ -91,6 +97,7 @@ fn sys_enter(context: BtfTracePointContext) -> i32 {
 /// `sock_send_length(struct sock *sk, int ret, int flags)`
 #[btf_tracepoint(function = "sock_send_length")]
 fn sock_send_length(context: BtfTracePointContext) -> i32 {
+    owner::uses_argument(&context);
     has_moved(context.arg(1));
     0
 }
@@ -98,6 +105,7 @@ fn sock_send_length(context: BtfTracePointContext) -> i32 {
 /// `sock_recv_length(struct sock *sk, int ret, int flags)`
 #[btf_tracepoint(function = "sock_recv_length")]
 fn sock_recv_length(context: BtfTracePointContext) -> i32 {
+    owner::uses_argument(&context);
     has_moved(context.arg(1));
     0
 }

@@ -20,6 +20,8 @@ static NEW_THREAD: Thread = Thread {
     call_fd: NO_FD,
     memory_bio: 0,
     kept: 0,
+    random_place: 0,
+    padding: 0,
     call: Call::NONE,
 };
 
