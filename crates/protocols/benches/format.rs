@@ -48,6 +48,7 @@ fn origin() -> Origin {
             }),
             tls_version: Some(TlsVersion(0x0304)),
             joined_late: None,
+            other_end: false,
         }),
     }
 }
@@ -131,6 +132,7 @@ fn measure(bencher: Bencher<'_, '_>, format: &dyn Format, content: &Content) {
     let message = Message {
         first_ns: 123_456_789_012,
         last_ns: 123_456_799_999,
+        exchange: None,
         content: content.clone(),
     };
     let messages = vec![message; MESSAGES];

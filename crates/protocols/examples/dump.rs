@@ -89,6 +89,7 @@ fn origin() -> Origin {
             socket: None,
             tls_version: None,
             joined_late: None,
+            other_end: false,
         }),
     }
 }

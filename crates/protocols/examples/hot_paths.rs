@@ -2,11 +2,12 @@
 //! `hot_paths PATH ROUNDS`. `tests/bench/instructions` runs all of them under callgrind.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use ecapture_protocols::format::{JsonLines, Text};
+use ecapture_protocols::format::{Filtered, JsonLines, Text};
 use ecapture_protocols::{
-    Comm, DataEvent, Direction, Format, Options, Origin, Output, Process, Records, View, stream_decoder,
+    Comm, DataEvent, Direction, Filter, Format, Options, Origin, Output, Process, Records, stream_decoder,
 };
 
 const REQUEST: &[u8] = b"GET /index.html?q=1 HTTP/1.1\r\nHost: example.com\r\nUser-Agent: curl/8.5.0\r\n\
@@ -20,18 +21,54 @@ fn main() -> ExitCode {
         arguments.next().and_then(|rounds| rounds.parse().ok()),
     );
     match (path.as_deref(), rounds) {
-        (Some("http1-request-text"), Some(rounds)) => decode(View::Text, &[], REQUEST, rounds),
-        (Some("http1-request-json"), Some(rounds)) => decode(structured(), &[], REQUEST, rounds),
-        (Some("http2-request-text"), Some(rounds)) => decode(View::Text, PREFACE, &http2_request(), rounds),
-        (Some("http2-request-json"), Some(rounds)) => decode(structured(), PREFACE, &http2_request(), rounds),
-        (Some("raw-text"), Some(rounds)) => decode(View::Text, &[], &[b'x'; 1024], rounds),
+        (Some("http1-request-text"), Some(rounds)) => decode(&text(), &[], REQUEST, rounds),
+        (Some("http1-request-json"), Some(rounds)) => decode(&json(), &[], REQUEST, rounds),
+        (Some("http2-request-text"), Some(rounds)) => decode(&text(), PREFACE, &http2_request(), rounds),
+        (Some("http2-request-json"), Some(rounds)) => decode(&json(), PREFACE, &http2_request(), rounds),
+        (Some("raw-text"), Some(rounds)) => decode(&text(), &[], &[b'x'; 1024], rounds),
+        (Some(path), Some(rounds)) => {
+            let Some((_, expression)) = FILTERS.into_iter().find(|(name, _)| *name == path) else {
+                return ExitCode::from(2);
+            };
+            decode(&filtered(expression), &[], REQUEST, rounds);
+        }
         _ => return ExitCode::from(2),
     }
     ExitCode::SUCCESS
 }
 
-fn structured() -> View {
-    View::Structured { frames: false }
+/// `http1-request-json` with a filter that selects the request.
+const FILTERS: [(&str, &str); 3] = [
+    (
+        "http1-json-filter-process",
+        "proc.pid == 1 && proc.comm == \"bench\"",
+    ),
+    (
+        "http1-json-filter-request",
+        "http.request.method == \"GET\" && http.host contains \"example\"",
+    ),
+    (
+        "http1-json-filter-matches",
+        "http.request.uri matches \"^/index\"",
+    ),
+];
+
+fn text() -> Arc<dyn Format> {
+    Arc::new(Text::default())
+}
+
+fn json() -> Arc<dyn Format> {
+    Arc::new(JsonLines {
+        wall_clock_offset_ns: Some(0),
+        ..JsonLines::default()
+    })
+}
+
+fn filtered(expression: &str) -> Arc<dyn Format> {
+    Arc::new(Filtered {
+        format: json(),
+        filter: Arc::new(Filter::parse(expression).expect("an expression")),
+    })
 }
 
 /// One request whose fields are all indexed or literal without indexing, so that every round is the same.
@@ -65,18 +102,11 @@ fn http2_request() -> Vec<u8> {
 }
 
 /// One event per round through a decoder and the format of its view.
-fn decode(view: View, first: &'static [u8], event: &[u8], rounds: u64) {
-    let format: Box<dyn Format> = match view {
-        View::Text | View::TextMessages => Box::new(Text::default()),
-        View::Structured { .. } => Box::new(JsonLines {
-            wall_clock_offset_ns: Some(0),
-            ..JsonLines::default()
-        }),
-    };
+fn decode(format: &Arc<dyn Format>, first: &'static [u8], event: &[u8], rounds: u64) {
     let event = Bytes::copy_from_slice(event);
     let origin = origin(&event);
     let mut decoder = stream_decoder(Options {
-        view,
+        view: format.view(),
         ..Options::default()
     });
     let (mut output, mut out) = (Output::default(), Records::default());

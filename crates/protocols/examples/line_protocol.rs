@@ -95,6 +95,7 @@ impl ReplyDecoder {
         output.messages.push(Message {
             first_ns: self.first_ns,
             last_ns: self.last_ns,
+            exchange: None,
             content: Content::Raw(Raw { data }),
         });
     }
@@ -123,6 +124,7 @@ impl StreamDecoder for ReplyDecoder {
         output.messages.push(Message {
             first_ns: timestamp_ns,
             last_ns: timestamp_ns,
+            exchange: None,
             content: Content::Gap(gap),
         });
     }

@@ -1,7 +1,10 @@
 //! The contract between decoders and their callers.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
+use crate::exchange::{Asked, EndOfRequest};
 use crate::message::{Gap, Message};
 
 /// Decodes one direction of one connection.
@@ -17,12 +20,22 @@ pub trait StreamDecoder: Send {
     /// Notes that bytes were lost before the next `feed`.
     fn gap(&mut self, gap: Gap, timestamp_ns: u64, output: &mut Output);
 
+    /// Notes that bytes of the connection precede those of this decoder, although no gap marks
+    /// that. `last` is the number of the last exchange before, if it is known.
+    fn begin_late(&mut self, _last: Option<u32>) {}
+
     /// Takes a notice from the other direction of the connection.
     fn notice(&mut self, notice: &PeerNotice, output: &mut Output);
 
     /// Returns true while the decoder holds back input because only a [`PeerNotice`] can decide how
     /// to continue (for example, after a response that may answer a HEAD request).
     fn awaits_notice(&self) -> bool {
+        false
+    }
+
+    /// Returns true while a response is held back until its request has ended. At the end of the
+    /// connection the other direction is closed first then.
+    fn awaits_end(&self) -> bool {
         false
     }
 
@@ -70,8 +83,14 @@ pub trait StreamDecoder: Send {
 }
 
 /// A notice from one direction of a connection to the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PeerNotice {
+    /// A request was seen, which its response is paired with. In views that pair only
+    /// ([`View::pairs`]).
+    Asked(Arc<Asked>),
+    /// Requests before this direction's first may be unseen; this affects the pairing, not the
+    /// framing.
+    BegunLate,
     /// An HTTP/1 request head was seen. Requests are reported in wire order, one notice each.
     RequestHead {
         /// The class of the method, which the response's framing depends on (RFC 9112 §6.3).
@@ -80,6 +99,8 @@ pub enum PeerNotice {
         /// unseen request.
         timestamp_ns: u64,
     },
+    /// A request has ended whose [`Asked`](Self::Asked) was sent before.
+    RequestEnd(Box<EndOfRequest>),
     /// Bytes of this direction were lost, and request heads may have been among them.
     RequestsLost,
     /// This direction does not carry HTTP/1 requests, so no `RequestHead` will come.
@@ -90,6 +111,37 @@ pub enum PeerNotice {
         /// Stream id.
         stream: u32,
     },
+}
+
+impl PeerNotice {
+    /// Returns the memory that it takes beyond the struct itself.
+    pub fn held_bytes(&self) -> usize {
+        match self {
+            Self::Asked(asked) => asked.bytes(),
+            Self::RequestEnd(end) => {
+                let message = end.message.as_ref();
+                size_of::<EndOfRequest>() + message.map_or(0, |message| message.held_bytes())
+            }
+            _ => 0,
+        }
+    }
+
+    /// Drops the request itself. Returns its bytes on the wire, as far as they were kept.
+    pub fn drop_message(&mut self) -> u64 {
+        let message = match self {
+            Self::Asked(asked) if asked.message.is_some() => Arc::make_mut(asked).message.take(),
+            Self::RequestEnd(end) => end.message.take(),
+            _ => None,
+        };
+        message.map_or(0, |message| message.wire_bytes())
+    }
+
+    /// Drops what a request names: it is paired by its number then.
+    pub fn drop_target(&mut self) {
+        if let Self::Asked(asked) = self {
+            Arc::make_mut(asked).target = None;
+        }
+    }
 }
 
 /// The request methods that change how a response is framed.
@@ -135,6 +187,8 @@ pub enum SkipReason {
     HeaderLimit,
     /// Bytes skipped in the search for the next message after a gap.
     Resync,
+    /// Bytes of a connection that no output wants ([`Unwanted`](crate::Unwanted)).
+    Unwanted,
 }
 
 impl SkipReason {
@@ -144,6 +198,7 @@ impl SkipReason {
             Self::BodyLimit => "body_limit",
             Self::HeaderLimit => "header_limit",
             Self::Resync => "resync",
+            Self::Unwanted => "filtered",
         }
     }
 }
@@ -167,6 +222,9 @@ pub struct Options {
     pub view: View,
     /// Messages may be emitted in parts as they arrive ([`StreamDecoder::emit_parts`]).
     pub parts: bool,
+    /// Values of HTTP/2 header fields that are no metadata are replaced as soon as they are decoded, so that no table
+    /// of HPACK keeps one ([`crate::privacy::Level::Metadata`]).
+    pub conceals: bool,
 }
 
 /// The unit an output format shows where a protocol has more than one.
@@ -175,23 +233,38 @@ pub enum View {
     /// HTTP/2 as frames, partial messages at idle, as the text format prints them.
     #[default]
     Text,
-    /// As [`Self::Text`], with HTTP/2 as whole messages.
+    /// Like [`Self::Text`], with HTTP/2 as whole messages.
     TextMessages,
     /// Whole messages per stream, one per JSON line; nothing partial before the stream ends.
     Structured {
         /// Also emit connection-level HTTP/2 frames.
         frames: bool,
     },
+    /// As [`Self::Structured`], and responses bring their whole requests along
+    /// ([`Asked::message`]). Nothing is emitted in parts.
+    Joined,
+    /// As [`Self::Joined`], with the content of gRPC calls as bodies instead of as messages.
+    Bodies,
 }
 
 impl View {
+    /// Returns true if messages are assigned to exchanges ([`Message::exchange`]).
+    pub const fn pairs(self) -> bool {
+        matches!(self, Self::Structured { .. } | Self::Joined | Self::Bodies)
+    }
+
+    /// Returns true if responses bring their whole requests along.
+    pub const fn joins(self) -> bool {
+        matches!(self, Self::Joined | Self::Bodies)
+    }
+
     /// Returns true for the views of the text format.
     pub const fn is_text(self) -> bool {
         matches!(self, Self::Text | Self::TextMessages)
     }
 }
 
-/// Whether the first bytes of a stream are those of a protocol.
+/// The verdict on whether the first bytes of a stream are those of a protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detection {
     /// It is this protocol.

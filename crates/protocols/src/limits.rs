@@ -1,5 +1,74 @@
 //! Every bound of the decoders, in one place.
 
+/// Largest block of a capture file, and largest packet of a classic one: that of Wireshark's reader.
+pub const CAPTURE_BLOCK_BYTES: usize = 16 * 1024 * 1024;
+/// Maximum number of interfaces in one section of a capture file.
+pub const CAPTURE_INTERFACES: usize = 65536;
+/// Maximum number of connections whose sequence numbers an output of packets remembers, about 500 bytes each.
+pub const PCAPNG_CONNECTIONS: usize = 16384;
+
+/// Longest file of patterns for secrets, in bytes.
+pub const PATTERN_FILE_BYTES: usize = 64 * 1024;
+/// Maximum number of patterns in it.
+pub const PATTERNS: usize = 256;
+/// Memory of its regular expressions together, in bytes.
+pub const PATTERN_BYTES: usize = 8 << 20;
+/// Matches of them in one text, after which the rest of the text is hidden.
+pub const PATTERN_MATCHES: usize = 1024;
+
+/// Instructions of a filter for packets: `BPF_MAXINSNS` of the kernel.
+pub const FILTER_INSTRUCTIONS: usize = 4096;
+/// Instructions that a filter runs for one packet: it may have loops.
+pub const FILTER_STEPS: usize = 64 * 1024;
+/// Connections whose TLS handshakes are followed among packets, and whose secrets are remembered; what was not used
+/// for longest is forgotten first.
+pub const WATCHED_CONNECTIONS: usize = 32 * 1024;
+/// How long packets wait for the next secret of their connection, in nanoseconds.
+pub const KEYS_WAIT_NS: u64 = 1_000_000_000;
+/// TLS records of one segment that are looked at.
+pub const RECORDS_OF_SEGMENT: usize = 16;
+
+/// Maximum number of secrets kept of key logs, about 100 bytes each.
+pub const KEY_LOG_SECRETS: usize = 1 << 20;
+/// Longest content of a TLS record: 2^14 bytes and what the protection of TLS 1.2 may add (RFC 5246 §6.2.3).
+pub const TLS_RECORD_BYTES: usize = (1 << 14) + 2048;
+/// Maximum number of bytes of a connection held until its server's hello is seen.
+pub const TLS_WAITING_BYTES: usize = 512 * 1024;
+/// Number of records that may be missing in a gap, for one to be found again.
+pub const TLS_TRIALS_AHEAD: u64 = 512;
+/// Maximum number of tries to open a record after a gap.
+pub const TLS_TRIALS: u32 = 8192;
+
+/// Maximum number of TCP connections of a capture that are followed at once.
+pub const FLOWS: usize = 65536;
+/// Maximum number of bytes that all connections of a capture hold.
+pub const FLOWS_HELD_BYTES: usize = 256 * 1024 * 1024;
+/// Maximum number of bytes of one direction held behind a hole.
+pub const STREAM_HELD_BYTES: usize = 4 * 1024 * 1024;
+/// Number of packets of a connection after which a hole that the receiver has acknowledged is a gap.
+pub const STREAM_PATIENCE: u32 = 64;
+/// Maximum number of IP packets that wait for their other fragments.
+pub const FRAGMENTED_PACKETS: usize = 256;
+/// Maximum number of fragments of one IP packet.
+pub const FRAGMENTS: usize = 128;
+/// Bytes of one attribute of a span; longer text is cut.
+pub const SPAN_ATTRIBUTE_BYTES: usize = 4096;
+/// Bytes of the name of a span.
+pub const SPAN_NAME_BYTES: usize = 256;
+/// Spans of a trace that a captured `traceparent` names; those beyond begin traces of their own, linked to it.
+pub const SPANS_OF_ADOPTED_TRACE: u64 = 1000;
+/// Traces whose spans are counted for it, 8 bytes each.
+pub const ADOPTED_TRACES: usize = 4096;
+/// Bytes of all `tracestate` fields that are passed on (W3C Trace Context §3.3.1.5).
+pub const TRACESTATE_BYTES: usize = 512;
+/// Members of a `tracestate` (W3C Trace Context §3.3.1.1).
+pub const TRACESTATE_MEMBERS: usize = 32;
+/// Groups of exchanges with figures of their own. Each takes at most 5 KiB.
+pub const STAT_GROUPS: usize = 1000;
+
+/// Nanoseconds without traffic after which no request is outstanding that was lost.
+pub(crate) const PAIRING_QUIET_NS: u64 = 5_000_000_000;
+
 /// Limits on what one decoder may hold and produce. Sizes are in bytes unless stated otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -60,6 +129,14 @@ pub struct Limits {
     pub detect_bytes: usize,
     /// Number of requests remembered for their responses.
     pub pending_requests: usize,
+    /// Bytes kept of the method, the authority and the path of a request until its response.
+    pub asked_bytes: usize,
+    /// Bytes of them that are kept over all requests that wait; beyond it they are paired by number.
+    pub asked_total_bytes: usize,
+    /// Bytes of whole requests that are held for their responses, in views that join.
+    pub joined_bytes: usize,
+    /// As [`http1_awaiting_bytes`](Self::http1_awaiting_bytes), where responses are paired.
+    pub paired_awaiting_bytes: usize,
 }
 
 impl Default for Limits {
@@ -91,6 +168,10 @@ impl Default for Limits {
             protobuf_fields: 4096,
             detect_bytes: 64 * 1024,
             pending_requests: 4096,
+            asked_bytes: 2 * 1024,
+            asked_total_bytes: 256 * 1024,
+            joined_bytes: 4 * 1024 * 1024,
+            paired_awaiting_bytes: 1024 * 1024,
         }
     }
 }

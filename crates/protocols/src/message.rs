@@ -1,10 +1,13 @@
 //! The messages that decoders emit.
 
+mod properties;
+
 use std::fmt;
 
 use bytes::Bytes;
 
 use crate::event::{Fact, JoinedLate};
+use crate::exchange::Exchange;
 
 /// One decoded unit, ready to be formatted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +16,8 @@ pub struct Message {
     pub first_ns: u64,
     /// Kernel time of the event that brought the last byte, nanoseconds.
     pub last_ns: u64,
+    /// The exchange that it belongs to, if the view pairs requests and responses.
+    pub exchange: Option<Exchange>,
     /// The unit itself.
     pub content: Content,
 }
@@ -34,6 +39,10 @@ pub enum Content {
     Http2(Box<Http2Message>),
     /// Bytes of no known protocol.
     Raw(Raw),
+    /// A request whose response is no longer waited for: the connection has ended
+    /// ([`Pairing::NoResponse`](crate::Pairing::NoResponse)), or, in views that join, the request would
+    /// have been held for too long. What is known of it is in [`Message::exchange`].
+    Unanswered,
     /// One server-sent event.
     ServerSentEvent(Box<ServerSentEvent>),
     /// One WebSocket message or control frame.
@@ -63,6 +72,10 @@ pub enum GapReason {
     Quarantined,
     /// The connection was opened before the capture saw it; its first bytes may be missing.
     JoinedLate(JoinedLate),
+    /// They were captured, and are left out because they cannot be searched for secrets.
+    Redacted,
+    /// They are left out because only a part of each message may be shown.
+    Privacy,
 }
 
 impl GapReason {
@@ -74,6 +87,8 @@ impl GapReason {
             Self::Shed => "shed",
             Self::Quarantined => "quarantined",
             Self::JoinedLate(reason) => reason.as_str(),
+            Self::Redacted => "redacted",
+            Self::Privacy => "privacy",
         }
     }
 }
@@ -257,6 +272,12 @@ pub enum BodyError {
     /// More codings than the limit.
     #[error("too many content codings")]
     TooManyCodings,
+    /// The content may not be shown ([`crate::privacy::Level`]).
+    #[error("{bytes} bytes of content left out for privacy")]
+    LeftOut {
+        /// How many, on the wire.
+        bytes: u64,
+    },
 }
 
 /// Which part of a message this is, when it had to be emitted in parts.
@@ -573,7 +594,7 @@ pub struct WebSocketMessage {
     pub data: Bytes,
     /// permessage-deflate was used (RFC 7692).
     pub compressed: bool,
-    /// How many frames it was sent in.
+    /// Number of frames it was sent in.
     pub frames: u32,
     /// Length on the wire over all its frames, frame headers included.
     pub wire_len: u64,

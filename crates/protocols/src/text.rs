@@ -1,4 +1,4 @@
-//! Text: what counts as text, and how it is made printable.
+//! Text: recognizes text, and makes it printable.
 
 use std::borrow::Cow;
 use std::fmt::Write;

@@ -1,4 +1,4 @@
-//! What origins and formats write, without the cost of formatting: numbers, addresses, plain runs of text.
+//! Writes for origins and formats without the cost of formatting: numbers, addresses, plain runs of text.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -69,6 +69,7 @@ pub(crate) fn push_address(address: SocketAddr, out: &mut Vec<u8>) {
 /// Returns how many bytes from the start are not marked. `mark` gets eight bytes at a time, the
 /// first one lowest, and sets the highest bit of those that it marks; above the first mark any bit
 /// may be set.
+#[inline]
 pub(crate) fn unmarked_length(bytes: &[u8], mark: impl Fn(u64) -> u64) -> usize {
     let first_mark = |word: [u8; 8]| mark(u64::from_le_bytes(word)).trailing_zeros() as usize / 8;
     for (index, &word) in bytes.as_chunks().0.iter().enumerate() {
@@ -88,6 +89,7 @@ pub(crate) fn unmarked_length(bytes: &[u8], mark: impl Fn(u64) -> u64) -> usize 
 
 /// Marks the ASCII characters that both formats escape: control characters except DEL, the double
 /// quote and the backslash.
+#[inline]
 pub(crate) fn mark_escaped(word: u64) -> u64 {
     // A byte that is less than its subtrahend borrows, which sets its highest bit.
     let controls = word.wrapping_sub(each(b' '));
@@ -98,6 +100,7 @@ pub(crate) fn mark_escaped(word: u64) -> u64 {
 
 /// Marks the same as [`mark_escaped`], and DEL, and the first byte of every non-ASCII character
 /// that may steer a terminal.
+#[inline]
 pub(crate) fn mark_steering(word: u64) -> u64 {
     let deletes = (word ^ each(0x7F)).wrapping_sub(each(1)) & !word & each(0x80);
     let ascii = mark_escaped(word) | deletes;

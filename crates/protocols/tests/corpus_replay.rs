@@ -117,6 +117,11 @@ fn json_lines() {
 }
 
 #[test]
+fn packets() {
+    replay("packets");
+}
+
+#[test]
 fn recording() {
     replay("recording");
 }

@@ -11,8 +11,8 @@ use ecapture_protocols::message::{
     ServerSentEvent, WebSocketMessage,
 };
 use ecapture_protocols::{
-    AddressSource, Comm, Content, Direction, Fact, Format, JoinedLate, Message, Origin, Process, ProcessTls,
-    Records, Side, Socket, StreamOrigin, TlsVersion, Tuple,
+    AddressSource, Comm, Content, Direction, Fact, Format, JoinedLate, Message, Options, Origin, Output,
+    Process, ProcessTls, Records, Side, Socket, StreamOrigin, TlsVersion, Tuple, View, stream_decoder,
 };
 use serde_json::{Value, json};
 
@@ -49,6 +49,7 @@ fn origin(local: Option<Side>) -> Origin {
             }),
             tls_version: Some(TlsVersion(0x0304)),
             joined_late: None,
+            other_end: false,
         }),
     }
 }
@@ -141,6 +142,7 @@ fn write(format: &JsonLines, origin: &Origin, content: Content) -> Value {
     let message = Message {
         first_ns: 1_000_000_001,
         last_ns: 1_000_000_002,
+        exchange: None,
         content,
     };
     let mut out = Records::default();
@@ -611,4 +613,62 @@ fn what_belongs_to_a_stream_says_to_which() {
     let mut bad = good;
     bad["captured"] = json!(true);
     assert!(!validator.is_valid(&bad));
+}
+
+/// The response of an exchange, with what is known of its request.
+fn response() -> Message {
+    let options = Options {
+        view: View::Structured { frames: false },
+        ..Options::default()
+    };
+    let (mut requests, mut responses) = (stream_decoder(options), stream_decoder(options));
+    let mut output = Output::default();
+    let request = Bytes::from("GET /a\"b HTTP/1.1\r\nHost: h\r\n\r\n");
+    requests.feed(&request, 1000, &mut output);
+    for notice in std::mem::take(&mut output.notices) {
+        responses.notice(&notice, &mut output);
+    }
+    output.clear();
+    let response = Bytes::from("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nyes");
+    responses.feed(&response, 5000, &mut output);
+    output.messages.pop().unwrap()
+}
+
+#[test]
+fn the_line_of_both_ends_is_of_the_schema_and_each_part_alone_is_none() {
+    let format = JsonLines {
+        wall_clock_offset_ns: Some(1_700_000_000_000_000_000),
+        joins: true,
+        ..JsonLines::default()
+    };
+    let end = |side, direction| {
+        let mut origin = origin(Some(side));
+        let stream = origin.stream.as_mut().unwrap();
+        stream.direction = direction;
+        stream.other_end = true;
+        let mut records = Records::default();
+        format.write(&origin, &[response()], &mut records);
+        let [(1, end)] = records.exchange_ends() else {
+            panic!("the line of the response, and the part of this end: {records:?}")
+        };
+        assert!(end.only_joined);
+        (end.clone(), records.iter().nth(1).unwrap().to_vec())
+    };
+    let client = end(Side::Source, Direction::Read);
+    let server = end(Side::Destination, Direction::Write);
+    let mut line = Vec::new();
+    format.join_ends((&client.0, &client.1), (&server.0, &server.1), &mut line);
+    assert_eq!(line.pop(), Some(b'\n'));
+    let line: Value = serde_json::from_slice(&line).unwrap();
+    assert_valid(&line);
+    assert_eq!(line["request"]["path"], "/a\"b");
+    assert_eq!(
+        (&line["ends"][0]["side"], &line["ends"][1]["side"]),
+        (&json!("client"), &json!("server"))
+    );
+    assert_eq!(line["between_ns"], 0);
+    let mut without = line.clone();
+    without["ends"].as_array_mut().unwrap().pop();
+    let validator = jsonschema::validator_for(&serde_json::from_str(SCHEMA).unwrap()).unwrap();
+    assert!(!validator.is_valid(&without));
 }

@@ -75,12 +75,12 @@ impl Replay<'_> {
                 .extend(self.format.formatted(origin, &output.messages));
         }
         for notice in output.notices {
-            self.notify(direction.opposite(), notice);
+            self.notify(direction.opposite(), &notice);
         }
     }
 
-    fn notify(&mut self, direction: Direction, notice: PeerNotice) {
-        self.act(direction, |half, output| half.decoder.notice(&notice, output));
+    fn notify(&mut self, direction: Direction, notice: &PeerNotice) {
+        self.act(direction, |half, output| half.decoder.notice(notice, output));
     }
 }
 

@@ -38,7 +38,7 @@ fn http1(messages: &[Message]) -> Vec<&Http1Message> {
     messages.iter().filter_map(one).collect()
 }
 
-/// What `truth.json` says about a message.
+/// A message as `truth.json` describes it.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Summary {
     kind: String,
@@ -278,6 +278,7 @@ fn play_batches(fixture: &Fixture) -> Vec<Vec<Message>> {
                 (
                     Some(Message {
                         last_ns,
+                        exchange: None,
                         content: Content::Raw(batch),
                         ..
                     }),

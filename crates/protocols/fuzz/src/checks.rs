@@ -1,7 +1,7 @@
 //! The checks of a decoder's output.
 
 use ecapture_protocols::decoder::{SkipReason, Skipped};
-use ecapture_protocols::format::{Heading, JsonLines, Text};
+use ecapture_protocols::format::{ExchangeLines, Heading, JsonLines, Text};
 use ecapture_protocols::message::{Body, Http2Detail, Part};
 use ecapture_protocols::{
     Comm, Content, Direction, Format, Message, Options, Origin, Output, Process, StreamOrigin, View,
@@ -138,13 +138,14 @@ fn covered(message: &Message) -> u64 {
         | Content::Gap(_)
         | Content::Grpc(_)
         | Content::Http2(_)
+        | Content::Unanswered
         | Content::ServerSentEvent(_) => 0,
     }
 }
 
-/// Checks that both formats accept every message, and that every line of JSON is valid.
-pub(crate) fn check_formats(messages: &[Message]) {
-    let origin = Origin {
+/// The stream that all messages are of.
+pub(crate) fn origin() -> Origin {
+    Origin {
         process: Process {
             pid: 1,
             tid: 1,
@@ -162,13 +163,25 @@ pub(crate) fn check_formats(messages: &[Message]) {
             socket: None,
             tls_version: None,
             joined_late: None,
+            other_end: false,
         }),
-    };
+    }
+}
+
+/// Checks that all formats accept every message, and that every line of JSON is valid.
+pub(crate) fn check_formats(messages: &[Message]) {
+    let origin = origin();
+    ExchangeLines {
+        heads: true,
+        bodies: true,
+        ..ExchangeLines::default()
+    }
+    .formatted(&origin, messages);
     for truncate in [None, Some(7)] {
         let lines = JsonLines {
             wall_clock_offset_ns: Some(1 << 60),
             truncate,
-            frames: false,
+            ..JsonLines::default()
         }
         .formatted(&origin, messages);
         for line in lines.split_inclusive(|&byte| byte == b'\n') {

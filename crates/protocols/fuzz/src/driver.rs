@@ -1,9 +1,11 @@
 //! Feeds a decoder in the way that the first bytes of an input select.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use ecapture_protocols::decoder::MethodClass;
 use ecapture_protocols::message::{Gap, GapReason};
-use ecapture_protocols::{Limits, Options, Output, PeerNotice, StreamDecoder, View};
+use ecapture_protocols::{Asked, Limits, Options, Output, PeerNotice, StreamDecoder, View};
 
 use super::checks::{check_accounting, check_whole};
 
@@ -39,6 +41,7 @@ impl Steering {
         let view = match self.flags & 3 {
             0 | 1 if self.flags & 32 != 0 => View::TextMessages,
             0 | 1 => View::Text,
+            2 if self.flags & 32 != 0 => View::Joined,
             2 => View::Structured { frames: false },
             _ => View::Structured { frames: true },
         };
@@ -46,6 +49,7 @@ impl Steering {
             limits: limits(),
             view,
             parts: self.flags & 16 != 0,
+            conceals: false,
         }
     }
 
@@ -183,6 +187,16 @@ fn disturb(decoder: &mut dyn StreamDecoder, steering: &mut Steering, output: &mu
             );
         }
         10 => decoder.notice_overdue(output),
+        15 | 16 => {
+            let number = u32::from(steering.step() % 4);
+            let asked = Asked {
+                number: Some(number),
+                stream: (step == 16).then_some(number),
+                ..Asked::default()
+            };
+            decoder.notice(&PeerNotice::Asked(Arc::new(asked)), output);
+        }
+        17 => decoder.notice(&PeerNotice::RequestsLost, output),
         11..=14 if decoder.has_parts() => {
             decoder.emit_parts(output);
             assert!(!decoder.has_parts(), "parts were emitted");

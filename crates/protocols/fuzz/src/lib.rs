@@ -16,25 +16,33 @@ mod checks;
 mod driver;
 
 use bytes::Bytes;
-use checks::check_formats;
+use checks::{check_formats, origin};
 use driver::{Steering, drive, limits};
+use ecapture_protocols::dissect::Capture;
+use ecapture_protocols::format::Pcapng;
 use ecapture_protocols::http2::{Http2Decoder, hpack};
 use ecapture_protocols::message::{Body, Http1Kind, Http1Message, Part};
+use ecapture_protocols::pcapng::{Block, Reader, Step};
 use ecapture_protocols::sse::SseDecoder;
 use ecapture_protocols::websocket::{self, WebSocketDecoder};
-use ecapture_protocols::{BodyBuilder, Content, Message, recording, stream_decoder};
+use ecapture_protocols::{
+    AddressSource, BodyBuilder, CapturedEvent, Content, EventFormat as _, Filter, Message, Side, Socket,
+    Subject, Tuple, recording, stream_decoder,
+};
 
 /// A fuzz target by name, for the replay of its corpus.
 pub type Target = fn(&[u8]);
 
 /// All targets.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("content_coding", content_coding),
     ("detection", detection),
+    ("filter", filter),
     ("hpack", hpack),
     ("http1", http1),
     ("http2", http2),
     ("json_lines", json_lines),
+    ("packets", packets),
     ("recording", recording),
     ("sse", sse),
     ("websocket", websocket),
@@ -46,6 +54,43 @@ pub fn detection(input: &[u8]) {
     let options = steering.options();
     let output = drive(stream_decoder(options), bytes, steering, true);
     check_formats(&output.messages);
+}
+
+/// Any text as a filter, over a request and a response: what is decided early is never selected.
+pub fn filter(input: &[u8]) {
+    let (_, text) = Steering::of(input);
+    let text = String::from_utf8_lossy(text);
+    let filter = match Filter::parse(&text) {
+        Ok(filter) => filter,
+        Err(error) => return assert!(error.position <= text.chars().count()),
+    };
+    let mut origin = origin();
+    if let Some(stream) = &mut origin.stream {
+        stream.session = 1;
+        stream.socket = Some(Socket {
+            sock: 1,
+            tuple: Tuple {
+                source: ([10, 0, 0, 1], 40_000).into(),
+                destination: ([192, 0, 2, 1], 443).into(),
+            },
+            local: Some(Side::Source),
+            address_source: AddressSource::Exact,
+        });
+    }
+    let is_ruled_out = filter.rules_out(&origin);
+    let is_other_process = filter
+        .processes()
+        .is_some_and(|pids| !pids.contains(&origin.process.pid));
+    for bytes in [
+        &b"POST /a?b=c HTTP/1.1\r\nHost: b\r\nContent-Length: 5\r\n\r\nhello"[..],
+        b"HTTP/1.1 404 Not Found\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nContent-Length: 2\r\n\r\nno",
+    ] {
+        let decoder = stream_decoder(ecapture_protocols::Options::default());
+        for message in &drive(decoder, bytes, Steering::of(&[]).0, true).messages {
+            let verdict = filter.verdict(&Subject::new(&origin, message));
+            assert!(verdict != Some(true) || !is_ruled_out && !is_other_process);
+        }
+    }
 }
 
 /// A stream that begins as an HTTP/1 request or response.
@@ -168,6 +213,7 @@ pub fn sse(input: &[u8]) {
     let message = |event| Message {
         first_ns: 0,
         last_ns: 0,
+        exchange: None,
         content: Content::ServerSentEvent(Box::new(event)),
     };
     check_formats(&whole.into_iter().map(message).collect::<Vec<_>>());
@@ -197,6 +243,7 @@ pub fn json_lines(input: &[u8]) {
     check_formats(&[Message {
         first_ns: steering.seed.into(),
         last_ns: u64::MAX,
+        exchange: None,
         content: Content::Http1(Box::new(message)),
     }]);
 }
@@ -219,6 +266,69 @@ pub fn recording(input: &[u8]) {
             "written and read again"
         );
     }
+}
+
+/// A capture of packets, in pieces: the reader goes on or says why not, what was read before is the same however
+/// the file is cut, and what is written of its events is a capture that can be read.
+pub fn packets(input: &[u8]) {
+    let (steering, file) = Steering::of(input);
+    let events = read_packets(file, steering.piece(file.len()));
+    assert_eq!(
+        events,
+        read_packets(file, file.len().max(1)),
+        "the same events in any pieces"
+    );
+    let format = Pcapng::new(None, None);
+    let mut written = Vec::new();
+    format.begin(&mut written);
+    for event in &events {
+        format.write(event, &mut written);
+    }
+    let mut reader = Reader::default();
+    let mut at = 0;
+    while let Step::Block { length, block } = reader.read(&written[at..]).expect("what was written is read") {
+        assert!(!matches!(block, Block::Damaged(_) | Block::Other { .. }));
+        at += length;
+    }
+    assert_eq!(at, written.len(), "all of it");
+}
+
+fn read_packets(file: &[u8], piece: usize) -> Vec<CapturedEvent> {
+    let mut reader = Reader::default();
+    let mut capture = Capture::default();
+    let mut events = Vec::new();
+    let (mut start, mut end) = (0, 0);
+    loop {
+        match reader.read(&file[start..end]) {
+            Ok(Step::Block { length, block }) => {
+                assert!(length > 0 && length <= end - start, "it goes on");
+                match block {
+                    Block::Packet(packet) => capture.packet(&packet, &mut events),
+                    Block::Secrets { secrets, .. } => {
+                        capture.add_keys(secrets);
+                    }
+                    _ => {}
+                }
+                start += length;
+            }
+            Ok(Step::Need(needed)) => {
+                assert!(needed > end - start, "it needs more than it has");
+                if end == file.len() {
+                    break;
+                }
+                end = file.len().min(end + piece);
+            }
+            Err(_) => break,
+        }
+    }
+    let tally = capture.finish(&mut events);
+    let data = events
+        .iter()
+        .filter(|event| matches!(event, CapturedEvent::Data(_)));
+    let bytes: u64 = data.map(CapturedEvent::payload_bytes).sum();
+    assert!(bytes <= file.len() as u64, "no byte comes out twice");
+    assert!(tally.segments <= tally.packets);
+    events
 }
 
 fn split_blocks(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {

@@ -17,7 +17,7 @@ use crate::message::{BodyError, CodingName};
 /// Size of the buffer between two stages.
 const STAGE_BUFFER: usize = 8 * 1024;
 
-/// How many times the final output the stages before the last may write together.
+/// Maximum output of all stages before the last together, as a multiple of the final output.
 const INNER_FACTOR: usize = 16;
 
 /// One coding's decoder.

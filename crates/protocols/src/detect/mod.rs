@@ -15,6 +15,8 @@
 //! [`PROTOCOLS`](table::PROTOCOLS) decides: the first protocol that does not answer *no* is waited
 //! for. The table there says what evidence each protocol needs.
 
+mod early;
+mod hand_over;
 mod protocol;
 mod table;
 mod unknown;
@@ -26,7 +28,9 @@ use bytes::{Bytes, BytesMut};
 
 use crate::decoder::{Options, Output, PeerNotice, StreamDecoder};
 use crate::event::JoinedLate;
-use crate::message::{Gap, GapReason};
+use crate::exchange::{self, Exchange};
+use crate::message::{Content, Gap, GapReason};
+use early::Early;
 pub(crate) use protocol::{HandOver, Place, Protocol, ProtocolDecoder, gap_message, joined};
 pub(crate) use table::upgraded;
 use unknown::{Unknown, Verdict, next_look, quiet_verdict, verdict};
@@ -46,6 +50,14 @@ pub(crate) struct Detecting {
     state: State,
     /// The other direction was notified that this one carries no requests.
     has_reported_no_requests: bool,
+    /// Bytes are missing before the first, and nothing marks that.
+    begins_late: bool,
+    /// Number of the last exchange, if it is known.
+    exchanges: Option<u32>,
+    /// The exchange that led to the current protocol.
+    under: Option<u32>,
+    /// Responses that wait for the end of their request, if there were any.
+    early: Option<Box<Early>>,
 }
 
 enum State {
@@ -64,13 +76,19 @@ impl Detecting {
             options,
             state: State::Unknown(Box::default()),
             has_reported_no_requests: false,
+            begins_late: false,
+            exchanges: Some(0),
+            under: None,
+            early: None,
         }
     }
 
     /// Makes a decoder again for a stream that slept.
     fn wake(&mut self) {
         if let State::Resting(protocol) = self.state {
-            self.state = State::Decoding((protocol.start)(&self.options, &[]));
+            let mut decoder = (protocol.start)(&self.options, &[]);
+            decoder.begin_exchanges(self.exchanges, true);
+            self.state = State::Decoding(decoder);
         }
     }
 
@@ -168,7 +186,12 @@ impl Detecting {
         }
         let mut decoder = (protocol.start)(&self.options, first);
         if let State::Unknown(unknown) = &mut self.state {
+            let is_late = unknown.place.after_loss || self.begins_late;
+            decoder.begin_exchanges(self.exchanges, !is_late);
             unknown.raw.flush(output);
+            if is_late && protocol.reports_requests && self.options.view.pairs() {
+                output.notices.push(PeerNotice::BegunLate);
+            }
             // If the capture does not begin with a message, requests may have been lost.
             if protocol.reports_requests && unknown.place.after_loss && unknown.middle.is_none() {
                 output.notices.push(PeerNotice::RequestsLost);
@@ -187,19 +210,15 @@ impl Detecting {
         self.state = State::Decoding(decoder);
     }
 
-    fn follow_hand_over(&mut self, backlog: &mut Backlog, output: &mut Output) -> bool {
-        let State::Decoding(decoder) = &mut self.state else {
-            return false;
-        };
-        let Some(HandOver { next, rest }) = decoder.hand_over() else {
-            return false;
-        };
-        prepend(rest, backlog);
-        self.state = State::Unknown(Box::default());
-        if let Some(protocol) = next {
-            self.start(protocol, &[], backlog, output);
+    /// Assigns messages that were emitted since `from` to the exchange that led to them.
+    fn assign(&self, from: usize, output: &mut Output) {
+        if self.under.is_some() && self.options.view.pairs() {
+            for message in &mut output.messages[from..] {
+                if message.exchange.is_none() && matches!(message.content, Content::WebSocket(_)) {
+                    message.exchange = Exchange::numbered(self.under);
+                }
+            }
         }
-        true
     }
 
     fn tell_no_requests(&mut self, output: &mut Output) {
@@ -259,13 +278,23 @@ impl Detecting {
 
 impl StreamDecoder for Detecting {
     fn feed(&mut self, payload: &Bytes, timestamp_ns: u64, output: &mut Output) {
+        let from = output.messages.len();
         let mut backlog = Backlog::new();
         self.feed_one(payload, timestamp_ns, &mut backlog, output);
         self.work_off(backlog, output);
+        self.assign(from, output);
+        self.keep_early(from, output);
     }
 
     fn gap(&mut self, gap: Gap, timestamp_ns: u64, output: &mut Output) {
+        let from = output.messages.len();
         self.wake();
+        // A new decoder continues a stream whose exchanges were numbered by another.
+        if let (State::Unknown(unknown), GapReason::Restart | GapReason::Shed) = (&self.state, gap.reason)
+            && unknown.events.is_empty()
+        {
+            self.exchanges = None;
+        }
         if let State::Unknown(_) = &self.state {
             self.settle(output, |_, _| {});
         }
@@ -288,9 +317,20 @@ impl StreamDecoder for Detecting {
                 mid_line: false,
             };
         }
+        self.assign(from, output);
+        self.keep_early(from, output);
+    }
+
+    fn begin_late(&mut self, last: Option<u32>) {
+        self.begins_late = true;
+        self.exchanges = last;
     }
 
     fn notice(&mut self, notice: &PeerNotice, output: &mut Output) {
+        if self.end_early(notice, output) {
+            return;
+        }
+        let from = output.messages.len();
         self.wake();
         match &mut self.state {
             State::Resting(_) => {}
@@ -298,21 +338,32 @@ impl StreamDecoder for Detecting {
                 self.settle(output, |decoder, output| decoder.notice(notice, output));
             }
             State::Unknown(unknown) => {
+                let mut notice = notice.clone();
+                if unknown.notice_bytes() + notice.held_bytes() > self.options.limits.joined_bytes {
+                    exchange::release_from(&mut notice, output);
+                }
                 if unknown.notices.len() < self.options.limits.pending_requests {
-                    unknown.notices.push(*notice);
+                    unknown.notices.push(notice);
                 }
             }
         }
+        self.keep_early(from, output);
     }
 
     fn awaits_notice(&self) -> bool {
         matches!(&self.state, State::Decoding(decoder) if decoder.awaits_notice())
     }
 
+    fn awaits_end(&self) -> bool {
+        self.early.is_some()
+    }
+
     fn notice_overdue(&mut self, output: &mut Output) {
+        let from = output.messages.len();
         if let State::Decoding(_) = &self.state {
             self.settle(output, |decoder, output| decoder.notice_overdue(output));
         }
+        self.keep_early(from, output);
     }
 
     fn has_more(&self) -> bool {
@@ -320,9 +371,11 @@ impl StreamDecoder for Detecting {
     }
 
     fn go_on(&mut self, output: &mut Output) {
+        let from = output.messages.len();
         if let State::Decoding(_) = &self.state {
             self.settle(output, |decoder, output| decoder.go_on(output));
         }
+        self.keep_early(from, output);
     }
 
     fn has_parts(&self) -> bool {
@@ -336,16 +389,22 @@ impl StreamDecoder for Detecting {
     }
 
     fn idle(&mut self, output: &mut Output) {
+        let from = output.messages.len();
         self.settle(output, |decoder, output| decoder.idle(output));
         if let State::Unknown(unknown) = &mut self.state {
             unknown.raw.flush(output);
         }
+        self.assign(from, output);
+        self.keep_early(from, output);
     }
 
     fn sleep(&mut self) {
         match &mut self.state {
             State::Decoding(decoder) => match decoder.as_new() {
-                Some(protocol) => self.state = State::Resting(protocol),
+                Some(protocol) => {
+                    self.exchanges = decoder.exchanges().or(self.exchanges);
+                    self.state = State::Resting(protocol);
+                }
                 None => decoder.sleep(),
             },
             State::Unknown(unknown) if unknown.events.is_empty() => {
@@ -370,19 +429,29 @@ impl StreamDecoder for Detecting {
     }
 
     fn close(&mut self, output: &mut Output) {
+        self.release_early(output);
         // Bytes that a decoder hands over while closing are all that its successor sees.
+        let from = output.messages.len();
         while self.settle(output, |decoder, output| decoder.close(output)) {}
         if let State::Unknown(unknown) = &mut self.state {
             unknown.raw.flush(output);
+            if self.options.view.pairs() {
+                exchange::unanswered_of(std::mem::take(&mut unknown.notices), output);
+            }
         }
+        self.assign(from, output);
     }
 
     fn buffered_bytes(&self) -> usize {
-        match &self.state {
-            State::Resting(_) => 0,
-            State::Decoding(decoder) => decoder.buffered_bytes(),
-            State::Unknown(unknown) => unknown.held.len() + unknown.raw.held_bytes(),
-        }
+        let early = self.early.as_ref().map_or(0, |early| early.held_bytes());
+        early
+            + match &self.state {
+                State::Resting(_) => 0,
+                State::Decoding(decoder) => decoder.buffered_bytes(),
+                State::Unknown(unknown) => {
+                    unknown.held.len() + unknown.raw.held_bytes() + unknown.notice_bytes()
+                }
+            }
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::decoder::{Detection, Options, StreamDecoder};
+use crate::exchange::Exchange;
 use crate::limits::Limits;
 use crate::message::{Content, Gap, Message};
 
@@ -24,7 +25,7 @@ pub(crate) struct Protocol {
     pub(crate) reports_requests: bool,
 }
 
-/// What is known about the bytes before those that are examined.
+/// The facts known about the bytes before those that are examined.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Place {
     /// Some are missing: the stream was joined late or has a gap. The bytes here may be from the
@@ -49,6 +50,15 @@ pub(crate) trait ProtocolDecoder: StreamDecoder {
         None
     }
 
+    /// Begins to number, or to pair, exchanges after the number `last`, `None` if that is not
+    /// known. `is_complete` is true if nothing of the connection is missing before.
+    fn begin_exchanges(&mut self, _last: Option<u32>, _is_complete: bool) {}
+
+    /// Returns the number of the last exchange, if it is known.
+    fn exchanges(&self) -> Option<u32> {
+        None
+    }
+
     /// Returns true if the stream may continue with `payload`, which looks like the beginning of a
     /// connection.
     fn expects(&self, _payload: &[u8]) -> bool {
@@ -60,6 +70,8 @@ pub(crate) trait ProtocolDecoder: StreamDecoder {
 pub(crate) struct HandOver {
     /// The next protocol; `None` if it must be detected.
     pub(crate) next: Option<&'static Protocol>,
+    /// The exchange that the change of protocols belongs to.
+    pub(crate) exchange: Option<Exchange>,
     /// Bytes of it that were already fed, with the times of the events that brought them.
     pub(crate) rest: Vec<(Bytes, u64)>,
 }
@@ -78,6 +90,7 @@ pub(crate) fn gap_message(gap: Gap, timestamp_ns: u64) -> Message {
     Message {
         first_ns: timestamp_ns,
         last_ns: timestamp_ns,
+        exchange: None,
         content: Content::Gap(gap),
     }
 }

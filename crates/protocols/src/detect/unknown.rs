@@ -45,6 +45,11 @@ impl Unknown {
         }
     }
 
+    /// Returns the memory that the notices take.
+    pub(super) fn notice_bytes(&self) -> usize {
+        self.notices.iter().map(PeerNotice::held_bytes).sum()
+    }
+
     pub(super) fn write_held(&mut self, output: &mut Output) {
         while let Some((len, timestamp_ns)) = self.events.pop_front() {
             let data = self.held.split_to(len).freeze();

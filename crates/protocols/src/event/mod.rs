@@ -2,6 +2,10 @@
 
 mod observed;
 mod origin;
+mod packet;
+mod secret;
+mod shell;
+mod sql;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,6 +15,10 @@ use bytes::Bytes;
 
 pub use observed::{Fact, Observed, ProcessTls};
 pub use origin::{Origin, StreamOrigin};
+pub use packet::{Interface, InterfaceFigures, Packet, PacketFact};
+pub use secret::{CLIENT_RANDOM_BYTES, Secret, SecretLabel, SecretValue};
+pub use shell::{CommandEnd, Login, Shell, ShellCommand};
+pub use sql::{Missing, SqlError, SqlOutcome, SqlParameter, SqlQuery, SqlRequest, SqlServer};
 
 use crate::text::printable;
 
@@ -264,7 +272,7 @@ pub struct DataEvent {
     pub payload: Bytes,
 }
 
-/// What ended.
+/// A socket or session that ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Close {
     /// The kernel socket with this `struct sock` address was closed.
@@ -299,7 +307,7 @@ pub enum CapturedEvent {
     Close {
         /// Kernel monotonic time in nanoseconds.
         timestamp_ns: u64,
-        /// What ended.
+        /// The socket or session that ended.
         close: Close,
     },
     /// A fact about a process.
@@ -316,11 +324,12 @@ impl CapturedEvent {
         }
     }
 
-    /// Returns the number of bytes of plaintext in the event.
+    /// Returns the number of captured bytes in the event.
     pub const fn payload_bytes(&self) -> u64 {
         match self {
             Self::Data(data) => data.payload.len() as u64,
-            Self::Close { .. } | Self::Observed(_) => 0,
+            Self::Close { .. } => 0,
+            Self::Observed(observed) => observed.fact.payload_bytes(),
         }
     }
 }

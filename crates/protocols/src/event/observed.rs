@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Origin, Process};
+use super::{Origin, PacketFact, Process, Secret, ShellCommand, SqlQuery};
 
 /// A fact about a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,15 +16,42 @@ pub struct Observed {
     pub container_id: Option<Arc<str>>,
     /// File name of the program that the process runs, when known.
     pub program: Option<Arc<str>>,
-    /// What was observed.
+    /// The fact.
     pub fact: Fact,
 }
 
-/// What can be observed.
+/// A fact that can be observed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
     /// The process uses TLS.
     Process(ProcessTls),
+    /// A TLS handshake of the process derived a secret. Each is observed once, and is final. Only formats for keys
+    /// show it.
+    Secret(Secret),
+    /// A command of an interactive shell.
+    ShellCommand(Box<ShellCommand>),
+    /// Packets and their interfaces. Only formats for packets show it.
+    Packets(PacketFact),
+    /// A database server has executed a statement, or refused it.
+    Sql(Box<SqlQuery>),
+}
+
+impl Fact {
+    /// Returns true for what only formats for keys or packets show.
+    pub const fn is_for_files(&self) -> bool {
+        matches!(self, Self::Secret(_) | Self::Packets(_))
+    }
+
+    /// Returns the number of captured bytes in it: text that somebody typed or sent, or a packet, not what is known beside
+    /// it.
+    pub const fn payload_bytes(&self) -> u64 {
+        match self {
+            Self::ShellCommand(command) => command.text.len() as u64,
+            Self::Packets(PacketFact::Packet(packet)) => packet.data.len() as u64,
+            Self::Sql(query) => query.text.len() as u64,
+            Self::Process(_) | Self::Secret(_) | Self::Packets(_) => 0,
+        }
+    }
 }
 
 /// A process began to use a TLS implementation, or was using it when the capture began: once for each

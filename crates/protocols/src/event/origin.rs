@@ -41,6 +41,8 @@ pub struct StreamOrigin {
     pub tls_version: Option<TlsVersion>,
     /// Why the stream's first bytes may be missing, if that is known.
     pub joined_late: Option<JoinedLate>,
+    /// The other end of the connection is a process of this host that is captured, too, or may be.
+    pub other_end: bool,
 }
 
 impl Origin {
@@ -56,6 +58,7 @@ impl Origin {
             socket: event.socket,
             tls_version: event.tls_version,
             joined_late: event.joined_late,
+            other_end: false,
         };
         stream.make_uuid(&event.process);
         Self {

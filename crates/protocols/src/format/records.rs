@@ -1,11 +1,17 @@
 //! Formatted output with the ends of its records.
 
+use super::ends::ExchangeEnd;
+
 /// Bytes, and where each record in them ends. A format appends to it; a target takes the bytes as a
 /// stream, or record by record.
 #[derive(Debug, Default)]
 pub struct Records {
     bytes: Vec<u8>,
     ends: Vec<RecordEnd>,
+    left_out: u64,
+    passed_over: u64,
+    /// The records that are an end of an exchange, by their place.
+    exchange_ends: Vec<(usize, ExchangeEnd)>,
 }
 
 /// The end of a record, as totals over this record and all previous ones.
@@ -23,6 +29,9 @@ impl Records {
         Self {
             bytes: Vec::with_capacity(bytes),
             ends: Vec::with_capacity(records),
+            left_out: 0,
+            passed_over: 0,
+            exchange_ends: Vec::new(),
         }
     }
 
@@ -41,6 +50,49 @@ impl Records {
                 messages: last.messages + messages as u64,
             });
         }
+    }
+
+    /// Ends the current record like [`Self::end`], and says which end of an exchange it is.
+    pub fn end_exchange(&mut self, messages: usize, end: Option<ExchangeEnd>) {
+        let place = self.ends.len();
+        self.end(messages);
+        if self.ends.len() > place {
+            self.exchange_ends.extend(end.map(|end| (place, end)));
+        }
+    }
+
+    /// Returns the records that are ends of exchanges, by their place, in order.
+    pub fn exchange_ends(&self) -> &[(usize, ExchangeEnd)] {
+        &self.exchange_ends
+    }
+
+    /// Returns which end of an exchange the record at `place` is.
+    pub fn exchange_end(&self, place: usize) -> Option<&ExchangeEnd> {
+        let index = self
+            .exchange_ends
+            .binary_search_by_key(&place, |end| end.0)
+            .ok()?;
+        Some(&self.exchange_ends[index].1)
+    }
+
+    /// Counts messages that a filter did not select.
+    pub const fn leave_out(&mut self, messages: u64) {
+        self.left_out += messages;
+    }
+
+    /// Returns the number of messages left out since the last call.
+    pub const fn take_left_out(&mut self) -> u64 {
+        std::mem::replace(&mut self.left_out, 0)
+    }
+
+    /// Counts messages that the format has no records for.
+    pub const fn pass_over(&mut self, messages: u64) {
+        self.passed_over += messages;
+    }
+
+    /// Returns the number of messages passed over since the last call.
+    pub const fn take_passed_over(&mut self) -> u64 {
+        std::mem::replace(&mut self.passed_over, 0)
     }
 
     /// Returns all bytes, including those of the current record.
@@ -73,6 +125,8 @@ impl Records {
     /// Removes all records except the first `records`.
     pub fn truncate(&mut self, records: usize) {
         self.ends.truncate(records);
+        let kept = self.exchange_ends.partition_point(|end| end.0 < records);
+        self.exchange_ends.truncate(kept);
         self.bytes.truncate(self.last_end().bytes);
     }
 

@@ -6,11 +6,12 @@ use crate::decoder::{Detection, MethodClass, Output};
 use crate::http1::decoder::Http1Decoder;
 use crate::http1::framing::{self, Framing};
 use crate::http1::head::{Head, Side};
+use crate::http1::messages::is_interim;
 use crate::http1::open::Open;
 use crate::http1::peer::Answered;
 use crate::http1::recognize;
 use crate::http1::state::State;
-use crate::message::Anomaly;
+use crate::message::{Anomaly, Http1Kind};
 
 /// A response head whose body cannot be framed until the request's method is known.
 pub(super) struct Awaiting {
@@ -59,16 +60,26 @@ impl Http1Decoder {
             return true;
         };
         let start_ns = awaiting.open.start_ns();
-        let answered = if awaiting.overdue {
-            Answered::Unknown
-        } else {
-            self.requests.take(start_ns)
+        let depends = framing::depends_on_method(&awaiting.head);
+        let is_interim = matches!(awaiting.head.kind, Http1Kind::Response { status } if is_interim(status));
+        let overdue = awaiting.overdue;
+        if !overdue && !closing && self.awaits_request() {
+            return false;
+        }
+        let answered = match overdue {
+            _ if is_interim => Answered::Known(MethodClass::Other),
+            true => Answered::Unknown,
+            false => self.requests.take(start_ns),
         };
         let method = match answered {
             Answered::Known(method) => method,
+            Answered::Unknown | Answered::Wait if !depends => {
+                self.requests.owe(start_ns, self.options.limits.pending_requests);
+                MethodClass::Other
+            }
             Answered::Wait if !closing => return false,
             Answered::Unknown | Answered::Wait => {
-                awaiting.overdue = true;
+                self.set_overdue();
                 let Some(method) = self.guess(start_ns, closing) else {
                     return false;
                 };
@@ -76,10 +87,18 @@ impl Http1Decoder {
             }
         };
         if let Some(awaiting) = self.state.take_awaiting() {
-            let Awaiting { open, head, .. } = *awaiting;
+            let Awaiting { mut open, head, .. } = *awaiting;
+            self.take_exchange(start_ns, is_interim);
+            open.assign(self.exchange());
             self.frame(open, &head, method, &mut Bytes::new(), output);
         }
         true
+    }
+
+    fn set_overdue(&mut self) {
+        if let State::Awaiting(awaiting) = &mut self.state {
+            awaiting.overdue = true;
+        }
     }
 
     /// Guesses the method of the request that the response from `start_ns` answers, by the bytes

@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::decoder::{Detection, Options, Output, PeerNotice, SkipReason, Skipped};
 use crate::expansion::Expansion;
+use crate::http1::exchanges::Exchanges;
 use crate::http1::head::{HeadScan, Side};
 use crate::http1::heads::Asked;
 use crate::http1::held::Held;
@@ -32,6 +33,8 @@ pub(super) struct Http1Decoder {
     /// The protocol that the latest request asked for; the bytes after it may belong to that.
     pub(super) asked: Option<Asked>,
     pub(super) requests: Requests,
+    /// If the view pairs.
+    pub(super) exchanges: Option<Box<Exchanges>>,
     /// Events that wait after a head in [`State::Awaiting`], and those of them that need not wait
     /// any longer.
     pub(super) held: Held,
@@ -55,6 +58,7 @@ impl Http1Decoder {
             last_ns: 0,
             asked: None,
             requests: Requests::default(),
+            exchanges: None,
             held: Held::default(),
             has_more: false,
             overdue: false,
@@ -136,6 +140,10 @@ impl Http1Decoder {
             && self.asked.is_none()
             && self.held.is_empty()
             && (matches!(self.side, Side::Requests) || self.requests.is_new())
+            && self
+                .exchanges
+                .as_ref()
+                .is_none_or(|exchanges| exchanges.is_settled())
             && self.expansion.is_new()
     }
 
@@ -146,6 +154,9 @@ impl Http1Decoder {
         }
         self.held.give_back_room();
         self.requests.give_back_room();
+        if let Some(exchanges) = &mut self.exchanges {
+            exchanges.give_back_room();
+        }
     }
 
     fn begins_head(&mut self) -> bool {
@@ -208,7 +219,10 @@ impl Http1Decoder {
         self.asked = None;
         match self.side {
             Side::Requests => output.notices.push(PeerNotice::RequestsLost),
-            Side::Responses => self.requests.lose(),
+            Side::Responses => {
+                self.requests.lose();
+                self.lose_responses();
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use httparse::{Header, ParserConfig};
 use memchr::{memchr, memchr_iter};
 
 use crate::decoder::MethodClass;
+use crate::head::{RequestLine, split_head};
 use crate::limits::Limits;
 use crate::message::{Anomaly, Http1Kind};
 use crate::text::trim_white_space;
@@ -21,7 +22,7 @@ pub(super) enum Side {
     Responses,
 }
 
-/// What the start line and the header fields say about framing and content.
+/// The parts of a start line and header fields that concern framing and content.
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) kind: Http1Kind,
@@ -37,7 +38,22 @@ pub(super) struct Head {
     pub(super) content_type: Option<Bytes>,
     /// The content is an event stream.
     pub(super) is_event_stream: bool,
+    /// Where the value of the Host field is in the head.
+    host: Host,
     pub(super) anomalies: Vec<Anomaly>,
+}
+
+/// All `Host` fields together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Host {
+    Absent,
+    At {
+        start: u32,
+        len: u32,
+    },
+    Several,
+    /// The head was changed before it was parsed.
+    Elsewhere,
 }
 
 /// All `Content-Length` fields together.
@@ -176,6 +192,7 @@ fn parse_tolerant(head: &Bytes, side: Side, limits: &Limits) -> Option<Head> {
     let parsed = parse_with(&config, &plain.into(), side, limits.http1_header_fields).ok()?;
     let mut head = parsed.head;
     anomalies.append(&mut head.anomalies);
+    head.is_changed();
     Some(Head { anomalies, ..head })
 }
 
@@ -247,6 +264,7 @@ impl Head {
             content_encoding: None,
             content_type: None,
             is_event_stream: false,
+            host: Host::Absent,
             anomalies: Vec::new(),
         }
     }
@@ -271,11 +289,15 @@ impl Head {
     }
 
     fn read_field(&mut self, head: &Bytes, field: &Header<'_>) {
-        let is = |name: &str| field.name.eq_ignore_ascii_case(name);
-        let value = trim_white_space(field.value);
         // Comparing the length first excludes nearly all other fields at the cost of one
         // comparison.
+        if !matches!(field.name.len(), 4 | 7 | 12 | 14 | 16 | 17) {
+            return;
+        }
+        let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+        let value = trim_white_space(field.value);
         match field.name.len() {
+            4 if is("host") => self.host = self.host.and(head, value),
             7 if is("upgrade") => self.upgrade = Some(self.upgrade.unwrap_or_else(|| upgrade(value))),
             12 if is("content-type") => {
                 self.is_event_stream = is_event_stream(value);
@@ -298,6 +320,24 @@ impl Head {
         }
     }
 
+    /// Notes that the head is not shown as it was parsed.
+    pub(super) const fn is_changed(&mut self) {
+        self.host = Host::Elsewhere;
+    }
+
+    /// Returns the parts of the request line that `head`, which was parsed, begins with.
+    pub(super) fn request_line<'a>(&self, head: &'a [u8]) -> Option<RequestLine<'a>> {
+        let (start_line, fields) = split_head(head);
+        match self.host {
+            Host::Elsewhere => RequestLine::parse(start_line, &fields),
+            Host::At { start, len } => {
+                let (start, len) = (start as usize, len as usize);
+                RequestLine::with_host(start_line, || head.get(start..start + len))
+            }
+            Host::Absent | Host::Several => RequestLine::with_host(start_line, || None),
+        }
+    }
+
     /// Returns all codings of the content, those of the transfer last.
     pub(super) fn codings(&self) -> Option<Bytes> {
         let transfer = match &self.transfer {
@@ -308,6 +348,25 @@ impl Head {
             (content, []) => content.clone(),
             (None, transfer) => Some(Bytes::copy_from_slice(transfer)),
             (Some(content), transfer) => Some(join(content, transfer).into()),
+        }
+    }
+}
+
+impl Host {
+    /// Adds a further value, which is a part of `head`.
+    fn and(self, head: &[u8], value: &[u8]) -> Self {
+        match self {
+            Self::Absent => {
+                // An empty value may be anywhere.
+                let start = (value.as_ptr() as usize).wrapping_sub(head.as_ptr() as usize);
+                match (u32::try_from(start), u32::try_from(value.len())) {
+                    (_, Ok(0)) => Self::At { start: 0, len: 0 },
+                    (Ok(start), Ok(len)) => Self::At { start, len },
+                    _ => Self::Elsewhere,
+                }
+            }
+            Self::At { .. } | Self::Several => Self::Several,
+            Self::Elsewhere => Self::Elsewhere,
         }
     }
 }
@@ -417,6 +476,28 @@ mod tests {
             let mut scan = HeadScan::default();
             scan.end(text.as_bytes()).unwrap();
             assert_eq!(scan.has_bare_lf(), bare, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_request_line_is_that_of_the_wire() {
+        for text in [
+            "GET /a HTTP/1.1\r\nHost: b\r\n\r\n",
+            "GET /a HTTP/1.1\r\nx: y\r\nhOST:  b:1 \r\nz: y\r\n\r\n",
+            "GET /a HTTP/1.1\r\nHost:\r\n\r\n",
+            "GET /a HTTP/1.1\r\nHost: b\r\nHost: c\r\nHost: d\r\n\r\n",
+            "GET /a HTTP/1.1\r\nHosts: b\r\n\r\n",
+            "GET http://b/c HTTP/1.1\r\nHost: d\r\n\r\n",
+            "CONNECT b:443 HTTP/1.1\r\nHost: d\r\n\r\n",
+            "GET /a HTTP/1.1\nHost: b\n\n",
+            "GET  /a\x20\x20HTTP/1.1\r\nno colon\r\nHost: b\r\n\r\n",
+            "GET /a HTTP/1.1\r\nHost: b\r\n c\r\n\r\n",
+            "GET /a HTTP/1.1\r\nHost : b\r\n\r\n",
+        ] {
+            let (start_line, fields) = split_head(text.as_bytes());
+            let head = request(text).unwrap();
+            let line = head.request_line(text.as_bytes());
+            assert_eq!(line, RequestLine::parse(start_line, &fields), "{text:?}");
         }
     }
 

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::decoder::{MethodClass, Output, PeerNotice};
 use crate::detect::{self, HandOver, Protocol};
+use crate::exchange::Exchange;
 use crate::http1::awaiting::Awaiting;
 use crate::http1::decoder::Http1Decoder;
 use crate::http1::framing::{self, Framing};
@@ -24,9 +25,17 @@ impl Http1Decoder {
     ) -> Flow {
         if !self.empty_lines.is_empty() {
             bytes = Bytes::from([&std::mem::take(&mut self.empty_lines)[..], &bytes].concat());
+            head.is_changed();
         }
         head.anomalies.extend(framing::anomalies(&head));
-        let method = match self.method_of(&head, output) {
+        // A response waits for its request here, and is only then assigned to it.
+        let waits = matches!(head.kind, Http1Kind::Response { .. }) && self.awaits_request();
+        let answered = if waits {
+            Answered::Wait
+        } else {
+            self.method_of(&head, &bytes, output)
+        };
+        let method = match answered {
             Answered::Known(method) => method,
             answered @ (Answered::Unknown | Answered::Wait) => {
                 let overdue = answered == Answered::Unknown;
@@ -37,18 +46,24 @@ impl Http1Decoder {
         };
         if let Some(body) = self.whole_body(&mut head, method, input) {
             self.state.start();
-            open::emit_whole(head, bytes, body, (self.start_ns, self.last_ns), output);
+            let times = (self.start_ns, self.last_ns);
+            let exchange = self.exchange_of(&head);
+            open::emit_whole(head, bytes, body, times, exchange, output);
+            self.report_end(output);
+            self.end_exchange();
             return Flow::Continue;
         }
-        let open = self.open(&mut head, bytes);
+        let mut open = self.open(&mut head, bytes);
+        open.assign(self.exchange_of(&head));
         self.frame(open, &head, method, input, output)
     }
 
     /// Returns the method that the framing after `head` depends on. If it depends on none, the
     /// method counts as known.
-    pub(super) fn method_of(&mut self, head: &Head, output: &mut Output) -> Answered {
+    pub(super) fn method_of(&mut self, head: &Head, bytes: &[u8], output: &mut Output) -> Answered {
         match head.kind {
             Http1Kind::Request => {
+                self.ask(head, bytes, output);
                 output.notices.push(PeerNotice::RequestHead {
                     method: head.method,
                     timestamp_ns: self.start_ns,
@@ -104,6 +119,14 @@ impl Http1Decoder {
         })
     }
 
+    /// Returns the exchange of the message with this head, which begins now.
+    pub(super) fn exchange_of(&mut self, head: &Head) -> Option<Exchange> {
+        if let Http1Kind::Response { status } = head.kind {
+            self.take_exchange(self.start_ns, is_interim(status));
+        }
+        self.exchange()
+    }
+
     pub(super) fn open(&mut self, head: &mut Head, bytes: Bytes) -> Open {
         Open::new(
             head,
@@ -127,9 +150,13 @@ impl Http1Decoder {
         open.frame(framing);
         self.state.start();
         match framing {
-            Framing::None => open.finish(true, self.last_ns, output),
+            Framing::None => {
+                open.finish(true, self.last_ns, output);
+                self.report_end(output);
+            }
             Framing::Tunnel => {
                 open.finish(true, self.last_ns, output);
+                self.report_end(output);
                 let next = head
                     .upgrade
                     .filter(|_| method != MethodClass::Connect)
@@ -138,6 +165,7 @@ impl Http1Decoder {
             }
             Framing::Unframed => {
                 open.finish(false, self.last_ns, output);
+                self.report_end(output);
                 return self.begin_search(false, output);
             }
             Framing::Chunked | Framing::Sized(_) | Framing::UntilClose => {
@@ -147,6 +175,7 @@ impl Http1Decoder {
                 if open.read(input, &self.options.limits) == Reached::End {
                     open.settle(self.options.view, self.last_ns, output);
                     open.finish(true, self.last_ns, output);
+                    self.report_end(output);
                 } else {
                     self.state.begin_body(open);
                 }
@@ -178,6 +207,8 @@ impl Http1Decoder {
     pub(super) fn finish_body(&mut self, complete: bool, output: &mut Output) {
         if let Some(open) = self.state.take_body() {
             open.finish(complete, self.last_ns, output);
+            self.report_end(output);
+            self.end_exchange();
         }
     }
 
@@ -188,6 +219,12 @@ impl Http1Decoder {
         } else {
             vec![(empty_lines, self.start_ns)]
         };
-        self.state.hand_over(HandOver { next, rest });
+        let exchange = self.exchange();
+        self.state.hand_over(HandOver { next, exchange, rest });
     }
+}
+
+/// Returns true for an interim response other than 101, which is the last one (RFC 9110 §15.2).
+pub(super) const fn is_interim(status: u16) -> bool {
+    matches!(status, 100 | 102..=199)
 }

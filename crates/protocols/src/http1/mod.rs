@@ -26,6 +26,7 @@
 mod awaiting;
 mod chunked;
 mod decoder;
+mod exchanges;
 mod framing;
 mod head;
 mod heads;
@@ -34,6 +35,7 @@ mod long_head;
 mod messages;
 mod normal;
 mod open;
+mod pairs;
 mod peer;
 mod recognize;
 mod search;

@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::body::BodyBuilder;
 use crate::decoder::{Options, Output, SkipReason, Skipped, View};
+use crate::exchange::Exchange;
 use crate::expansion::Expansion;
 use crate::http1::chunked::{Chunked, Progress};
 use crate::http1::framing::Framing;
@@ -27,6 +28,7 @@ pub(super) struct Open {
     /// A part has been emitted.
     begun: bool,
     events: Option<Box<Events>>,
+    exchange: Option<Exchange>,
 }
 
 /// Where the body ends.
@@ -65,7 +67,14 @@ pub(super) enum Reached {
 
 /// Emits a message that needs no state. `times` are those of the events that brought its first and
 /// its last byte.
-pub(super) fn emit_whole(head: Head, bytes: Bytes, body: Body, times: (u64, u64), output: &mut Output) {
+pub(super) fn emit_whole(
+    head: Head,
+    bytes: Bytes,
+    body: Body,
+    times: (u64, u64),
+    exchange: Option<Exchange>,
+    output: &mut Output,
+) {
     let content = Content::Http1(Box::new(Http1Message {
         kind: head.kind,
         head: bytes,
@@ -78,13 +87,14 @@ pub(super) fn emit_whole(head: Head, bytes: Bytes, body: Body, times: (u64, u64)
     output.messages.push(Message {
         first_ns,
         last_ns,
+        exchange,
         content,
     });
 }
 
 impl Events {
     /// Keeps the end of `shown` (the bytes just fed to the decoder) that belongs to no complete
-    /// event yet, as far as the decoder can hold it.
+    /// event yet, up to the limit of the decoder.
     fn keep_tail(&mut self, shown: &[u8]) {
         let unfinished = self.decoder.unfinished_bytes();
         if unfinished <= shown.len() {
@@ -123,6 +133,7 @@ impl Open {
             reading: Reading::Nothing,
             begun: false,
             events: None,
+            exchange: None,
         }
     }
 
@@ -304,6 +315,11 @@ impl Open {
         matches!(self.reading, Reading::UntilClose)
     }
 
+    /// Assigns the message to an exchange.
+    pub(super) fn assign(&mut self, exchange: Option<Exchange>) {
+        self.exchange = exchange;
+    }
+
     pub(super) fn start_ns(&self) -> u64 {
         self.start_ns
     }
@@ -335,9 +351,12 @@ impl Open {
         } else {
             events.seen = self.body.make_room();
         }
+        let number = self.exchange.as_ref().and_then(|exchange| exchange.number);
+        let exchange = Exchange::numbered(number);
         output.messages.extend(complete.into_iter().map(|event| Message {
             first_ns: last_ns,
             last_ns,
+            exchange: exchange.clone(),
             content: Content::ServerSentEvent(Box::new(event)),
         }));
     }
@@ -354,6 +373,7 @@ impl Open {
         output.messages.push(Message {
             first_ns: self.start_ns,
             last_ns,
+            exchange: self.exchange.clone(),
             content,
         });
     }

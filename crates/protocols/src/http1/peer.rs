@@ -19,7 +19,7 @@ pub(super) struct Requests {
     uncertain: bool,
 }
 
-/// What is known about the request that a response answers.
+/// The knowledge of the request that a response answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answered {
     Known(MethodClass),

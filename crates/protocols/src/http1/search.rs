@@ -41,7 +41,7 @@ const LONGEST_KNOWN: usize = 9;
 /// may end there.
 const PARSES: usize = 16;
 
-/// What the input begins with after a search.
+/// The beginning of the input after a search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
     /// A whole, valid head.

@@ -90,7 +90,7 @@ impl State {
     }
 }
 
-/// Whether a state can continue with the rest of the input.
+/// The outcome of a state: whether it can continue with the rest of the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flow {
     Continue,

@@ -25,6 +25,14 @@ impl ProtocolDecoder for Http1Decoder {
         })
     }
 
+    fn begin_exchanges(&mut self, last: Option<u32>, is_complete: bool) {
+        self.begin_exchanges_after(last, is_complete);
+    }
+
+    fn exchanges(&self) -> Option<u32> {
+        self.exchanges.as_ref()?.last()
+    }
+
     fn expects(&self, payload: &[u8]) -> bool {
         self.expects_message(payload)
     }
@@ -41,7 +49,7 @@ impl StreamDecoder for Http1Decoder {
             self.held.push_back(payload.clone(), timestamp_ns);
         }
         // Beyond this limit no held response waits any longer.
-        self.overdue |= self.held.cost() > self.options.limits.http1_awaiting_bytes;
+        self.overdue |= self.held.cost() > self.awaiting_limit();
         self.work_off(false, output);
     }
 
@@ -73,6 +81,7 @@ impl StreamDecoder for Http1Decoder {
     }
 
     fn notice(&mut self, notice: &PeerNotice, output: &mut Output) {
+        self.take_exchange_notice(notice, output);
         match *notice {
             PeerNotice::RequestHead { method, timestamp_ns } => {
                 self.requests
@@ -80,7 +89,10 @@ impl StreamDecoder for Http1Decoder {
             }
             PeerNotice::RequestsLost => self.requests.lose(),
             PeerNotice::NoRequests => self.requests.expect_none(),
-            PeerNotice::WebSocketStream { .. } => {}
+            PeerNotice::Asked(_)
+            | PeerNotice::BegunLate
+            | PeerNotice::RequestEnd { .. }
+            | PeerNotice::WebSocketStream { .. } => {}
         }
         self.work_off(false, output);
     }
@@ -136,6 +148,7 @@ impl StreamDecoder for Http1Decoder {
     fn close(&mut self, output: &mut Output) {
         self.work_off(true, output);
         self.end(true, output);
+        self.emit_unanswered(output);
     }
 
     fn buffered_bytes(&self) -> usize {
@@ -145,7 +158,11 @@ impl StreamDecoder for Http1Decoder {
             State::LongHead(long) => long.held_bytes(),
             State::Over(_) | State::Searching { .. } | State::Start => 0,
         };
-        open + self.empty_line_bytes() + self.pending.len() + self.held.bytes()
+        let exchanges = self
+            .exchanges
+            .as_ref()
+            .map_or(0, |exchanges| exchanges.held_bytes());
+        open + exchanges + self.empty_line_bytes() + self.pending.len() + self.held.bytes()
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::decoder::{Options, Output, PeerNotice, StreamDecoder};
+use crate::decoder::{Options, Output, PeerNotice, StreamDecoder, View};
 use crate::detect::ProtocolDecoder;
 use crate::grpc::{self, Deframer};
 use crate::http2::section::Section;
@@ -26,6 +26,7 @@ impl Span {
         output.messages.push(Message {
             first_ns: self.first_ns,
             last_ns: self.last_ns,
+            exchange: None,
             content,
         });
     }
@@ -132,7 +133,7 @@ impl Carried {
             return Some(Self::WebSocket(Box::new(decoder)));
         }
         let content_type = section.value(b"content-type")?;
-        if !grpc::is_grpc(content_type) {
+        if options.view == View::Bodies || !grpc::is_grpc(content_type) {
             return None;
         }
         let encoding = section.value(b"grpc-encoding").cloned();

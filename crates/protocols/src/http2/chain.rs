@@ -197,7 +197,7 @@ fn could_be_head(first: &[u8]) -> Detection {
     }
 }
 
-/// As [`could_be_head`], for a frame that may be of an unknown type.
+/// Like [`could_be_head`], for a frame that may be of an unknown type.
 fn could_be_any_head(first: &[u8]) -> Detection {
     let reserved = first.get(5).is_some_and(|&high| high & 0x80 != 0);
     if reserved {

@@ -62,6 +62,8 @@ pub struct Http2Decoder {
 #[derive(Default)]
 struct Hold {
     stream: u32,
+    /// The field section of the response, if it is not presented yet.
+    section: Option<(Section, Span)>,
     events: VecDeque<(Bytes, u64)>,
     bytes: usize,
 }
@@ -84,7 +86,9 @@ impl Http2Decoder {
         let options = options.into();
         let presenter: Box<dyn Presenter> = match options.view {
             View::Text => Box::new(FrameView::new(Arc::clone(&options))),
-            View::TextMessages => Box::new(MessageView::new(Arc::clone(&options), false)),
+            View::TextMessages | View::Joined | View::Bodies => {
+                Box::new(MessageView::new(Arc::clone(&options), false))
+            }
             View::Structured { frames } => Box::new(MessageView::new(Arc::clone(&options), frames)),
         };
         let copies = options.view != View::Text;
@@ -95,7 +99,7 @@ impl Http2Decoder {
                 Phase::Searching(Resync::new(&options.limits))
             },
             splitter: Splitter::new(&options.limits, start_seen),
-            sections: Sections::new(&options.limits, start_seen, copies),
+            sections: Sections::new(&options, start_seen, copies),
             presenter,
             allows_tunnels: false,
             hold: None,
@@ -235,15 +239,15 @@ impl Http2Decoder {
                             first_ns: section.first_ns,
                             ..span
                         };
-                        let stream = section.head.stream;
-                        self.presenter.section(section, span, output);
-                        if self.allows_tunnels && self.presenter.is_undecided(stream) {
+                        if self.presenter.awaits_request(&section) {
                             self.hold = Some(Box::new(Hold {
-                                stream,
+                                stream: section.head.stream,
+                                section: Some((section, span)),
                                 ..Hold::default()
                             }));
+                            return;
                         }
-                        return;
+                        return self.present(section, span, output);
                     }
                     Taken::Open => return,
                     Taken::Stray(payload) => {
@@ -269,6 +273,18 @@ impl Http2Decoder {
             _ => Http2Detail::None,
         };
         self.presenter.frame(head, detail, span, output);
+    }
+
+    /// Presents a field section. If only its request says what the stream carries, the rest waits.
+    fn present(&mut self, section: Section, span: Span, output: &mut Output) {
+        let stream = section.head.stream;
+        self.presenter.section(section, span, output);
+        if self.allows_tunnels && self.presenter.is_undecided(stream) {
+            self.hold = Some(Box::new(Hold {
+                stream,
+                ..Hold::default()
+            }));
+        }
     }
 
     fn oversized(&mut self, head: FrameHead, span: Span, output: &mut Output) {
@@ -305,19 +321,43 @@ impl Http2Decoder {
         let Some(hold) = self.hold.take() else { return };
         let newest_ns = self.last_ns;
         let mut events = hold.events;
+        if let Some((section, span)) = hold.section {
+            self.present(section, span, output);
+            self.keep_holding(&mut events);
+        }
         while let Some((bytes, timestamp_ns)) = events.pop_front() {
             self.last_ns = timestamp_ns;
             self.run(bytes, output);
-            if let Some(hold) = &mut self.hold {
-                for rest in std::mem::take(&mut hold.events).into_iter().rev() {
-                    events.push_front(rest);
-                }
-                hold.bytes = events.iter().map(|(bytes, _)| bytes.len()).sum();
-                hold.events = events;
-                break;
-            }
+            self.keep_holding(&mut events);
         }
         self.last_ns = newest_ns;
+    }
+
+    /// Moves all events to the hold, if the input is held again.
+    fn keep_holding(&mut self, events: &mut VecDeque<(Bytes, u64)>) {
+        if let Some(hold) = &mut self.hold {
+            for rest in std::mem::take(&mut hold.events).into_iter().rev() {
+                events.push_front(rest);
+            }
+            hold.bytes = events.iter().map(|(bytes, _)| bytes.len()).sum();
+            hold.events = std::mem::take(events);
+        }
+    }
+
+    /// Bytes held until a notice.
+    fn hold_limit(&mut self) -> usize {
+        if self.options.view.pairs() {
+            self.options.limits.paired_awaiting_bytes
+        } else {
+            self.options.limits.http2_awaiting_bytes
+        }
+    }
+
+    /// Assigns the messages emitted since `from` to exchanges.
+    fn assign(&mut self, from: usize, output: &mut Output) {
+        if let Some(pairs) = self.presenter.pairs() {
+            pairs.assign(from, &self.options.limits, output);
+        }
     }
 
     /// Decodes all of the held input, because no notice will come.

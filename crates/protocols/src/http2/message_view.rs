@@ -11,6 +11,7 @@ use crate::http2::carried::{Carried, Span, Tunnels, joined};
 use crate::http2::events::Events;
 use crate::http2::frame::{FrameHead, kind};
 use crate::http2::frame_view::{emit, emit_damaged};
+use crate::http2::pairs::Pairs;
 use crate::http2::presenter::{Presenter, kind_of};
 use crate::http2::section::Section;
 use crate::http2::splitter::DataPiece;
@@ -39,12 +40,14 @@ pub(super) struct MessageView {
     coming: Vec<u32>,
     tunnels: Tunnels,
     expansion: Expansion,
+    pairs: Pairs,
 }
 
 impl MessageView {
     pub(super) fn new(options: Arc<Options>, frames: bool) -> Self {
         Self {
             streams: Streams::new(&options.limits),
+            pairs: Pairs::new(options.view),
             options,
             frames,
             side: None,
@@ -102,7 +105,7 @@ impl MessageView {
             let exchange = if opens {
                 self.open(&section, span, output)
             } else {
-                self.open_headless(id, span)
+                self.open_headless(id, span, output)
             };
             // A second opening section without an end in between: the end was lost.
             if let Some(earlier) = self.streams.insert(id, exchange) {
@@ -119,6 +122,10 @@ impl MessageView {
     fn open(&mut self, section: &Section, span: Span, output: &mut Output) -> Exchange {
         let kind = self.side_of(&section.fields);
         let limits = &self.options.limits;
+        if kind == Http2Kind::Request {
+            let stream = section.head.stream;
+            self.pairs.ask(Some(section), stream, span, limits, output);
+        }
         let content = if let Some(carried) =
             Carried::announced(section, kind, &self.options, &mut self.tunnels, output)
         {
@@ -145,12 +152,16 @@ impl MessageView {
     }
 
     /// Opens a stream whose field section was lost, so that only its content is seen.
-    fn open_headless(&self, id: u32, span: Span) -> Exchange {
+    fn open_headless(&self, id: u32, span: Span, output: &mut Output) -> Exchange {
         let mut body = BodyBuilder::new(None, None, None, &self.options.limits);
         if !self.complete {
             body.gap(None);
         }
         let kind = self.side.unwrap_or(Http2Kind::Response);
+        if kind == Http2Kind::Request {
+            let limits = &self.options.limits;
+            self.pairs.ask(None, id, span, limits, output);
+        }
         let content = ExchangeContent::Body(body);
         let mut exchange = Exchange::new(kind, self.is_pushed(id), content, span.first_ns);
         exchange.error = self.complete.then_some(Http2Error::NoHeaders);
@@ -196,6 +207,7 @@ impl Presenter for MessageView {
         if head.kind == kind::PUSH_PROMISE {
             self.side = Some(Http2Kind::Response);
             let promised = section.promised.unwrap_or(0);
+            self.pairs.promise(&section, promised, span, &self.options.limits);
             self.emit_bodiless(section, promised, true, span, output);
             return;
         }
@@ -211,7 +223,7 @@ impl Presenter for MessageView {
     fn data(&mut self, piece: DataPiece, span: Span, output: &mut Output) {
         let id = piece.head.stream;
         if !self.streams.contains(id) {
-            let exchange = self.open_headless(id, span);
+            let exchange = self.open_headless(id, span, output);
             self.streams.insert(id, exchange);
         }
         if piece.frame.is_some() && self.tunnels.is_late(id).is_some() {
@@ -296,8 +308,21 @@ impl Presenter for MessageView {
         }
     }
 
+    fn awaits_request(&self, section: &Section) -> bool {
+        let stream = section.head.stream;
+        self.pairs.awaits(stream)
+            && !self.streams.contains(stream)
+            && section.promised.is_none()
+            && self.side_of(&section.fields) == Http2Kind::Response
+            && !is_informational(section)
+    }
+
+    fn pairs(&mut self) -> Option<&mut Pairs> {
+        Some(&mut self.pairs)
+    }
+
     fn held_bytes(&self) -> usize {
-        self.streams.held_bytes()
+        self.streams.held_bytes() + self.pairs.held_bytes()
     }
 }
 

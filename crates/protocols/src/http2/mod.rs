@@ -7,7 +7,7 @@
 //!  ┌─────────┐  preface or   ┌────────┐  frames believed    ┌───────────┐
 //!  │ Preface │ ────────────► │ InStep │ ◄────────────────── │ Searching │
 //!  └─────────┘  first frame  └────────┘ ──────────────────► └───────────┘
-//!                             │  ▲   gap, or bytes that are no frame header
+//!                             │  ▲   gap, or bytes that are not a frame header
 //!                             ▼  │
 //!    9 bytes ─► DATA ──── pieces pass through ──────────┐
 //!           ├─► HEADERS, PUSH_PROMISE, CONTINUATION ──► │ header block ─► HPACK
@@ -35,11 +35,13 @@ mod carried;
 mod chain;
 mod codec;
 mod decoder;
+mod error_names;
 mod events;
 mod frame;
 mod frame_view;
 pub mod hpack;
 mod message_view;
+mod pairs;
 mod presenter;
 mod resync;
 mod section;
@@ -48,3 +50,4 @@ mod streams;
 
 pub use chain::{detect, detect_quiet, detect_start, is_empty_settings, opens_connection, starts_connection};
 pub use decoder::Http2Decoder;
+pub(crate) use error_names::ERROR_NAMES;

@@ -3,6 +3,7 @@
 use crate::decoder::Output;
 use crate::http2::carried::Span;
 use crate::http2::frame::FrameHead;
+use crate::http2::pairs::Pairs;
 use crate::http2::section::Section;
 use crate::http2::splitter::DataPiece;
 use crate::message::{Field, Gap, Http2Detail, Http2Kind};
@@ -31,6 +32,16 @@ pub(super) trait Presenter: Send {
     /// Returns true if only the other direction knows whether `stream` carries a WebSocket, and has
     /// not reported it yet.
     fn is_undecided(&self, stream: u32) -> bool;
+
+    /// Returns true if the response that `section` opens waits for its request's notice.
+    fn awaits_request(&self, _section: &Section) -> bool {
+        false
+    }
+
+    /// The exchanges of the connection, if the view pairs.
+    fn pairs(&mut self) -> Option<&mut Pairs> {
+        None
+    }
 
     /// Returns true if some of an unfinished message has not been emitted.
     fn has_parts(&self) -> bool;

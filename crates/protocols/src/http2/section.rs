@@ -2,10 +2,10 @@
 
 use bytes::{Bytes, BytesMut};
 
+use crate::decoder::Options;
 use crate::http2::codec::{self, FragmentShape};
 use crate::http2::frame::{FrameHead, kind};
 use crate::http2::hpack;
-use crate::limits::Limits;
 use crate::message::{Field, Http2Error};
 
 /// Maximum number of CONTINUATION frames remembered for one section; a sender can send empty ones
@@ -71,9 +71,14 @@ impl OpenSection {
 }
 
 impl Sections {
-    pub(super) fn new(limits: &Limits, start_seen: bool, copies: bool) -> Self {
+    pub(super) fn new(options: &Options, start_seen: bool, copies: bool) -> Self {
+        let limits = &options.limits;
+        let mut hpack = hpack::Decoder::new(limits, start_seen);
+        if options.conceals {
+            hpack.conceal();
+        }
         Self {
-            hpack: hpack::Decoder::new(limits, start_seen),
+            hpack,
             open: None,
             block_limit: limits.http2_header_block_bytes,
             copies,

@@ -60,6 +60,7 @@ pub(crate) fn emit(data: Bytes, first_ns: u64, last_ns: u64, output: &mut Output
         output.messages.push(Message {
             first_ns,
             last_ns,
+            exchange: None,
             content: Content::Raw(Raw { data }),
         });
     }

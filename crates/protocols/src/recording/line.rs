@@ -5,15 +5,19 @@
 //! {"ts":5,"dir":"write","pid":7,"tid":7,"comm":"curl","fd":5,"session":"55d0","offset":0,"text":"GET / HTTP/1.1\r\n\r\n"}
 //! {"ts":9,"close":"session","pid":7,"session":"55d0"}
 //! {"ts":9,"fact":"process","pid":7,"tid":7,"comm":"curl","implementation":"OpenSSL","file":"/usr/lib/libssl.so.3"}
+//! {"ts":9,"fact":"secret","pid":7,"tid":7,"comm":"curl","key":"CLIENT_TRAFFIC_SECRET_0 00…1f a0…ff"}
 //! ```
 //!
 //! Kernel addresses are hexadecimal strings because JSON numbers lose bits in many readers.
 //! Connections have no number here: whoever reads the events gives them the same numbers again. A
-//! payload is `text` if it is UTF-8, otherwise `base64`.
+//! payload is `text` if it is UTF-8, otherwise `base64`. A secret is a line of a key log.
 
 mod reading;
+mod shell;
+mod sql;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -21,9 +25,12 @@ use serde::{Deserialize, Serialize};
 
 use super::LineError;
 use crate::event::{
-    AddressSource, CapturedEvent, Close, Comm, DataEvent, Direction, Fact, JoinedLate, Observed, Side, Socket,
+    AddressSource, CapturedEvent, Close, Comm, DataEvent, Direction, Fact, JoinedLate, Observed, ProcessTls,
+    Side, Socket,
 };
-use crate::format::EventFormat;
+use crate::format::{Audit, EventFormat, keylog};
+use shell::LineShell;
+use sql::LineSql;
 
 /// The first line of a recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,15 +77,28 @@ pub fn write(event: &CapturedEvent, out: &mut Vec<u8>) {
 }
 
 /// Recordings as an output.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Recorder {
     /// Written into the header line.
     pub wall_clock_offset_ns: Option<i64>,
+    /// The start of the file, also in the header line. A replay reads past it.
+    pub audit: Option<Arc<Audit>>,
 }
 
 impl EventFormat for Recorder {
     fn begin(&self, out: &mut Vec<u8>) {
         Header::new(self.wall_clock_offset_ns).write(out);
+        if let Some(audit) = &self.audit {
+            out.truncate(out.trim_ascii_end().len() - b"}".len());
+            out.extend_from_slice(br#","audit":"#);
+            audit.write(out);
+            out.extend_from_slice(b"}\n");
+        }
+    }
+
+    /// Packets have a format of their own.
+    fn takes(&self, event: &CapturedEvent) -> bool {
+        !matches!(event, CapturedEvent::Observed(observed) if matches!(observed.fact, Fact::Packets(_)))
     }
 
     fn write(&self, event: &CapturedEvent, out: &mut Vec<u8>) {
@@ -116,6 +136,11 @@ enum LineClose {
 #[serde(rename_all = "lowercase")]
 enum LineFact {
     Process,
+    Secret,
+    #[serde(rename = "shell.command")]
+    ShellCommand,
+    #[serde(rename = "sql.query")]
+    SqlQuery,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -201,6 +226,14 @@ struct Line<'a> {
     file: Option<Cow<'a, str>>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     obstacle: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    key: Option<Cow<'a, str>>,
+    /// Of a command of a shell, what is beside its text.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    shell: Option<LineShell<'a>>,
+    /// A statement of a database.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    sql: Option<Box<LineSql<'a>>>,
 }
 
 impl<'a> Line<'a> {
@@ -213,22 +246,43 @@ impl<'a> Line<'a> {
     }
 
     fn of_observed(observed: &'a Observed) -> Self {
-        let Fact::Process(tls) = &observed.fact;
-        Self {
+        let line = Self {
             ts: observed.timestamp_ns,
-            fact: Some(LineFact::Process),
             pid: Some(observed.process.pid),
             tid: Some(observed.process.tid),
             uid: observed.process.uid,
             comm: Some(comm_line(observed.process.comm)),
             container: observed.container_id.as_deref().map(Cow::Borrowed),
             program: observed.program.as_deref().map(Cow::Borrowed),
+            ..Self::default()
+        };
+        match &observed.fact {
+            Fact::Process(tls) => line.with_process(tls),
+            Fact::Secret(secret) => Self {
+                fact: Some(LineFact::Secret),
+                key: Some(Cow::Owned(keylog::line(secret))),
+                ..line
+            },
+            Fact::ShellCommand(command) => line.with_shell_command(command),
+            // Has no line: `Recorder::takes`.
+            Fact::Packets(_) => line,
+            Fact::Sql(query) => Self {
+                fact: Some(LineFact::SqlQuery),
+                sql: Some(Box::new(LineSql::of(query))),
+                ..line
+            },
+        }
+    }
+
+    fn with_process(self, tls: &'a ProcessTls) -> Self {
+        Self {
+            fact: Some(LineFact::Process),
             executable: tls.executable.as_deref().map(Cow::Borrowed),
             implementation: tls.implementation.as_deref().map(Cow::Borrowed),
             version: tls.version.as_deref().map(Cow::Borrowed),
             file: tls.file.as_deref().map(Cow::Borrowed),
             obstacle: tls.obstacle.as_deref().map(Cow::Borrowed),
-            ..Self::default()
+            ..self
         }
     }
 
@@ -249,10 +303,7 @@ impl<'a> Line<'a> {
     }
 
     fn of_data(data: &'a DataEvent) -> Self {
-        let (text, base64) = match std::str::from_utf8(&data.payload) {
-            Ok(text) => (Some(Cow::Borrowed(text)), None),
-            Err(_) => (None, Some(Cow::Owned(STANDARD.encode(&data.payload)))),
-        };
+        let (text, base64) = payload_line(&data.payload);
         let line = Self {
             ts: data.timestamp_ns,
             dir: Some(match data.direction {
@@ -301,6 +352,14 @@ impl<'a> Line<'a> {
     }
 }
 
+/// Bytes as `text` if they are UTF-8, otherwise as `base64`.
+fn payload_line(bytes: &[u8]) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => (Some(Cow::Borrowed(text)), None),
+        Err(_) => (None, Some(Cow::Owned(STANDARD.encode(bytes)))),
+    }
+}
+
 fn hex(address: u64) -> Cow<'static, str> {
     Cow::Owned(format!("{address:x}"))
 }
@@ -319,7 +378,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::event::{Process, ProcessTls, TlsVersion, Tuple};
+    use crate::event::{Process, ProcessTls, Secret, SecretLabel, SecretValue, TlsVersion, Tuple};
 
     fn data_event(payload: &'static [u8]) -> DataEvent {
         DataEvent {
@@ -377,6 +436,26 @@ mod tests {
         assert!(matches!(unknown, LineError::Json(_)), "{unknown}");
     }
 
+    #[test]
+    fn a_secret_survives_a_round_trip() {
+        let CapturedEvent::Observed(mut observed) = process_event(None) else {
+            unreachable!("a process is observed");
+        };
+        observed.fact = Fact::Secret(Secret {
+            label: SecretLabel::ClientTraffic0,
+            client_random: [7; 32],
+            value: SecretValue::new(&[9; 48]).unwrap(),
+        });
+        round_trip(&CapturedEvent::Observed(observed));
+        let error = parse(br#"{"ts":1,"fact":"secret","pid":7,"key":"RSA 00 00"}"#).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "field \"key\": the label is not one of TLS 1.2 or 1.3"
+        );
+        let missing = parse(br#"{"ts":1,"fact":"secret","pid":7}"#).unwrap_err();
+        assert_eq!(missing.to_string(), r#"field "key" is missing"#);
+    }
+
     fn round_trip(event: &CapturedEvent) {
         let mut line = Vec::new();
         write(event, &mut line);
@@ -403,6 +482,16 @@ mod tests {
         round_trip(&CapturedEvent::Data(odd_comm));
         for obstacle in [None, Some("no symbol".into())] {
             round_trip(&process_event(obstacle));
+        }
+        for command in shell::tests::commands() {
+            let data = data_event(b"");
+            round_trip(&CapturedEvent::Observed(Box::new(Observed {
+                timestamp_ns: 42,
+                process: data.process,
+                container_id: data.container_id,
+                program: data.program,
+                fact: Fact::ShellCommand(Box::new(command)),
+            })));
         }
         for close in [
             Close::Socket { sock: 1 },

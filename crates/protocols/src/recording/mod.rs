@@ -16,6 +16,9 @@ pub enum LineError {
     /// The payload is neither valid `text` nor valid `base64`.
     #[error("payload: expected base64, observed {0}")]
     Base64(#[from] base64::DecodeError),
+    /// A secret is not a line of a key log.
+    #[error("field \"key\": {0}")]
+    Key(#[from] crate::format::keylog::KeyLogError),
     /// An address is not `ip:port`.
     #[error("address: expected ip:port, observed {0:?}")]
     Address(String),

@@ -268,6 +268,7 @@ impl Assembly {
         Some(Message {
             first_ns: self.first_ns,
             last_ns: self.last_ns,
+            exchange: None,
             content: Content::WebSocket(Box::new(WebSocketMessage {
                 opcode: self.opcode,
                 data: self.data.into(),

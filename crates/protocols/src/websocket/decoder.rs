@@ -35,7 +35,7 @@ use partial::PartialHeader;
 pub struct WebSocketDecoder {
     options: Arc<Options>,
     stream: Option<u32>,
-    /// Whether this direction masks its frames, once known.
+    /// True if this direction masks its frames; `None` until that is known.
     masked: Option<bool>,
     /// Bytes before the next one are missing, so the next bytes may be from the middle of a frame.
     after_loss: bool,
@@ -157,6 +157,7 @@ impl WebSocketDecoder {
         output.messages.push(Message {
             first_ns: timestamp_ns,
             last_ns: timestamp_ns,
+            exchange: None,
             content: Content::WebSocket(Box::new(WebSocketMessage {
                 opcode: header.opcode,
                 data,

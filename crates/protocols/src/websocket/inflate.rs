@@ -4,7 +4,7 @@ use flate2::{Decompress, FlushDecompress, Status};
 
 /// Deflate's window.
 const WINDOW: usize = 32 * 1024;
-/// What the sender removed from the end of each message (RFC 7692 §7.2.1).
+/// The bytes that the sender removed from the end of each message (RFC 7692 §7.2.1).
 const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 /// Output is taken in pieces of this many bytes.
 const PIECE: usize = 16 * 1024;

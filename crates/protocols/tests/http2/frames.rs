@@ -1,7 +1,7 @@
 //! HTTP/2 frame by frame: how each kind is shown in both views, also if senders misbehave.
 
 use crate::support::frames::{END_HEADERS, END_STREAM, HEADERS, OK, PADDED, block, data, frame, headers};
-use crate::support::halves::{STRUCTURED, TEXT, contents, decode, options};
+use crate::support::halves::{STRUCTURED, TEXT, alone, contents, decode, options};
 use crate::support::shown;
 use bytes::Bytes;
 use ecapture_protocols::http2::Http2Decoder;
@@ -223,7 +223,7 @@ fn sections_that_break_off_keep_what_is_known() {
 
 #[test]
 fn a_gap_is_marked_in_the_streams_it_may_have_hit() {
-    let mut decoder = Http2Decoder::new(options(STRUCTURED), true);
+    let mut decoder = alone(Http2Decoder::new(options(STRUCTURED), true));
     let mut output = Output::default();
     let mut feed =
         |bytes: Vec<u8>, decoder: &mut Http2Decoder| decoder.feed(&Bytes::from(bytes), 0, &mut output);

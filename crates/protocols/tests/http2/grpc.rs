@@ -4,7 +4,7 @@ use std::io::Write;
 
 use crate::random::Random;
 use crate::support::frames::{END_STREAM, data, gzip, headers, text};
-use crate::support::halves::{STRUCTURED, TEXT, contents, decode, halves, limited, options, oracle};
+use crate::support::halves::{STRUCTURED, TEXT, alone, contents, decode, halves, limited, options, oracle};
 use bytes::Bytes;
 use ecapture_protocols::http2::Http2Decoder;
 use ecapture_protocols::message::{BodyError, Gap, GapReason, GrpcMessage, ProtobufField, ProtobufValue};
@@ -182,7 +182,7 @@ fn long_and_cut_off_messages_are_marked() {
 
 #[test]
 fn after_a_gap_whole_frames_are_messages_again() {
-    let mut decoder = Http2Decoder::new(options(STRUCTURED), true);
+    let mut decoder = alone(Http2Decoder::new(options(STRUCTURED), true));
     let mut output = Output::default();
     let feed = |decoder: &mut Http2Decoder, bytes: Vec<u8>, output: &mut Output| {
         decoder.feed(&Bytes::from(bytes), 0, output);

@@ -4,7 +4,7 @@
 
 use crate::random::Random;
 use crate::support::frames::{END_HEADERS, END_STREAM, HEADERS, OK, block, data, frame, gzip, headers, text};
-use crate::support::halves::{STRUCTURED, TEXT, contents, decode_all, limited, options};
+use crate::support::halves::{STRUCTURED, TEXT, alone, contents, decode_all, limited, options};
 use bytes::Bytes;
 use ecapture_protocols::decoder::{SkipReason, Skipped};
 use ecapture_protocols::http2::{Http2Decoder, detect, detect_quiet};
@@ -82,7 +82,7 @@ fn too_many_streams_and_too_much_content_evict_the_quietest() {
 fn windows_of_codings_count_as_held() {
     let wide = zstd_frame_with_window(8 << 20);
     let fields = [(":status", "200"), ("content-encoding", "zstd")];
-    let mut decoder = Http2Decoder::new(options(STRUCTURED), true);
+    let mut decoder = alone(Http2Decoder::new(options(STRUCTURED), true));
     let mut output = Output::default();
     for stream in (1..20).step_by(2) {
         let opened = [headers(stream, 0, &fields), data(stream, 0, &wide)].concat();

@@ -1,18 +1,30 @@
 //! Facts about processes. The fields are named as those of `doctor`.
 
 use super::object::Object;
-use crate::event::{Fact, ProcessTls};
+use super::shell;
+use super::sql;
+use crate::event::{Fact, Origin, ProcessTls};
 
 pub(super) fn kind(fact: &Fact) -> &'static str {
     match fact {
         Fact::Process(_) => "process",
+        // Has no line.
+        Fact::Secret(_) => "secret",
+        Fact::ShellCommand(_) => "shell.command",
+        Fact::Packets(_) => "packet",
+        Fact::Sql(_) => "sql.query",
     }
 }
 
-pub(super) fn add(fact: &Fact, object: &mut Object<'_>) {
+/// Adds the members of `fact`. Returns true if it was cut at `limit`.
+pub(super) fn add(origin: &Origin, fact: &Fact, limit: Option<usize>, object: &mut Object<'_>) -> bool {
     match fact {
         Fact::Process(tls) => add_process(tls, object),
+        Fact::Secret(_) | Fact::Packets(_) => {}
+        Fact::ShellCommand(command) => return shell::add(origin, command, limit, object),
+        Fact::Sql(query) => return sql::add(origin, query, limit, object),
     }
+    false
 }
 
 fn add_process(tls: &ProcessTls, object: &mut Object<'_>) {

@@ -2,8 +2,8 @@
 
 use super::object::{Array, Object};
 use super::{add_body, add_part};
+use crate::head::{Lines, RequestLine, split_field, split_head};
 use crate::message::{Http1Kind, Http1Message};
-use crate::text::trim_white_space;
 
 /// Adds the members of `message`. Returns true if its body was cut at `limit`.
 pub(super) fn add(message: &Http1Message, limit: Option<usize>, object: &mut Object<'_>) -> bool {
@@ -11,7 +11,7 @@ pub(super) fn add(message: &Http1Message, limit: Option<usize>, object: &mut Obj
     if !message.head.is_empty() {
         object.wire_string("start_line", start_line);
         if message.kind == Http1Kind::Request {
-            add_request_line(start_line, fields.clone(), object);
+            add_request_line(start_line, &fields, object);
         }
     }
     if let Http1Kind::Response { status } = message.kind {
@@ -21,7 +21,7 @@ pub(super) fn add(message: &Http1Message, limit: Option<usize>, object: &mut Obj
         add_fields("headers", fields, object);
     }
     if message.body.complete || !message.trailers.is_empty() {
-        add_fields("trailers", Lines(&message.trailers), object);
+        add_fields("trailers", Lines::of(&message.trailers), object);
     }
     let truncated = add_body(&message.body, limit, object);
     add_part(message.part, object);
@@ -34,68 +34,20 @@ pub(super) fn add(message: &Http1Message, limit: Option<usize>, object: &mut Obj
     truncated
 }
 
-fn split_head(head: &[u8]) -> (&[u8], Lines<'_>) {
-    // A request line may follow empty lines (RFC 9112 §2.2).
-    let blank = head
-        .iter()
-        .take_while(|byte| matches!(byte, b'\r' | b'\n'))
-        .count();
-    let head = &head[blank..];
-    let end = memchr::memchr(b'\n', head).map_or(head.len(), |end| end + 1);
-    let (start_line, fields) = head.split_at(end);
-    (without_line_end(start_line), Lines(fields))
-}
-
-/// Adds the method and the parts of the target (RFC 9112 §3). The authority of an origin-form
-/// target is that of the Host field, if there is exactly one.
-fn add_request_line(start_line: &[u8], fields: Lines<'_>, object: &mut Object<'_>) {
-    let Some((method, target)) = split_request_line(start_line) else {
+fn add_request_line(start_line: &[u8], fields: &Lines<'_>, object: &mut Object<'_>) {
+    let Some(line) = RequestLine::parse(start_line, fields) else {
         return;
     };
-    object.wire_string("method", method);
-    if method == b"CONNECT" {
-        object.wire_string("authority", target);
-        return;
+    object.wire_string("method", line.method);
+    for (member, part) in [
+        ("path", line.path),
+        ("authority", line.authority),
+        ("scheme", line.scheme),
+    ] {
+        if let Some(part) = part {
+            object.wire_string(member, part);
+        }
     }
-    if let Some((scheme, rest)) = split_scheme(target) {
-        let path = rest
-            .iter()
-            .position(|byte| matches!(byte, b'/' | b'?'))
-            .unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(path);
-        object.wire_string("path", if path.is_empty() { b"/" } else { path });
-        object.wire_string("authority", authority);
-        object.wire_string("scheme", scheme);
-        return;
-    }
-    object.wire_string("path", target);
-    let mut hosts = fields
-        .map(split_field)
-        .filter(|(name, _)| name.eq_ignore_ascii_case(b"host"));
-    if let (Some((_, host)), None) = (hosts.next(), hosts.next()) {
-        object.wire_string("authority", host);
-    }
-}
-
-/// Splits a request line into method and target. Everything between the first space and the version
-/// is the target, even if it contains spaces.
-fn split_request_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let space = memchr::memchr(b' ', line)?;
-    let (method, rest) = (&line[..space], trim_white_space(&line[space..]));
-    let target = match memchr::memrchr(b' ', rest) {
-        Some(space) if rest[space + 1..].starts_with(b"HTTP/") => trim_white_space(&rest[..space]),
-        _ => rest,
-    };
-    (!method.is_empty() && !target.is_empty()).then_some((method, target))
-}
-
-/// Splits an absolute-form target into its scheme and the text after `://`.
-fn split_scheme(target: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = memchr::memchr(b':', target)?;
-    let rest = target[colon..].strip_prefix(b"://")?;
-    let scheme = &target[..colon];
-    let is_scheme = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
-    scheme.iter().all(is_scheme).then_some((scheme, rest))
 }
 
 fn add_fields(name: &'static str, fields: Lines<'_>, object: &mut Object<'_>) {
@@ -106,43 +58,6 @@ fn add_fields(name: &'static str, fields: Lines<'_>, object: &mut Object<'_>) {
     }
 }
 
-/// Splits a line into the name up to the colon, with any white space before the colon, and the
-/// value without the white space around it (RFC 9110 §5.5). A line without a colon is a name
-/// without a value.
-fn split_field(line: &[u8]) -> (&[u8], &[u8]) {
-    match memchr::memchr(b':', line) {
-        Some(colon) => (&line[..colon], trim_white_space(&line[colon + 1..])),
-        None => (line, &[]),
-    }
-}
-
-/// The lines of a field section up to its empty line. Folded lines (RFC 9112 §5.2) are one item,
-/// with the fold in it; a bare LF ends a line too.
-#[derive(Clone)]
-struct Lines<'a>(&'a [u8]);
-
-impl<'a> Iterator for Lines<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let folds = |end: &usize| matches!(self.0.get(end + 1), Some(b' ' | b'\t'));
-        let end = memchr::memchr_iter(b'\n', self.0).find(|end| !folds(end));
-        let (line, rest) = self.0.split_at(end.map_or(self.0.len(), |end| end + 1));
-        self.0 = rest;
-        let line = without_line_end(line);
-        if line.is_empty() {
-            self.0 = &[];
-            return None;
-        }
-        Some(line)
-    }
-}
-
-fn without_line_end(line: &[u8]) -> &[u8] {
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
-    line.strip_suffix(b"\r").unwrap_or(line)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,13 +65,13 @@ mod tests {
     fn fields(section: &str) -> Vec<(String, String)> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let pair = |(name, value): (&[u8], &[u8])| (text(name), text(value));
-        Lines(section.as_bytes()).map(split_field).map(pair).collect()
+        Lines::of(section.as_bytes()).map(split_field).map(pair).collect()
     }
 
     fn request_line(head: &str) -> String {
         let mut out = Vec::new();
         let (start_line, fields) = split_head(head.as_bytes());
-        add_request_line(start_line, fields, &mut Object::open(&mut out));
+        add_request_line(start_line, &fields, &mut Object::open(&mut out));
         String::from_utf8(out).unwrap()
     }
 

@@ -3,18 +3,24 @@
 //! Header names and values that are not UTF-8 are read as ISO 8859-1; a folded HTTP/1 value keeps
 //! its fold. `trailers` is present, possibly empty, if the message's end was seen.
 
+mod ends;
+mod exchange;
 mod fact;
 mod http1;
 mod http2;
-mod object;
+pub(super) mod object;
+mod shell;
+mod sql;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use object::Object;
 
 use crate::decoder::View;
 use crate::event::{Direction, Origin, Socket, StreamOrigin};
-use crate::format::{Format, Records, time};
+use crate::format::audit::Audit;
+use crate::format::{ExchangeEnd, Format, Records, time};
 use crate::message::{
     Body, Content, Gap, Http1Kind, Http2Kind, Message, Part, ServerSentEvent, WebSocketMessage,
 };
@@ -29,6 +35,10 @@ pub struct JsonLines {
     pub truncate: Option<usize>,
     /// Also write the HTTP/2 frames that belong to no message.
     pub frames: bool,
+    /// The first line of the file.
+    pub audit: Option<Arc<Audit>>,
+    /// An exchange whose ends are both captured has a line of its own, after the messages of both.
+    pub joins: bool,
 }
 
 impl Format for JsonLines {
@@ -36,12 +46,44 @@ impl Format for JsonLines {
         View::Structured { frames: self.frames }
     }
 
-    fn write(&self, origin: &Origin, messages: &[Message], out: &mut Records) {
-        for message in messages {
-            self.write_line(origin, message, out.bytes());
-            out.end(1);
+    fn begin(&self, out: &mut Vec<u8>) {
+        if let Some(audit) = &self.audit {
+            audit.write_line(out);
         }
     }
+
+    fn write(&self, origin: &Origin, messages: &[Message], out: &mut Records) {
+        let is_shown =
+            |message: &&Message| !matches!(&message.content, Content::Fact(fact) if fact.is_for_files());
+        for message in messages.iter().filter(is_shown) {
+            self.write_line(origin, message, out.bytes());
+            out.end(1);
+            if self.joins {
+                self.write_end(origin, message, out);
+            }
+        }
+    }
+
+    fn join_ends(&self, client: (&ExchangeEnd, &[u8]), server: (&ExchangeEnd, &[u8]), out: &mut Vec<u8>) {
+        ends::join(client, server, out);
+    }
+}
+
+/// Appends an object of figures, as a line; those that are not known are left out.
+pub(crate) fn push_figures(
+    (kind, name): (&'static str, &str),
+    figures: &[(&'static str, Option<u64>)],
+    out: &mut Vec<u8>,
+) {
+    let mut object = Object::open(out);
+    object.string(kind, name);
+    for (figure, value) in figures {
+        if let Some(value) = value {
+            object.number(figure, *value);
+        }
+    }
+    drop(object);
+    out.push(b'\n');
 }
 
 impl JsonLines {
@@ -51,34 +93,37 @@ impl JsonLines {
         object.string("kind", kind(&message.content));
         self.add_times(message, &mut object);
         add_origin(origin, &message.content, &mut object);
-        if self.add_content(&message.content, &mut object) {
+        if self.add_content(origin, &message.content, &mut object) {
             object.boolean("truncated", true);
         }
+        exchange::add(message, &mut object);
         drop(object);
         out.push(b'\n');
     }
 
     fn add_times(&self, message: &Message, object: &mut Object<'_>) {
-        let wall_clock = self
-            .wall_clock_offset_ns
-            .and_then(|offset| offset.checked_add_unsigned(message.first_ns));
-        if let Some(nanoseconds) = wall_clock {
-            let out = object.member("time");
-            out.push(b'"');
-            time::push(nanoseconds, out);
-            out.push(b'"');
-        }
+        self.add_time(message.first_ns, object);
         object.number("ts_ns", message.first_ns);
         if !matches!(message.content, Content::Fact(_)) {
             object.number("end_ns", message.last_ns);
         }
     }
 
+    fn add_time(&self, kernel_ns: u64, object: &mut Object<'_>) {
+        let offset = self.wall_clock_offset_ns;
+        if let Some(nanoseconds) = offset.and_then(|offset| offset.checked_add_unsigned(kernel_ns)) {
+            let out = object.member("time");
+            out.push(b'"');
+            time::push(nanoseconds, out);
+            out.push(b'"');
+        }
+    }
+
     /// Adds the members of `content`. Returns true if it was cut at the limit.
-    fn add_content(&self, content: &Content, object: &mut Object<'_>) -> bool {
+    fn add_content(&self, origin: &Origin, content: &Content, object: &mut Object<'_>) -> bool {
         let limit = self.truncate;
         match content {
-            Content::Fact(fact) => fact::add(fact, object),
+            Content::Fact(fact) => return fact::add(origin, fact, limit, object),
             Content::Gap(gap) => add_gap(*gap, object),
             Content::Grpc(message) => return http2::add_grpc(message, limit, object),
             Content::Http1(message) => return http1::add(message, limit, object),
@@ -90,6 +135,7 @@ impl JsonLines {
                 return object.content(&raw.data, false, limit);
             }
             Content::ServerSentEvent(event) => return add_event(event, limit, object),
+            Content::Unanswered => {}
             Content::WebSocket(message) => return add_web_socket(message, limit, object),
         }
         false
@@ -112,6 +158,7 @@ fn kind(content: &Content) -> &'static str {
         },
         Content::Raw(_) => "raw",
         Content::ServerSentEvent(_) => "sse.event",
+        Content::Unanswered => "exchange",
         Content::WebSocket(_) => "websocket.message",
     }
 }
@@ -121,6 +168,13 @@ fn add_origin(origin: &Origin, content: &Content, object: &mut Object<'_>) {
         object.string("uuid", &stream.uuid);
         object.number("connection", stream.connection);
     }
+    add_process(origin, object);
+    if let Some(stream) = &origin.stream {
+        add_stream(stream, content, object);
+    }
+}
+
+fn add_process(origin: &Origin, object: &mut Object<'_>) {
     object.number("pid", origin.process.pid);
     if origin.stream.is_some() {
         object.number("tid", origin.process.tid);
@@ -131,9 +185,6 @@ fn add_origin(origin: &Origin, content: &Content, object: &mut Object<'_>) {
     }
     if let Some(container_id) = &origin.container_id {
         object.string("container_id", container_id);
-    }
-    if let Some(stream) = &origin.stream {
-        add_stream(stream, content, object);
     }
 }
 
@@ -168,7 +219,7 @@ fn endpoints(socket: &Socket, direction: Direction, content: &Content) -> Option
         Content::Http1(message) => message.kind == Http1Kind::Request,
         // A pushed request is sent by the server.
         Content::Http2(message) => message.kind == Http2Kind::Request && !message.pushed,
-        Content::ServerSentEvent(_) => false,
+        Content::ServerSentEvent(_) | Content::Unanswered => false,
         Content::Fact(_)
         | Content::Gap(_)
         | Content::Http2Frame(_)

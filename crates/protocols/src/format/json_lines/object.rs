@@ -9,25 +9,35 @@ use crate::text::is_steering;
 use crate::write::{mark_steering, push_number, unmarked_length};
 
 /// An open JSON object; closed when dropped.
-pub(super) struct Object<'a> {
+pub(in crate::format) struct Object<'a> {
     out: &'a mut Vec<u8>,
     is_empty: bool,
+    stays_open: bool,
 }
 
 /// An open JSON array; closed when dropped.
-pub(super) struct Array<'a> {
+pub(in crate::format) struct Array<'a> {
     out: &'a mut Vec<u8>,
     is_empty: bool,
 }
 
 impl<'a> Object<'a> {
-    pub(super) fn open(out: &'a mut Vec<u8>) -> Self {
+    pub(in crate::format) fn open(out: &'a mut Vec<u8>) -> Self {
         out.push(b'{');
-        Self { out, is_empty: true }
+        Self {
+            out,
+            is_empty: true,
+            stays_open: false,
+        }
+    }
+
+    /// Drops it without closing it: more members follow.
+    pub(in crate::format) fn stay_open(mut self) {
+        self.stays_open = true;
     }
 
     /// Starts a member; the caller writes its value. `name` needs no escaping.
-    pub(super) fn member(&mut self, name: &'static str) -> &mut Vec<u8> {
+    pub(in crate::format) fn member(&mut self, name: &'static str) -> &mut Vec<u8> {
         if !self.is_empty {
             self.out.push(b',');
         }
@@ -38,39 +48,47 @@ impl<'a> Object<'a> {
         self.out
     }
 
-    pub(super) fn number(&mut self, name: &'static str, value: impl Into<u64>) {
+    pub(in crate::format) fn number(&mut self, name: &'static str, value: impl Into<u64>) {
         push_number(value.into(), self.member(name));
+    }
+
+    pub(in crate::format) fn signed(&mut self, name: &'static str, value: i64) {
+        let out = self.member(name);
+        if value < 0 {
+            out.push(b'-');
+        }
+        push_number(value.unsigned_abs(), out);
     }
 
     /// Writes the number as a string, as protobuf's own JSON does: many readers of JSON store
     /// numbers as `double`, which is exact only up to 2^53.
-    pub(super) fn integer64(&mut self, name: &'static str, value: u64) {
+    pub(in crate::format) fn integer64(&mut self, name: &'static str, value: u64) {
         let out = self.member(name);
         out.push(b'"');
         push_number(value, out);
         out.push(b'"');
     }
 
-    pub(super) fn boolean(&mut self, name: &'static str, value: bool) {
+    pub(in crate::format) fn boolean(&mut self, name: &'static str, value: bool) {
         self.member(name)
             .extend_from_slice(if value { b"true" } else { b"false" });
     }
 
-    pub(super) fn string(&mut self, name: &'static str, value: &str) {
+    pub(in crate::format) fn string(&mut self, name: &'static str, value: &str) {
         push_string(value, self.member(name));
     }
 
     /// Writes a string that is UTF-8 on the wire, or otherwise read as ISO 8859-1, the historic
     /// encoding of HTTP.
-    pub(super) fn wire_string(&mut self, name: &'static str, value: &[u8]) {
+    pub(in crate::format) fn wire_string(&mut self, name: &'static str, value: &[u8]) {
         push_wire_string(value, self.member(name));
     }
 
-    pub(super) fn object(&mut self, name: &'static str) -> Object<'_> {
+    pub(in crate::format) fn object(&mut self, name: &'static str) -> Object<'_> {
         Object::open(self.member(name))
     }
 
-    pub(super) fn array(&mut self, name: &'static str) -> Array<'_> {
+    pub(in crate::format) fn array(&mut self, name: &'static str) -> Array<'_> {
         Array::open(self.member(name))
     }
 
@@ -78,7 +96,7 @@ impl<'a> Object<'a> {
     /// `limit` bytes. `is_cut` is true if the end of `data` is not the end of the content, so that
     /// a character may be cut there; such an incomplete character is not written. Returns true if
     /// `limit` cut something.
-    pub(super) fn content(&mut self, data: &[u8], is_cut: bool, limit: Option<usize>) -> bool {
+    pub(in crate::format) fn content(&mut self, data: &[u8], is_cut: bool, limit: Option<usize>) -> bool {
         let kept = limit.unwrap_or(usize::MAX).min(data.len());
         match text_of(data, is_cut) {
             Some(text) => {
@@ -90,7 +108,7 @@ impl<'a> Object<'a> {
         kept < data.len()
     }
 
-    pub(super) fn base64(&mut self, data: &[u8]) {
+    pub(in crate::format) fn base64(&mut self, data: &[u8]) {
         let out = self.member("base64");
         out.push(b'"');
         push_base64(data, out);
@@ -100,18 +118,20 @@ impl<'a> Object<'a> {
 
 impl Drop for Object<'_> {
     fn drop(&mut self) {
-        self.out.push(b'}');
+        if !self.stays_open {
+            self.out.push(b'}');
+        }
     }
 }
 
 impl<'a> Array<'a> {
-    pub(super) fn open(out: &'a mut Vec<u8>) -> Self {
+    pub(in crate::format) fn open(out: &'a mut Vec<u8>) -> Self {
         out.push(b'[');
         Self { out, is_empty: true }
     }
 
     /// Starts an element; the caller writes it.
-    pub(super) fn element(&mut self) -> &mut Vec<u8> {
+    pub(in crate::format) fn element(&mut self) -> &mut Vec<u8> {
         if !self.is_empty {
             self.out.push(b',');
         }
@@ -119,12 +139,12 @@ impl<'a> Array<'a> {
         self.out
     }
 
-    pub(super) fn string(&mut self, value: &str) {
+    pub(in crate::format) fn string(&mut self, value: &str) {
         push_string(value, self.element());
     }
 
     /// Writes a field as `[name, value]`, with `null` for an unknown name or value.
-    pub(super) fn field(&mut self, name: Option<&[u8]>, value: Option<&[u8]>) {
+    pub(in crate::format) fn field(&mut self, name: Option<&[u8]>, value: Option<&[u8]>) {
         let mut pair = Array::open(self.element());
         for part in [name, value] {
             let out = pair.element();
@@ -142,7 +162,8 @@ impl Drop for Array<'_> {
     }
 }
 
-fn text_of(data: &[u8], is_cut: bool) -> Option<&str> {
+/// Returns `data` as text if it is UTF-8 and shorter that way. `is_cut` is as in [`Object::content`].
+pub(in crate::format) fn text_of(data: &[u8], is_cut: bool) -> Option<&str> {
     let text = match str::from_utf8(data) {
         Ok(text) => text,
         Err(error) if is_cut && error.error_len().is_none() => {
@@ -223,7 +244,7 @@ fn push_escape(byte: u8, out: &mut Vec<u8>) {
     out.extend_from_slice(&[b'\\', short]);
 }
 
-fn push_base64(data: &[u8], out: &mut Vec<u8>) {
+pub(in crate::format) fn push_base64(data: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     out.resize(start + data.len().div_ceil(3) * 4, 0);
     // Cannot fail: the room is exactly what padded base64 needs.

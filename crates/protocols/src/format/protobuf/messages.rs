@@ -50,7 +50,7 @@ pub struct Heartbeat {
     #[prost(string, tag = "3")]
     pub message: ::prost::alloc::string::String,
 }
-/// What is written, one at a time.
+/// An entry, the unit of the output.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LogEntry {
     /// Which of the following is set.
@@ -74,7 +74,7 @@ pub mod log_entry {
         RunLog(::prost::alloc::string::String),
     }
 }
-/// What a LogEntry carries.
+/// The kind of a LogEntry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum LogType {

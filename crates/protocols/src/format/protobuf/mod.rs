@@ -8,10 +8,10 @@ pub use messages::{Event, Heartbeat, LogEntry, LogType, log_entry::Payload};
 
 use prost::Message as _;
 
-use super::text::Text;
+use super::text::{Text, fact_of};
 use super::{Format, Records};
 use crate::decoder::View;
-use crate::event::{Direction, Origin, Side, StreamOrigin};
+use crate::event::{Direction, Fact, Origin, Side, StreamOrigin};
 use crate::message::{Content, Http1Kind, Http2Detail, Http2Kind, Message};
 
 /// The `-o protobuf` writer: each record of the text format as an entry.
@@ -48,10 +48,22 @@ impl Format for Protobuf {
         self.text.view()
     }
 
+    /// The start of a file is an entry of the program's own log.
+    fn begin(&self, out: &mut Vec<u8>) {
+        let Some(audit) = &self.text.audit else { return };
+        let mut line = Vec::new();
+        audit.write_line(&mut line);
+        let entry = log_entry(String::from_utf8_lossy(line.trim_ascii_end()).into_owned());
+        entry.encode_length_delimited(out).expect("a Vec grows");
+    }
+
     fn write(&self, origin: &Origin, messages: &[Message], out: &mut Records) {
         for record in Text::records(messages) {
-            // The original's entries have no kind for them.
-            if matches!(record, [message] if matches!(message.content, Content::Fact(_))) {
+            // The original has no entries for them.
+            if matches!(
+                fact_of(record),
+                Some(Fact::Process(_) | Fact::Secret(_) | Fact::Packets(_))
+            ) {
                 continue;
             }
             self.write_entry(origin, record, out.bytes());
@@ -63,6 +75,14 @@ impl Format for Protobuf {
 impl Protobuf {
     fn write_entry(&self, origin: &Origin, record: &[Message], out: &mut Vec<u8>) {
         let mut payload = Vec::new();
+        if let Some(Fact::Sql(query)) = fact_of(record) {
+            let first_ns = record.first().map_or(0, |message| message.first_ns);
+            self.text
+                .write_query_header(origin, query, first_ns, &mut payload);
+        }
+        if let Some(Fact::ShellCommand(command)) = fact_of(record) {
+            self.text.write_command_header(origin, command, 0, &mut payload);
+        }
         self.text.write_record(record, &mut payload);
         if let Framing::Message { limit } = self.framing {
             cut(&mut payload, limit.saturating_sub(BESIDE_PAYLOAD));
@@ -105,11 +125,14 @@ impl Protobuf {
 
 /// Returns the entry of a line of the program's log.
 pub fn log_line(line: &str) -> Vec<u8> {
-    let entry = LogEntry {
+    log_entry(line.to_owned()).encode_to_vec()
+}
+
+fn log_entry(line: String) -> LogEntry {
+    LogEntry {
         log_type: LogType::ProcessLog.into(),
-        payload: Some(Payload::RunLog(line.to_owned())),
-    };
-    entry.encode_to_vec()
+        payload: Some(Payload::RunLog(line)),
+    }
 }
 
 /// Returns the entry of a client's heartbeat number `count`, from 0, at `timestamp` in seconds
@@ -166,7 +189,7 @@ fn record_type(stream: Option<&StreamOrigin>, record: &[Message]) -> u32 {
             _ => HTTP1_RESPONSE,
         },
         Content::WebSocket(_) => WEB_SOCKET,
-        Content::Fact(_) | Content::Gap(_) | Content::Raw(_) => UNKNOWN,
+        Content::Fact(_) | Content::Gap(_) | Content::Raw(_) | Content::Unanswered => UNKNOWN,
     }
 }
 

@@ -1,7 +1,9 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::*;
-use crate::event::{AddressSource, Process, Socket, Tuple};
+use crate::event::{AddressSource, CommandEnd, Process, Shell, ShellCommand, Socket, SqlQuery, Tuple};
 use crate::message::{Body, Field, Gap, GapReason, Http1Message, Http2Frame, Part, Raw};
 
 const HEAD: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
@@ -33,6 +35,7 @@ fn origin(direction: Direction, local: Option<Side>) -> Origin {
             }),
             tls_version: None,
             joined_late: None,
+            other_end: false,
         }),
     }
 }
@@ -41,6 +44,7 @@ fn message(content: Content) -> Message {
     Message {
         first_ns: 1_000,
         last_ns: 2_000,
+        exchange: None,
         content,
     }
 }
@@ -194,6 +198,46 @@ fn an_entry_is_a_record_of_the_text_format() {
             record[header..].to_vec()
         });
         assert_eq!(payloads, bodies.collect::<Vec<_>>(), "hex {hex}");
+    }
+}
+
+#[test]
+fn statements_and_commands_are_entries_with_their_text() {
+    let query = SqlQuery {
+        text: Bytes::from_static(b"select 1"),
+        ..SqlQuery::default()
+    };
+    let command = ShellCommand {
+        shell: Shell::Bash,
+        text: Bytes::from_static(b"echo a"),
+        cut: false,
+        end: CommandEnd::Finished,
+        status: Some(1),
+        duration_ns: None,
+        directory: None,
+        login: Arc::default(),
+        redacted: false,
+    };
+    let of_process = Origin {
+        stream: None,
+        ..origin(Direction::Write, None)
+    };
+    for (fact, parts) in [
+        (Fact::Sql(Box::new(query)), ["Status=", "select 1\n"]),
+        (Fact::ShellCommand(Box::new(command)), ["Retvalue:1", "echo a\n"]),
+    ] {
+        let messages = [message(Content::Fact(Box::new(fact)))];
+        let written = entries(&Protobuf::default(), &of_process, &messages);
+        let [entry] = &written[..] else {
+            panic!("{written:?}")
+        };
+        assert_eq!(
+            (entry.pid, entry.pname.as_str(), entry.uuid.as_str()),
+            (7, "curl", "")
+        );
+        let payload = std::str::from_utf8(&entry.payload).unwrap();
+        assert!(parts.iter().all(|part| payload.contains(part)), "{payload}");
+        assert_eq!(entry.length as usize, payload.len());
     }
 }
 

@@ -1,14 +1,12 @@
-//! Facts about processes, each a line of its own.
+//! Which TLS processes use, each a line of its own.
 
 use std::fmt;
 
-use crate::event::{Fact, Origin, ProcessTls};
+use crate::event::{Origin, ProcessTls};
 use crate::format::text::page::Page;
 
-pub(super) fn write(origin: &Origin, fact: &Fact, page: &mut Page<'_>) {
-    match fact {
-        Fact::Process(tls) => page.mark(format_args!("{}", ProcessLine { origin, tls })),
-    }
+pub(super) fn write(origin: &Origin, tls: &ProcessTls, page: &mut Page<'_>) {
+    page.mark(format_args!("{}", ProcessLine { origin, tls }));
 }
 
 /// `process 4711 (curl, /usr/bin/curl) uses OpenSSL in /usr/lib/libssl.so.3: captured`

@@ -1,4 +1,4 @@
-//! gRPC messages, with their content as far as it can be read without a schema.
+//! gRPC messages, with their content where it can be read without a schema.
 
 use std::fmt::Arguments;
 

@@ -4,6 +4,7 @@
 //! PID:1234, Comm:curl, Src:10.0.0.2:40000, Dest:93.184.216.34:443,       Heading::Original
 //! 2026-11-28T14:20:05.123456+01:00 -> PID:1234, Comm:curl, …             the same with a time
 //! 14:20:05.123456 curl[1234] -> 93.184.216.34:443                        Heading::Terminal
+//! 14:20:05.123456 10.0.0.2:40000 -> 93.184.216.34:443                    the same of packets
 //! ```
 //!
 //! `->` precedes what the process sent, `<-` what it received.
@@ -57,7 +58,7 @@ pub(super) fn write_original(origin: &Origin, timed: Option<(WallClock, u64)>, o
 }
 
 /// Appends the line for a terminal. `dated` says whether the time has a date.
-pub(super) fn write_terminal(
+pub(in crate::format) fn write_terminal(
     origin: &Origin,
     clock: WallClock,
     timestamp_ns: u64,
@@ -69,16 +70,27 @@ pub(super) fn write_terminal(
         out.extend_from_slice(printable(program).as_bytes());
         out.push(b'/');
     }
-    origin.process.comm.push_shown(out);
-    out.push(b'[');
-    push_number(origin.process.pid.into(), out);
-    out.push(b']');
+    write_process(origin, out);
     if let Some(stream) = &origin.stream {
         out.push(b' ');
         out.extend_from_slice(arrow(stream.direction));
         out.push(b' ');
         write_peer(stream, out);
     }
+}
+
+/// Appends name and number of the process. Packets come from none: then it is the address of its end.
+fn write_process(origin: &Origin, out: &mut Vec<u8>) {
+    let socket = origin.stream.as_ref().and_then(|stream| stream.socket);
+    let own = socket.and_then(|socket| socket.endpoints(Direction::Write));
+    if let (0, Some((own, _))) = (origin.process.pid, own) {
+        push_address(own, out);
+        return;
+    }
+    origin.process.comm.push_shown(out);
+    out.push(b'[');
+    push_number(origin.process.pid.into(), out);
+    out.push(b']');
 }
 
 /// Returns true if `line` begins with a time as these lines do.
@@ -105,7 +117,7 @@ pub(super) fn begins_with_time(line: &str) -> bool {
 }
 
 /// Appends the time and a space. Without a wall clock there is no date.
-fn write_time(clock: WallClock, timestamp_ns: u64, dated: bool, out: &mut Vec<u8>) {
+pub(super) fn write_time(clock: WallClock, timestamp_ns: u64, dated: bool, out: &mut Vec<u8>) {
     match clock
         .offset_ns
         .map(|offset| offset.saturating_add_unsigned(timestamp_ns))

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::format::text::body;
 use crate::format::text::page::Page;
+use crate::http2::ERROR_NAMES;
 use crate::message::{
     BlockError, Body, Field, Http2Detail, Http2Error, Http2Frame, Http2Kind, Http2Message, Part,
 };
@@ -22,23 +23,6 @@ const FRAME_TYPES: [&str; 10] = [
     "GOAWAY",
     "WINDOW_UPDATE",
     "CONTINUATION",
-];
-/// Error codes by number (RFC 9113 §7).
-const ERROR_CODES: [&str; 14] = [
-    "NO_ERROR",
-    "PROTOCOL_ERROR",
-    "INTERNAL_ERROR",
-    "FLOW_CONTROL_ERROR",
-    "SETTINGS_TIMEOUT",
-    "STREAM_CLOSED",
-    "FRAME_SIZE_ERROR",
-    "REFUSED_STREAM",
-    "CANCEL",
-    "COMPRESSION_ERROR",
-    "CONNECT_ERROR",
-    "ENHANCE_YOUR_CALM",
-    "INADEQUATE_SECURITY",
-    "HTTP_1_1_REQUIRED",
 ];
 /// Settings by identifier (RFC 9113 §6.5.2, RFC 8441 §3, RFC 9218 §2.1).
 const SETTINGS: [(u16, &str); 8] = [
@@ -249,7 +233,7 @@ struct ErrorCode(u32);
 impl std::fmt::Display for ErrorCode {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self(code) = self;
-        let name = usize::try_from(*code).ok().and_then(|code| ERROR_CODES.get(code));
+        let name = usize::try_from(*code).ok().and_then(|code| ERROR_NAMES.get(code));
         write!(formatter, "{} ({code})", name.unwrap_or(&"UNKNOWN"))
     }
 }

@@ -14,16 +14,23 @@ mod http1;
 mod http2;
 mod page;
 mod raw;
+mod shell;
+mod sql;
 mod sse;
 mod terminal;
 mod websocket;
 
+use std::sync::Arc;
+
+use super::audit::Audit;
 use crate::decoder::View;
-use crate::event::{Fact, JoinedLate, Origin};
+use crate::event::{Fact, JoinedLate, Origin, ProcessTls, ShellCommand, SqlQuery};
+use crate::exchange::Pairing;
 use crate::format::text::page::Page;
 use crate::format::{Format, Records};
 use crate::message::{Content, Gap, GapReason, Message};
 
+pub(super) use heading::write_terminal;
 pub use heading::{Heading, WallClock};
 
 /// The `--format text` writer.
@@ -46,8 +53,10 @@ pub struct Text {
     pub clock: WallClock,
     /// Show HTTP/2 as messages instead of frames.
     pub http2_messages: bool,
-    /// Also what was observed about processes.
+    /// Also facts about processes.
     pub facts: bool,
+    /// The start of the file.
+    pub audit: Option<Arc<Audit>>,
 }
 
 impl Format for Text {
@@ -59,14 +68,30 @@ impl Format for Text {
         }
     }
 
+    fn begin(&self, out: &mut Vec<u8>) {
+        if let Some(audit) = &self.audit {
+            audit.write_mark(out);
+        }
+    }
+
     fn write(&self, origin: &Origin, messages: &[Message], out: &mut Records) {
         for record in Self::records(messages) {
-            if let Some(fact) = fact_of(record) {
-                self.write_fact(origin, fact, out);
-                continue;
-            }
             let timestamp_ns = record.first().map_or(0, |message| message.first_ns);
-            self.write_header(origin, timestamp_ns, out.bytes());
+            match fact_of(record) {
+                Some(Fact::Process(tls)) => {
+                    self.write_process(origin, tls, out);
+                    continue;
+                }
+                // Only formats for keys and packets show them.
+                Some(Fact::Secret(_) | Fact::Packets(_)) => continue,
+                Some(Fact::ShellCommand(command)) => {
+                    self.write_command_header(origin, command, timestamp_ns, out.bytes());
+                }
+                Some(Fact::Sql(query)) => {
+                    self.write_query_header(origin, query, timestamp_ns, out.bytes());
+                }
+                None => self.write_header(origin, timestamp_ns, out.bytes()),
+            }
             self.write_record(record, out.bytes());
             out.end(record.len());
         }
@@ -79,23 +104,20 @@ impl Text {
         messages.chunk_by(|first, second| is_streamed(first) && is_streamed(second))
     }
 
-    /// Writes a line without a header: a fact has no stream.
-    fn write_fact(&self, origin: &Origin, fact: &Fact, out: &mut Records) {
+    /// Writes a line without a header.
+    fn write_process(&self, origin: &Origin, tls: &ProcessTls, out: &mut Records) {
         if !self.facts {
             return;
         }
         let mut page = Page::new(out.bytes(), false);
-        fact::write(origin, fact, &mut page);
+        fact::write(origin, tls, &mut page);
         page.color_marks(self.color);
         page.close();
         out.end(1);
     }
 
     fn write_header(&self, origin: &Origin, timestamp_ns: u64, out: &mut Vec<u8>) {
-        if self.color {
-            out.extend_from_slice(b"\x1b[36m");
-        }
-        match self.heading {
+        self.write_heading(out, |out| match self.heading {
             Heading::Original => {
                 let timed = self.time.then_some((self.clock, timestamp_ns));
                 heading::write_original(origin, timed, out);
@@ -103,7 +125,63 @@ impl Text {
             Heading::Terminal => {
                 heading::write_terminal(origin, self.clock, timestamp_ns, self.time, out);
             }
+        });
+    }
+
+    /// Writes the line above a command of a shell.
+    pub(super) fn write_command_header(
+        &self,
+        origin: &Origin,
+        command: &ShellCommand,
+        timestamp_ns: u64,
+        out: &mut Vec<u8>,
+    ) {
+        self.write_heading(out, |out| match self.heading {
+            Heading::Original => {
+                if self.time {
+                    heading::write_time(self.clock, timestamp_ns, true, out);
+                }
+                shell::write_original(origin, command, out);
+            }
+            Heading::Terminal => {
+                heading::write_terminal(origin, self.clock, timestamp_ns, self.time, out);
+                shell::write_terminal(origin, command, out);
+            }
+        });
+    }
+
+    /// Writes the line above a statement of a database on a terminal, and in the original's form what is before its
+    /// text in the same line.
+    pub(super) fn write_query_header(
+        &self,
+        origin: &Origin,
+        query: &SqlQuery,
+        timestamp_ns: u64,
+        out: &mut Vec<u8>,
+    ) {
+        match self.heading {
+            Heading::Original => {
+                if self.time {
+                    heading::write_time(self.clock, timestamp_ns, true, out);
+                }
+                sql::write_original(origin, query, out);
+                // A dump begins in a line of its own.
+                if self.hex {
+                    out.push(b'\n');
+                }
+            }
+            Heading::Terminal => self.write_heading(out, |out| {
+                heading::write_terminal(origin, self.clock, timestamp_ns, self.time, out);
+                sql::write_terminal(query, out);
+            }),
         }
+    }
+
+    fn write_heading(&self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.color {
+            out.extend_from_slice(b"\x1b[36m");
+        }
+        write(out);
         if self.color {
             out.extend_from_slice(b"\x1b[0m");
         }
@@ -133,6 +211,8 @@ impl Text {
         self.write_unit(message, &mut page);
         if self.terminal {
             page.make_harmless();
+        } else if self.audit.is_some() {
+            page.protect_audit();
         }
         page.color_marks(self.color);
         page.close();
@@ -140,6 +220,12 @@ impl Text {
 
     fn write_unit(&self, message: &Message, page: &mut Page<'_>) {
         write_content(&message.content, page);
+        let exchange = message.exchange.as_ref();
+        if exchange.is_some_and(|exchange| exchange.pairing == Some(Pairing::Undecided)) {
+            page.mark(format_args!(
+                "not decided by the filter: its response came too late"
+            ));
+        }
         if let Some(limit) = self.truncate {
             page.truncate(limit);
         }
@@ -147,7 +233,7 @@ impl Text {
 }
 
 /// The fact that a record is, if it is one.
-fn fact_of(record: &[Message]) -> Option<&Fact> {
+pub(super) fn fact_of(record: &[Message]) -> Option<&Fact> {
     match record {
         [
             Message {
@@ -167,14 +253,20 @@ fn is_streamed(message: &Message) -> bool {
         | Content::Http2Frame(_)
         | Content::ServerSentEvent(_)
         | Content::WebSocket(_) => true,
-        Content::Fact(_) | Content::Gap(_) | Content::Http1(_) | Content::Raw(_) => false,
+        Content::Fact(_) | Content::Gap(_) | Content::Http1(_) | Content::Raw(_) | Content::Unanswered => {
+            false
+        }
     }
 }
 
 fn write_content(content: &Content, page: &mut Page<'_>) {
     match content {
-        // Has a record of its own.
-        Content::Fact(_) => {}
+        Content::Fact(fact) => match &**fact {
+            // Is written without a page of its own, or not at all.
+            Fact::Process(_) | Fact::Secret(_) | Fact::Packets(_) => {}
+            Fact::ShellCommand(command) => shell::write(command, page),
+            Fact::Sql(query) => sql::write(query, page),
+        },
         Content::Gap(gap) => write_gap(*gap, page),
         Content::Grpc(message) => grpc::write(message, page),
         Content::Http1(message) => http1::write(message, page),
@@ -182,6 +274,8 @@ fn write_content(content: &Content, page: &mut Page<'_>) {
         Content::Http2Frame(frame) => http2::write_frame(frame, page),
         Content::Raw(raw) => raw::write(raw, page),
         Content::ServerSentEvent(event) => sse::write(event, page),
+        // Views of text do not pair.
+        Content::Unanswered => page.mark(format_args!("a request had no response")),
         Content::WebSocket(message) => websocket::write(message, page),
     }
 }
@@ -198,6 +292,9 @@ fn write_gap(gap: Gap, page: &mut Page<'_>) {
         (GapReason::Quarantined, _) => page.mark(format_args!(
             "shown as captured from here: decoding this connection took too long"
         )),
+        (GapReason::Redacted | GapReason::Privacy, Some(bytes)) => {
+            page.mark(format_args!("{bytes} bytes left out ({reason})"));
+        }
         (_, Some(bytes)) => page.mark(format_args!("{bytes} bytes lost ({reason})")),
         (_, None) => page.mark(format_args!("bytes lost ({reason})")),
     }

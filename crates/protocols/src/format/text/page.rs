@@ -3,6 +3,7 @@
 use std::fmt::Arguments;
 use std::io::Write;
 
+use crate::format::audit;
 use crate::format::text::terminal;
 use crate::text::{cut_character, printable};
 use crate::write::push_number;
@@ -98,6 +99,11 @@ impl<'a> Page<'a> {
     /// Makes the unit's text safe for a terminal.
     pub(super) fn make_harmless(&mut self) {
         terminal::make_harmless(self.out, self.start);
+    }
+
+    /// Keeps the unit's text from looking like the start of a file.
+    pub(super) fn protect_audit(&mut self) {
+        audit::protect_mark(self.out, self.start);
     }
 
     /// Ends the unit: its last line and its marks.

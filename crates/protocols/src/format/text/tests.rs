@@ -24,6 +24,7 @@ fn origin(socket: Option<Socket>) -> Origin {
             socket,
             tls_version: None,
             joined_late: None,
+            other_end: false,
         }),
     }
 }
@@ -32,6 +33,7 @@ fn message(content: Content) -> Message {
     Message {
         first_ns: 1,
         last_ns: 2,
+        exchange: None,
         content,
     }
 }

@@ -1,5 +1,7 @@
 //! Implements the contract with the code that feeds the decoder.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::{Http2Decoder, Phase};
@@ -15,7 +17,17 @@ impl ProtocolDecoder for Http2Decoder {
             return None;
         };
         let rest = joined(std::mem::take(over));
-        Some(HandOver { next: None, rest })
+        Some(HandOver {
+            next: None,
+            rest,
+            exchange: None,
+        })
+    }
+
+    fn begin_exchanges(&mut self, last: Option<u32>, _is_complete: bool) {
+        if let Some(pairs) = self.presenter.pairs() {
+            pairs.begin_after(last);
+        }
     }
 
     /// Returns true if `payload` may follow here: an endpoint sends its preface once, and its
@@ -28,40 +40,15 @@ impl ProtocolDecoder for Http2Decoder {
 impl StreamDecoder for Http2Decoder {
     fn feed(&mut self, payload: &Bytes, timestamp_ns: u64, output: &mut Output) {
         self.last_ns = timestamp_ns;
-        if let Some(hold) = &mut self.hold {
-            hold.keep(payload.clone(), timestamp_ns);
-            if hold.bytes > self.options.limits.http2_awaiting_bytes {
-                self.release_all(output);
-            }
-            return;
-        }
-        self.emit_over(output);
-        if let Phase::Searching(resync) = &mut self.phase {
-            resync.event_starts();
-        }
-        self.run(payload.clone(), output);
+        self.act(output, |decoder, output| decoder.take(payload, output));
     }
 
     fn gap(&mut self, gap: Gap, timestamp_ns: u64, output: &mut Output) {
-        self.release_all(output);
-        self.has_lost = true;
-        self.last_ns = timestamp_ns;
-        let span = self.now();
-        self.close_section(span, output);
-        self.sections.forget();
-        self.presenter.gap(gap, self.splitter.open_frame(), span, output);
-        self.abandon(true, output);
-        self.splitter.lose_step();
-        self.phase = Phase::Searching(Resync::new(&self.options.limits));
+        self.act(output, |decoder, output| decoder.lose(gap, timestamp_ns, output));
     }
 
     fn notice(&mut self, notice: &PeerNotice, output: &mut Output) {
-        if let PeerNotice::WebSocketStream { stream } = *notice {
-            self.presenter.expect_websocket(stream);
-            if self.hold.as_ref().is_some_and(|hold| hold.stream == stream) {
-                self.release(output);
-            }
-        }
+        self.act(output, |decoder, output| decoder.take_notice(notice, output));
     }
 
     fn awaits_notice(&self) -> bool {
@@ -69,7 +56,13 @@ impl StreamDecoder for Http2Decoder {
     }
 
     fn notice_overdue(&mut self, output: &mut Output) {
-        self.release_all(output);
+        self.act(output, |decoder, output| {
+            // If one response waits in vain, those after it would too.
+            if let Some(pairs) = decoder.presenter.pairs() {
+                pairs.note_overdue();
+            }
+            decoder.release_all(output);
+        });
     }
 
     fn has_parts(&self) -> bool {
@@ -77,28 +70,31 @@ impl StreamDecoder for Http2Decoder {
     }
 
     fn emit_parts(&mut self, output: &mut Output) {
-        self.presenter
-            .emit_parts(self.splitter.open_frame(), self.now(), output);
+        self.act(output, |decoder, output| {
+            let span = decoder.now();
+            decoder
+                .presenter
+                .emit_parts(decoder.splitter.open_frame(), span, output);
+        });
     }
 
     fn idle(&mut self, output: &mut Output) {
-        self.release_all(output);
-        if let Phase::Searching(resync) = &mut self.phase
-            && let Some(synced) = resync.settle()
-        {
-            let rest = self.synced(synced, output);
-            self.run(rest, output);
-        }
-        self.presenter
-            .pause(self.splitter.open_frame(), self.now(), output);
+        self.act(output, Self::settle);
     }
 
     fn close(&mut self, output: &mut Output) {
-        self.idle(output);
-        let span = self.now();
-        self.close_section(span, output);
-        self.presenter.close(self.splitter.open_frame(), span, output);
-        self.abandon(false, output);
+        self.act(output, |decoder, output| {
+            decoder.settle(output);
+            let span = decoder.now();
+            decoder.close_section(span, output);
+            decoder
+                .presenter
+                .close(decoder.splitter.open_frame(), span, output);
+            decoder.abandon(false, output);
+        });
+        if let Some(pairs) = self.presenter.pairs() {
+            pairs.close(self.last_ns, output);
+        }
     }
 
     fn buffered_bytes(&self) -> usize {
@@ -114,5 +110,81 @@ impl StreamDecoder for Http2Decoder {
             + self.splitter.held_bytes()
             + self.sections.held_bytes()
             + self.presenter.held_bytes()
+    }
+}
+
+impl Http2Decoder {
+    /// Acts, and assigns the messages that are emitted to exchanges.
+    fn act(&mut self, output: &mut Output, act: impl FnOnce(&mut Self, &mut Output)) {
+        let from = output.messages.len();
+        act(self, output);
+        self.assign(from, output);
+    }
+
+    fn take(&mut self, payload: &Bytes, output: &mut Output) {
+        let limit = self.hold_limit();
+        if let Some(hold) = &mut self.hold {
+            hold.keep(payload.clone(), self.last_ns);
+            if hold.bytes > limit {
+                self.release_all(output);
+            }
+            return;
+        }
+        self.emit_over(output);
+        if let Phase::Searching(resync) = &mut self.phase {
+            resync.event_starts();
+        }
+        self.run(payload.clone(), output);
+    }
+
+    fn lose(&mut self, gap: Gap, timestamp_ns: u64, output: &mut Output) {
+        self.release_all(output);
+        self.has_lost = true;
+        self.last_ns = timestamp_ns;
+        let span = self.now();
+        self.close_section(span, output);
+        self.sections.forget();
+        self.presenter.gap(gap, self.splitter.open_frame(), span, output);
+        self.abandon(true, output);
+        self.splitter.lose_step();
+        self.phase = Phase::Searching(Resync::new(&self.options.limits));
+    }
+
+    fn take_notice(&mut self, notice: &PeerNotice, output: &mut Output) {
+        let stream = match *notice {
+            PeerNotice::WebSocketStream { stream } => {
+                self.presenter.expect_websocket(stream);
+                Some(stream)
+            }
+            PeerNotice::Asked(ref asked) => {
+                if let Some(pairs) = self.presenter.pairs() {
+                    pairs.add(Arc::clone(asked), &self.options.limits, output);
+                }
+                asked.stream
+            }
+            PeerNotice::RequestEnd(ref end) => {
+                if let Some(pairs) = self.presenter.pairs() {
+                    pairs.end(end, &self.options.limits, output);
+                }
+                None
+            }
+            _ => None,
+        };
+        if stream.is_some() && self.hold.as_ref().map(|hold| hold.stream) == stream {
+            self.release(output);
+        }
+    }
+
+    /// Decides what is undecided, because nothing was received for long.
+    fn settle(&mut self, output: &mut Output) {
+        self.release_all(output);
+        if let Phase::Searching(resync) = &mut self.phase
+            && let Some(synced) = resync.settle()
+        {
+            let rest = self.synced(synced, output);
+            self.run(rest, output);
+        }
+        self.presenter
+            .pause(self.splitter.open_frame(), self.now(), output);
     }
 }

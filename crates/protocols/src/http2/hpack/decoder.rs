@@ -7,6 +7,7 @@ use crate::http2::hpack::table::{DynamicTable, Entry};
 use crate::http2::hpack::{huffman, static_table};
 use crate::limits::Limits;
 use crate::message::{BlockError, Field};
+use crate::privacy::concealed;
 
 /// Table size before any setting or size update (RFC 9113 §6.5.2).
 const DEFAULT_TABLE_BYTES: usize = 4096;
@@ -25,6 +26,8 @@ pub struct Decoder {
     /// Number of bytes by which all lists together may still exceed [`LIST_RATIO`] times their
     /// blocks.
     lists_left: usize,
+    /// Values that are no metadata are replaced.
+    conceals: bool,
 }
 
 /// Bytes of a list for each byte of its block, on average over a connection. A long cookie that is
@@ -47,7 +50,13 @@ impl Decoder {
             list_limit: limits.hpack_list_bytes,
             complete: start_seen && cap >= DEFAULT_TABLE_BYTES,
             lists_left: limits.hpack_list_bytes,
+            conceals: false,
         }
+    }
+
+    /// Replaces the values that are no metadata, from now on: they are in no table and in no list.
+    pub(crate) const fn conceal(&mut self) {
+        self.conceals = true;
     }
 
     /// Notes that insertions were missed: the entries of the table no longer have the sender's
@@ -84,6 +93,7 @@ impl Decoder {
             list_left: list_limit,
             complete: &mut self.complete,
             begun: false,
+            conceals: self.conceals,
             error: None,
             fields,
         };
@@ -111,6 +121,7 @@ struct Pass<'a> {
     complete: &'a mut bool,
     /// A field of the block has been decoded.
     begun: bool,
+    conceals: bool,
     error: Option<BlockError>,
     fields: &'a mut Vec<Field>,
 }
@@ -142,14 +153,19 @@ impl Pass<'_> {
     /// §6.2.
     fn literal(&mut self, prefix_bits: u32, insert: bool, sensitive: bool) -> Option<()> {
         let index = self.cursor.integer(prefix_bits)?;
-        let name = if index == 0 {
+        let mut name = if index == 0 {
             let literal = self.cursor.literal()?;
             self.text(literal)
         } else {
             self.lookup(index).name
         };
         let literal = self.cursor.literal()?;
-        let value = self.text(literal);
+        let mut value = self.text(literal);
+        if self.conceals {
+            // Slices would keep the whole block.
+            name = name.as_ref().map(own);
+            value = value.map(|value| concealed(name.as_deref(), &value));
+        }
         if insert {
             // A name from a table is static or already owned by an entry.
             let name = if index == 0 {
@@ -257,4 +273,53 @@ pub(crate) fn reads_as_block(block: &[u8]) -> bool {
         Some(())
     };
     read().is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A literal that is inserted into the table.
+    fn inserted(name: &str, value: &str) -> Vec<u8> {
+        let length = |text: &str| u8::try_from(text.len()).unwrap();
+        let mut block = vec![0x40, length(name)];
+        block.extend_from_slice(name.as_bytes());
+        block.push(length(value));
+        block.extend_from_slice(value.as_bytes());
+        block
+    }
+
+    fn decoded(decoder: &mut Decoder, block: Vec<u8>) -> Vec<(String, String)> {
+        let mut fields = Vec::new();
+        decoder.decode(&block.into(), &mut fields).unwrap();
+        let text = |part: Option<Bytes>| String::from_utf8(part.unwrap().to_vec()).unwrap();
+        fields
+            .into_iter()
+            .map(|field| (text(field.name), text(field.value)))
+            .collect()
+    }
+
+    #[test]
+    fn concealed_values_are_in_no_table_and_keep_its_indices() {
+        let block = [
+            inserted("cookie", "a=canary"),
+            inserted(":path", "/p?q=canary"),
+            inserted("content-length", "5"),
+            inserted("grpc-encoding", "gzip"),
+        ]
+        .concat();
+        let mut plain = Decoder::new(&Limits::default(), true);
+        decoded(&mut plain, block.clone());
+        let mut decoder = Decoder::new(&Limits::default(), true);
+        decoder.conceal();
+        let first = decoded(&mut decoder, block);
+        // From the newest to the oldest entry.
+        let mut again = decoded(&mut decoder, vec![0xBE, 0xBF, 0xC0, 0xC1]);
+        again.reverse();
+        assert_eq!(first, again);
+        let values: Vec<&str> = first.iter().map(|(_, value)| &**value).collect();
+        assert_eq!(values, ["********", "/p?********", "5", "gzip"]);
+        assert_eq!(decoder.table_bytes(), plain.table_bytes());
+        assert!(!format!("{decoder:?}").contains("canary"));
+    }
 }

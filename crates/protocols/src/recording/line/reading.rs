@@ -13,8 +13,9 @@ use super::{
 };
 use crate::event::{
     AddressSource, CapturedEvent, Close, Comm, DataEvent, Direction, Fact, JoinedLate, Observed, Process,
-    ProcessTls, Side, Socket, TlsVersion, Tuple,
+    ProcessTls, Secret, Side, Socket, TlsVersion, Tuple,
 };
+use crate::format::keylog;
 use crate::recording::LineError;
 
 impl Line<'_> {
@@ -36,7 +37,7 @@ impl Line<'_> {
             return Ok(CapturedEvent::Close { timestamp_ns, close });
         }
         match self.fact {
-            Some(LineFact::Process) => Ok(CapturedEvent::Observed(Box::new(self.observed()?))),
+            Some(_) => Ok(CapturedEvent::Observed(Box::new(self.observed()?))),
             None => self.data().map(CapturedEvent::Data),
         }
     }
@@ -47,21 +48,35 @@ impl Line<'_> {
             container_id,
             program,
         } = self.whose()?;
-        let text = |field, text: Option<Cow<'_, str>>| {
-            text.map(|text| limited(field, text, LONGEST_PATH)).transpose()
-        };
         Ok(Observed {
             timestamp_ns: self.ts,
             process,
             container_id,
             program,
-            fact: Fact::Process(ProcessTls {
-                executable: text("executable", self.executable)?,
-                implementation: text("implementation", self.implementation)?,
-                file: text("file", self.file)?,
-                version: text("version", self.version)?,
-                obstacle: text("obstacle", self.obstacle)?,
-            }),
+            fact: match self.fact {
+                Some(LineFact::Secret) => Fact::Secret(self.secret()?),
+                Some(LineFact::ShellCommand) => Fact::ShellCommand(Box::new(self.shell_command()?)),
+                Some(LineFact::SqlQuery) => {
+                    let line = self.sql.ok_or(LineError::Missing("sql"))?;
+                    Fact::Sql(Box::new(line.query()?))
+                }
+                Some(LineFact::Process) | None => Fact::Process(self.process_tls()?),
+            },
+        })
+    }
+
+    fn secret(&self) -> Result<Secret, LineError> {
+        let line = self.key.as_deref().ok_or(LineError::Missing("key"))?;
+        keylog::parse(line.as_bytes())?.ok_or(LineError::Missing("key"))
+    }
+
+    fn process_tls(self) -> Result<ProcessTls, LineError> {
+        Ok(ProcessTls {
+            executable: path("executable", self.executable)?,
+            implementation: path("implementation", self.implementation)?,
+            file: path("file", self.file)?,
+            version: path("version", self.version)?,
+            obstacle: path("obstacle", self.obstacle)?,
         })
     }
 
@@ -76,18 +91,7 @@ impl Line<'_> {
             container_id,
             program,
         } = self.whose()?;
-        let payload = match (self.text, self.base64) {
-            (Some(text), None) => Bytes::from(text.into_owned()),
-            (None, Some(encoded)) => Bytes::from(STANDARD.decode(encoded.as_bytes())?),
-            (None, None) => return Err(LineError::Missing("text or base64")),
-            (Some(_), Some(_)) => {
-                return Err(LineError::Range {
-                    field: "base64",
-                    expected: "either text or base64",
-                    observed: "both".into(),
-                });
-            }
-        };
+        let payload = payload(self.text, self.base64)?;
         Ok(DataEvent {
             timestamp_ns: self.ts,
             process,
@@ -147,6 +151,25 @@ impl Line<'_> {
             },
         }))
     }
+}
+
+/// The bytes of `text` or `base64`.
+pub(super) fn payload(text: Option<Cow<'_, str>>, base64: Option<Cow<'_, str>>) -> Result<Bytes, LineError> {
+    match (text, base64) {
+        (Some(text), None) => Ok(Bytes::from(text.into_owned())),
+        (None, Some(encoded)) => Ok(Bytes::from(STANDARD.decode(encoded.as_bytes())?)),
+        (None, None) => Err(LineError::Missing("text or base64")),
+        (Some(_), Some(_)) => Err(LineError::Range {
+            field: "base64",
+            expected: "either text or base64",
+            observed: "both".into(),
+        }),
+    }
+}
+
+/// A text as long as a path at most.
+pub(super) fn path(field: &'static str, text: Option<Cow<'_, str>>) -> Result<Option<Arc<str>>, LineError> {
+    text.map(|text| limited(field, text, LONGEST_PATH)).transpose()
 }
 
 fn address(field: &'static str, text: Option<&str>) -> Result<u64, LineError> {

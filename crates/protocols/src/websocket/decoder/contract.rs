@@ -18,6 +18,7 @@ impl ProtocolDecoder for WebSocketDecoder {
         Some(HandOver {
             next: None,
             rest: joined(rest),
+            exchange: None,
         })
     }
 
@@ -48,6 +49,7 @@ impl StreamDecoder for WebSocketDecoder {
         output.messages.push(Message {
             first_ns: timestamp_ns,
             last_ns: timestamp_ns,
+            exchange: None,
             content: Content::Gap(gap),
         });
     }

@@ -14,8 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
 use crate::random::Random;
 
-/// What one end knows about one message. Names and values sorted, because a `HeaderMap` has no
-/// order between names.
+/// The truth about one message, as one end knows it. Names and values are sorted, because a `HeaderMap`
+/// has no order between names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Truth {
     pub(crate) stream: u32,

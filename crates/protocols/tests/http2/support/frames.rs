@@ -65,11 +65,13 @@ pub(crate) fn text(contents: Vec<Content>) -> String {
             socket: None,
             tls_version: None,
             joined_late: None,
+            other_end: false,
         }),
     };
     let message = |content| Message {
         first_ns: 0,
         last_ns: 0,
+        exchange: None,
         content,
     };
     let messages: Vec<Message> = contents.into_iter().map(message).collect();

@@ -87,14 +87,14 @@ pub(crate) fn options(view: View) -> Options {
 /// A decoder of messages from the beginning of a connection, within these limits.
 pub(crate) fn limited(limits: Limits) -> Http2Decoder {
     let view = STRUCTURED;
-    Http2Decoder::new(
+    alone(Http2Decoder::new(
         Options {
             limits,
             view,
             ..Options::default()
         },
         true,
-    )
+    ))
 }
 
 /// Returns the messages of a direction of a connection, fed in these pieces.
@@ -102,7 +102,7 @@ pub(crate) fn decode<P: AsRef<[u8]>>(view: View, pieces: &[P]) -> Vec<Content> {
     decode_all(view, pieces).0
 }
 
-/// Messages, and what was skipped.
+/// Messages, and the bytes skipped.
 pub(crate) fn decode_all<P: AsRef<[u8]>>(view: View, pieces: &[P]) -> (Vec<Content>, Vec<Skipped>) {
     let mut decoder = Http2Decoder::new(options(view), true);
     let mut output = Output::default();
@@ -120,4 +120,13 @@ pub(crate) fn decode_all<P: AsRef<[u8]>>(view: View, pieces: &[P]) -> (Vec<Conte
 
 pub(crate) fn contents(messages: Vec<ecapture_protocols::Message>) -> Vec<Content> {
     messages.into_iter().map(|message| message.content).collect()
+}
+
+/// Returns the decoder of a direction whose other direction reports no requests, so that no response
+/// waits for one.
+pub(crate) fn alone(mut decoder: Http2Decoder) -> Http2Decoder {
+    for _ in 0..4 {
+        decoder.notice_overdue(&mut Output::default());
+    }
+    decoder
 }

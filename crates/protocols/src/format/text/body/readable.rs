@@ -15,7 +15,7 @@ pub(in crate::format::text) fn text(bytes: &[u8]) -> Option<String> {
     written(bytes, |_, text| text.push(char::REPLACEMENT_CHARACTER))
 }
 
-/// As [`text`], but with `\xNN` for all odd bytes, so that each can be recognized.
+/// Like [`text`], but with `\xNN` for all odd bytes, so that each can be recognized.
 pub(in crate::format::text) fn escaped(bytes: &[u8]) -> Option<String> {
     written(bytes, |odd, text| {
         for byte in odd {
