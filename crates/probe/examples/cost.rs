@@ -1,6 +1,6 @@
-//! What a capture costs the captured server: `cost LIBRARY SECONDS COMMAND ARGS…` runs the load
+//! The cost of a capture for the captured server: `cost LIBRARY SECONDS COMMAND ARGS…` runs the load
 //! generator COMMAND without probes, with probes that return at once, and with a full capture, at
-//! the exported functions and at the planned points, and prints what it says of its throughput.
+//! the exported functions and at the planned points, and prints the throughput that it reports.
 //!
 //! The command should print one line with `Requests/sec`, as wrk does.
 #![expect(clippy::print_stdout, reason = "its only purpose")]

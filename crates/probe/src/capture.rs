@@ -22,17 +22,20 @@ use crate::kernel::attach::{self, AttachReport, Scope};
 use crate::kernel::attach_times::AttachTimes;
 use crate::kernel::detach::Programs;
 use crate::kernel::grace_period::Expedited;
-use crate::kernel::loading::{Attachment, Loading, Refused};
+use crate::kernel::loading::{Loading, PACKET_PROGRAMS, Refused};
 use crate::kernel::{tables, tracepoints};
 use crate::map::take_map;
 use crate::modules::Modules;
+use crate::packets::Packets;
 use crate::plan::Brings;
 use crate::proc::{self, process};
+use crate::ring::decode::Decoders;
+use crate::ring::events::Beside;
 use crate::ring::excluded::Excluded;
 use crate::{Error, Events, NoData, host};
 
 /// Maps that user space opens.
-const MAPS: [&str; 12] = [
+const MAPS: [&str; 15] = [
     "EVENTS",
     "CONTROL",
     "PIDS",
@@ -45,6 +48,9 @@ const MAPS: [&str; 12] = [
     "CONNECTED",
     "SHARES",
     "TABLES",
+    "PACKETS",
+    "OWNERS",
+    "INTERFACES",
 ];
 
 /// Everything that the loader expects in the kernel object, by kind. For the object's tests.
@@ -53,7 +59,10 @@ pub fn object_names() -> [(&'static str, Vec<&'static str>); 4] {
     let tables = Modules::ALL.tables().map(|table| table.name);
     let maps = MAPS.into_iter().chain(tables);
     [
-        ("probe", Modules::ALL.programs()),
+        (
+            "probe",
+            [Modules::ALL.programs(), PACKET_PROGRAMS.to_vec()].concat(),
+        ),
         ("tracepoint", tracepoints::all(Modules::ALL)),
         ("map", maps.collect()),
         ("constant", vec!["CONFIG"]),
@@ -63,9 +72,11 @@ pub fn object_names() -> [(&'static str, Vec<&'static str>); 4] {
 /// Loaded and attached programs whose events are not yet read.
 pub struct Capture {
     ring: RingBuf<MapData>,
+    decoders: Decoders,
     programs: Arc<Programs>,
     discoverable: Option<Discoverable>,
     discoverer: Option<Discoverer>,
+    packets: Option<Box<dyn Beside>>,
     handle: CaptureHandle,
     attached: Vec<AttachReport>,
     refused: Vec<Refused>,
@@ -73,7 +84,7 @@ pub struct Capture {
     drain: Duration,
 }
 
-/// What the search for new programs begins with.
+/// The parts that the search for new programs begins with.
 struct Discoverable {
     config: CaptureConfig,
     files: RingBuf<MapData>,
@@ -83,6 +94,19 @@ struct Discoverable {
     standing: Option<AttachTimes>,
 }
 
+impl Discoverable {
+    fn new(ebpf: &mut Ebpf, config: &CaptureConfig) -> Result<Self, Error> {
+        Ok(Self {
+            config: config.clone(),
+            files: take_map(ebpf, "FILES", RingBuf::try_from)?,
+            known: take_map(ebpf, "KNOWN", HashMap::try_from)?,
+            connected: take_map(ebpf, "CONNECTED", HashMap::try_from)?,
+            attached: std::collections::HashMap::new(),
+            standing: None,
+        })
+    }
+}
+
 impl Capture {
     /// Loads the programs, attaches them and begins to capture.
     ///
@@ -90,7 +114,7 @@ impl Capture {
     /// when a library cannot be read, or when no function that carries data could be attached and
     /// none may be found later.
     pub fn load(config: &CaptureConfig) -> Result<Self, Error> {
-        host::check()?;
+        check_host(config.modules)?;
         let finds_more = matches!(config.discovery, Discovery::Kinds(_));
         if config.libraries.is_empty() && !finds_more {
             return Err(Error::NoLibraries);
@@ -113,22 +137,21 @@ impl Capture {
         set_filters(&mut ebpf, config, cgroup, &handle)?;
         let mut discoverable = match config.discovery {
             Discovery::Off => None,
-            _ => Some(Discoverable {
-                config: config.clone(),
-                files: take_map(&mut ebpf, "FILES", RingBuf::try_from)?,
-                known: take_map(&mut ebpf, "KNOWN", HashMap::try_from)?,
-                connected: take_map(&mut ebpf, "CONNECTED", HashMap::try_from)?,
-                attached: std::collections::HashMap::new(),
-                standing: None,
-            }),
+            _ => Some(Discoverable::new(&mut ebpf, config)?),
         };
         let mut standing = AttachTimes::new(
             take_map(&mut ebpf, "STANDING", Array::try_from)?,
             kernel::has_cookie(),
         );
+        let packets = config.packets.as_ref();
+        let packets = packets.map(|packets| Packets::start(&mut ebpf, &mut probes, packets));
+        let packets = packets
+            .transpose()?
+            .map(|packets| Box::new(packets) as Box<dyn Beside>);
         let refused = probes.refused().to_vec();
+        let programs = Arc::new(Programs::new(probes));
         let mut inodes = HashSet::new();
-        let attached = match attach_libraries(&mut probes, config, handle.tally().facts(), &mut inodes) {
+        let attached = match attach_libraries(&programs, config, handle.tally().facts(), &mut inodes) {
             Err(_) if config.libraries.is_empty() => Vec::new(),
             attached => attached?,
         };
@@ -139,9 +162,11 @@ impl Capture {
         }
         Ok(Self {
             ring,
-            programs: Arc::new(Programs::new(probes)),
+            decoders: Decoders::new(config.modules, &config.options),
+            programs,
             discoverable,
             discoverer: None,
+            packets,
             handle,
             attached,
             refused,
@@ -169,7 +194,7 @@ impl Capture {
             (Discovery::Paths(_), _) => Vec::new(),
             (_, Processes::Set { .. }) => config.set.clone(),
             (_, Processes::One(pid)) => vec![pid],
-            (_, Processes::All) => proc::pids(),
+            (_, Processes::All | Processes::Numbered(_)) => proc::pids(),
         };
         let process = only_process(&config);
         let found = Files {
@@ -210,7 +235,7 @@ impl Capture {
         &self.attached
     }
 
-    /// Programs that the kernel did not take: what they are for is not captured.
+    /// Programs that the kernel did not take: the data that they are for is not captured.
     pub fn refused(&self) -> &[Refused] {
         &self.refused
     }
@@ -229,16 +254,27 @@ impl Capture {
     pub fn into_events(self) -> Events {
         Events::new(
             self.ring,
+            self.decoders,
             self.programs,
             self.discoverer,
             self.handle,
             self.excluded,
             self.drain,
         )
+        .beside(self.packets)
     }
 }
 
-/// Those that cannot change are constants of the programs, but for what is in maps.
+/// Checks that this host can run the programs of these modules.
+fn check_host(modules: Modules) -> Result<(), Error> {
+    host::check()?;
+    match modules.needing_loop() {
+        Some(module) if !kernel::has_loop() => Err(Error::NoLoop { module }),
+        _ => Ok(()),
+    }
+}
+
+/// Sets the filters. Those that cannot change are constants of the programs, except for sets in maps.
 fn set_filters(
     ebpf: &mut Ebpf,
     config: &CaptureConfig,
@@ -255,7 +291,7 @@ fn set_filters(
 /// The filters that a capture begins with.
 fn filters(config: &CaptureConfig) -> Filters {
     let (processes, follow_children) = match config.processes {
-        Processes::All => (None, false),
+        Processes::All | Processes::Numbered(_) => (None, false),
         Processes::One(pid) => (Some(vec![pid]), false),
         Processes::Set { follow_children } => (Some(config.set.clone()), follow_children),
     };
@@ -272,7 +308,7 @@ fn filters(config: &CaptureConfig) -> Filters {
 fn fill_set(config: &CaptureConfig, handle: &CaptureHandle) -> Result<(), Error> {
     let one;
     let (pids, follow_children) = match config.processes {
-        Processes::All => return Ok(()),
+        Processes::All | Processes::Numbered(_) => return Ok(()),
         Processes::One(pid) => {
             one = [pid];
             (&one[..], false)
@@ -321,7 +357,7 @@ fn set_cgroup(ebpf: &mut Ebpf, folder: Option<File>) -> Result<(), Error> {
 /// A library that cannot be read is an error only when nothing else could be attached: processes
 /// end, and their files with them.
 fn attach_libraries(
-    probes: &mut Attachment,
+    programs: &Programs,
     config: &CaptureConfig,
     facts: &Facts,
     inodes: &mut HashSet<Inode>,
@@ -340,7 +376,7 @@ fn attach_libraries(
             entries_only: config.hooks.entries_only,
             cookie: 0,
         };
-        let outcome = attach::library(probes, library, scope);
+        let outcome = attach::library(programs, library, scope);
         facts.attached(library.inode(), &outcome);
         match outcome {
             Ok(attached) => reports.extend(attached),
@@ -350,7 +386,7 @@ fn attach_libraries(
             }
         }
     }
-    let brings_content = |symbol| config.modules.brings(symbol) == Some(Brings::Content);
+    let brings_content = |symbol| config.modules.brings(symbol).is_some_and(Brings::is_wanted);
     if reports
         .iter()
         .any(|report| report.outcome.is_ok() && brings_content(report.symbol))

@@ -1,4 +1,4 @@
-//! What a capture is to capture.
+//! The configuration of a capture.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use ecapture_ebpf::limits;
 
 use crate::file::library::Library;
 use crate::find::discovery::Discovery;
-use crate::modules::Modules;
+use crate::modules::{ModuleOptions, Modules};
 use crate::ring::excluded::Pipe;
 
 /// Size of the ring buffer unless the configuration says otherwise, in bytes.
@@ -15,7 +15,8 @@ pub const DEFAULT_RING_BYTES: u32 = limits::RING_BYTES;
 /// Longer than a write takes that does not wait for its peer, short for whoever waits for the prompt.
 const DRAIN: Duration = Duration::from_millis(100);
 
-/// Whose calls are captured. Fails closed: calls that do not match are not captured, even if nothing matches.
+/// The processes whose calls are captured. Fails closed: calls that do not match are not captured, even if
+/// nothing matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Processes {
     /// Every process.
@@ -23,6 +24,8 @@ pub enum Processes {
     All,
     /// One process with all its threads.
     One(u32),
+    /// Every process with this number, whether or not there is one now.
+    Numbered(u32),
     /// Those of [`CaptureConfig::set`], and those that [`CaptureHandle::add_pid`](crate::CaptureHandle::add_pid)
     /// adds.
     Set {
@@ -31,16 +34,16 @@ pub enum Processes {
     },
 }
 
-/// What to capture.
+/// The configuration of a capture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaptureConfig {
-    /// What is captured.
+    /// The modules to capture with.
     pub modules: Modules,
     /// Libraries and programs to attach to at once.
     pub libraries: Vec<Library>,
     /// Those to attach to later, see [`Capture::discover`](crate::Capture::discover).
     pub discovery: Discovery,
-    /// Whose calls.
+    /// The processes whose calls are captured.
     pub processes: Processes,
     /// The processes of [`Processes::Set`] to begin with.
     pub set: Vec<u32>,
@@ -58,12 +61,57 @@ pub struct CaptureConfig {
     /// How long calls that write and are in progress at the stop are waited for; what they move is captured
     /// when they return by then. All calls have 10 ms.
     pub drain: Duration,
+    /// What single modules are asked for.
+    pub options: ModuleOptions,
     /// Facts about processes are among the events: which TLS each uses, and whether it is captured.
     pub facts: bool,
     /// Size of the ring buffer in bytes; rounded up to a power of two of at least a page.
     pub ring_bytes: u32,
+    /// Packets are captured, too.
+    pub packets: Option<PacketConfig>,
     /// For tests and measurements.
     pub hooks: Hooks,
+}
+
+/// Which packets to capture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PacketConfig {
+    /// The interfaces whose packets are captured.
+    pub interfaces: Interfaces,
+    /// Bytes of a packet that are captured at most.
+    pub snap_length: u32,
+    /// A filter expression of libpcap; all packets without one.
+    pub filter: Option<String>,
+    /// Packets only of processes that the capture's filters let through.
+    pub of_processes: bool,
+    /// Size of the ring for packets in bytes; rounded up to a power of two of at least a page.
+    pub ring_bytes: u32,
+    /// For tests: attach as on kernels without tcx (before Linux 6.6).
+    pub without_tcx: bool,
+}
+
+impl Default for PacketConfig {
+    fn default() -> Self {
+        Self {
+            interfaces: Interfaces::DefaultRoute,
+            snap_length: ecapture_ebpf::limits::SNAP_LENGTH,
+            filter: None,
+            of_processes: false,
+            ring_bytes: DEFAULT_RING_BYTES,
+            without_tcx: false,
+        }
+    }
+}
+
+/// Whose packets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Interfaces {
+    /// All interfaces that are up, and those that come up later.
+    Any,
+    /// These.
+    Named(Vec<String>),
+    /// The one of the default route.
+    DefaultRoute,
 }
 
 /// Makes a capture do what it does on other hosts, or in rare cases.
@@ -74,10 +122,10 @@ pub struct Hooks {
     /// Which sockets and files are used is learned from system calls even where there is a cheaper way.
     pub system_calls: bool,
     /// A program or library that is found later is not inspected before this file was read to its end.
-    /// For making probes come too late, with a FIFO.
+    /// Serves to make probes come too late, with a FIFO.
     pub hold_discovery: Option<PathBuf>,
-    /// So many calls, threads, sessions and sockets are followed at once, instead of what the programs say. For
-    /// making them too few.
+    /// Number of calls, threads, sessions and sockets that are followed at once, instead of the programs' own
+    /// numbers. Serves to make them too few.
     pub table_entries: Option<u32>,
 }
 
@@ -95,8 +143,10 @@ impl Default for CaptureConfig {
             cgroup: None,
             live: false,
             drain: DRAIN,
+            options: ModuleOptions::default(),
             facts: false,
             ring_bytes: DEFAULT_RING_BYTES,
+            packets: None,
             hooks: Hooks::default(),
         }
     }

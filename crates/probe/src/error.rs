@@ -1,4 +1,4 @@
-//! What can go wrong before the first event.
+//! The errors before the first event.
 
 use std::io;
 use std::path::PathBuf;
@@ -30,23 +30,43 @@ pub enum Error {
     NotALibrary {
         /// As given.
         path: PathBuf,
-        /// What was found instead.
+        /// The fault found in it.
         source: ElfError,
     },
     /// The file exports none of the functions that could be captured.
-    #[error("{path} has no TLS functions (such as {expected})")]
+    #[error("{path} has none of the functions that are captured (such as {expected})")]
     NoFunctions {
         /// As given.
         path: PathBuf,
         /// Some of the names looked for.
         expected: String,
     },
+    /// The function that the user named is not in the file.
+    #[error("{path} has {problem}; `nm -D {path}` and `nm {path}` list what it has")]
+    NoNamedFunction {
+        /// As given.
+        path: PathBuf,
+        /// What was looked for.
+        problem: String,
+    },
+    /// A function was named for a kind of capture that knows its functions.
+    #[error("only functions of database servers can be named")]
+    NoNames,
+    /// The kernel is too old for a kind of capture.
+    #[error(
+        "this kernel has no bpf_loop (Linux 5.17), which `ecapture {module}` needs; leave {module} out, or capture on a \
+         newer kernel"
+    )]
+    NoLoop {
+        /// The kind of capture.
+        module: &'static str,
+    },
     /// More probes would take too many descriptors.
     #[error("cannot attach to {path}: {source}")]
     Descriptors {
         /// As given.
         path: PathBuf,
-        /// How many there are.
+        /// The numbers of descriptors.
         source: crate::host::descriptors::NoDescriptors,
     },
     /// No library was given.
@@ -118,6 +138,9 @@ pub enum Error {
         /// The kernel's reason.
         source: ProgramError,
     },
+    /// Packets cannot be captured.
+    #[error(transparent)]
+    Packets(#[from] crate::packets::PacketError),
     /// A map could not be used.
     #[error("map {map}: {source}")]
     Map {

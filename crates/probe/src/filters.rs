@@ -18,7 +18,8 @@ use crate::host::cgroup;
 use crate::map::take_map;
 use crate::proc::{self, process};
 
-/// Whose calls are captured; see [`CaptureHandle::change_filters`](crate::CaptureHandle::change_filters).
+/// The processes whose calls are captured; see
+/// [`CaptureHandle::change_filters`](crate::CaptureHandle::change_filters).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Filters {
     /// Only these processes, with all their threads; `None`: all.
@@ -181,7 +182,7 @@ fn join<'pid>(pids: &mut Pids, new: impl IntoIterator<Item = &'pid u32>, place: 
     Ok(())
 }
 
-/// Adds what these processes have started, until nothing new is found.
+/// Adds the processes that these have started, until no new ones are found.
 fn join_descendants(pids: &mut Pids, parents: &[u32], place: u32) -> Result<(), Error> {
     let mut known = BTreeSet::new();
     loop {

@@ -78,7 +78,7 @@ struct Control {
     place: AtomicU32,
     /// With filters that may change.
     places: Option<Mutex<Places>>,
-    /// Attaches to what a process executes.
+    /// Attaches to the files that a process executes.
     search: OnceLock<Box<dyn Fn(u32) + Send + Sync>>,
     reader: AtomicWaker,
 }
@@ -126,7 +126,7 @@ impl CaptureHandle {
         self.tell_kernel(0)
     }
 
-    /// What the kernel has counted so far. Takes some microseconds.
+    /// Reads the kernel's counters. Takes some microseconds.
     pub fn counters(&self) -> Result<KernelCounters, Error> {
         KernelCounters::read(&self.control.counters).map_err(|source| Error::Map {
             map: "COUNTERS",
@@ -142,12 +142,12 @@ impl CaptureHandle {
         users
     }
 
-    /// Reports what was running when the capture began, among the events and if facts are wanted.
+    /// Reports the processes that were running when the capture began, as events, if facts are wanted.
     pub fn surveyed(&self, survey: &Survey) {
         self.tally.facts().surveyed(survey);
     }
 
-    /// What was counted and learned beside the kernel.
+    /// The tally of this program, beside the kernel's counters.
     pub fn tally(&self) -> &Arc<Tally> {
         &self.tally
     }
@@ -160,7 +160,7 @@ impl CaptureHandle {
             .map_err(|source| Error::Map { map: "PIDS", source })
     }
 
-    /// No longer lets a process through. A process that is not in the set is no error.
+    /// No longer lets a process through. A process that is not in the set is not an error.
     pub fn remove_pid(&self, pid: u32) -> Result<(), Error> {
         match lock(&self.control.pids).remove(&pid) {
             Ok(()) => Ok(()),
@@ -204,7 +204,7 @@ impl CaptureHandle {
         }
     }
 
-    /// What [`Self::attach_to`] does for each process.
+    /// Sets the search that [`Self::attach_to`] makes in each process.
     pub(crate) fn search_with(&self, search: impl Fn(u32) + Send + Sync + 'static) {
         // A capture discovers once.
         let _discovers_already = self.control.search.set(Box::new(search));
@@ -220,7 +220,7 @@ impl CaptureHandle {
         self.tell_kernel(1)
     }
 
-    /// Whom [`Self::stop`] wakes.
+    /// Registers the task that [`Self::stop`] wakes.
     pub(crate) fn register_reader(&self, waker: &std::task::Waker) {
         self.control.reader.register(waker);
     }

@@ -32,19 +32,21 @@ mod kind;
 mod limits;
 mod map;
 mod modules;
+mod packets;
 mod plan;
 mod proc;
 mod ring;
 mod tally;
 
 pub use capture::{Capture, object_names};
-pub use config::{CaptureConfig, DEFAULT_RING_BYTES, Hooks, Processes};
+pub use config::{CaptureConfig, DEFAULT_RING_BYTES, Hooks, Interfaces, PacketConfig, Processes};
 pub use error::{Error, NoData};
 pub use file::elf::ElfError;
-pub use file::library::Library;
+pub use file::library::{Library, NamedFunction};
 pub use filters::Filters;
 pub use find::discovery::{Discovered, Discovery, Executor, GiveUp, LiveLibraries};
 pub use find::examine::examine;
+pub use find::programs::{ProgramFinding, ProgramObstacle, programs};
 pub use find::{survey, target};
 pub use handle::{CaptureHandle, RingUser};
 pub use host::cgroup::CgroupError;
@@ -56,11 +58,12 @@ pub use kernel::loading::{
     Figures, LinkError, ObjectError, ProgramCheck, ProgramError, Refused, check_programs,
 };
 pub use kind::Kind;
-pub use modules::{Module, Modules};
+pub use modules::{Module, ModuleOptions, Modules};
+pub use packets::{PacketError, compile_filter};
 pub use plan::{PointKind, Reason, Refusal};
 pub use proc::process;
 pub use ring::counters::KernelCounters;
 pub use ring::events::Events;
 pub use ring::excluded::Pipe;
 pub use ring::joined_late::{LateConnections, LateProgram};
-pub use tally::Tally;
+pub use tally::{PacketFigures, Tally};

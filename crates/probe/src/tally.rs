@@ -1,16 +1,41 @@
-//! What this program counted and learned during a capture, beside what the kernel counted.
+//! The counts and facts that this program collects during a capture, beside the kernel's counters.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use ecapture_protocols::packet::Handshakes;
 use ecapture_protocols::{DataEvent, JoinedLate};
 
 use crate::find::facts::Facts;
+use crate::ring::secrets::News;
 use crate::{KernelCounters, LateConnections};
 
 /// Most processes that are remembered as active.
 const ACTIVE: usize = 64 * 1024;
+
+/// What was counted of packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PacketFigures {
+    /// Packets that passed the interfaces.
+    pub received: u64,
+    /// Lost because their ring was full.
+    pub dropped: u64,
+    /// Lost because their bytes could not be read.
+    pub unreadable: u64,
+    /// Left out by the filter expression.
+    pub not_matching: u64,
+    /// Left out because they are of processes that the filters keep out.
+    pub of_others: u64,
+    /// Left out because it is not known whose they are.
+    pub of_unknown: u64,
+    /// Handed over.
+    pub captured: u64,
+    /// Bytes of those.
+    pub bytes: u64,
+    /// TLS handshakes among them.
+    pub handshakes: Handshakes,
+}
 
 /// Figures of a running capture. All threads add to one.
 #[derive(Debug, Default)]
@@ -18,6 +43,7 @@ pub struct Tally {
     undecodable: Counter,
     read: PayloadCounter,
     excluded: PayloadCounter,
+    beyond: PayloadCounter,
     too_short: Counter,
     not_captured: Counter,
     not_inspected: Counter,
@@ -25,6 +51,9 @@ pub struct Tally {
     files_given_up: Counter,
     active: Mutex<HashSet<u32>>,
     late: Mutex<LateConnections>,
+    packets: Mutex<Option<PacketFigures>>,
+    handshakes: Counter,
+    secrets: Counter,
     facts: Facts,
 }
 
@@ -36,12 +65,21 @@ impl Tally {
         }
     }
 
-    /// What is known of the processes that use TLS.
+    /// The facts about the processes that use TLS.
     pub(crate) fn facts(&self) -> &Facts {
         &self.facts
     }
 
-    /// How many facts about processes are not among the events, because too many came at once.
+    /// The figures of the packets; `None` if none are captured.
+    pub fn packets(&self) -> Option<PacketFigures> {
+        *lock(&self.packets)
+    }
+
+    pub(crate) fn set_packets(&self, figures: PacketFigures) {
+        *lock(&self.packets) = Some(figures);
+    }
+
+    /// Number of facts about processes that are not among the events, because too many came at once.
     pub fn facts_without_room(&self) -> u64 {
         self.facts.lost()
     }
@@ -54,6 +92,21 @@ impl Tally {
 
     pub(crate) fn count_undecodable(&self) {
         self.undecodable.add(1);
+    }
+
+    /// Handshakes whose secrets were observed, at least one of them.
+    pub fn handshakes(&self) -> u64 {
+        self.handshakes.get()
+    }
+
+    /// Secrets that were observed, each once.
+    pub fn secrets(&self) -> u64 {
+        self.secrets.get()
+    }
+
+    pub(crate) fn count_secret(&self, news: News) {
+        self.handshakes.add((news == News::Handshake).into());
+        self.secrets.add((news != News::None).into());
     }
 
     /// Processes that produced events; `None` when there were more than are remembered.
@@ -76,7 +129,7 @@ impl Tally {
     }
 
     /// Processes that connected, or listened, and ended before the probes were attached to the file with
-    /// TLS that they executed: what they sent was not seen.
+    /// TLS that they executed: their data was not seen.
     pub fn too_short(&self) -> u64 {
         self.too_short.get()
     }
@@ -114,6 +167,19 @@ impl Tally {
         self.excluded.add(1, bytes);
     }
 
+    /// Records of statements and commands whose text is beyond the limits, and its bytes. It is marked where it is
+    /// missing.
+    pub fn beyond_limits(&self) -> (u64, u64) {
+        self.beyond.get()
+    }
+
+    /// Counts what of a record was beyond the limits.
+    pub(crate) fn count_beyond(&self, bytes: u64) {
+        if bytes > 0 {
+            self.beyond.add(1, bytes);
+        }
+    }
+
     /// How often a new file of a program found no room among those that wait to be inspected.
     pub fn files_without_room(&self) -> u64 {
         self.files_without_room.get()
@@ -148,12 +214,12 @@ impl Tally {
         self.read.add(records, bytes);
     }
 
-    /// Payload records, and their bytes, that are in the ring according to `counters`. The records of ended
+    /// Records of payload and of secrets, and the bytes of payload, that are in the ring according to `counters`. The records of ended
     /// connections that are there, too, lose nothing.
     pub fn left_in_ring(&self, counters: &KernelCounters) -> (u64, u64) {
         let (records, bytes) = self.read.get();
         (
-            counters.data_records.saturating_sub(records),
+            (counters.data_records + counters.secrets).saturating_sub(records),
             counters.data_bytes.saturating_sub(bytes),
         )
     }
@@ -191,7 +257,7 @@ impl PayloadCounter {
     }
 }
 
-/// What is kept holds no invariant that a panic elsewhere could break.
+/// Locks also after a panic elsewhere: it can break no invariant of the kept state.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Memory that one file may take besides what the test has: two tables of names, and what is remembered.
 const MEMORY_KIB: u64 = 300 * 1024;
 
-/// What came of a file.
+/// Examines a file, and asserts the bounds of time and memory.
 fn examined(elf: &Elf) -> Result<Vec<u64>, Error> {
     let file = tempfile::NamedTempFile::new().unwrap();
     elf.write(file.path());
@@ -47,7 +47,7 @@ fn given_up(elf: &Elf) -> String {
     reason
 }
 
-/// Of this thread.
+/// Processor time of this thread.
 fn processor_time() -> Duration {
     let mut time = libc::timespec {
         tv_sec: 0,

@@ -1,4 +1,4 @@
-//! What must hold of every file that somebody executes, whoever has written it.
+//! The properties that must hold for every file that somebody executes, whoever has written it.
 
 use std::cell::RefCell;
 use std::fs::File;

@@ -22,7 +22,7 @@ pub(crate) struct Located {
 }
 
 impl Located {
-    /// What `path` leads to now. An error when that is no regular file.
+    /// The file that `path` leads to now. An error when that is not a regular file.
     pub(crate) fn at(path: &Path) -> io::Result<Self> {
         let file = File::options().read(true).custom_flags(libc::O_PATH).open(path)?;
         let metadata = file.metadata()?;
@@ -58,6 +58,7 @@ impl Located {
                 path,
                 file,
                 metadata: self.metadata.clone(),
+                named: None,
             }),
         })
     }
@@ -74,6 +75,23 @@ struct Opened {
     path: PathBuf,
     file: File,
     metadata: Metadata,
+    named: Option<Named>,
+}
+
+/// A function of a file that the user names in place of one that is looked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NamedFunction {
+    /// Its symbol.
+    pub symbol: Option<String>,
+    /// The offset of its first instruction in the file; then the symbol need not be there.
+    pub offset: Option<u64>,
+}
+
+/// A named function, and the name that it has in the tables of functions.
+#[derive(Debug, Clone)]
+pub(crate) struct Named {
+    pub(crate) function: NamedFunction,
+    pub(crate) stands_for: &'static str,
 }
 
 impl Library {
@@ -84,6 +102,22 @@ impl Library {
             path: path.to_owned(),
             source,
         })
+    }
+
+    /// The same file, in which a named function is in the place of another one.
+    pub(crate) fn with(self, named: Named) -> std::io::Result<Self> {
+        Ok(Self {
+            opened: Arc::new(Opened {
+                path: self.opened.path.clone(),
+                file: self.opened.file.try_clone()?,
+                metadata: self.opened.metadata.clone(),
+                named: Some(named),
+            }),
+        })
+    }
+
+    pub(crate) fn named(&self) -> Option<&Named> {
+        self.opened.named.as_ref()
     }
 
     /// The path by which it was found. Another file may be there by now.

@@ -32,7 +32,7 @@ pub(crate) struct Facts {
     modules: Modules,
     /// The only user, if there is one.
     uid: Option<u32>,
-    /// Only processes of a cgroup are captured: which these are, only their events tell.
+    /// Only processes of a cgroup are captured: only their events show which these are.
     cgroup: bool,
     are_pending: AtomicBool,
     reader: AtomicWaker,
@@ -43,7 +43,7 @@ pub(crate) struct Facts {
 struct State {
     /// The files with TLS that were attached to.
     files: HashMap<Inode, File>,
-    /// What the survey has read in some of them.
+    /// The findings of the survey about some of them.
     surveyed: HashMap<Inode, Surveyed>,
     reported: HashMap<u32, Reported>,
     pending: VecDeque<Observed>,
@@ -58,15 +58,15 @@ struct File {
     obstacle: Option<Arc<str>>,
 }
 
-/// What the survey knows of a file.
+/// The survey's findings about a file.
 #[derive(Debug, Clone)]
 struct Surveyed {
-    /// More exact than what the attached functions tell: `BoringSSL`, where they are OpenSSL's.
+    /// More exact than the attached functions show: `BoringSSL`, where they are OpenSSL's.
     implementation: Arc<str>,
     version: Option<Arc<str>>,
 }
 
-/// What was reported of a process.
+/// The facts reported about a process.
 #[derive(Debug, Default)]
 struct Reported {
     /// When the process began, in clock ticks: another process may get its number.
@@ -77,8 +77,8 @@ struct Reported {
 impl Facts {
     pub(crate) fn new(config: &CaptureConfig) -> Self {
         Self {
-            are_wanted: config.facts,
-            modules: config.modules,
+            are_wanted: config.facts && config.modules.have(Modules::TLS),
+            modules: Modules::TLS,
             uid: config.uid,
             cgroup: config.cgroup.is_some(),
             ..Self::default()
@@ -121,7 +121,8 @@ impl Facts {
         self.wake_reader();
     }
 
-    /// What was running when the capture began. What is attached to later is reported then.
+    /// Reports the processes that were running when the capture began. Later ones are reported when they are
+    /// attached to.
     pub(crate) fn surveyed(&self, survey: &Survey) {
         for finding in survey.findings.iter().filter(|_| self.are_wanted) {
             self.found(finding);
@@ -183,7 +184,7 @@ impl Facts {
             return Vec::new();
         };
         let numbers: HashSet<u64> = self.state().files.keys().map(|inode| inode.number).collect();
-        // Some file systems show other numbers in the list of mappings: there the names tell.
+        // Some file systems show other numbers in the list of mappings: there the names decide.
         let may_be = |mapping: &Mapping<'_>| {
             numbers.contains(&mapping.inode.number) || self.modules.name_library(mapping.name())
         };
@@ -207,7 +208,7 @@ impl Facts {
         }
     }
 
-    /// What was observed since the last call.
+    /// Takes the facts observed since the last call.
     pub(crate) fn take(&self) -> Vec<CapturedEvent> {
         if !self.are_pending.swap(false, Ordering::AcqRel) {
             return Vec::new();
@@ -217,7 +218,7 @@ impl Facts {
         pending.map(CapturedEvent::Observed).collect()
     }
 
-    /// Whom a new fact wakes.
+    /// Registers the task that a new fact wakes.
     pub(crate) fn register_reader(&self, waker: &Waker) {
         if self.are_wanted {
             self.reader.register(waker);
@@ -229,12 +230,12 @@ impl Facts {
         self.reader.wake();
     }
 
-    /// How many facts were not reported, because too many came at once.
+    /// Number of facts that were not reported, because too many came at once.
     pub(crate) fn lost(&self) -> u64 {
         self.state().lost
     }
 
-    /// Whether a process is captured, as far as that is known without its events.
+    /// Returns true if a process is captured and that is known without its events.
     fn covers(&self, pid: u32) -> bool {
         self.are_wanted && !self.cgroup && self.uid.is_none_or(|uid| proc::user(pid) == Some(uid))
     }
@@ -245,7 +246,7 @@ impl Facts {
 }
 
 impl File {
-    /// `None` for a file whose functions bring no content, such as NSS, which writes through NSPR.
+    /// `None` for a file whose functions deliver no content, such as NSS, which writes through NSPR.
     fn of(outcome: &Result<Vec<AttachReport>, Error>, modules: Modules) -> Option<Self> {
         let reports = match outcome {
             Ok(reports) => reports,
@@ -274,7 +275,7 @@ impl File {
 }
 
 impl State {
-    /// What a process that executes this file uses; `None` for files without TLS.
+    /// The TLS that a process that executes this file uses; `None` for files without TLS.
     fn tls(&self, inode: Inode, path: &Path) -> Option<ProcessTls> {
         let file = self.files.get(&inode)?;
         let surveyed = self.surveyed.get(&inode);

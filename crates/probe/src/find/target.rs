@@ -9,7 +9,8 @@ use std::time::Duration;
 use crate::file::elf::Image;
 use crate::file::inode::Inode;
 use crate::file::ld_cache;
-use crate::file::library::{Library, Located};
+use crate::file::library::{Library, Located, Named, NamedFunction};
+use crate::find::survey::Keyless;
 use crate::host::clock::monotonic_ns;
 use crate::kind::Kind;
 use crate::modules::Modules;
@@ -27,14 +28,19 @@ const USUAL_DIRECTORIES: [&str; 6] = [
     "/lib",
 ];
 
-/// A library or program with TLS functions.
+/// Where programs are installed.
+const PROGRAM_DIRECTORIES: [&str; 5] = ["/bin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/libexec"];
+/// The login shells of a host, wherever they are.
+const SHELLS: &str = "/etc/shells";
+
+/// A library or program with functions that are captured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// The opened file. Its path is for people, through `/proc/PID/root` when it is in a container.
     pub library: Library,
     /// Where it was found.
     pub found: FoundIn,
-    /// What it has functions of.
+    /// The kinds that it has functions of.
     pub kinds: Vec<Kind>,
 }
 
@@ -52,15 +58,46 @@ pub enum FoundIn {
 /// Checks a library that the user named.
 pub fn named(modules: Modules, path: &Path) -> Result<Target, Error> {
     let library = Library::open(path)?;
-    let kinds = modules.kinds_in(&Image::read(&library, &modules.identifying_symbols())?);
+    let image = Image::read(&library, &modules.identifying_symbols())?;
+    of_named(modules, &image)
+}
+
+/// Checks a library that the user named, together with a function in it.
+pub fn named_with(modules: Modules, path: &Path, function: &NamedFunction) -> Result<Target, Error> {
+    let unreadable = |source| Error::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
+    let stands_for = modules.named_function(function).ok_or(Error::NoNames)?;
+    let named = Named {
+        function: function.clone(),
+        stands_for,
+    };
+    let library = Library::open(path)?.with(named).map_err(unreadable)?;
+    let image = Image::read(&library, &modules.identifying_symbols())?;
+    if image.function(stands_for).is_none() {
+        return Err(Error::NoNamedFunction {
+            path: path.to_owned(),
+            problem: match (&function.symbol, function.offset) {
+                (_, Some(offset)) => format!("no code at the offset {offset:#x}"),
+                (Some(symbol), None) => format!("no function {symbol} in .dynsym or .symtab"),
+                (None, None) => "no function without a name".to_owned(),
+            },
+        });
+    }
+    of_named(modules, &image)
+}
+
+fn of_named(modules: Modules, image: &Image) -> Result<Target, Error> {
+    let kinds = modules.kinds_in(image);
     if kinds.is_empty() {
         return Err(Error::NoFunctions {
-            path: path.to_owned(),
+            path: image.path().to_owned(),
             expected: modules.examples(),
         });
     }
     Ok(Target {
-        library,
+        library: image.library().clone(),
         found: FoundIn::Named,
         kinds,
     })
@@ -69,8 +106,7 @@ pub fn named(modules: Modules, path: &Path) -> Result<Target, Error> {
 /// Every TLS library of this host, and every program with TLS functions of its own that runs now.
 /// Each file once, by device and inode. Processes that cannot be inspected are skipped.
 ///
-/// Of the files that belong to users other than root, as many are inspected as possible in a
-/// second.
+/// Files that belong to users other than root are inspected for a second in all; the rest is left out.
 pub fn discover(modules: Modules) -> Vec<Target> {
     let mut seen = Seen::new(modules);
     for path in installed(modules) {
@@ -168,6 +204,14 @@ impl Seen {
                         found,
                         kinds,
                     });
+                } else if let FoundIn::Process(pid) = found
+                    && self.modules.have(Modules::SECRETS)
+                    && let Some(why) = Keyless::of(&image)
+                {
+                    tracing::warn!(
+                        "a key log has no secrets of process {pid}: {}: {why}",
+                        library.path().display()
+                    );
                 }
             }
             Err(error) if error.is_given_up() => {
@@ -204,6 +248,7 @@ fn installed(modules: Modules) -> Vec<PathBuf> {
         .library_names()
         .flat_map(|name| ld_cache::libraries(&cache, name))
         .collect();
+    paths.extend(installed_programs(modules));
     for directory in USUAL_DIRECTORIES {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             if modules.name_library(entry.file_name().as_bytes()) {
@@ -212,6 +257,24 @@ fn installed(modules: Modules) -> Vec<PathBuf> {
         }
     }
     paths
+}
+
+/// Programs are known by their names until they run.
+pub(crate) fn installed_programs(modules: Modules) -> Vec<PathBuf> {
+    let names: Vec<_> = modules.programs_by_name().collect();
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let directories = PROGRAM_DIRECTORIES.iter().map(Path::new);
+    let usual = directories.flat_map(|directory| names.iter().map(|name| directory.join(name)));
+    let shells = fs::read_to_string(SHELLS).unwrap_or_default();
+    let is_one = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| names.contains(&name))
+    };
+    usual
+        .chain(shells.lines().map(PathBuf::from).filter(is_one))
+        .collect()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Why a path is no cgroup to filter by. Each message is one line with its fix.
+/// Why a path is not a cgroup to filter by. Each message is one line with its fix.
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
     /// It cannot be opened.
@@ -55,7 +55,7 @@ fn is_on_cgroup2(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// What to give instead.
+/// Advice on the directory to give instead.
 fn example() -> String {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     match mount_point(&mounts) {

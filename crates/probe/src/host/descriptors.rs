@@ -13,9 +13,9 @@ use crate::limits;
      or capture less with --pid, --cgroup_path or --libssl"
 )]
 pub struct NoDescriptors {
-    /// What the file needs.
+    /// Descriptors that the file needs.
     pub needed: u64,
-    /// What it may have.
+    /// Descriptors that it may have.
     pub left: u64,
     /// `RLIMIT_NOFILE`
     pub limit: u64,
@@ -25,7 +25,7 @@ pub struct NoDescriptors {
 #[derive(Debug, Clone, Copy)]
 pub struct Limit(libc::rlimit);
 
-/// Raises the number of files that this process may open, for probes. Gives what it was before, for programs
+/// Raises the number of files that this process may open, for probes. Returns the limit before, for programs
 /// that are started from here: `select(2)` knows no more than 1024. Where raising is refused, the limit stays.
 pub fn raise() -> Option<Limit> {
     let before = limit()?;
@@ -121,7 +121,7 @@ impl Budget {
         Ok(())
     }
 
-    /// Returns what was taken.
+    /// Gives back the descriptors that were taken.
     pub(crate) fn give_back(&mut self, taken: u64, trusted: bool) {
         self.left += taken;
         if !trusted {

@@ -1,4 +1,4 @@
-//! What this kernel can do, which is asked of the kernel itself: distributions add to old releases.
+//! The features of this kernel. The kernel itself is asked, because distributions add to old releases.
 
 use std::fs;
 use std::sync::LazyLock;
@@ -24,15 +24,15 @@ pub const TESTED: &[(u32, u32)] = &[(6, 1), (6, 12), (7, 2)];
 pub struct Feature {
     /// The kernel's name for it.
     pub name: &'static str,
-    /// The release that brought it.
+    /// The release that introduced it.
     pub since: (u32, u32),
-    /// Whether this kernel has it.
+    /// True if this kernel has it.
     pub present: bool,
-    /// What differs without it.
+    /// The consequence of its absence.
     pub without: &'static str,
 }
 
-/// What this kernel has of all that a capture can use. Needs the privileges of a capture.
+/// All features that a capture can use, and whether this kernel has them. Needs the privileges of a capture.
 pub fn features() -> [Feature; 4] {
     let feature = |name, since, present, without| Feature {
         name,

@@ -1,4 +1,4 @@
-//! Whether this host can run the programs. Each problem's message is one line with its fix.
+//! Checks that this host can run the programs. Each problem's message is one line with its fix.
 
 use std::fs;
 use std::io;
@@ -66,7 +66,7 @@ pub enum Problem {
         "this kernel has no uprobes (/sys/bus/event_source/devices/uprobe is absent); use one built with CONFIG_UPROBE_EVENTS=y and mount sysfs"
     )]
     NoUprobes,
-    /// What the kernel says of its uprobes is not understood.
+    /// The kernel's description of its uprobes is not understood.
     #[error(
         "cannot use this kernel's uprobes (/sys/bus/event_source/devices/uprobe): {source}; mount sysfs, or report the kernel's release"
     )]
@@ -84,7 +84,7 @@ pub fn check() -> Result<(), Problem> {
     }
 }
 
-/// Whether processes have the same numbers here as in the kernel programs.
+/// Checks that processes have the same numbers here as in the kernel programs.
 pub fn check_process_numbers() -> Result<(), Problem> {
     match process_numbers().problem {
         Some(problem) => Err(problem),
@@ -99,7 +99,7 @@ impl Problem {
     }
 }
 
-/// What a shell finds this program by, also one that is root's.
+/// The path by which a shell finds this program, also one that is root's.
 fn own_path() -> String {
     std::env::current_exe().map_or_else(|_| "ecapture".to_owned(), |path| path.display().to_string())
 }
@@ -112,11 +112,11 @@ pub fn problems() -> Vec<Problem> {
 /// One thing that a capture needs of the host.
 #[derive(Debug)]
 pub struct Check {
-    /// What is needed.
+    /// Name of the requirement.
     pub name: &'static str,
-    /// What there is.
+    /// The observed state.
     pub observed: String,
-    /// What is wrong with it.
+    /// The problem with it, if there is one.
     pub problem: Option<Problem>,
 }
 

@@ -1,4 +1,4 @@
-//! What the kernel knows about a socket of this process.
+//! Asks the kernel about a socket of this process.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 ///
 /// # Errors
 ///
-/// What the kernel says about a descriptor that is no such socket.
+/// The kernel's error for a descriptor that is not such a socket.
 pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u64> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: the descriptor is open while it is borrowed, and the request stores one int.

@@ -1,11 +1,13 @@
 //! Puts the programs onto the planned points and reports each outcome.
 
 use std::num::NonZeroU32;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use crate::Error;
 use crate::file::elf::Image;
 use crate::file::library::Library;
+use crate::kernel::detach::{Hurry, Programs, Turn};
 use crate::kernel::loading::{Attachment, LinkError, ProgramError};
 use crate::modules::Modules;
 use crate::plan::{Plan, Point, PointKind, Reason, Refusal, Returns};
@@ -15,7 +17,7 @@ use crate::plan::{Plan, Point, PointKind, Reason, Refusal, Returns};
 pub struct AttachPoint {
     /// Offset in the file, in bytes.
     pub offset: u64,
-    /// What is there.
+    /// The kind of place.
     pub kind: PointKind,
     /// Why this place was chosen.
     pub reason: Reason,
@@ -65,7 +67,7 @@ pub(crate) struct Scope {
 
 /// Attaches everything that `library` offers.
 pub(crate) fn library(
-    probes: &mut Attachment,
+    programs: &Programs,
     library: &Library,
     scope: Scope,
 ) -> Result<Vec<AttachReport>, Error> {
@@ -76,25 +78,27 @@ pub(crate) fn library(
             expected: scope.modules.examples(),
         });
     }
-    self::image(probes, &image, scope)
+    let plan = Plan::of(&image, scope.modules.families(), scope.entries_only);
+    planned(&programs.turn(Hurry::No), &image, plan, scope)
 }
 
-/// Attaches everything that an opened file offers.
-pub(crate) fn image(
-    probes: &mut Attachment,
+/// Attaches to the planned points of an opened file. It reads nothing more: others may wait for the probes.
+pub(crate) fn planned(
+    turn: &Turn<'_>,
     image: &Image,
+    Plan { points, refused }: Plan,
     scope: Scope,
 ) -> Result<Vec<AttachReport>, Error> {
-    let Plan { points, refused } = Plan::of(image, scope.modules.families(), scope.entries_only);
     // All or none: half of a library is no use to anybody.
     let library = image.library();
-    probes
+    turn.lock()
+        .ok_or(Error::Ended)?
         .reserve(points.iter().flat_map(uses), library.is_trusted())
         .map_err(|source| Error::Descriptors {
             path: library.path().to_owned(),
             source,
         })?;
-    let before = probes.unassigned();
+    let mut links = Vec::new();
     let mut reports = Vec::new();
     let mut report = |symbol, outcome| {
         reports.push(AttachReport {
@@ -103,8 +107,15 @@ pub(crate) fn image(
             outcome,
         });
     };
+    let scope = Scope {
+        cookie: scope.cookie | u64::from(scope.modules.place(image)) << 32,
+        ..scope
+    };
     for point in points {
-        let outcome = attach(probes, image, &point, scope);
+        let outcome = match turn.lock() {
+            Some(probes) => attach(&probes, image, &point, scope, &mut links),
+            None => Err(LinkError::Ended.into()),
+        };
         for symbol in point.symbols {
             report(symbol, outcome.clone());
         }
@@ -112,7 +123,7 @@ pub(crate) fn image(
     for (symbol, refusal) in refused {
         report(symbol, Err(refusal.into()));
     }
-    probes.assign(before, library.inode(), library.is_trusted());
+    turn.assign(links, library);
     Ok(reports)
 }
 
@@ -129,10 +140,11 @@ fn uses(point: &Point) -> impl Iterator<Item = usize> {
 /// The return comes first: a call that is then seen entering is seen returning too. One without the other
 /// would only be counted, so nothing is attached when the kernel refused the program of either.
 fn attach(
-    probes: &mut Attachment,
+    probes: &Attachment,
     image: &Image,
     point: &Point,
     scope: Scope,
+    links: &mut Vec<OwnedFd>,
 ) -> Result<AttachPoint, AttachError> {
     let returns = match &point.returns {
         Returns::Unseen => None,
@@ -153,7 +165,14 @@ fn attach(
     // The kernel resolves a path once more: this one leads to the file that was read.
     let path = image.library().kernel_path();
     for (program, offsets) in both {
-        probes.attach(program, &offsets, &path, pid, scope.cookie)?;
+        probes.attach(
+            program,
+            &offsets,
+            &path,
+            pid,
+            point.cookie.unwrap_or(scope.cookie),
+            links,
+        )?;
     }
     let Point {
         offset,

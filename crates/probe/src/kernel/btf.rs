@@ -45,6 +45,7 @@ pub(crate) fn kernel_offsets(types: &Types<'_>) -> Result<KernelOffsets, BtfErro
         task_files: field("task_struct", "files")?,
         task_pid: field("task_struct", "pid")?,
         task_tgid: field("task_struct", "tgid")?,
+        task_exit_code: field("task_struct", "exit_code")?,
         task_signal: field("task_struct", "signal")?,
         signal_live: field("signal_struct", "live")?,
         files_fdt: field("files_struct", "fdt")?,
@@ -64,6 +65,7 @@ pub(crate) fn kernel_offsets(types: &Types<'_>) -> Result<KernelOffsets, BtfErro
         binprm_filename: field("linux_binprm", "filename")?,
         socket_sk: field("socket", "sk")?,
         sock_family: field("sock", "__sk_common.skc_family")?,
+        sock_cookie: field("sock", "__sk_common.skc_cookie")?,
         sock_protocol: field("sock", "sk_protocol")?,
         sock_local_port: field("sock", "__sk_common.skc_num")?,
         sock_remote_port: field("sock", "__sk_common.skc_dport")?,
@@ -81,7 +83,7 @@ pub(crate) struct Types<'btf> {
     /// Where each type begins in `bytes`; type ids count from 1.
     positions: Vec<usize>,
     structures: HashMap<&'btf [u8], u32>,
-    /// By what follows [`TRACEPOINT`].
+    /// By the part of their names after [`TRACEPOINT`].
     tracepoints: HashMap<&'btf [u8], u32>,
 }
 
@@ -147,7 +149,7 @@ impl<'btf> Types<'btf> {
         Ok(())
     }
 
-    /// How many arguments a tracepoint gives, if there is one of that name.
+    /// Number of arguments of a tracepoint, if there is one of that name.
     pub(crate) fn tracepoint_arguments(&self, name: &str) -> Option<u32> {
         let (_, pointer) = self.resolve(*self.tracepoints.get(name.as_bytes())?)?;
         let (_, prototype) = self.resolve(pointer.target)?;

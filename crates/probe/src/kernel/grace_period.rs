@@ -1,13 +1,16 @@
 //! Attaching a probe waits for a grace period of RCU (`percpu_down_write` of `dup_mmap_sem` in the
 //! kernel's `uprobe_register`). An ordinary one takes some timer ticks, 7 to 25 ms: enough for a
 //! program that has just mapped its TLS library to send its first request. An expedited one takes
-//! less than a millisecond, at the price of an interrupt on every processor.
+//! less than a millisecond, at the price of an interrupt on every processor; on a busy host only if the
+//! kernel's threads that carry it out need not wait for a processor (`rcu_workers`).
 
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::rcu_workers;
 
 /// The kernel's switch (documentation, `ABI/testing/sysfs-kernel-rcu_expedited`), for the whole host.
 const SWITCH: &str = "/sys/kernel/rcu_expedited";
@@ -36,7 +39,7 @@ struct Share {
 /// it holds a shared lock on a file of their own, and the last one turns it off. Nobody waits for a
 /// lock: where it cannot be had, grace periods merely take longer. A process that is killed in that
 /// window (SIGKILL) leaves the switch on, and the mark, by which the next one knows that it may
-/// turn it off.
+/// turn it off. The workers are raised and lowered with it.
 pub(crate) struct Expedited(());
 
 impl Expedited {
@@ -47,6 +50,9 @@ impl Expedited {
         if share.switch.is_none() && !share.ended {
             let [switch, lock, mark] = [SWITCH, LOCK, MARK].map(Path::new);
             share.switch = Switch::turn_on(switch, lock, mark).unwrap_or(None);
+            if share.switch.is_some() {
+                rcu_workers::raise();
+            }
         }
         Self(())
     }
@@ -76,7 +82,11 @@ fn share() -> MutexGuard<'static, Share> {
 
 impl Share {
     fn turn_off(&mut self) {
-        if let Some(Err(error)) = self.switch.take().map(Switch::turn_off) {
+        if let Some(Err(error)) = self
+            .switch
+            .take()
+            .map(|switch| switch.turn_off(rcu_workers::lower))
+        {
             tracing::warn!("{SWITCH} stays 1: {error}; write 0 to it");
         }
     }
@@ -122,9 +132,10 @@ impl Switch {
         Ok(Some(Self { file, lock, mark }))
     }
 
-    /// Leaves it to the last one.
-    fn turn_off(self) -> io::Result<()> {
+    /// Leaves it to the last one, which calls `lower`, too.
+    fn turn_off(self, lower: fn()) -> io::Result<()> {
         if self.lock.try_lock().is_ok() {
+            lower();
             self.file.write_at(b"0", 0)?;
             let _unmarked = fs::remove_file(&self.mark);
         }
@@ -159,9 +170,9 @@ mod tests {
         let (_folder, switch, mark) = switch("0");
         let first = turn_on(&switch, &mark).unwrap();
         let second = turn_on(&switch, &mark).unwrap();
-        first.turn_off().unwrap();
+        first.turn_off(|| {}).unwrap();
         assert_eq!((value(&switch).as_str(), mark.exists()), ("1", true));
-        second.turn_off().unwrap();
+        second.turn_off(|| {}).unwrap();
         assert_eq!((value(&switch).as_str(), mark.exists()), ("0", false));
     }
 
@@ -177,7 +188,7 @@ mod tests {
         let (_folder, switch, mark) = switch("0");
         drop(turn_on(&switch, &mark).unwrap());
         assert_eq!(value(&switch), "1");
-        turn_on(&switch, &mark).unwrap().turn_off().unwrap();
+        turn_on(&switch, &mark).unwrap().turn_off(|| {}).unwrap();
         assert_eq!((value(&switch).as_str(), mark.exists()), ("0", false));
     }
 
@@ -194,7 +205,7 @@ mod tests {
         let stranger = File::open(&switch).unwrap();
         stranger.lock().unwrap();
         let second = turn_on(&switch, &mark).unwrap();
-        second.turn_off().unwrap();
+        second.turn_off(|| {}).unwrap();
         assert_eq!((value(&switch).as_str(), mark.exists()), ("0", false));
     }
 

@@ -7,5 +7,6 @@ pub(crate) mod detach;
 pub(crate) mod grace_period;
 pub(crate) mod loading;
 pub(crate) mod object;
+mod rcu_workers;
 pub(crate) mod tables;
 pub(crate) mod tracepoints;

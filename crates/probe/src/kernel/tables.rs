@@ -15,8 +15,8 @@ pub(crate) struct TableValue(Table);
 #[expect(unsafe_code, reason = "aya asks for this promise about map values")]
 unsafe impl aya::Pod for TableValue {}
 
-/// How many free entries of a table the kernel hands to one processor at once (`LOCAL_FREE_TARGET`): others forget
-/// entries although these are free.
+/// Number of free entries of a table that the kernel hands to one processor at once (`LOCAL_FREE_TARGET`):
+/// others forget entries although these are free.
 const KEPT_BY_PROCESSOR: u64 = 128;
 
 /// Reports to the programs how much may be in each table; each has `entries` where that is given.
@@ -38,7 +38,7 @@ pub(crate) fn set_room(
     Ok(())
 }
 
-/// So many entries of a table are kept at least, unless there are very many processors.
+/// Number of entries of a table that are kept at least, unless there are very many processors.
 fn room(size: u64, processors: u64) -> u64 {
     let kept = KEPT_BY_PROCESSOR.saturating_mul(processors);
     size.saturating_sub(kept).max(size / 8)

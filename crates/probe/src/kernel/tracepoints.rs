@@ -19,13 +19,14 @@ const ALWAYS: [Tracepoint; 3] = [
     },
 ];
 
-/// Which sockets a thread uses (Linux 6.3) and which files it maps, with the number of arguments. Up to Linux
-/// 6.13 the last one has one more, a path that the kernel composes each time: that costs too much.
+/// Which sockets a thread uses (Linux 6.3), with the number of arguments: [`SOCKETS`] of them; and which files it
+/// maps. Up to Linux 6.13 the last one has one more, a path that the kernel composes each time: that costs too much.
 const OF_THEIR_OWN: [(&str, u32); 3] = [
     ("sock_send_length", 3),
     ("sock_recv_length", 3),
     ("mmap_lock_start_locking", 2),
 ];
+const SOCKETS: usize = 2;
 
 /// The same from system calls; every system call becomes a little slower.
 const OF_SYSTEM_CALLS: &str = "sys_enter";
@@ -45,7 +46,7 @@ pub(crate) fn of_their_own() -> [&'static str; 3] {
     OF_THEIR_OWN.map(|(name, _)| name)
 }
 
-/// What is not known without one of them.
+/// The information that is missing without one of them, for a message.
 pub(crate) fn lost_without(name: &str) -> Option<&'static str> {
     let mut known = Modules::ALL.tracepoints().chain(&ALWAYS);
     if let Some(tracepoint) = known.find(|tracepoint| tracepoint.name == name) {
@@ -65,6 +66,30 @@ pub(crate) fn are_cheap(types: &Types<'_>) -> bool {
     OF_THEIR_OWN.iter().all(as_expected)
 }
 
+/// The one beside those of sockets by which the owners of packets are known.
+const OF_PACKETS: &str = "inet_sock_set_state";
+
+/// Those to attach to in a kernel with these types, where `packets` are captured too.
+pub(crate) fn chosen_with(
+    modules: Modules,
+    packets: bool,
+    types: &Types<'_>,
+    system_calls: bool,
+) -> Vec<&'static str> {
+    let mut chosen = chosen(modules, types, system_calls);
+    if packets {
+        let sockets = &of_their_own()[..SOCKETS];
+        let by_system_calls = chosen.contains(&OF_SYSTEM_CALLS);
+        let of_sockets = sockets.iter().copied().filter(|_| !by_system_calls);
+        for name in of_sockets.chain([OF_PACKETS]) {
+            if !chosen.contains(&name) {
+                chosen.push(name);
+            }
+        }
+    }
+    chosen
+}
+
 /// Those to attach to in a kernel with these types.
 pub(crate) fn chosen(modules: Modules, types: &Types<'_>, system_calls: bool) -> Vec<&'static str> {
     let left_out = if !system_calls && are_cheap(types) {
@@ -72,8 +97,13 @@ pub(crate) fn chosen(modules: Modules, types: &Types<'_>, system_calls: bool) ->
     } else {
         &of_their_own()
     };
+    let sockets = if modules.need_sockets() {
+        &[]
+    } else {
+        &of_their_own()[..SOCKETS]
+    };
     let mut chosen = all(modules);
-    chosen.retain(|name| !left_out.contains(name));
+    chosen.retain(|name| !left_out.contains(name) && !sockets.contains(name));
     chosen
 }
 
@@ -85,6 +115,15 @@ mod tests {
     fn chosen_of(tracepoints: &[(&str, u32)], system_calls: bool) -> Vec<&'static str> {
         let bytes = with_tracepoints(tracepoints);
         chosen(Modules::TLS, &Types::parse(&bytes).unwrap(), system_calls)
+    }
+
+    #[test]
+    fn only_modules_with_sockets_look_at_them() {
+        let bytes = with_tracepoints(&OF_THEIR_OWN);
+        let types = Types::parse(&bytes).unwrap();
+        let chosen = chosen(Modules::named("bash").unwrap(), &types, false);
+        let of_processes = ["sched_process_fork", "sched_process_exec", "sched_process_exit"];
+        assert_eq!(chosen, [&of_processes[..], &["mmap_lock_start_locking"]].concat());
     }
 
     #[test]

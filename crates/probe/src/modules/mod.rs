@@ -11,16 +11,26 @@
 //! | tables in the kernel | `kernel::loading`, `kernel::tables` |
 //! | kinds of records, and their decoder | `ring::decode` |
 //! | beginnings of library names | `find`: such libraries are inspected first |
+//! | names of programs | `find`: such programs are looked for where programs are installed |
 
+mod join;
+mod secrets;
+mod shell;
+mod sql;
 mod table;
 pub(crate) mod tls;
 
+use std::fmt;
+
 use ecapture_ebpf::record::DecodeError;
 use ecapture_protocols::CapturedEvent;
+use ecapture_protocols::redact::Redaction;
 
 use crate::file::elf::Image;
+use crate::file::library::NamedFunction;
 use crate::kind::Kind;
-use crate::plan::{Brings, Family, Hook};
+use crate::plan::{Brings, Family, Hook, Refusal};
+pub(crate) use join::{Join, Joined};
 
 /// A kind of capture.
 #[derive(Debug)]
@@ -28,24 +38,69 @@ pub struct Module {
     pub(crate) name: &'static str,
     /// Functions of libraries and programs, in the order in which they are attached to.
     pub(crate) families: &'static [Family],
+    /// Functions that are looked up for [`Self::place`], and not attached to.
+    pub(crate) also_read: &'static [&'static str],
+    /// Returns the upper half of the cookie of all probes in a file: where its functions find what they need.
+    pub(crate) place: Option<fn(&Image) -> u32>,
+    /// The name in [`Self::families`] of a function that the user names by another one.
+    pub(crate) named: Option<fn(&NamedFunction) -> &'static str>,
+    /// What is captured with it unless TLS is.
+    pub(crate) without_tls: Option<&'static Self>,
     /// Tracepoints that it needs beside those of every capture.
     pub(crate) tracepoints: &'static [Tracepoint],
     /// The tables in which its programs follow what is in progress.
     pub(crate) tables: &'static [Table],
+    /// Maps that have one entry unless this module is captured, with their number of entries.
+    pub(crate) maps: &'static [(&'static str, u32)],
     /// How the names of the libraries with its functions begin. A process may use such a library as
     /// soon as it is mapped, so it is inspected at once.
     pub(crate) libraries: &'static [&'static str],
+    /// File names of the programs with its functions, which are attached to before they run.
+    pub(crate) programs: &'static [&'static str],
+    /// Its programs learn of sockets from what each thread does with them.
+    pub(crate) needs_sockets: bool,
+    /// What it needs of the programs that every capture has, a constant of `ecapture_ebpf::config`.
+    pub(crate) feature: u32,
+    /// Its programs need the helper `bpf_loop` (Linux 5.17): before, the verifier walks each of their loops for minutes.
+    pub(crate) needs_loop: bool,
     /// The kinds of its records in the ring buffer.
     pub(crate) records: &'static [u32],
     /// Decodes a record of one of these kinds.
-    pub(crate) decode: fn(&[u8]) -> Result<CapturedEvent, DecodeError>,
+    pub(crate) decode: Decode,
+}
+
+/// How records become events.
+#[derive(Clone, Copy)]
+pub(crate) enum Decode {
+    /// Each record is an event.
+    Each(fn(&[u8]) -> Result<CapturedEvent, DecodeError>),
+    /// Several records are one, or none.
+    Join(fn(&ModuleOptions) -> Box<dyn Join>),
+}
+
+/// What single modules can be asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ModuleOptions {
+    /// Only commands of shells that ended with this exit status.
+    pub shell_status: Option<i32>,
+    /// What is masked in statements and commands.
+    pub redaction: Redaction,
+}
+
+impl fmt::Debug for Decode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Each(_) => "Each",
+            Self::Join(_) => "Join",
+        })
+    }
 }
 
 /// A tracepoint with a program of the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tracepoint {
     pub(crate) name: &'static str,
-    /// What is not known without it, for a message.
+    /// The information that is missing without it, for a message.
     pub(crate) lost: &'static str,
 }
 
@@ -59,9 +114,9 @@ pub(crate) struct Table {
     pub(crate) entries: u32,
 }
 
-/// The kinds of capture of one run.
-#[derive(Debug, Clone, Copy)]
-pub struct Modules(&'static [&'static Module]);
+/// The kinds of capture of one run: a bit for each line of the table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Modules(u32);
 
 impl Default for Modules {
     fn default() -> Self {
@@ -69,26 +124,64 @@ impl Default for Modules {
     }
 }
 
-impl PartialEq for Modules {
-    fn eq(&self, other: &Self) -> bool {
-        self.0
-            .iter()
-            .map(|module| module.name)
-            .eq(other.0.iter().map(|module| module.name))
+impl fmt::Debug for Modules {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_list().entries(self.names()).finish()
     }
 }
 
-impl Eq for Modules {}
-
 impl Modules {
     /// All that there are.
-    pub const ALL: Self = Self(table::MODULES);
-    /// The plaintext of TLS libraries.
-    pub const TLS: Self = Self(&[&tls::TLS]);
+    pub const ALL: Self = Self((1 << table::MODULES.len()) - 1);
+    /// The plaintext of TLS libraries, the first line of the table.
+    pub const TLS: Self = Self(1);
+    /// The secrets of TLS handshakes, the fourth line of the table.
+    pub const SECRETS: Self = Self(1 << 3);
+
+    /// The one of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        let number = table::MODULES.iter().position(|module| module.name == name)?;
+        Some(Self(1 << number))
+    }
+
+    /// Their names, in the order of the table.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        self.chosen().map(|module| module.name)
+    }
+
+    /// These and others.
+    #[must_use]
+    pub const fn with(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
+
+    /// Returns true if all of `others` are among them.
+    pub const fn have(self, others: Self) -> bool {
+        self.0 & others.0 == others.0
+    }
+
+    /// The kinds of their functions.
+    pub fn kinds(self) -> Vec<Kind> {
+        let mut kinds: Vec<_> = self.families().map(|family| family.kind).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        kinds
+    }
+
+    pub(crate) fn chosen(self) -> impl Iterator<Item = &'static Module> {
+        let numbered = table::MODULES.iter().enumerate();
+        let listed =
+            numbered.filter_map(move |(number, module)| (self.0 >> number & 1 != 0).then_some(*module));
+        let has_tls = self.have(Self::TLS);
+        listed.flat_map(move |module| {
+            let with_it = module.without_tls.filter(|_| !has_tls);
+            [Some(module), with_it].into_iter().flatten()
+        })
+    }
 
     /// The functions of all of them.
     pub(crate) fn families(self) -> impl Iterator<Item = &'static Family> {
-        self.0.iter().flat_map(|module| module.families)
+        self.chosen().flat_map(|module| module.families)
     }
 
     pub(crate) fn hooks(self) -> impl Iterator<Item = &'static Hook> {
@@ -97,23 +190,42 @@ impl Modules {
 
     /// The names to look up in a file that is to be attached to.
     pub(crate) fn symbols(self) -> Vec<&'static str> {
-        let families = self.families().filter(|family| family.is_found_by_name());
-        families
+        let others = self.chosen().flat_map(|module| module.also_read.iter().copied());
+        self.families()
             .flat_map(|family| {
-                let symbols = family.hooks().map(|hook| hook.symbol);
+                let symbols = family
+                    .hooks()
+                    .filter(|_| family.is_found_by_name())
+                    .flat_map(|hook| [&[hook.symbol], hook.variables].concat());
                 symbols.chain(family.also_read.iter().copied())
             })
+            .chain(others)
             .collect()
     }
 
     /// The names to look up in order to find out which families a file has.
     pub(crate) fn identifying_symbols(self) -> Vec<&'static str> {
-        let families = self.families().filter(|family| family.is_found_by_name());
-        let hooks = families.flat_map(Family::hooks);
-        hooks
-            .filter(|hook| hook.identifies)
-            .map(|hook| hook.symbol)
+        self.families()
+            .flat_map(|family| {
+                let is_by_name = family.is_found_by_name();
+                let hooks = family.hooks().filter(move |hook| is_by_name && hook.identifies);
+                let of_proofs = family.also_read.iter().copied().filter(move |_| !is_by_name);
+                hooks.map(|hook| hook.symbol).chain(of_proofs)
+            })
             .collect()
+    }
+
+    /// The names that identify a file, for a message: it must have one of them.
+    pub(crate) fn looked_for(self) -> Vec<&'static str> {
+        let hooks = self
+            .hooks()
+            .filter(|hook| hook.identifies && hook.brings.is_wanted());
+        hooks.map(|hook| hook.symbol).collect()
+    }
+
+    /// Returns true if the user may name a function.
+    pub(crate) fn take_named_function(self) -> bool {
+        self.chosen().any(|module| module.named.is_some())
     }
 
     /// The implementations in a file.
@@ -126,12 +238,16 @@ impl Modules {
 
     /// One name of each family, for a message.
     pub(crate) fn examples(self) -> String {
-        let families = self.families().filter(|family| family.is_found_by_name());
-        let first = families.filter_map(|family| family.hooks().next());
-        first.map(|hook| hook.symbol).collect::<Vec<_>>().join(", ")
+        let by_name = self.families().filter(|family| family.is_found_by_name());
+        let mut first: Vec<_> = by_name.filter_map(|family| family.hooks().next()).collect();
+        if first.is_empty() {
+            first.extend(self.families().flat_map(Family::hooks));
+        }
+        let symbols: Vec<_> = first.iter().map(|hook| hook.symbol).collect();
+        symbols.join(", ")
     }
 
-    /// What a function brings; `None` for one that is not among them.
+    /// The kind of records that a function delivers; `None` for one that is not among them.
     pub(crate) fn brings(self, symbol: &str) -> Option<Brings> {
         let mut hooks = self.hooks();
         hooks.find(|hook| hook.symbol == symbol).map(|hook| hook.brings)
@@ -148,7 +264,7 @@ impl Modules {
 
     /// Returns true if content can be captured with the programs that `is_there` knows.
     pub(crate) fn can_bring_content(self, is_there: impl Fn(&str) -> bool) -> bool {
-        let mut hooks = self.hooks().filter(|hook| hook.brings == Brings::Content);
+        let mut hooks = self.hooks().filter(|hook| hook.brings.is_wanted());
         hooks.any(|hook| is_there(hook.entry) && hook.returns.is_none_or(&is_there))
     }
 
@@ -159,11 +275,64 @@ impl Modules {
     }
 
     pub(crate) fn tracepoints(self) -> impl Iterator<Item = &'static Tracepoint> {
-        self.0.iter().flat_map(|module| module.tracepoints)
+        self.chosen().flat_map(|module| module.tracepoints)
+    }
+
+    /// The upper half of the cookie of all probes in a file.
+    pub(crate) fn place(self, image: &Image) -> u32 {
+        let mut places = self.chosen().filter_map(|module| module.place);
+        places.next().map_or(0, |place| place(image))
+    }
+
+    /// The name in the tables of a function that the user names; `None` if none of them takes one.
+    pub(crate) fn named_function(self, function: &NamedFunction) -> Option<&'static str> {
+        let mut takes = self.chosen().filter_map(|module| module.named);
+        takes.next().map(|name| name(function))
+    }
+
+    /// Returns true if a file has a function that derives or logs secrets.
+    pub(crate) fn derive_in(self, image: &Image) -> bool {
+        let families = self.families().filter(|family| family.is_in(image));
+        families
+            .flat_map(Family::hooks)
+            .any(|hook| hook.brings == Brings::Secrets)
+    }
+
+    /// Why the functions of `kind` in a file that seems to have them cannot be relied on.
+    pub(crate) fn refusal_in(self, image: &Image, kind: Kind) -> Option<Refusal> {
+        let mut families = self.families().filter(|family| family.kind == kind);
+        families.find_map(|family| family.refusal(image))
+    }
+
+    /// See [`Module::maps`].
+    pub(crate) fn maps(self) -> impl Iterator<Item = (&'static str, u32)> {
+        self.chosen().flat_map(|module| module.maps.iter().copied())
     }
 
     pub(crate) fn tables(self) -> impl Iterator<Item = &'static Table> {
-        self.0.iter().flat_map(|module| module.tables)
+        self.chosen().flat_map(|module| module.tables)
+    }
+
+    /// Returns true if one of them needs to know which sockets threads use.
+    pub(crate) fn need_sockets(self) -> bool {
+        self.chosen().any(|module| module.needs_sockets)
+    }
+
+    /// The name of one that needs `bpf_loop`.
+    pub(crate) fn needing_loop(self) -> Option<&'static str> {
+        let mut needing = self.chosen().filter(|module| module.needs_loop);
+        needing.next().map(|module| module.name)
+    }
+
+    /// What they need of the programs that every capture has.
+    pub(crate) fn features(self) -> u32 {
+        self.chosen()
+            .fold(0, |features, module| features | module.feature)
+    }
+
+    /// The file names of the programs that have their functions.
+    pub(crate) fn programs_by_name(self) -> impl Iterator<Item = &'static str> {
+        self.chosen().flat_map(|module| module.programs.iter().copied())
     }
 
     /// Returns true if a library of that name most probably has the functions.
@@ -175,19 +344,13 @@ impl Modules {
 
     /// How the names of such libraries begin.
     pub(crate) fn library_names(self) -> impl Iterator<Item = &'static str> {
-        self.0.iter().flat_map(|module| module.libraries.iter().copied())
-    }
-
-    /// The module whose records have this kind.
-    pub(crate) fn of_record(self, kind: u32) -> Option<&'static Module> {
-        let mut modules = self.0.iter().copied();
-        modules.find(|module| module.records.contains(&kind))
+        self.chosen().flat_map(|module| module.libraries.iter().copied())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::collections::{HashMap, HashSet};
 
     use super::*;
 
@@ -195,7 +358,7 @@ mod tests {
     fn no_two_modules_claim_the_same() {
         let mut names = HashSet::new();
         let mut records = HashSet::new();
-        for module in Modules::ALL.0 {
+        for module in Modules::ALL.chosen() {
             assert!(names.insert(module.name), "{}", module.name);
             for kind in module.records {
                 assert!(records.insert(kind), "records of kind {kind}");
@@ -204,10 +367,12 @@ mod tests {
         let mut symbols = HashSet::new();
         for hook in Modules::ALL.hooks() {
             assert!(symbols.insert(hook.symbol), "{}", hook.symbol);
+            assert!(hook.variables.len() <= 2, "{}", hook.symbol);
         }
-        let mut tables = HashSet::new();
+        // Modules may share a table.
+        let mut tables = HashMap::new();
         for table in Modules::ALL.tables() {
-            assert!(tables.insert(table.number), "{}", table.name);
+            assert_eq!(*tables.entry(table.number).or_insert(table), table);
         }
     }
 
@@ -216,15 +381,20 @@ mod tests {
         for family in Modules::ALL.families().filter(|family| family.is_found_by_name()) {
             assert!(family.hooks().any(|hook| hook.identifies), "{}", family.kind);
         }
-        let with_functions = Modules::ALL.0.iter().filter(|module| !module.families.is_empty());
+        let with_functions = Modules::ALL.chosen().filter(|module| !module.families.is_empty());
         for module in with_functions {
             let mut hooks = module.families.iter().flat_map(Family::hooks);
-            assert!(
-                hooks.any(|hook| hook.brings == Brings::Content),
-                "{}",
-                module.name
-            );
+            assert!(hooks.any(|hook| hook.brings.is_wanted()), "{}", module.name);
         }
+    }
+
+    #[test]
+    fn modules_are_chosen_by_name() {
+        assert_eq!(Modules::named("tls"), Some(Modules::TLS));
+        assert_eq!(Modules::named("nothing"), None);
+        let both = Modules::TLS.with(Modules::named("bash").unwrap());
+        assert_eq!(format!("{both:?}"), r#"["tls", "bash"]"#);
+        assert!(both.have(Modules::TLS) && !Modules::TLS.have(both) && Modules::ALL.have(both));
     }
 
     #[test]

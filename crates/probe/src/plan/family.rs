@@ -1,4 +1,4 @@
-//! What is planned for: functions, by family.
+//! The functions to plan for, by family.
 
 use super::{Point, Refusal};
 use crate::file::elf::Image;
@@ -25,8 +25,7 @@ pub(crate) enum Locate {
     /// By their names in Go's function table. Go moves stacks, so no return probe may change one:
     /// a probe is attached to each return instruction.
     Go,
-    /// By a proof about the file, for functions whose names promise nothing. It is asked only if
-    /// the file has no other functions of the same kind.
+    /// By a proof about the file, for functions whose names promise nothing.
     Proof(fn(&Image) -> Result<Vec<Point>, Refusal>),
 }
 
@@ -41,17 +40,29 @@ pub(crate) struct Hook {
     pub(crate) brings: Brings,
     /// A file that has this function has the family.
     pub(crate) identifies: bool,
+    /// At most two variables that the program at its entry reads: the cookie of the probe has the distance of each
+    /// from the probe's place, 0 if the file does not have it.
+    pub(crate) variables: &'static [&'static str],
 }
 
-/// What the program at a function puts into the ring buffer.
+/// The kind of records that the program at a function puts into the ring buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Brings {
     /// The captured content.
     Content,
-    /// How much the function moved, and nothing of it.
+    /// Secrets of handshakes.
+    Secrets,
+    /// The number of bytes that the function moved, without the bytes.
     Length,
     /// Nothing: it is needed to understand others.
     Nothing,
+}
+
+impl Brings {
+    /// Returns true for what a capture is made for.
+    pub(crate) fn is_wanted(self) -> bool {
+        matches!(self, Self::Content | Self::Secrets)
+    }
 }
 
 impl Family {
@@ -69,6 +80,14 @@ impl Family {
         match self.locate {
             Locate::Exported | Locate::Go => true,
             Locate::Proof(_) => false,
+        }
+    }
+
+    /// Why a proof refuses the file; `None` also where there is nothing to prove anything of.
+    pub(crate) fn refusal(&self, image: &Image) -> Option<Refusal> {
+        match self.locate {
+            Locate::Exported | Locate::Go => None,
+            Locate::Proof(prove) => prove(image).err().filter(|refusal| *refusal != Refusal::Missing),
         }
     }
 

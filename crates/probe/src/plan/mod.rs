@@ -62,6 +62,8 @@ pub(crate) struct Point {
     pub(crate) offset: u64,
     pub(crate) kind: PointKind,
     pub(crate) reason: Reason,
+    /// What the program asks for instead of the number of its file; see [`Hook::variables`].
+    pub(crate) cookie: Option<u64>,
 }
 
 /// Why a probe is attached where it is.
@@ -111,31 +113,26 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Every point of a file. A family that the file has nothing of is left out.
+    /// Plans every point of a file. A family without functions in the file is left out.
     pub(crate) fn of(
         image: &Image,
         families: impl Iterator<Item = &'static Family>,
         entries_only: bool,
     ) -> Self {
         let mut plan = Self::default();
-        let mut kinds = Vec::new();
         for family in families {
             match family.locate {
                 Locate::Exported | Locate::Go if !family.has_any(image) => {}
                 Locate::Exported => {
-                    kinds.push(family.kind);
                     for forms in family.operations {
                         plan.add_operation(image, family, forms, entries_only);
                     }
                 }
                 Locate::Go => {
-                    kinds.push(family.kind);
                     for hook in family.hooks() {
                         plan.add(hook.symbol, go_point(image, *hook));
                     }
                 }
-                // What is exported is made of these functions.
-                Locate::Proof(_) if kinds.contains(&family.kind) => {}
                 Locate::Proof(prove) => plan.points.extend(prove(image).unwrap_or_default()),
             }
         }
@@ -183,6 +180,7 @@ fn go_point(image: &Image, hook: Hook) -> Result<Point, Refusal> {
         offset: offset(image, function.address)?,
         kind: PointKind::Entry,
         reason: Reason::Go,
+        cookie: None,
     })
 }
 
@@ -204,13 +202,15 @@ pub(crate) fn inside_point(
         offset: offset(image, function.address)?,
         kind: PointKind::Internal,
         reason: Reason::Inside(kind),
+        cookie: None,
     })
 }
 
-fn entry_point(image: &Image, hook: Hook, reason: &Reason) -> Result<Point, Refusal> {
+pub(crate) fn entry_point(image: &Image, hook: Hook, reason: &Reason) -> Result<Point, Refusal> {
     let function = image.function(hook.symbol).ok_or(Refusal::Missing)?;
     let emulated = rules::emulated_start(image, function.address);
-    let offset = offset(image, emulated.unwrap_or(function.address))?;
+    let address = emulated.unwrap_or(function.address);
+    let offset = offset(image, address)?;
     let reason = match emulated {
         Some(_) => Reason::Emulated,
         None => reason.clone(),
@@ -222,7 +222,21 @@ fn entry_point(image: &Image, hook: Hook, reason: &Reason) -> Result<Point, Refu
         offset,
         kind: PointKind::Entry,
         reason,
+        cookie: (!hook.variables.is_empty()).then(|| distances(image, hook.variables, address)),
     })
+}
+
+/// The distances of variables from the code at `address`, 32 bits for each: the same wherever the file is loaded.
+fn distances(image: &Image, variables: &[&str], address: u64) -> u64 {
+    let distance = |name: &&str| {
+        let variable = image.variable(name)?;
+        let distance = i32::try_from(variable.wrapping_sub(address).cast_signed()).ok()?;
+        Some(u64::from(distance.cast_unsigned()))
+    };
+    let words = variables.iter().map(|name| distance(name).unwrap_or(0));
+    words
+        .zip([0, 32])
+        .fold(0, |cookie, (word, shift)| cookie | word << shift)
 }
 
 /// The point behind the forms of an operation; the first two forms are the plain one and its `_ex`
@@ -270,6 +284,7 @@ fn internal_point(image: &Image, family: &Family, forms: &[Hook], pair: [Hook; 2
         offset,
         kind: PointKind::Internal,
         reason: Reason::Internal,
+        cookie: None,
     })
 }
 

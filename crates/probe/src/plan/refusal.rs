@@ -1,6 +1,6 @@
 //! Why a function is not attached to, or not where it would be cheapest.
 
-/// What could not be proved about a file's code.
+/// A property of a file's code that could not be proved.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The file lacks the function.
@@ -27,7 +27,7 @@ pub enum Refusal {
     /// A probe at the internal function would cost as much as one at the exported function.
     #[error("the function behind it begins with an instruction that the kernel does not emulate")]
     NotEmulated,
-    /// As [`Self::NotEmulated`], for every function of the architecture.
+    /// Like [`Self::NotEmulated`], for every function of the architecture.
     #[error("on arm64 no function behind it begins with an instruction that the kernel emulates")]
     NeverEmulated,
     /// Too many probes would be needed.
@@ -53,7 +53,7 @@ pub enum Refusal {
     /// The function's size is not known, too large, or leads out of the file.
     #[error("its code cannot be read")]
     Unreadable,
-    /// There are bytes that are no instruction.
+    /// There are bytes that are not an instruction.
     #[error("its code cannot be decoded")]
     Undecodable,
     /// Data is mixed into the code.
@@ -65,7 +65,7 @@ pub enum Refusal {
     /// The callee does not store the length in a variable of the caller.
     #[error("the length is not stored on its stack")]
     LengthElsewhere,
-    /// What is returned is not what the callee stored.
+    /// The result is not the value that the callee stored.
     #[error("it does not return the stored length")]
     OtherResult,
     /// The function lacks Go's check of its stack.
@@ -86,19 +86,19 @@ pub enum Refusal {
     /// It may be left without a return.
     #[error("it branches through a pointer")]
     BranchesThroughPointer,
-    /// What it calls is not known.
+    /// The function that it calls is not known.
     #[error("it calls through a pointer")]
     CallsThroughPointer,
     /// The function that it leaves its work to is not known.
     #[error("it calls {observed} functions of its library, not 1")]
     Calls {
-        /// How many it calls.
+        /// Number of functions that it calls.
         observed: usize,
     },
-    /// What is in the registers at the call is not known.
+    /// The content of the registers at the call is not known.
     #[error("there is more than one way to the call")]
     SeveralWays,
-    /// What is in the registers at the call is not known.
+    /// The content of the registers at the call is not known.
     #[error("{instruction} precedes the call")]
     UnknownInstruction {
         /// Its mnemonic.
@@ -128,6 +128,27 @@ pub enum Refusal {
         /// The bound.
         most: usize,
     },
+    /// The function was not understood.
+    #[error("such functions are only understood on x86-64")]
+    OtherArchitecture,
+    /// A getter does not return a field of its object.
+    #[error("it does not return a field of its object")]
+    NotAGetter,
+    /// Nothing shows which function writes key logs.
+    #[error("no function is called with all labels of key logs")]
+    NotLogged,
+    /// Several functions could be the one that writes key logs.
+    #[error("several functions are called with the labels of key logs")]
+    SeveralLogFunctions,
+    /// What is called with the labels is something else.
+    #[error("the function that is called with the labels of key logs does not write secrets in hexadecimal")]
+    NotALogFunction,
+    /// A secret without it is of no use.
+    #[error("the function that writes key logs does not show where the client's random is")]
+    RandomElsewhere,
+    /// Nothing shows where rustls has its secrets.
+    #[error("its code does not ask, as rustls 0.23 does, whether to log each secret")]
+    NotAskedWhetherToLog,
     /// It is not known which one is used.
     #[error("it has more than one {function}: several versions of rustls")]
     SeveralVersions {

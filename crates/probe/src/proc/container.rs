@@ -10,7 +10,7 @@ const NAME_LIMIT: usize = 64;
 /// The container that a process runs in now.
 pub(crate) fn of(pid: u32) -> Option<String> {
     let cgroups = fs::read(super::folder(pid).join("cgroup")).ok()?;
-    // Names of cgroups are bytes; one that is no text is no container's.
+    // Names of cgroups are bytes; one that is not text is not a container's.
     container_id(&String::from_utf8_lossy(&cgroups)).map(str::to_owned)
 }
 

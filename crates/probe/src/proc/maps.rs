@@ -12,9 +12,9 @@ use memchr::memmem;
 use crate::file::inode::Inode;
 use crate::file::library::Located;
 
-/// What the kernel writes behind the path of a file that was deleted.
+/// Suffix that the kernel adds to the path of a file that was deleted.
 const DELETED: &[u8] = b" (deleted)";
-/// What the kernel writes for a newline in a path, the only character that it replaces.
+/// The kernel's escape for a newline in a path, the only character that it replaces.
 const NEWLINE: &[u8] = b"\\012";
 
 /// The lines of a process's mappings, at most `most` bytes of them.

@@ -1,5 +1,4 @@
-//! What `/proc/PID` says about a process (kernel documentation, `filesystems/proc.rst`). No other
-//! place reads it.
+//! Reads `/proc/PID` (kernel documentation, `filesystems/proc.rst`). No other place does.
 
 pub(crate) mod container;
 pub(crate) mod maps;
@@ -8,14 +7,14 @@ pub mod process;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::file::inode::Inode;
 
-/// What the kernel writes behind the path of a file that was deleted.
+/// Suffix that the kernel adds to the path of a file that was deleted.
 const DELETED: &[u8] = b" (deleted)";
 
 /// The processes that run now, and those that have ended without anybody having waited for them.
@@ -111,7 +110,33 @@ pub(crate) fn started(pid: u32) -> Option<u64> {
     stat(pid, 22)
 }
 
-/// A field of `stat` behind the second one, by its number. The second one, the name in parentheses, may hold
+/// The user who logged in, whatever the process has become since; `None` if none did, or the kernel does not know.
+pub(crate) fn login_user(pid: u32) -> Option<u32> {
+    let user = fs::read_to_string(folder(pid).join("loginuid")).ok()?;
+    user.trim().parse().ok().filter(|user| *user != u32::MAX)
+}
+
+/// The device number of its controlling terminal, major and minor.
+pub(crate) fn terminal(pid: u32) -> Option<(u32, u32)> {
+    let device = u32::try_from(stat(pid, 7)?).ok().filter(|device| *device != 0)?;
+    Some((device >> 8 & 0xFFF, device & 0xFF | device >> 12 & 0xFFF00))
+}
+
+/// Its working directory, as the process sees it.
+pub(crate) fn working_directory(pid: u32) -> io::Result<PathBuf> {
+    fs::read_link(folder(pid).join("cwd"))
+}
+
+/// Up to `most` bytes of the environment that its program began with.
+pub(crate) fn environment(pid: u32, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(folder(pid).join("environ"))?
+        .take(most)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A field of `stat` after the second one, by its number. The second one, the name in parentheses, may hold
 /// anything.
 fn stat(pid: u32, field: usize) -> Option<u64> {
     let stat = fs::read(folder(pid).join("stat")).ok()?;

@@ -1,4 +1,4 @@
-//! What the kernel programs counted.
+//! The counters of the kernel programs.
 
 use aya::maps::{MapData, MapError, PerCpuArray};
 use ecapture_ebpf::counter;
@@ -48,11 +48,19 @@ pub struct KernelCounters {
     /// Calls of functions inside rustls that could not be understood: its calling convention is no
     /// stable one.
     pub unintelligible_calls: u64,
-    /// Threads that ended inside a call that writes: what it had sent by then is not known.
+    /// Threads that ended inside a call that writes: the bytes that it had sent by then are not known.
     pub unfinished_writes: u64,
-    /// Calls that write and have not returned: they go on, or were left by a long jump, or their Go program was
-    /// killed.
+    /// Calls that write and have not returned: they are in progress, or were left by a long jump, or their Go
+    /// program was killed.
     pub writes_in_progress: u64,
+    /// Secrets of handshakes handed to user space.
+    pub secrets: u64,
+    /// Secrets lost because the ring was full or the process's memory could not be read.
+    pub secrets_lost: u64,
+    /// Times that it was not reported which process uses a socket, because the ring of packets was full.
+    pub owners_lost: u64,
+    /// Secrets lost because it is not known to which handshake they belong.
+    pub secrets_without_random: u64,
     /// Close records handed to user space.
     pub close_records: u64,
     /// Close records lost because the ring was full.
@@ -69,7 +77,7 @@ impl KernelCounters {
     }
 
     /// Losses by name, in a fixed order, for a summary. Names end in their unit.
-    pub const fn losses(&self) -> [(&'static str, u64); 15] {
+    pub const fn losses(&self) -> [(&'static str, u64); 17] {
         [
             ("ring full, records", self.ring_full_records),
             ("ring full, bytes", self.ring_full_bytes),
@@ -86,6 +94,8 @@ impl KernelCounters {
             ("call not understood, calls", self.unintelligible_calls),
             ("thread ended while it wrote, calls", self.unfinished_writes),
             ("ring full, close records", self.close_lost),
+            ("secrets not handed over", self.secrets_lost),
+            ("secrets of unknown handshakes", self.secrets_without_random),
         ]
     }
 
@@ -116,6 +126,10 @@ impl KernelCounters {
             // Read in this order, calls that end in between cannot make the difference larger than
             // it was.
             writes_in_progress: total(counter::WRITES_BEGUN)?.saturating_sub(total(counter::WRITES_ENDED)?),
+            secrets: total(counter::SECRETS)?,
+            secrets_lost: total(counter::SECRETS_LOST)?,
+            owners_lost: total(counter::OWNERS_LOST)?,
+            secrets_without_random: total(counter::SECRETS_WITHOUT_RANDOM)?,
             close_records: total(counter::CLOSE_RECORDS)?,
             close_lost: total(counter::CLOSE_LOST)?,
             files_lost: total(counter::FILES_LOST)?,

@@ -4,14 +4,84 @@
 use ecapture_ebpf::record::{CloseRecord, DecodeError, KIND_CLOSE_SESSION, KIND_CLOSE_SOCKET, Record};
 use ecapture_protocols::{CapturedEvent, Close};
 
-use crate::modules::Modules;
+use crate::modules::{Decode, Join, Joined, ModuleOptions, Modules};
 
-/// Copies one record out of the ring.
-pub(crate) fn event(bytes: &[u8]) -> Result<CapturedEvent, DecodeError> {
-    match Modules::ALL.of_record(kind(bytes)?) {
-        Some(module) => (module.decode)(bytes),
-        None => end(bytes),
+/// Turns the records of the ring into events.
+pub(crate) struct Decoders {
+    of_modules: Vec<(&'static [u32], Decoder)>,
+}
+
+enum Decoder {
+    Each(fn(&[u8]) -> Result<CapturedEvent, DecodeError>),
+    Join(Box<dyn Join>),
+}
+
+impl Decoders {
+    pub(crate) fn new(modules: Modules, options: &ModuleOptions) -> Self {
+        let decoders = modules.chosen().map(|module| {
+            let decoder = match module.decode {
+                Decode::Each(decode) => Decoder::Each(decode),
+                Decode::Join(begin) => Decoder::Join(begin(options)),
+            };
+            (module.records, decoder)
+        });
+        Self {
+            of_modules: decoders.collect(),
+        }
     }
+
+    /// Copies one record out of the ring.
+    pub(crate) fn decode(&mut self, bytes: &[u8]) -> Result<Decoded, DecodeError> {
+        let kind = kind(bytes)?;
+        let mut decoders = self.of_modules.iter_mut();
+        let decoder = decoders.find(|(records, _)| records.contains(&kind));
+        match decoder {
+            Some((_, Decoder::Each(decode))) => {
+                let event = decode(bytes)?;
+                let bytes = event.payload_bytes();
+                Ok(Decoded {
+                    event: Some(event),
+                    payload: Some(bytes),
+                    beyond: 0,
+                })
+            }
+            Some((_, Decoder::Join(join))) => {
+                let Joined { event, bytes, beyond } = join.join(bytes)?;
+                Ok(Decoded {
+                    event,
+                    payload: Some(bytes),
+                    beyond,
+                })
+            }
+            None => Ok(Decoded {
+                event: Some(end(bytes)?),
+                payload: None,
+                beyond: 0,
+            }),
+        }
+    }
+
+    /// What is left when the ring is empty and the capture has ended.
+    pub(crate) fn finish(&mut self) -> Vec<CapturedEvent> {
+        let joins = self
+            .of_modules
+            .iter_mut()
+            .filter_map(|(_, decoder)| match decoder {
+                Decoder::Join(join) => Some(join.finish()),
+                Decoder::Each(_) => None,
+            });
+        joins.flatten().collect()
+    }
+}
+
+/// What came of a record.
+pub(crate) struct Decoded {
+    /// The event that is complete with it.
+    pub(crate) event: Option<CapturedEvent>,
+    /// Its bytes, if the kernel counts it among the payload records.
+    pub(crate) payload: Option<u64>,
+    /// Bytes of its payload that were beyond the limits of joined records.
+    pub(crate) beyond: u64,
 }
 
 /// Every record begins with its kind.
@@ -70,6 +140,8 @@ mod tests {
 
     #[test]
     fn a_record_is_decoded_by_the_module_of_its_kind() {
+        let mut decoders = Decoders::new(Modules::TLS, &ModuleOptions::default());
+        let mut event = |bytes: &[u8]| decoders.decode(bytes).map(|decoded| decoded.event);
         let short = event(&[1, 0, 0]).unwrap_err();
         assert_eq!(
             short,

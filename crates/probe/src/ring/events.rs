@@ -6,20 +6,20 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
-use ecapture_protocols::{CapturedEvent, Close};
+use ecapture_protocols::{CapturedEvent, Close, Fact, Observed};
 use futures_util::Stream;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, Sleep};
 
 use crate::find::discovery::Discoverer;
 use crate::handle::CaptureHandle;
 use crate::kernel::detach::Programs;
-use crate::ring::decode;
+use crate::ring::buffer::Ring;
+use crate::ring::decode::{Decoded, Decoders};
 use crate::ring::excluded::Excluded;
 use crate::ring::joined_late::CountedConnections;
 use crate::ring::origin::Origins;
-use crate::tally::Tally;
+use crate::ring::secrets::{KnownSecrets, News};
+use crate::tally::{PacketFigures, Tally};
 
 /// Most events in one batch.
 const BATCH_EVENTS: usize = 512;
@@ -46,12 +46,15 @@ const IDLE_AFTER: Duration = Duration::from_millis(20);
 /// probes.
 pub struct Events {
     ring: Ring,
+    decoders: Decoders,
     // Ends before the programs do.
     discoverer: Option<Discoverer>,
+    packets: Option<Box<dyn Beside>>,
     programs: Arc<Programs>,
     handle: CaptureHandle,
     excluded: Excluded,
     origins: Origins,
+    secrets: KnownSecrets,
     counted: CountedConnections,
     /// How long writes in progress are waited for after the stop.
     drain: Duration,
@@ -64,13 +67,22 @@ pub struct Events {
     room: usize,
 }
 
-/// The ring registers with the runtime when it is first polled.
-enum Ring {
-    Plain(Option<RingBuf<MapData>>),
-    Registered(AsyncFd<RingBuf<MapData>>),
+/// Events that are read beside the ring, and handed over with those of the ring.
+pub(crate) trait Beside: Send {
+    /// Notes events of the ring, which are handed over before any further event of this source.
+    fn note(&mut self, events: &[CapturedEvent]);
+
+    /// The next events. Pending when there are none: then something wakes the task.
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Vec<CapturedEvent>>;
+
+    /// After the end of the ring's events: hands over what is left. `None` when all was handed over.
+    fn finish(&mut self) -> Option<Vec<CapturedEvent>>;
+
+    /// The figures so far.
+    fn figures(&self) -> PacketFigures;
 }
 
-/// What the next look at the ring waits for.
+/// The event that the next look at the ring waits for.
 enum State {
     /// Nothing.
     Looking,
@@ -114,6 +126,7 @@ impl Drop for Events {
     fn drop(&mut self) {
         self.programs.stop();
         self.discoverer = None;
+        self.packets = None;
         self.programs.end();
     }
 }
@@ -121,6 +134,7 @@ impl Drop for Events {
 impl Events {
     pub(crate) fn new(
         ring: RingBuf<MapData>,
+        decoders: Decoders,
         programs: Arc<Programs>,
         discoverer: Option<Discoverer>,
         handle: CaptureHandle,
@@ -128,12 +142,15 @@ impl Events {
         drain: Duration,
     ) -> Self {
         Self {
-            ring: Ring::Plain(Some(ring)),
+            ring: Ring::new(ring),
+            decoders,
             discoverer,
+            packets: None,
             programs,
             handle,
             excluded,
             origins: Origins::default(),
+            secrets: KnownSecrets::default(),
             counted: CountedConnections::default(),
             drain,
             state: State::Looking,
@@ -143,61 +160,75 @@ impl Events {
         }
     }
 
-    fn next_batch(&mut self) -> Vec<CapturedEvent> {
+    /// With what is captured beside the functions.
+    pub(crate) fn beside(mut self, packets: Option<Box<dyn Beside>>) -> Self {
+        self.packets = packets;
+        self
+    }
+
+    /// The next events, and the number of records that were read for them: records of a long event may complete
+    /// none.
+    fn next_batch(&mut self) -> (Vec<CapturedEvent>, usize) {
         let mut batch = Vec::with_capacity(self.room);
         let (mut records, mut bytes) = (0, 0);
-        let mut excluded = (0, 0);
         let Some(ring) = self.ring.get_mut() else {
-            return batch;
+            return (batch, 0);
         };
+        let mut looked_at = 0;
         let tally = self.handle.tally();
         while batch.len() < BATCH_EVENTS && bytes < BATCH_BYTES {
             let Some(record) = ring.next() else { break };
-            match decode::event(&record) {
-                Ok(mut event) => {
-                    if let CapturedEvent::Data(data) = &event
-                        && self.excluded.has(data.process.pid)
-                    {
-                        self.handle.tally().count_excluded(data.payload.len() as u64);
-                        excluded.0 += 1;
-                        excluded.1 += data.payload.len() as u64;
-                        continue;
-                    }
-                    if let CapturedEvent::Close {
-                        close: Close::Process { pid },
-                        ..
-                    } = &event
-                    {
-                        self.excluded.forget(*pid);
-                        tally.facts().forget(*pid);
-                    }
-                    let is_first = self.origins.complete(&mut event, tally);
-                    if let CapturedEvent::Data(data) = &event
-                        && is_first
-                    {
-                        tally.facts().first_event(data);
-                        batch.extend(known_facts(tally, &mut self.excluded));
-                    }
-                    self.counted.note(&event, tally);
-                    if let CapturedEvent::Data(data) = &event {
-                        records += 1;
-                        bytes += data.payload.len();
-                    }
-                    batch.push(event);
-                }
+            looked_at += 1;
+            let Decoded {
+                event,
+                payload,
+                beyond,
+            } = match self.decoders.decode(&record) {
+                Ok(decoded) => decoded,
                 Err(error) => {
-                    self.handle.tally().count_undecodable();
+                    tally.count_undecodable();
                     tracing::debug!(%error, "record skipped");
+                    continue;
                 }
+            };
+            if let Some(payload) = payload {
+                records += 1;
+                bytes += usize::try_from(payload).unwrap_or(usize::MAX);
             }
+            tally.count_beyond(beyond);
+            let Some(mut event) = event else { continue };
+            if let CapturedEvent::Observed(observed) = &event
+                && !is_news(observed, tally, &mut self.excluded, &mut self.secrets)
+            {
+                continue;
+            }
+            if is_excluded(&event, &mut self.excluded) {
+                tally.count_excluded(event.payload_bytes());
+                continue;
+            }
+            if let CapturedEvent::Close {
+                close: Close::Process { pid },
+                ..
+            } = &event
+            {
+                self.excluded.forget(*pid);
+                tally.facts().forget(*pid);
+            }
+            let is_first = self.origins.complete(&mut event, tally);
+            if let CapturedEvent::Data(data) = &event
+                && is_first
+            {
+                tally.facts().first_event(data);
+                batch.extend(known_facts(tally, &mut self.excluded));
+            }
+            self.counted.note(&event, tally);
+            batch.push(event);
         }
-        if records + excluded.0 != 0 {
-            self.handle
-                .tally()
-                .count_read(records + excluded.0, bytes as u64 + excluded.1);
+        if records != 0 {
+            tally.count_read(records, bytes as u64);
         }
         self.room = batch.len();
-        batch
+        (batch, looked_at)
     }
 
     /// Ready when a look at the ring is due, pending when something will wake the task.
@@ -237,7 +268,7 @@ impl Events {
         Poll::Ready(())
     }
 
-    /// Returns true if nobody is waited for any more, so long after the stop.
+    /// Returns true if there is nothing left to wait for, `elapsed` after the stop.
     fn is_drained(&self, elapsed: Duration) -> bool {
         let writes = || {
             self.handle
@@ -294,18 +325,43 @@ impl Stream for Events {
         if !facts.is_empty() {
             return Poll::Ready(Some(facts));
         }
+        if let Some(packets) = &mut this.packets
+            && !matches!(this.state, State::Ended)
+            && let Poll::Ready(batch) = packets.poll_next(context)
+        {
+            this.handle.tally().set_packets(packets.figures());
+            return Poll::Ready(Some(batch));
+        }
         loop {
             ready!(this.poll_due(context));
-            let batch = this.next_batch();
+            let (batch, records) = this.next_batch();
+            if records != 0 {
+                this.found(records);
+            }
             if !batch.is_empty() {
-                this.found(batch.len());
+                if let Some(packets) = &mut this.packets {
+                    packets.note(&batch);
+                }
                 return Poll::Ready(Some(batch));
+            }
+            if records != 0 {
+                continue;
             }
             if matches!(this.state, State::Ended) {
                 // What it finds last is counted before the figures are read.
                 this.discoverer = None;
-                let last = known_facts(this.handle.tally(), &mut this.excluded);
-                return Poll::Ready((!last.is_empty()).then_some(last));
+                let mut last = known_facts(this.handle.tally(), &mut this.excluded);
+                let mut unfinished = this.decoders.finish();
+                unfinished.retain(|event| !is_excluded(event, &mut this.excluded));
+                last.append(&mut unfinished);
+                if !last.is_empty() {
+                    return Poll::Ready(Some(last));
+                }
+                let rest = this.packets.as_mut().and_then(|packets| packets.finish());
+                if let Some(packets) = &this.packets {
+                    this.handle.tally().set_packets(packets.figures());
+                }
+                return Poll::Ready(rest);
             }
             if !this.state.is_last() {
                 this.found_nothing();
@@ -314,54 +370,31 @@ impl Stream for Events {
     }
 }
 
-/// What was learned of processes since the last call, but for those that are not captured.
+/// Returns true for a fact that is to be passed on: a secret that is not known yet.
+fn is_news(observed: &Observed, tally: &Tally, excluded: &mut Excluded, known: &mut KnownSecrets) -> bool {
+    let Fact::Secret(secret) = &observed.fact else {
+        return true;
+    };
+    if excluded.has(observed.process.pid) {
+        return false;
+    }
+    let news = known.note(secret);
+    tally.count_secret(news);
+    news != News::None
+}
+
+/// The facts learned about processes since the last call, without those that are not captured.
 fn known_facts(tally: &Tally, excluded: &mut Excluded) -> Vec<CapturedEvent> {
     let mut facts = tally.facts().take();
-    facts.retain(|event| match event {
-        CapturedEvent::Observed(observed) => !excluded.has(observed.process.pid),
-        CapturedEvent::Data(_) | CapturedEvent::Close { .. } => true,
-    });
+    facts.retain(|event| !is_excluded(event, excluded));
     facts
 }
 
-impl Ring {
-    fn get_mut(&mut self) -> Option<&mut RingBuf<MapData>> {
-        match self {
-            Self::Plain(ring) => ring.as_mut(),
-            Self::Registered(ring) => Some(ring.get_mut()),
-        }
-    }
-
-    fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if let Self::Plain(ring) = self
-            && let Some(ring) = ring.take()
-        {
-            *self = register(ring);
-        }
-        match self {
-            Self::Plain(_) => Poll::Ready(()),
-            Self::Registered(ring) => match ready!(ring.poll_read_ready(context)) {
-                Ok(mut guard) => {
-                    guard.clear_ready();
-                    Poll::Ready(())
-                }
-                Err(_) => Poll::Ready(()),
-            },
-        }
-    }
-}
-
-/// Without a registration the ring is polled on the timer only.
-fn register(ring: RingBuf<MapData>) -> Ring {
-    // SAFETY: the ring owns its descriptor and never closes or replaces it while it lives.
-    #[expect(unsafe_code, reason = "tokio asks for this promise about the descriptor")]
-    let registered = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
-    match registered {
-        Ok(ring) => Ring::Registered(ring),
-        Err(error) => {
-            let (ring, error) = error.into_parts();
-            tracing::warn!(%error, "the ring buffer is polled only");
-            Ring::Plain(Some(ring))
-        }
+/// Returns true if the process of an event is not captured.
+fn is_excluded(event: &CapturedEvent, excluded: &mut Excluded) -> bool {
+    match event {
+        CapturedEvent::Data(data) => excluded.has(data.process.pid),
+        CapturedEvent::Observed(observed) => excluded.has(observed.process.pid),
+        CapturedEvent::Close { .. } => false,
     }
 }

@@ -13,7 +13,7 @@ use crate::{limits, proc};
 pub(crate) struct Excluded {
     roots: HashSet<u32>,
     pipe: Option<Pipe>,
-    /// Whether a process is excluded, looked up with its first event.
+    /// The processes seen, and whether each is excluded, which is looked up with its first event.
     known: HashMap<u32, bool>,
 }
 

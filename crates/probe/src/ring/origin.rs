@@ -1,4 +1,4 @@
-//! What an event's process is: the program that it runs, and its container. Each process is looked up once.
+//! Describes an event's process: the program that it runs, and its container. Each process is looked up once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -46,7 +46,12 @@ impl Origins {
                     tally.forget_active(*pid);
                 }
             }
-            CapturedEvent::Close { .. } | CapturedEvent::Observed(_) => {}
+            CapturedEvent::Observed(observed) => {
+                let origin = self.of(observed.process.pid, |pid| tally.note_active(pid));
+                observed.program.clone_from(&origin.program);
+                observed.container_id.clone_from(&origin.container);
+            }
+            CapturedEvent::Close { .. } => {}
         }
         is_first
     }

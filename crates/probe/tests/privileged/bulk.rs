@@ -9,8 +9,8 @@ use crate::support::{Captured, Peer, capture, capture_late, config, output, peer
 
 const MEBIBYTE: u64 = 1 << 20;
 
-/// Runs the bulk client against the bulk server. Gives both process ids and the digests of what
-/// was written, as the client and as the server say.
+/// Runs the bulk client against the bulk server. Returns both process ids and the digests of the
+/// written bytes, as the client and as the server say.
 fn transfer(
     config: &CaptureConfig,
     connections: u32,
@@ -74,7 +74,7 @@ fn one_write_of_a_mebibyte_and_one_of_twenty() {
     }
 }
 
-/// What a ring holds of `total` bytes that a server receives in writes of `write` bytes while nobody reads it.
+/// The records in a ring that nobody reads while a server receives `total` bytes in writes of `write` bytes.
 fn unread(ring_bytes: u32, total: u64, write: u64) -> Option<(u32, Captured<()>)> {
     let peers = peers(&["python3", "openssl"])?;
     let mut server = peers.server("bulk_server.py", &["1"]);

@@ -1,4 +1,4 @@
-//! What the filters let through, and that they let nothing else through.
+//! The filters let through what they should, and nothing else.
 
 use std::process::Command;
 
@@ -115,7 +115,7 @@ fn a_process_can_leave_the_set() {
     );
 }
 
-/// A connection that filters exclude for a while goes on where they let it through again, behind a gap.
+/// A connection that filters exclude for a while continues where they let it through again, after a gap.
 #[test]
 fn filters_change_while_the_capture_runs() {
     let Some(peers) = peers(&["curl", "python3", "openssl"]) else {

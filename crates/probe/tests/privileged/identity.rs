@@ -108,7 +108,7 @@ fn the_first_call_with_a_memory_bio() {
     }
 }
 
-/// What waits in a connection that both sides have closed belongs to it, with its addresses.
+/// The unread bytes of a connection that both sides have closed belong to it, with its addresses.
 #[test]
 fn a_closed_connection_is_read_to_its_end() {
     let Some(peers) = peers(&["python3", "openssl"]) else {

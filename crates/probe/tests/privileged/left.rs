@@ -1,4 +1,4 @@
-//! What is in the ring when nobody reads any more.
+//! The records left in the ring when nobody reads any more.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 
 use crate::support::{Peer, config, peers, wait_until};
 
-/// The end of a connection is no data, so it is none that is lost.
+/// The end of a connection is not data, so no data is lost with it.
 #[test]
 fn records_of_ends_are_not_counted_as_left() {
     let Some(peers) = peers(&["python3", "openssl"]) else {

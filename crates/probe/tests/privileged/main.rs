@@ -7,6 +7,7 @@ mod filters;
 mod go;
 mod identity;
 mod left;
+mod packets;
 mod requests;
 mod support;
 mod verifier;

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 /// Captures see the whole host, so one test runs at a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// What a test may use, or `None` when it cannot run here.
+/// A test's turn and directory; there is none when it cannot run here.
 pub(crate) struct Peers {
     _turn: MutexGuard<'static, ()>,
     directory: TempDir,
@@ -178,7 +178,7 @@ pub(crate) fn wait_until(condition: impl Fn() -> bool) {
     }
 }
 
-/// What a command printed; it must succeed.
+/// The output of a command; it must succeed.
 pub(crate) fn output(command: &mut Command) -> String {
     let output = command.stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", output.status);

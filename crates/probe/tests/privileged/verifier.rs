@@ -1,5 +1,5 @@
-//! What the programs cost the kernel's verifier: it is most of a capture's start, and older verifiers
-//! need more for the same program.
+//! The cost of the programs for the kernel's verifier: it is most of a capture's start, and older
+//! verifiers need more for the same program.
 
 use std::fs;
 
@@ -49,7 +49,7 @@ fn every_program_leaves_some_stack() {
     let Some(_peers) = peers(&["openssl"]) else {
         return;
     };
-    let checks = ecapture_probe::check_programs().unwrap();
+    let checks = ecapture_probe::check_programs(ecapture_probe::Modules::ALL).unwrap();
     let stacks: Vec<_> = checks
         .iter()
         .map(|check| (check.program, check.outcome.as_ref().unwrap().unwrap().stack))

@@ -12,9 +12,9 @@ pub(crate) const CODE_AT: u64 = 0x78;
 /// Bytes of a section.
 pub(crate) enum Content {
     Bytes(Vec<u8>),
-    /// So many zero bytes that take no room on a disk.
+    /// This many zero bytes, which take no room on a disk.
     Hole(u64),
-    /// What is at this offset of the file already, and as many bytes.
+    /// The existing bytes at this offset of the file, as many as the second number says.
     Place(u64, u64),
 }
 
@@ -130,7 +130,7 @@ pub(crate) fn symbol(name: u32, address: u64, size: u64) -> Vec<u8> {
     symbol
 }
 
-/// A table of Go's functions, so many that share one name of `name_bytes` bytes.
+/// A table of `functions` functions of Go that share one name of `name_bytes` bytes.
 pub(crate) fn go_table(functions: u64, name_bytes: u64) -> Vec<u8> {
     let mut table = 0xFFFF_FFF1u32.to_le_bytes().to_vec();
     table.extend([0, 0, 1, 8]);

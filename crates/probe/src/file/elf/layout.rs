@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
+use crate::file::labels::Part;
 use crate::limits;
 
 const MAGIC: &[u8] = b"\x7fELF";
@@ -13,6 +14,8 @@ const LITTLE_ENDIAN: u8 = 1;
 const HEADER_BYTES: usize = 64;
 const PROGRAM_HEADER_BYTES: usize = 56;
 const SECTION_HEADER_BYTES: usize = 64;
+/// `ET_EXEC`
+const FIXED: u16 = 2;
 const LOADED: u32 = 1;
 const EXECUTABLE_SEGMENT: u32 = 1;
 /// `SHN_XINDEX`: the number is in the first section header.
@@ -21,6 +24,7 @@ const ELSEWHERE: u16 = 0xFFFF;
 const SECTION_NAME_BYTES: usize = 64;
 
 const PROGBITS: u32 = 1;
+const RELA: u32 = 4;
 const NOBITS: u32 = 8;
 const ALLOCATED: u64 = 0x2;
 const EXECUTABLE: u64 = 0x4;
@@ -56,7 +60,7 @@ pub enum ElfError {
     /// Reading it would take more than a bound of this crate.
     #[error("it was given up: expected at most {limit} {what}, observed {observed}")]
     TooMuch {
-        /// What there is too much of, in the plural.
+        /// The things that there are too many of, in the plural.
         what: &'static str,
         /// As the file has it.
         observed: u64,
@@ -85,11 +89,13 @@ pub(crate) fn at_most(what: &'static str, observed: u64, limit: u64) -> Result<(
     Ok(())
 }
 
-/// What the headers say.
+/// The content of the headers.
 #[derive(Debug)]
 pub(crate) struct Layout {
     /// `e_machine`
     pub(crate) machine: u16,
+    /// It is always loaded at the addresses that it states (`ET_EXEC`).
+    pub(crate) is_fixed: bool,
     /// Those that are loaded to be executed.
     pub(crate) code: Vec<Segment>,
     pub(crate) sections: Vec<Section>,
@@ -100,6 +106,16 @@ pub(crate) struct Segment {
     pub(crate) address: u64,
     pub(crate) file_offset: u64,
     pub(crate) file_size: u64,
+}
+
+impl Segment {
+    pub(crate) fn as_part(&self) -> Part {
+        Part {
+            address: self.address,
+            file_offset: self.file_offset,
+            size: self.file_size,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -113,7 +129,7 @@ pub(crate) struct Section {
 }
 
 impl Section {
-    /// So many bytes of a section from that one on.
+    /// The `size` bytes of a section that begin at its byte `from`.
     pub(crate) fn part(whole: &Self, from: u64, size: u64) -> Self {
         Self {
             name: Vec::new(),
@@ -124,9 +140,14 @@ impl Section {
         }
     }
 
-    /// Returns true if it has data that is no code: where texts are.
+    /// Returns true if it has data, not code: where texts are.
     pub(crate) fn is_data(&self) -> bool {
         self.kind == PROGBITS && self.flags & (ALLOCATED | EXECUTABLE | THREAD_LOCAL) == ALLOCATED
+    }
+
+    /// Returns true if it says what the dynamic linker changes when the file is loaded.
+    pub(crate) fn is_relocations(&self) -> bool {
+        self.kind == RELA && self.flags & ALLOCATED != 0
     }
 }
 
@@ -143,6 +164,7 @@ impl Layout {
         }
         Ok(Self {
             machine: u16_at(&header, 18),
+            is_fixed: u16_at(&header, 16) == FIXED,
             code: source.code(&header)?,
             sections: source.sections(&header)?,
         })
@@ -177,7 +199,7 @@ impl Source<'_> {
         self.bytes(what, section.offset, section.size, limit)
     }
 
-    /// The bytes in that place. Only what the file has, and no more than `limit`, is asked memory for.
+    /// Reads the bytes in that place. Allocates no more than the file has, and no more than `limit`.
     pub(crate) fn bytes(
         &self,
         what: &'static str,

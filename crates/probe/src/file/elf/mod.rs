@@ -1,8 +1,8 @@
-//! Functions of a library or program, by name, with their place in the file.
+//! Functions and variables of a library or program, by name, with their place in the file.
 
 mod layout;
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
@@ -10,8 +10,10 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::file::go_table;
+use crate::file::labels::{Labels, Part, Parts};
 use crate::file::library::Library;
 use crate::file::rust_symbol::{self, RustFunction};
+use crate::file::sql_symbol;
 use crate::{Error, limits};
 pub use layout::ElfError;
 pub(crate) use layout::{Layout, at_most};
@@ -20,6 +22,7 @@ use layout::{Section, Segment, Source};
 const SYMBOL_BYTES: usize = 24;
 /// Symbols that are in memory at a time.
 const SYMBOLS_AT_ONCE: usize = 4096;
+const SYMBOL_TYPE_VARIABLE: u8 = 1;
 const SYMBOL_TYPE_FUNCTION: u8 = 2;
 
 /// `e_machine` of this machine.
@@ -37,7 +40,7 @@ pub(crate) struct Function {
     pub(crate) size: u64,
 }
 
-/// What was read of a library or program.
+/// The parts that were read of a library or program.
 #[derive(Debug)]
 pub(crate) struct Image {
     library: Library,
@@ -46,6 +49,8 @@ pub(crate) struct Image {
     /// Addresses of the stubs that lead to other libraries.
     stubs: Vec<Range<u64>>,
     functions: HashMap<&'static str, Function>,
+    /// Virtual addresses.
+    variables: HashMap<&'static str, u64>,
     /// Functions of rustls that matter, each address once.
     rust: Vec<(RustFunction, Function)>,
     names_rustls: bool,
@@ -53,6 +58,10 @@ pub(crate) struct Image {
     exported: Vec<u64>,
     /// Bytes of code that may still be looked at.
     code_left: Cell<u64>,
+    /// Where the labels of key logs are searched for.
+    parts: Parts,
+    /// See [`Self::labels`].
+    labels: OnceCell<Labels>,
 }
 
 impl Image {
@@ -64,7 +73,7 @@ impl Image {
         })
     }
 
-    /// As [`Self::read`], with the reason alone.
+    /// Like [`Self::read`], with the reason alone.
     pub(crate) fn of(library: &Library, names: &[&'static str]) -> Result<Self, ElfError> {
         let layout = Layout::read(library.file(), library.size())?;
         if layout.machine != MACHINE {
@@ -78,10 +87,18 @@ impl Image {
             code: layout.code.clone(),
             stubs: Vec::new(),
             functions: HashMap::new(),
+            variables: HashMap::new(),
             rust: Vec::new(),
             names_rustls: false,
             exported: Vec::new(),
             code_left: Cell::new(limits::FILE_CODE_BYTES),
+            parts: Parts {
+                data: sections(&layout, Section::is_data),
+                relocations: sections(&layout, Section::is_relocations),
+                code: layout.code.iter().map(Segment::as_part).collect(),
+                is_fixed: layout.is_fixed,
+            },
+            labels: OnceCell::new(),
         };
         for name in [".plt", ".plt.sec", ".plt.got", ".iplt"] {
             let stubs = layout
@@ -103,7 +120,26 @@ impl Image {
             image: &mut image,
         }
         .tables(&layout)?;
+        image.take_offset();
         Ok(image)
+    }
+
+    /// A function that was named by its offset is there if that is in the code.
+    fn take_offset(&mut self) {
+        let Some(named) = self.library.named() else { return };
+        let Some(offset) = named.function.offset else {
+            return;
+        };
+        let stands_for = named.stands_for;
+        self.functions.remove(stands_for);
+        let inside = |segment: &&Segment| {
+            let from = segment.file_offset;
+            (from..from.saturating_add(segment.file_size)).contains(&offset)
+        };
+        if let Some(segment) = self.code.iter().find(inside) {
+            let address = segment.address.wrapping_add(offset - segment.file_offset);
+            self.functions.insert(stands_for, Function { address, size: 0 });
+        }
     }
 
     /// Where it was found.
@@ -121,6 +157,11 @@ impl Image {
         self.functions.get(name).copied()
     }
 
+    /// The virtual address of the variable of that name.
+    pub(crate) fn variable(&self, name: &str) -> Option<u64> {
+        self.variables.get(name).copied()
+    }
+
     /// The functions of rustls that are such a one.
     pub(crate) fn rust_functions(&self, wanted: RustFunction) -> impl Iterator<Item = Function> {
         let functions = self.rust.iter().filter(move |(rust, _)| *rust == wanted);
@@ -130,6 +171,18 @@ impl Image {
     /// Returns true if the symbols name anything of rustls.
     pub(crate) fn names_rustls(&self) -> bool {
         self.names_rustls
+    }
+
+    /// Where the code refers to the labels of key logs. The file is searched for them once.
+    pub(crate) fn labels(&self) -> &Labels {
+        // What cannot be read has none.
+        self.labels
+            .get_or_init(|| Labels::find(self.library.file(), &self.parts).unwrap_or_default())
+    }
+
+    /// Returns true if the data of the file has this text, of at most 64 bytes.
+    pub(crate) fn has_text(&self, text: &[u8]) -> bool {
+        self.parts.have(self.library.file(), text).unwrap_or(false)
     }
 
     /// Returns true if other libraries can call the function at `address` by a name.
@@ -172,6 +225,17 @@ impl Image {
         code.truncate(filled);
         Some(code)
     }
+}
+
+fn sections(layout: &Layout, wanted: fn(&Section) -> bool) -> Vec<Part> {
+    let sections = layout.sections.iter().filter(|section| wanted(section));
+    sections
+        .map(|section| Part {
+            address: section.address,
+            file_offset: section.offset,
+            size: section.size,
+        })
+        .collect()
 }
 
 /// Fills an image from the tables of a file. Each table is read once, from its beginning to its end.
@@ -218,15 +282,25 @@ impl Reader<'_> {
             let chunk = Section::part(table, done * SYMBOL_BYTES as u64, symbols * SYMBOL_BYTES as u64);
             let chunk = self.source.section("symbols", &chunk, u64::MAX)?;
             for symbol in chunk.chunks_exact(SYMBOL_BYTES).filter_map(Symbol::read) {
+                let name = names.at(symbol.name as usize)?;
+                if symbol.is_variable {
+                    self.variable(name, symbol.function.address);
+                    continue;
+                }
                 if exported {
                     self.image.exported.push(symbol.function.address);
                 }
-                let name = names.at(symbol.name as usize)?;
                 self.symbol(name, symbol.function)?;
             }
             done += symbols;
         }
         Ok(())
+    }
+
+    fn variable(&mut self, name: &[u8], address: u64) {
+        if let Some(&wanted) = self.names.iter().find(|wanted| name == wanted.as_bytes()) {
+            self.image.variables.entry(wanted).or_insert(address);
+        }
     }
 
     fn symbol(&mut self, name: &[u8], function: Function) -> Result<(), ElfError> {
@@ -243,6 +317,13 @@ impl Reader<'_> {
                 )?;
             }
         }
+        if let Some(named) = self.image.library.named()
+            && named.function.symbol.as_deref().map(str::as_bytes) == Some(name)
+        {
+            self.image.functions.insert(named.stands_for, function);
+            return Ok(());
+        }
+        let name = sql_symbol::canonical(name).map_or(name, str::as_bytes);
         if let Some(&wanted) = self.names.iter().find(|wanted| name == wanted.as_bytes()) {
             self.image.functions.entry(wanted).or_insert(function);
         }
@@ -309,8 +390,8 @@ impl Reader<'_> {
     }
 }
 
-/// What the dynamic linker writes to `place`, before it adds where the file is loaded (`Elf64_Rela` of
-/// the types `R_X86_64_RELATIVE` and `R_AARCH64_RELATIVE`).
+/// The value that the dynamic linker writes to `place`, before it adds where the file is loaded
+/// (`Elf64_Rela` of the types `R_X86_64_RELATIVE` and `R_AARCH64_RELATIVE`).
 fn relocated(table: &[u8], place: u64) -> Option<u64> {
     const ENTRY_BYTES: usize = 24;
     const RELATIVE: [u64; 2] = [8, 1027];
@@ -328,10 +409,11 @@ fn relocated(table: &[u8], place: u64) -> Option<u64> {
     found.map(|(_, _, addend)| addend)
 }
 
-/// A defined function of a symbol table (`Elf64_Sym`).
+/// A defined function or variable of a symbol table (`Elf64_Sym`).
 struct Symbol {
     /// Offset of its name.
     name: u32,
+    is_variable: bool,
     function: Function,
 }
 
@@ -343,8 +425,11 @@ impl Symbol {
         let (address, rest) = rest.split_first_chunk()?;
         let size = rest.first_chunk()?;
         let is_defined = u16::from_ne_bytes(*section) != 0;
-        (kind & 0xF == SYMBOL_TYPE_FUNCTION && is_defined).then_some(Self {
+        let is_variable = kind & 0xF == SYMBOL_TYPE_VARIABLE;
+        let is_wanted = is_variable || kind & 0xF == SYMBOL_TYPE_FUNCTION;
+        (is_wanted && is_defined).then_some(Self {
             name: u32::from_ne_bytes(*name),
+            is_variable,
             function: Function {
                 address: u64::from_ne_bytes(*address),
                 size: u64::from_ne_bytes(*size),
@@ -392,7 +477,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_defined_functions_count() {
+    fn only_defined_functions_and_variables_count() {
         let mut bytes = [0; SYMBOL_BYTES];
         bytes[0] = 7;
         bytes[4] = 0x12;
@@ -409,7 +494,9 @@ mod tests {
             }
         );
         let object = [&bytes[..4], &[0x11], &bytes[5..]].concat();
-        assert!(Symbol::read(&object).is_none());
+        assert!(Symbol::read(&object).unwrap().is_variable);
+        let section = [&bytes[..4], &[0x03], &bytes[5..]].concat();
+        assert!(Symbol::read(&section).is_none());
         let undefined = [&bytes[..6], &[0], &bytes[7..]].concat();
         assert!(Symbol::read(&undefined).is_none());
         assert!(Symbol::read(&bytes[..23]).is_none());

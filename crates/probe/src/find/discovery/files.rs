@@ -22,10 +22,10 @@ use crate::host::clock::monotonic_ns;
 use crate::kernel::attach;
 use crate::kernel::attach::Scope;
 use crate::kernel::attach_times::AttachTimes;
-use crate::kernel::detach::Programs;
+use crate::kernel::detach::{Hurry, Programs};
 use crate::kernel::grace_period::Expedited;
 use crate::modules::Modules;
-use crate::plan::Brings;
+use crate::plan::{Brings, Plan};
 use crate::proc::priority::Priority;
 use crate::{AttachReport, Error, NoData, Tally, limits, proc};
 
@@ -60,7 +60,7 @@ pub(crate) struct Files {
     pub(crate) state: Mutex<State>,
 }
 
-/// What is known.
+/// The state of the discovery.
 pub(crate) struct State {
     /// The files that the kernel need not report again.
     pub(crate) known: KernelMap<MapData, FileKeyValue, u32>,
@@ -97,7 +97,7 @@ impl Files {
             }
             // From here on the process may end: the open file stays.
             let library = located.open(sighting.path())?;
-            self.look_into(&sighting, &library, record);
+            self.look_into(&sighting, &library, record, reader);
         }
         let is_late = |record: &&FileRecord| self.state().stands_later(sighting.located.metadata(), record);
         let came_too_late = record.filter(is_late);
@@ -116,7 +116,7 @@ impl Files {
         Ok(Looked::Done)
     }
 
-    /// Has a program inspected that was not attached to. False when that is of no use.
+    /// Has a program inspected that was not attached to. Returns false if that is of no use.
     fn inspect(&self, record: &FileRecord, sighting: Sighting) -> bool {
         let is_attached = |files: &Self| {
             let inode = sighting.located.inode();
@@ -127,15 +127,11 @@ impl Files {
         // Outside of the set the filters are not known to the kernel's report of files.
         let wanted = self.set || !self.cgroup && self.uid.is_none_or(|uid| uid == user);
         all_kinds
+            && self.modules.have(Modules::TLS)
             && record.event == EVENT_EXECUTED
             && wanted
             && !is_attached(self)
             && self.inspections.push(user, *record, sighting)
-    }
-
-    /// Only certain processes are captured.
-    pub(super) fn captures_a_set(&self) -> bool {
-        self.set
     }
 
     /// The kernel need not report that file again.
@@ -148,18 +144,18 @@ impl Files {
         self.state().connected_since(record)
     }
 
-    /// Counts and reports a process whose TLS cannot be captured.
     /// The capture ended before `programs` of them could be read. Among the processes of a whole host they are mostly
     /// programs without TLS; those of a command or of given processes are what the capture was for.
     pub(super) fn tell_not_inspected(&self, programs: usize) {
         tracing::warn!(
             "the capture ended before {programs} programs could be inspected; they may have TLS that cannot be captured"
         );
-        if self.captures_a_set() {
+        if self.set {
             self.tally.count_not_inspected(programs as u64);
         }
     }
 
+    /// Counts and reports a process whose TLS cannot be captured.
     pub(super) fn tell_not_captured(&self, found: Discovered) {
         self.tally.count_not_captured();
         if let Discovered::NotCaptured { process, .. } = &found {
@@ -229,15 +225,15 @@ impl Files {
         facts.not_captured(process.pid, &process.command, file, tls, why);
     }
 
-    fn look_into(&self, sighting: &Sighting, library: &Library, record: Option<&FileRecord>) {
+    fn look_into(&self, sighting: &Sighting, library: &Library, record: Option<&FileRecord>, reader: Reader) {
         let metadata = sighting.located.metadata();
         let image = match Image::of(library, &self.modules.symbols()) {
             Ok(image) if self.wants(&image) => image,
             other => {
-                if let Err(error) = other
-                    && error.is_given_up()
-                {
-                    self.skip(sighting, library, error.into());
+                match other {
+                    Ok(image) if self.modules.have(Modules::SECRETS) => self.tell_keyless(sighting, &image),
+                    Err(error) if error.is_given_up() => self.skip(sighting, library, error.into()),
+                    Ok(_) | Err(_) => {}
                 }
                 self.state().set_aside(metadata);
                 return;
@@ -249,7 +245,7 @@ impl Files {
         }
         // Nobody but the attaching thread may use the programs until it is done.
         Priority::First.take();
-        let Some(attached) = self.attach(&image) else {
+        let Some(attached) = self.attach(&image, reader.hurry()) else {
             return;
         };
         self.state().stands(metadata);
@@ -296,9 +292,10 @@ impl Files {
     }
 
     /// `None` when the capture has ended.
-    fn attach(&self, image: &Image) -> Option<Result<Vec<AttachReport>, Error>> {
+    fn attach(&self, image: &Image, hurry: Hurry) -> Option<Result<Vec<AttachReport>, Error>> {
         let all = self.programs.upgrade()?;
-        let mut programs = all.lock()?;
+        let plan = Plan::of(image, self.modules.families(), self.entries_only);
+        let turn = all.turn(hurry);
         let _quick = Expedited::begin();
         let number = self.state().standing.as_mut().map_or(0, AttachTimes::next);
         let scope = Scope {
@@ -307,7 +304,7 @@ impl Files {
             entries_only: self.entries_only,
             cookie: number.into(),
         };
-        let reports = attach::image(&mut programs, image, scope);
+        let reports = attach::planned(&turn, image, plan, scope);
         if let Some(standing) = &mut self.state().standing {
             standing.stand(number);
         }
@@ -361,9 +358,9 @@ impl Files {
             return Ok(None);
         }
         let image = Image::read(library, &self.modules.symbols())?;
-        let reports = self.attach(&image).unwrap_or(Err(Error::Ended))?;
+        let reports = self.attach(&image, Hurry::No).unwrap_or(Err(Error::Ended))?;
         self.state().attached.insert(inode, monotonic_ns());
-        let brings_content = |symbol| self.modules.brings(symbol) == Some(Brings::Content);
+        let brings_content = |symbol| self.modules.brings(symbol).is_some_and(Brings::is_wanted);
         let is_attached = |report: &AttachReport| report.outcome.is_ok() && brings_content(report.symbol);
         if reports.iter().any(is_attached) {
             let attached = Ok(reports);
@@ -390,7 +387,7 @@ impl Files {
             return;
         };
         let mut taken = Vec::new();
-        if let Some(mut programs) = all.lock() {
+        if let Some(mut programs) = all.turn(Hurry::No).lock() {
             taken.extend(files.iter().filter_map(|file| programs.take_file(*file)));
         }
         for file in files {
@@ -399,12 +396,12 @@ impl Files {
         drop(taken);
     }
 
-    fn discovery(&self) -> RwLockReadGuard<'_, Discovery> {
+    pub(super) fn discovery(&self) -> RwLockReadGuard<'_, Discovery> {
         self.discovery.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The known files remain valid after a panic elsewhere: at worst a file is inspected twice.
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -414,7 +411,7 @@ impl State {
         !self.attached.contains_key(&Inode::of(metadata)) && !self.others.contains(&stamp(metadata))
     }
 
-    /// Probes are about to be put into a file. False when they have been before.
+    /// Notes that probes are about to be attached to a file. Returns false if they have been before.
     fn begin(&mut self, metadata: &Metadata) -> bool {
         let is_new = !self.attached.contains_key(&Inode::of(metadata));
         self.attached.entry(Inode::of(metadata)).or_insert(u64::MAX);
@@ -463,7 +460,7 @@ impl State {
     }
 }
 
-/// Who looks.
+/// The reader of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reader {
     /// Others wait for it, so it takes only what certainly does not take long.
@@ -472,7 +469,16 @@ pub(super) enum Reader {
     Patient,
 }
 
-/// What came of looking.
+impl Reader {
+    fn hurry(self) -> Hurry {
+        match self {
+            Self::Quick => Hurry::Yes,
+            Self::Patient => Hurry::No,
+        }
+    }
+}
+
+/// The outcome of an inspection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Looked {
     Done,

@@ -11,9 +11,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use crate::limits;
-use crate::proc::{self, priority};
+use crate::proc;
+use crate::proc::priority::Thread;
 
-/// How often a process that is to go on and has not come to its stop yet is looked at again.
+/// Interval at which a process that is to continue and has not come to its stop yet is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 enum Order {
@@ -37,7 +38,7 @@ impl Holder {
         let (sender, orders) = channel();
         let work = move || {
             // A process that is to be held runs until this thread does.
-            priority::run_at_once();
+            Thread::CURRENT.run_at_once();
             Debugger::default().work(&orders);
         };
         (Self(sender), work)
@@ -63,7 +64,7 @@ impl Drop for Held {
 struct Debugger {
     /// Threads of each process, and for how many files it is held.
     held: HashMap<u32, (Vec<libc::pid_t>, usize)>,
-    /// Threads that are to go on once they have stopped.
+    /// Threads that are to continue once they have stopped.
     going_on: Vec<libc::pid_t>,
 }
 
@@ -127,7 +128,7 @@ fn seize(thread: libc::pid_t) -> bool {
     }
 }
 
-/// Lets a thread go on. False when it has not stopped yet.
+/// Lets a thread continue. Returns false if it has not stopped yet.
 fn go_on(thread: libc::pid_t) -> bool {
     let Some((code, status)) = state(thread) else {
         return false;

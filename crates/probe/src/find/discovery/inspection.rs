@@ -1,6 +1,6 @@
 //! Inspects programs without functions to attach to: TLS in them that cannot be captured is named and counted.
 //!
-//! Reading a whole program takes long, so it is done on a thread of its own that takes what time others leave.
+//! Reading a whole program takes long, so it is done on a thread of its own that takes the time others leave.
 //! The kernel reports every start of such a program, because no file is made known to it that has a reason not
 //! to be captured.
 
@@ -15,12 +15,13 @@ use ecapture_ebpf::discovery::FileRecord;
 use super::files::Files;
 use super::mapping::Sighting;
 use super::queue::Queue;
-use super::{Discovered, Executor};
+use super::{Discovered, Discovery, Executor};
+use crate::file::elf::Image;
 use crate::file::inode::Inode;
-use crate::find::survey::{self, Obstacle};
+use crate::find::survey::{self, Keyless, Obstacle};
 use crate::limits;
 
-/// The programs that wait to be inspected, and what was found in those before.
+/// The programs that wait to be inspected, and the findings in those before.
 #[derive(Default)]
 pub(crate) struct Inspections {
     queue: Queue<Inspection>,
@@ -56,7 +57,7 @@ struct Suspect {
 }
 
 impl Inspections {
-    /// Puts a program behind the others of that user. False when there is no room for it.
+    /// Puts a program after the others of that user. Returns false if there is no room for it.
     pub(super) fn push(&self, user: u32, record: FileRecord, sighting: Sighting) -> bool {
         let inspection = Inspection {
             record,
@@ -90,10 +91,10 @@ impl Inspections {
         self.queue.close();
     }
 
-    /// Inspects what is pushed until the queue is closed.
+    /// Inspects the pushed programs until the queue is closed.
     pub(super) fn work(&self, files: &Files) {
         while let Some(inspection) = self.queue.pop() {
-            let is_ending = self.ending.load(Ordering::Acquire) && !files.captures_a_set();
+            let is_ending = self.ending.load(Ordering::Acquire) && !files.set;
             if is_ending && !files.connected_since(&inspection.record) {
                 continue;
             }
@@ -136,7 +137,7 @@ impl Inspections {
             file: inspection.path,
             found,
         };
-        if files.captures_a_set() {
+        if files.set {
             suspect.tell(files);
         } else if lock(&self.suspects).len() < limits::SUSPECTS {
             lock(&self.suspects).push(suspect);
@@ -164,6 +165,21 @@ impl Suspect {
     }
 }
 
+impl Files {
+    /// Reports a file whose secrets would be missing from a key log, in a capture of all that there are.
+    pub(super) fn tell_keyless(&self, sighting: &Sighting, image: &Image) {
+        if matches!(&*self.discovery(), Discovery::Kinds(kinds) if kinds.is_empty())
+            && let Some(why) = Keyless::of(image)
+        {
+            (self.state().tell)(Discovered::Keyless {
+                process: sighting.process.clone(),
+                file: image.path().to_owned(),
+                why,
+            });
+        }
+    }
+}
+
 #[derive(Default)]
 struct Pending {
     count: Mutex<usize>,
@@ -180,7 +196,7 @@ impl Drop for PendingGuard {
     }
 }
 
-/// What is kept holds after a panic elsewhere, too.
+/// Locks also after a panic elsewhere: the kept state is valid then, too.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

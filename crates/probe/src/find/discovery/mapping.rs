@@ -1,4 +1,4 @@
-//! What a process executes, from `/proc/PID`.
+//! The files that a process executes, from `/proc/PID`.
 
 use std::collections::HashSet;
 use std::io;
@@ -44,7 +44,7 @@ pub(super) struct Sighting {
     shown: PathBuf,
 }
 
-/// What is known of a record's file.
+/// The outcome of the search for a record's file.
 pub(super) enum Sought {
     Found(Box<Sighting>),
     /// The process does not execute it, not yet or not any more.
@@ -155,7 +155,7 @@ impl Sighting {
         &self.shown
     }
 
-    /// A path for people, that leads to the file from here when there is such a path.
+    /// A path to show, which leads to the file from here when there is such a path.
     pub(super) fn path(&self) -> PathBuf {
         target::plain_path(&self.reached, &self.located)
             .unwrap_or_else(|| proc::inside(self.process.pid, &self.shown))

@@ -6,8 +6,9 @@
 //! executes it.
 //!
 //! ```text
-//! FILES (ring buffer) ─► watch ─┬─ libraries whose names tell, of root ─────► files ─► attach
-//!                               ├─► thread for those of others ─────────────► files
+//! FILES (ring buffer) ─► watch ─┬─ libraries whose names show it, of root ──► files ─► attach
+//!                               ├─► thread for those that other users map ──► files
+//!                               ├─► thread for those that others can write ─► files
 //!                               ├─► thread for programs ────────────────────► files
 //!                               └─► thread for the rest, and what runs already ─► files
 //! ```
@@ -36,9 +37,10 @@ use std::time::Duration;
 use aya::maps::{MapData, RingBuf};
 
 use crate::file::elf::ElfError;
-use crate::find::survey::Obstacle;
+use crate::find::survey::{Keyless, Obstacle};
 use crate::handle::CaptureHandle;
 use crate::kind::Kind;
+use crate::modules::Modules;
 use crate::proc::priority::Priority;
 use crate::{AttachReport, Error, Library, limits};
 pub(crate) use files::{FileKeyValue, Files, State};
@@ -59,19 +61,19 @@ pub enum Discovery {
     Paths(Vec<PathBuf>),
 }
 
-/// What came of a file.
+/// The outcome for one file.
 #[derive(Debug)]
 pub enum Discovered {
     /// It has TLS functions.
     Attached {
-        /// Who executes it.
+        /// The process that executes it.
         process: Executor,
         /// Where the probes are attached.
         reports: Vec<AttachReport>,
     },
     /// It has, or may have, TLS functions, and is not attached to.
     GivenUp {
-        /// Who executes it.
+        /// The process that executes it.
         process: Executor,
         /// The file.
         file: PathBuf,
@@ -81,7 +83,7 @@ pub enum Discovered {
     /// It is a program with TLS that cannot be captured. Said of the processes that are captured, and in a capture of
     /// the whole host of those that connected.
     NotCaptured {
-        /// Who executes it, or did.
+        /// The process that executes it, or did.
         process: Executor,
         /// The program.
         file: PathBuf,
@@ -90,15 +92,24 @@ pub enum Discovered {
         /// Why it cannot be captured.
         obstacle: Obstacle,
     },
-    /// It has TLS functions, and the probes came too late for what the process did before.
+    /// It has TLS, and a key log has none of its secrets.
+    Keyless {
+        /// The process that executes it.
+        process: Executor,
+        /// The file.
+        file: PathBuf,
+        /// Its TLS, and why.
+        why: Keyless,
+    },
+    /// It has TLS functions, and the probes came too late for earlier actions of the process.
     TooLate {
-        /// Who executes it, or did.
+        /// The process that executes it, or did.
         process: Executor,
         /// The file, or its name where that is all that is known.
         file: String,
         /// The process had ended by then.
         ended: bool,
-        /// The process had begun to connect, or to listen, by then: what it sent at once was not seen.
+        /// The process had begun to connect, or to listen, by then: data that it sent at once was not seen.
         connected: bool,
     },
 }
@@ -138,7 +149,7 @@ pub(crate) struct Discoverer {
 const ENDING: Duration = Duration::from_millis(100);
 
 impl Discoverer {
-    /// Control of what is attached to.
+    /// Control of the attached files.
     pub(crate) fn libraries(&self) -> LiveLibraries {
         LiveLibraries(Arc::downgrade(&self.files))
     }
@@ -163,8 +174,9 @@ impl Discoverer {
                 work();
             })
         };
+        let shared = || (Arc::clone(&files), Arc::clone(&queues));
         let worker = |queue: fn(&Queues) -> &Queue<Job>, running| -> Box<dyn FnOnce() + Send> {
-            let (files, queues) = (Arc::clone(&files), Arc::clone(&queues));
+            let (files, queues) = shared();
             Box::new(move || watch::work(&files, queue(&queues), running))
         };
         // Dropped when a thread cannot be started: that ends the others.
@@ -180,17 +192,18 @@ impl Discoverer {
                 watch::scan(&files, pid);
             }
         });
+        let (of_users, waiting) = shared();
+        let serve_users = move || watch::serve_users(&of_users, &waiting);
+        spawn("users-libraries", Box::new(serve_users))?;
         spawn("other-libraries", worker(|queues| &queues.libraries, Vec::new()))?;
         spawn("new-programs", worker(|queues| &queues.programs, Vec::new()))?;
         spawn("other-files", worker(|queues| &queues.others, running))?;
         let inspected = Arc::clone(&files);
-        spawn(
-            "inspections",
-            Box::new(move || {
-                Priority::Last.take();
-                inspected.inspections.work(&inspected);
-            }),
-        )?;
+        let inspect = move || {
+            Priority::Last.take();
+            inspected.inspections.work(&inspected);
+        };
+        spawn("inspections", Box::new(inspect))?;
         let holder = if follows_children {
             let (holder, work) = Holder::new();
             spawn("hold", Box::new(work))?;
@@ -212,7 +225,7 @@ impl Discoverer {
     }
 }
 
-/// Changes what a capture is attached to.
+/// Changes the files that a capture is attached to.
 #[derive(Clone)]
 pub struct LiveLibraries(Weak<Files>);
 
@@ -229,9 +242,11 @@ impl LiveLibraries {
 impl Drop for Discoverer {
     fn drop(&mut self) {
         // What was executed last may still wait.
-        let pending = self.files.inspections.wait(limits::INSPECTION);
-        if pending > 0 {
-            self.files.tell_not_inspected(pending);
+        if self.files.modules.have(Modules::TLS) {
+            let pending = self.files.inspections.wait(limits::INSPECTION);
+            if pending > 0 {
+                self.files.tell_not_inspected(pending);
+            }
         }
         self.stop = None;
         let waiting = self.queues.close();
@@ -245,7 +260,7 @@ impl Drop for Discoverer {
         if left_out > 0 {
             tracing::warn!(
                 "program files were not inspected, because too many appeared at once: {left_out} times there was no room \
-                 for a new one, {waiting} were still waiting at the end; those with TLS were not captured"
+                 for a new one, {waiting} were still waiting at the end; those with functions to capture were not captured"
             );
         }
         let skipped = self.files.tally.files_given_up();

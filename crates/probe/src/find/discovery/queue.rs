@@ -20,7 +20,7 @@ struct State<T> {
     closed: bool,
 }
 
-/// What came of waiting.
+/// The outcome of waiting.
 pub(super) enum Popped<T> {
     Item(T),
     /// Nothing waits now.
@@ -44,7 +44,7 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// Puts `item` behind the others of that user. Gives it back when there is no room for it.
+    /// Puts `item` behind the others of that user. Returns it when there is no room for it.
     pub(super) fn push(&self, user: u32, item: T) -> Result<(), T> {
         let mut state = self.state();
         let full = state.length >= limits::QUEUE;
@@ -78,7 +78,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Nothing is handed out any more, also of what waits. Gives how many that is.
+    /// Ends the queue: items that still wait are not handed out either. Returns their number.
     pub(super) fn close(&self) -> usize {
         let mut state = self.state();
         state.closed = true;

@@ -3,6 +3,8 @@
 use std::io::PipeReader;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
 use ecapture_ebpf::discovery::{EVENT_EXECUTED, FileRecord};
@@ -15,10 +17,12 @@ use super::queue::{Popped, Queue};
 use crate::handle::CaptureHandle;
 use crate::limits;
 use crate::proc;
-use crate::proc::priority::{self, Priority};
+use crate::proc::priority::{Priority, Thread};
 
 /// Number of times that a mapping is searched for: the kernel reports it just before it exists.
 const LOOKS: u32 = 20;
+/// Time between two looks.
+const PAUSE: Duration = Duration::from_micros(100);
 
 const ROOT: u32 = 0;
 
@@ -33,30 +37,33 @@ pub(super) struct Report {
 /// A file to be inspected.
 pub(super) enum Job {
     File(Box<Report>),
-    /// What these processes execute: records of them were lost.
+    /// All files that these processes execute: records of them were lost.
     Processes(Vec<u32>),
 }
 
-/// What waits for each thread.
+/// The jobs that wait for each thread.
 #[derive(Default)]
 pub(super) struct Queues {
+    /// Libraries whose names show that they have TLS, mapped by processes of other users than root.
+    pub(super) of_users: Queue<Box<Report>>,
     /// Libraries whose names show that they have TLS, and whose files may take long to read.
     pub(super) libraries: Queue<Job>,
     pub(super) programs: Queue<Job>,
-    /// Libraries that merely might have TLS, and what runs already.
+    /// Libraries that merely might have TLS, and the processes that run already.
     pub(super) others: Queue<Job>,
 }
 
 impl Queues {
-    /// Ends the threads. Gives how many files still waited.
+    /// Ends the threads. Returns how many files still waited.
     pub(super) fn close(&self) -> u64 {
         let queues = [&self.libraries, &self.programs, &self.others];
-        queues.map(|queue| queue.close() as u64).iter().sum()
+        let waiting: usize = queues.map(Queue::close).iter().sum();
+        (waiting + self.of_users.close()) as u64
     }
 }
 
-/// Reads the kernel's reports, and inspects the libraries whose names show that they have TLS, as
-/// long as that is quick.
+/// Reads the kernel's reports, and inspects the libraries whose names show that they have TLS and that
+/// processes of root map, as long as that is quick.
 pub(super) struct Watch {
     pub(super) ring: RingBuf<MapData>,
     pub(super) stopped: PipeReader,
@@ -71,10 +78,9 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn run(mut self) {
+        // What this thread does for each record is little: it reads no file of anybody but root.
         Priority::First.take();
-        if self.holder.is_some() {
-            priority::run_at_once();
-        }
+        Thread::CURRENT.run_at_once();
         let first = Queue::default();
         while self.wait() {
             loop {
@@ -82,7 +88,7 @@ impl Watch {
                 let Popped::Item(report) = first.try_pop() else {
                     break;
                 };
-                self.look(report);
+                look_at_once(&self.files, &self.queues, report);
             }
             self.make_up();
         }
@@ -106,7 +112,12 @@ impl Watch {
             let has_room = if record.event == EVENT_EXECUTED {
                 self.queues.programs.push(user, Job::File(report)).is_ok()
             } else if self.files.modules.name_library(name(&record)) {
-                first.push(user, report).is_ok()
+                let queue = if user == ROOT {
+                    first
+                } else {
+                    &self.queues.of_users
+                };
+                queue.push(user, report).is_ok()
             } else {
                 self.queues.others.push(user, Job::File(report)).is_ok()
             };
@@ -116,19 +127,7 @@ impl Watch {
         }
     }
 
-    fn look(&self, report: Box<Report>) {
-        let record = report.record;
-        if look(&self.files, &record, Reader::Quick) == Looked::Later {
-            let user = user_of(record.pid);
-            let waits = self.queues.libraries.push(user, Job::File(report));
-            if waits.is_err() {
-                self.files.leave_out();
-                self.files.missed(&record);
-            }
-        }
-    }
-
-    /// Waits for records. False when the capture ends.
+    /// Waits for records. Returns false if the capture ends.
     fn wait(&self) -> bool {
         let waits_for = |descriptor| libc::pollfd {
             fd: descriptor,
@@ -158,6 +157,27 @@ impl Watch {
                 .is_ok()
         {
             self.lost = counters.files_lost;
+        }
+    }
+}
+
+/// Inspects the libraries that processes of other users than root map. Ends when the queue is closed.
+pub(super) fn serve_users(files: &Files, queues: &Queues) {
+    while let Some(report) = queues.of_users.pop() {
+        Priority::First.take();
+        look_at_once(files, queues, report);
+    }
+}
+
+/// Inspects a file if that is quick, and else lets it wait for those who have time.
+fn look_at_once(files: &Files, queues: &Queues, report: Box<Report>) {
+    let record = report.record;
+    if look(files, &record, Reader::Quick) == Looked::Later {
+        let user = user_of(record.pid);
+        let waits = queues.libraries.push(user, Job::File(report));
+        if waits.is_err() {
+            files.leave_out();
+            files.missed(&record);
         }
     }
 }
@@ -211,7 +231,8 @@ fn look(files: &Files, record: &FileRecord, reader: Reader) -> Looked {
         if !proc::is_running(record.pid) {
             break;
         }
-        std::thread::yield_now();
+        // The process may need the processor that this thread has. Nobody ends the wait earlier.
+        thread::park_timeout(PAUSE);
     }
     let by_path = Sighting::by_path(record);
     by_path

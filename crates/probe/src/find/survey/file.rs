@@ -1,11 +1,11 @@
-//! What a file has of TLS, and what of it can be captured.
+//! The TLS in a file, and the part of it that can be captured.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::fingerprints::Fingerprints;
-use super::{Finding, Obstacle, PlannedHook};
+use super::{Finding, Keys, Obstacle, PlannedHook};
 use crate::file::elf::Image;
 use crate::file::library::Library;
 use crate::kind::Kind;
@@ -14,10 +14,14 @@ use crate::modules::tls::rustls;
 use crate::plan::{Brings, Plan, Point, Refusal};
 use crate::{AttachPoint, Error};
 
-/// What one file has of TLS, the same in every process.
+/// The TLS in one file, the same in every process.
 pub(super) struct FileSurvey {
     pub(super) kinds: Vec<Kind>,
     pub(super) hooks: Vec<PlannedHook>,
+    /// It has functions that derive or log secrets.
+    pub(super) derives: bool,
+    /// Where it keeps the client's random is known.
+    pub(super) has_place: bool,
     /// Why it could not be read.
     pub(super) unusable: Option<Arc<Error>>,
     /// Why the rustls in it, if there is one, would not be captured.
@@ -27,19 +31,34 @@ pub(super) struct FileSurvey {
 
 impl FileSurvey {
     pub(super) fn of(library: &Library) -> Self {
+        Self::read(library, true)
+    }
+
+    /// Without what can be had for a key log, which takes longer.
+    pub(super) fn without_keys(library: &Library) -> Self {
+        Self::read(library, false)
+    }
+
+    fn read(library: &Library, with_keys: bool) -> Self {
         let fingerprints = Fingerprints::read(library);
         let mut file = Self {
             kinds: Vec::new(),
             hooks: Vec::new(),
+            derives: false,
+            has_place: false,
             unusable: None,
             rustls: None,
             fingerprints,
         };
-        match Image::read(library, &Modules::TLS.symbols()) {
+        match Image::read(library, &Modules::TLS.with(Modules::SECRETS).symbols()) {
             Ok(image) => {
                 file.kinds = Modules::TLS.kinds_in(&image);
                 file.rustls = rustls_refusal(&image);
                 let Plan { points, .. } = Plan::of(&image, Modules::TLS.families(), false);
+                if with_keys {
+                    file.derives = Modules::SECRETS.derive_in(&image);
+                    file.has_place = Modules::SECRETS.place(&image) != 0;
+                }
                 file.hooks = points.into_iter().flat_map(planned).collect();
             }
             Err(error) => file.unusable = Some(Arc::new(error)),
@@ -48,7 +67,7 @@ impl FileSurvey {
     }
 }
 
-/// The functions of a point that bring plaintext.
+/// The functions of a point that deliver plaintext.
 fn planned(point: Point) -> impl Iterator<Item = PlannedHook> {
     let at = AttachPoint {
         offset: point.offset,
@@ -89,12 +108,23 @@ pub(super) fn library(finding: &mut Finding, file: &FileSurvey, crypto: Option<&
         fingerprints.add(crypto.fingerprints.clone());
     }
     captured(finding, file, kind, &fingerprints);
+    let derives = file.derives || crypto.is_some_and(|crypto| crypto.derives);
+    finding.keys = keys(kind, derives, file.has_place);
+}
+
+fn keys(kind: Kind, derives: bool, has_place: bool) -> Keys {
+    match (kind, derives, has_place) {
+        (Kind::Go | Kind::Rustls, true, _) | (Kind::OpenSsl | Kind::GnuTls, true, true) => Keys::All,
+        (Kind::OpenSsl | Kind::GnuTls, true, false) => Keys::UpToTls12,
+        _ => Keys::None,
+    }
 }
 
 /// Completes the finding of a program with TLS in its executable. Returns false if it has none.
 pub(super) fn executable(finding: &mut Finding, file: &FileSurvey) -> bool {
     if let Some(&kind) = file.kinds.first() {
         captured(finding, file, kind, &file.fingerprints);
+        finding.keys = keys(kind, file.derives, file.has_place);
         return true;
     }
     if is_erlang(&finding.file) {
@@ -131,6 +161,10 @@ pub(super) fn executable(finding: &mut Finding, file: &FileSurvey) -> bool {
     };
     finding.implementation = implementation;
     finding.version = version.cloned();
+    if matches!(obstacle, Obstacle::NoSymbols | Obstacle::Rustls(_)) && file.derives {
+        // What writes key logs was found without symbols.
+        finding.keys = Keys::All;
+    }
     finding.obstacle = Some(obstacle);
     true
 }
@@ -160,7 +194,15 @@ fn captured(finding: &mut Finding, file: &FileSurvey, kind: Kind, fingerprints: 
         Kind::GnuTls => (kind.name(), fingerprints.gnutls_version.as_ref()),
         Kind::Go => (kind.name(), fingerprints.go_version.as_ref()),
         Kind::Rustls => (kind.name(), fingerprints.rustls_version.as_ref()),
-        Kind::Nspr | Kind::Nss => (kind.name(), None),
+        Kind::LibCrypto
+        | Kind::Nettle
+        | Kind::Nspr
+        | Kind::Nss
+        | Kind::Bash
+        | Kind::Readline
+        | Kind::Zsh
+        | Kind::MariaDb
+        | Kind::Postgres => (kind.name(), None),
     };
     finding.implementation = implementation;
     finding.version = version.cloned();

@@ -1,5 +1,5 @@
-//! What the bytes of a program or library give away: which TLS implementation was linked into it,
-//! and versions.
+//! Recognizes by the bytes of a program or library which TLS implementation was linked into it, and its
+//! version.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
@@ -9,16 +9,16 @@ use memchr::memmem;
 use crate::file::elf::Layout;
 use crate::file::library::Library;
 
-/// How much of a file is looked at, in bytes.
+/// Maximum length of the part of a file that is searched, in bytes.
 const SCAN_LIMIT: u64 = 64 * 1024 * 1024;
-/// How much is in memory at a time, in bytes.
+/// Length of the part that is in memory at a time, in bytes.
 const WINDOW: usize = 1024 * 1024;
-/// What two windows have in common, in bytes: more than any mark with its version.
+/// Overlap of two windows, in bytes: more than any fingerprint with its version.
 const OVERLAP: usize = 256;
 /// Longest version that is taken, in bytes.
 const VERSION_LIMIT: usize = 24;
 
-/// What libssl has in it: `SSL_state_string_long` of every OpenSSL and LibreSSL, where it is used; the name
+/// Fingerprints of libssl: `SSL_state_string_long` of every OpenSSL and LibreSSL, where it is used; the name
 /// of a source file since 1.1.0, which errors are raised with; text of such an error since 3.0.
 const OPENSSL: [&[u8]; 3] = [
     b"SSL negotiation finished successfully",
@@ -45,7 +45,7 @@ const GO_TLS: &[u8] = b"crypto/tls.(*Conn).Write";
 /// they identify.
 const OWN: &[u8] = b"what stands here is only looked for";
 
-/// What was found in a file.
+/// The fingerprints found in a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Fingerprints {
     /// Code of libssl or a relative is in it.
@@ -74,7 +74,7 @@ pub(super) struct Fingerprints {
 }
 
 impl Fingerprints {
-    /// Of the first 64 MiB of a file's data; nothing when it cannot be read.
+    /// Reads those in the first 64 MiB of a file's data; none when it cannot be read.
     pub(super) fn read(library: &Library) -> Self {
         let mut fingerprints = Self::default();
         let mut left = SCAN_LIMIT;
@@ -109,7 +109,7 @@ impl Fingerprints {
         Ok(())
     }
 
-    /// Of two files, or parts of one, that belong together.
+    /// Adds those of another file, or part of one, that belongs to it.
     pub(super) fn add(&mut self, other: Self) {
         self.openssl |= other.openssl;
         self.boringssl |= other.boringssl;
@@ -191,7 +191,7 @@ fn version_after(bytes: &[u8], prefix: &[u8], dots: usize) -> Option<String> {
             .map(|&byte| char::from(byte))
             .take_while(|character| character.is_ascii_alphanumeric() || ".-".contains(*character))
             .collect();
-        // One that ends with the window may go on in the next.
+        // One that ends with the window may continue in the next.
         let is_whole = version.len() < rest.len();
         let is_version =
             version.starts_with(|first: char| first.is_ascii_digit()) && version.matches('.').count() >= dots;

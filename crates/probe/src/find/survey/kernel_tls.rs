@@ -140,7 +140,7 @@ fn short(bytes: &[u8], offset: usize) -> Option<u16> {
 mod tests {
     use super::*;
 
-    /// What Linux 6.18 answered about a socket of MPTCP, which is a protocol above TCP, too.
+    /// The answer of Linux 6.18 about a socket of MPTCP, which is a protocol above TCP, too.
     fn recorded() -> Vec<u8> {
         let text: String = include_str!("mptcp_socket.hex").split_whitespace().collect();
         let digits = text.as_bytes().chunks(2);

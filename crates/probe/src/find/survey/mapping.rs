@@ -10,6 +10,9 @@ use crate::proc::maps::{Mapping, Maps};
 /// The beginnings of the names of TLS libraries that are not captured.
 const OTHER_LIBRARIES: [&[u8]; 2] = [b"libmbedtls", b"libwolfssl"];
 
+/// Where the libraries of distributions are: those with TLS in them are named as such.
+const SYSTEM: [&str; 4] = ["/usr/lib", "/usr/lib64", "/lib", "/lib64"];
+
 /// Why a mapped file is of interest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
@@ -17,6 +20,8 @@ pub(super) enum Role {
     /// It knows OpenSSL's version.
     Crypto,
     Java,
+    /// Any other library that came with a program: TLS may be linked into it.
+    Other,
 }
 
 /// The files of interest that a process executes, each once.
@@ -24,13 +29,14 @@ pub(super) fn mappings(maps: &Maps) -> Vec<(Role, Mapping<'_>)> {
     let mut seen = HashSet::new();
     let executed = maps
         .executed()
-        .filter_map(|mapping| Some((role(mapping.name())?, mapping)));
+        .filter_map(|mapping| Some((role(&mapping)?, mapping)));
     executed
         .filter(|(_, mapping)| seen.insert(mapping.inode))
         .collect()
 }
 
-fn role(name: &[u8]) -> Option<Role> {
+fn role(mapping: &Mapping<'_>) -> Option<Role> {
+    let name = mapping.name();
     let is_other = OTHER_LIBRARIES.iter().any(|library| name.starts_with(library));
     if Modules::TLS.name_library(name) || is_other && memmem::find(name, b".so").is_some() {
         Some(Role::Tls)
@@ -38,6 +44,10 @@ fn role(name: &[u8]) -> Option<Role> {
         Some(Role::Crypto)
     } else if name == b"libjvm.so" {
         Some(Role::Java)
+    } else if memmem::find(name, b".so").is_some()
+        && !SYSTEM.iter().any(|folder| mapping.path().starts_with(folder))
+    {
+        Some(Role::Other)
     } else {
         None
     }

@@ -4,6 +4,7 @@
 mod file;
 mod fingerprints;
 mod kernel_tls;
+mod keyless;
 mod mapping;
 mod obstacle;
 mod uncaptured;
@@ -25,6 +26,7 @@ use file::{FileSurvey, executable, library};
 use fingerprints::Fingerprints;
 use mapping::{Role, mappings};
 
+pub use keyless::Keyless;
 pub use obstacle::Obstacle;
 pub use uncaptured::UncapturedProcess;
 
@@ -40,7 +42,7 @@ pub struct Survey {
 /// A TLS implementation in a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// Of the process.
+    /// Id of the process.
     pub pid: u32,
     /// The process's name, `/proc/PID/comm`.
     pub command: String,
@@ -56,6 +58,8 @@ pub struct Finding {
     pub hooks: Vec<PlannedHook>,
     /// Why it would not be captured; then there are no hooks.
     pub obstacle: Option<Obstacle>,
+    /// Which secrets of its handshakes a key log would have.
+    pub keys: Keys,
     /// The file was deleted since the process began, as by an upgrade; it is reached all the same.
     pub deleted: bool,
 }
@@ -67,6 +71,28 @@ pub struct PlannedHook {
     pub symbol: &'static str,
     /// Where its probe would be attached.
     pub point: AttachPoint,
+}
+
+/// Which secrets of the handshakes of a process a key log would have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keys {
+    /// None.
+    None,
+    /// Those up to TLS 1.2: where the library keeps the client's random is not known.
+    UpToTls12,
+    /// All.
+    All,
+}
+
+impl Keys {
+    /// Returns it in words.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::UpToTls12 => "up to TLS 1.2",
+            Self::All => "all",
+        }
+    }
 }
 
 /// How a TLS implementation was found.
@@ -81,12 +107,12 @@ pub enum Place {
 }
 
 impl Survey {
-    /// Of all processes but this program's own.
+    /// Surveys all processes but this program's own.
     pub fn of_all() -> Self {
         Self::of(proc::pids())
     }
 
-    /// Of some processes. One that has ended has nothing.
+    /// Surveys some processes. One that has ended has nothing.
     pub fn of(pids: impl IntoIterator<Item = u32>) -> Self {
         // If the kernel does not report it, or has no kernel TLS, no process is said to use it.
         let mut surveyor = Surveyor {
@@ -102,7 +128,7 @@ impl Survey {
         surveyor.survey
     }
 
-    /// How many processes would be captured.
+    /// Number of processes that would be captured.
     pub fn captured(&self) -> usize {
         self.captured_pids().len()
     }
@@ -147,9 +173,10 @@ pub(crate) fn obstacle_in(library: &Library) -> Option<(&'static str, Obstacle)>
         version: None,
         hooks: Vec::new(),
         obstacle: None,
+        keys: Keys::None,
         deleted: false,
     };
-    executable(&mut finding, &FileSurvey::of(library));
+    executable(&mut finding, &FileSurvey::without_keys(library));
     let obstacle = finding.obstacle.filter(Obstacle::hides_plaintext)?;
     Some((finding.implementation, obstacle))
 }
@@ -184,12 +211,13 @@ impl Surveyor {
             version: None,
             hooks: Vec::new(),
             obstacle: None,
+            keys: Keys::None,
             deleted: false,
         };
         let mut findings = self.libraries(&maps, &about(Path::new(""), Place::Library));
         findings.extend(self.kernel_tls(about(&program.path, Place::Kernel)));
         findings.extend(self.executable(&program, about(&program.path, Place::Executable)));
-        // NSPR without NSS is no TLS.
+        // NSPR without NSS is not TLS.
         let has_nss = findings
             .iter()
             .any(|finding| finding.implementation == Kind::Nss.name());
@@ -204,7 +232,7 @@ impl Surveyor {
         let crypto =
             crypto.and_then(|(_, mapping)| self.file(mapping.locate(blank.pid), &mapping.path()).ok());
         let libraries = mappings.iter().filter(|(role, _)| *role != Role::Crypto);
-        let findings = libraries.map(|(role, mapping)| {
+        let findings = libraries.filter_map(|(role, mapping)| {
             let mut finding = Finding {
                 file: mapping.path(),
                 deleted: mapping.deleted,
@@ -213,16 +241,23 @@ impl Surveyor {
             if *role == Role::Java {
                 finding.implementation = "Java";
                 finding.obstacle = Some(Obstacle::Java);
-                return finding;
+                return Some(finding);
             }
             match self.file(mapping.locate(blank.pid), &finding.file) {
+                // Like a program, it carries TLS, or does not.
+                Ok(file) if *role == Role::Other => {
+                    let has_tls =
+                        executable(&mut finding, &file) && finding.obstacle != Some(Obstacle::GoWithoutTls);
+                    return has_tls.then_some(finding);
+                }
+                Err(_) if *role == Role::Other => return None,
                 Ok(file) => library(&mut finding, &file, crypto.as_deref()),
                 Err(error) => {
                     finding.implementation = "unknown";
                     finding.obstacle = Some(Obstacle::Unreachable(Arc::new(error)));
                 }
             }
-            finding
+            Some(finding)
         });
         findings.collect()
     }
@@ -245,7 +280,7 @@ impl Surveyor {
         (connections > 0).then_some(finding)
     }
 
-    /// What a file has of TLS. It is read once for all processes.
+    /// The TLS in a file, which is read once for all processes.
     fn file(&mut self, located: io::Result<Located>, path: &Path) -> io::Result<Rc<FileSurvey>> {
         let located = located?;
         if let Some(file) = self.files.get(&located.inode()) {
@@ -271,6 +306,7 @@ mod tests {
             version: None,
             hooks: Vec::new(),
             obstacle,
+            keys: Keys::None,
             deleted: false,
         }
     }
@@ -295,6 +331,8 @@ mod tests {
         let file = |fingerprints| FileSurvey {
             kinds: Vec::new(),
             hooks: Vec::new(),
+            derives: false,
+            has_place: false,
             unusable: None,
             rustls: None,
             fingerprints,

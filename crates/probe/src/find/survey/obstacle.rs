@@ -1,4 +1,4 @@
-//! What keeps TLS from being captured, and what to do about it.
+//! The obstacles to a capture of TLS, and what to do about each.
 
 use std::io;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use crate::plan::Refusal;
 /// Why something with TLS in it is not captured.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Obstacle {
-    /// It is linked into the executable, whose symbols were removed.
-    #[error("linked into the executable, which has no symbols for it")]
+    /// It is linked into a program or library, whose symbols were removed.
+    #[error("linked into a file that has no symbols for it")]
     NoSymbols,
     /// Java compiles its TLS while it runs.
     #[error("if it uses Java's own TLS (JSSE), that is compiled at run time: no file contains its functions")]
@@ -32,7 +32,7 @@ pub enum Obstacle {
     /// A Go program that does not link crypto/tls.
     #[error("a Go program without crypto/tls: it has no TLS to capture")]
     GoWithoutTls,
-    /// The kernel encrypts on so many connections of the process.
+    /// The kernel encrypts on this many connections of the process.
     #[error(
         "the kernel encrypts {0} of its connections: files sent there by SSL_sendfile, and data written without a TLS \
          library, are not captured"
@@ -50,7 +50,7 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
-    /// What the user can do.
+    /// Advice to the user.
     pub fn advice(&self) -> &'static str {
         match self {
             Self::Erlang | Self::NotSupported(_) => {

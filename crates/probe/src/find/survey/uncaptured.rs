@@ -18,13 +18,13 @@ const ESTABLISHED: &str = "01";
 /// A process that has a connection on which TLS is most probably spoken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UncapturedProcess {
-    /// Of the process.
+    /// Id of the process.
     pub pid: u32,
     /// The process's name, `/proc/PID/comm`.
     pub command: String,
     /// One of its connections: local and remote end.
     pub connection: (SocketAddr, SocketAddr),
-    /// What keeps it from being captured; `None` when no TLS was found in it.
+    /// The reason why it is not captured; `None` when no TLS was found in it.
     pub obstacle: Option<Obstacle>,
 }
 
@@ -119,7 +119,7 @@ impl Networks {
     }
 }
 
-/// Of the sockets that a process has; none when it has ended.
+/// Inodes of the sockets that a process has; none when it has ended.
 pub(super) fn socket_inodes(pid: u32) -> impl Iterator<Item = u64> {
     proc::open_files(pid).filter_map(|(_, target)| {
         let inode = target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;

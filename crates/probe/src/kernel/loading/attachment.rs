@@ -18,19 +18,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use aya_obj::generated::{bpf_attach_type, bpf_prog_type};
 
 use super::bpf::{self, Code, Uprobe};
-use super::{LinkError, Loaded, ProgramError, Refused};
+use super::{LinkError, Loaded, PACKET_PROGRAMS, Program, ProgramError, Refused};
 use crate::file::inode::Inode;
 use crate::host::descriptors::{Budget, NoDescriptors};
 use crate::host::kernel;
 use crate::{Error, host};
 
-/// What the kernel calls the unit of its uprobes.
+/// The kernel's event source for uprobes.
 const UNIT: &str = "/sys/bus/event_source/devices/uprobe";
 
 /// Programs with their links. Closing a link detaches.
 pub(crate) struct Attachment {
     loaded: Loaded,
     method: Method,
+    /// The links of tracepoints.
     links: Vec<OwnedFd>,
     /// The links of files, which may be detached from.
     of_files: HashMap<Inode, LinksOfFile>,
@@ -43,6 +44,33 @@ pub(crate) struct Attachment {
 pub(crate) struct LinksOfFile {
     links: Vec<OwnedFd>,
     trusted: bool,
+}
+
+/// Programs that are attached to interfaces.
+pub(crate) struct PacketPrograms {
+    ingress: Program,
+    egress: Program,
+}
+
+impl PacketPrograms {
+    /// Attaches to one direction of an interface. It ends when the link is closed.
+    pub(crate) fn link(&self, interface: u32, sent: bool) -> io::Result<OwnedFd> {
+        let attach_type = if sent {
+            bpf_attach_type::BPF_TCX_EGRESS
+        } else {
+            bpf_attach_type::BPF_TCX_INGRESS
+        };
+        bpf::link_packets(self.descriptor(sent), interface, attach_type)
+    }
+
+    /// The program of one direction.
+    pub(crate) const fn descriptor(&self, sent: bool) -> &OwnedFd {
+        if sent {
+            &self.egress.descriptor
+        } else {
+            &self.ingress.descriptor
+        }
+    }
 }
 
 enum Method {
@@ -100,14 +128,17 @@ impl Attachment {
         Ok(())
     }
 
-    /// How many links there are that belong to no file yet.
-    pub(crate) fn unassigned(&self) -> usize {
-        self.links.len()
+    /// Takes the programs for received packets and for sent ones.
+    pub(crate) fn take_packet_programs(&mut self) -> Option<PacketPrograms> {
+        let [ingress, egress] = PACKET_PROGRAMS;
+        Some(PacketPrograms {
+            ingress: self.loaded.programs.remove(ingress)?,
+            egress: self.loaded.programs.remove(egress)?,
+        })
     }
 
-    /// The links after the first `before` ones are those of a file.
-    pub(crate) fn assign(&mut self, before: usize, file: Inode, trusted: bool) {
-        let links = self.links.split_off(before);
+    /// Keeps the links of a file.
+    pub(crate) fn assign(&mut self, links: Vec<OwnedFd>, file: Inode, trusted: bool) {
         self.of_files.insert(file, LinksOfFile { links, trusted });
     }
 
@@ -133,14 +164,15 @@ impl Attachment {
     }
 
     /// Attaches a program at these offsets of the file `path`, for one process when `pid` is not 0. It can
-    /// ask for the `cookie` (Linux 5.15). An error when nothing is to be attached any more.
+    /// ask for the `cookie` (Linux 5.15). Adds its `links`. An error when nothing is to be attached any more.
     pub(crate) fn attach(
-        &mut self,
+        &self,
         program: &str,
         offsets: &[u64],
         path: &Path,
         pid: u32,
         cookie: u64,
+        links: &mut Vec<OwnedFd>,
     ) -> Result<(), LinkError> {
         let program = self.loaded.programs.get(program);
         let program = program.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
@@ -154,14 +186,13 @@ impl Attachment {
         match self.method {
             Method::Multi => {
                 self.go_on()?;
-                self.links
-                    .push(bpf::link_multi(&program.descriptor, offsets, uprobe)?);
+                links.push(bpf::link_multi(&program.descriptor, offsets, uprobe)?);
             }
             Method::Events { unit, return_bit } => {
                 for &offset in offsets {
                     self.go_on()?;
                     let event = bpf::open_uprobe_event(unit, return_bit, offset, uprobe)?;
-                    self.links.push(run_at_event(&program.descriptor, event, cookie)?);
+                    links.push(run_at_event(&program.descriptor, event, cookie)?);
                 }
             }
         }

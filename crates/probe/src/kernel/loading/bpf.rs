@@ -11,6 +11,8 @@ use aya_obj::generated::{bpf_attach_type, bpf_cmd, bpf_prog_type};
 
 /// `BPF_F_UPROBE_MULTI_RETURN`
 const AT_RETURN: u32 = 1;
+/// `BPF_F_BEFORE`
+const BEFORE: u32 = 1 << 3;
 /// `BPF_LOG_STATS`: errors and what the verifier has done, without the instructions.
 const LOG_STATISTICS: u32 = 4;
 /// Errors and statistics have some hundred bytes.
@@ -46,7 +48,7 @@ pub(super) struct LoadError {
     pub(super) log: String,
 }
 
-/// Gives type information of an object to the kernel.
+/// Loads type information of an object into the kernel.
 pub(super) fn load_types(bytes: &[u8]) -> Result<OwnedFd, LoadError> {
     let mut attributes = LoadTypes {
         types: address(bytes),
@@ -83,7 +85,7 @@ pub(super) fn load_program_with_log(code: &Code<'_>) -> Result<(OwnedFd, String)
     }
 }
 
-/// What the kernel wrote into a log.
+/// The text that the kernel wrote into a log.
 fn text_of(log: &mut Vec<u8>) -> String {
     log.truncate(log.iter().position(|&byte| byte == 0).unwrap_or(log.len()));
     String::from_utf8_lossy(log).into_owned()
@@ -96,7 +98,7 @@ pub(super) struct Uprobe<'a> {
     pub(super) at_return: bool,
     /// 0: in every process.
     pub(super) pid: u32,
-    /// What the program gets from `bpf_get_attach_cookie`.
+    /// The value that `bpf_get_attach_cookie` returns in the program.
     pub(super) cookie: u64,
 }
 
@@ -182,6 +184,25 @@ pub(super) fn set_event_program(program: &OwnedFd, event: &OwnedFd) -> io::Resul
     }
 }
 
+/// Runs a program for the packets of an interface, before all others that are attached there as links (tcx, Linux
+/// 6.6). It is detached when the link is closed, also by the end of the process.
+pub(super) fn link_packets(
+    program: &OwnedFd,
+    interface: u32,
+    attach_type: bpf_attach_type,
+) -> io::Result<OwnedFd> {
+    let attributes = CreatePacketLink {
+        program: program.as_raw_fd(),
+        interface,
+        attach_type: attach_type as u32,
+        flags: BEFORE,
+        relative: 0,
+        padding: 0,
+        revision: 0,
+    };
+    call(bpf_cmd::BPF_LINK_CREATE, &attributes)
+}
+
 /// Attaches a tracing program to the tracepoint that it was loaded for.
 pub(super) fn open_tracepoint(program: &OwnedFd) -> io::Result<OwnedFd> {
     let attributes = OpenTracepoint {
@@ -201,7 +222,7 @@ struct LoadTypes {
     size: u32,
     log_size: u32,
     log_level: u32,
-    /// `btf_log_true_size` since Linux 6.4. Before, the kernel refuses what is not 0 behind the fields that it knows
+    /// `btf_log_true_size` since Linux 6.4. Before, the kernel refuses anything but 0 after its known fields
     /// (`CHECK_ATTR`), and what the compiler leaves between fields may be anything.
     padding: u32,
 }
@@ -296,6 +317,18 @@ struct CreateEventLink {
     cookie: u64,
 }
 
+/// `bpf_attr` of `BPF_LINK_CREATE` for an interface.
+#[repr(C)]
+struct CreatePacketLink {
+    program: RawFd,
+    interface: u32,
+    attach_type: u32,
+    flags: u32,
+    relative: u32,
+    padding: u32,
+    revision: u64,
+}
+
 /// `bpf_attr` of `BPF_RAW_TRACEPOINT_OPEN`.
 #[repr(C)]
 struct OpenTracepoint {
@@ -326,6 +359,7 @@ const _: () = assert!(size_of::<LoadTypes>() == 32);
 const _: () = assert!(size_of::<LoadProgram>() == 112);
 const _: () = assert!(size_of::<CreateMultiLink>() == 64);
 const _: () = assert!(size_of::<CreateEventLink>() == 24);
+const _: () = assert!(size_of::<CreatePacketLink>() == 32);
 const _: () = assert!(size_of::<OpenTracepoint>() == 16);
 const _: () = assert!(size_of::<PerfEvent>() == 72);
 

@@ -1,17 +1,18 @@
-//! What the programs know as constants: the configuration, and where this kernel keeps what they read.
+//! The constants of the programs: the configuration, and the places where this kernel keeps what they read.
 
 use aya::{Btf, Ebpf, EbpfLoader};
 use ecapture_ebpf::config::{
     Config, DISCOVER, FILTER_CGROUP, FILTER_PID, FILTER_PID_SET, FILTER_UID, FOLLOW_CHILDREN, HAS_COOKIE,
-    HAS_LOOP, KernelOffsets, LIVE_FILTERS,
+    HAS_LOOP, KernelOffsets, LIVE_FILTERS, PACKETS,
 };
 
 use crate::Error;
 use crate::config::{CaptureConfig, Processes};
 use crate::find::discovery::Discovery;
 use crate::host::kernel;
+use crate::modules::Modules;
 
-/// The reader is woken early when so many bytes wait.
+/// Number of waiting bytes at which the reader is woken early.
 const WAKE_BYTES: u32 = 1024 * 1024;
 const PAGE_BYTES: u32 = 4096;
 
@@ -36,20 +37,34 @@ pub(super) fn make_maps(
     loader
         .btf(Some(btf))
         .override_global("CONFIG", &constants, true)
-        .map_max_entries("EVENTS", ring_bytes(config));
-    // The sizes in the object are for all modules.
+        .map_max_entries("EVENTS", ring_bytes(config.ring_bytes))
+        .map_max_entries("PACKETS", packet_ring_bytes(config));
+    if config.packets.is_none() {
+        loader.map_max_entries("OWNERS", 1);
+    }
+    // The tables of other modules are in the object, too.
+    for table in Modules::ALL.tables() {
+        loader.map_max_entries(table.name, 1);
+    }
     for table in config.modules.tables() {
         loader.map_max_entries(table.name, config.hooks.table_entries.unwrap_or(table.entries));
+    }
+    for (map, entries) in config.modules.maps() {
+        loader.map_max_entries(map, entries);
     }
     loader.load(object).map_err(|error| Error::Load(Box::new(error)))
 }
 
 fn constants(config: &CaptureConfig, offsets: KernelOffsets) -> Config {
-    let mut features = if kernel::has_loop() { HAS_LOOP } else { 0 };
+    let mut features = config.modules.features();
+    if kernel::has_loop() {
+        features |= HAS_LOOP;
+    }
     let (mut filters, pid) = match config.processes {
         // They are in a map, which is filled later.
         _ if config.live => (0, 0),
         Processes::All => (0, 0),
+        Processes::Numbered(pid) => (FILTER_PID, pid),
         // The set forgets a process that has ended: its number may be given to another one.
         Processes::One(pid) => (FILTER_PID | FILTER_PID_SET, pid),
         Processes::Set {
@@ -75,19 +90,29 @@ fn constants(config: &CaptureConfig, offsets: KernelOffsets) -> Config {
     if kernel::has_cookie() {
         features |= HAS_COOKIE;
     }
+    if config.packets.is_some() {
+        features |= PACKETS;
+    }
     Config {
         filters,
         pid,
         uid: config.uid.unwrap_or(0),
         features,
-        ring_bytes: ring_bytes(config),
+        ring_bytes: ring_bytes(config.ring_bytes),
         wake_bytes,
+        packet_wake_bytes: packet_ring_bytes(config) / 8,
         offsets,
     }
 }
 
 /// A power of two of at least a page.
-fn ring_bytes(config: &CaptureConfig) -> u32 {
-    let bytes = config.ring_bytes.max(PAGE_BYTES).checked_next_power_of_two();
+fn ring_bytes(wanted: u32) -> u32 {
+    let bytes = wanted.max(PAGE_BYTES).checked_next_power_of_two();
     bytes.unwrap_or(1 << 31)
+}
+
+/// A page where no packets are captured.
+fn packet_ring_bytes(config: &CaptureConfig) -> u32 {
+    let wanted = config.packets.as_ref().map_or(0, |packets| packets.ring_bytes);
+    ring_bytes(wanted)
 }

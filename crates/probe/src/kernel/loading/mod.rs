@@ -30,14 +30,14 @@ use aya_obj::btf::BtfKind;
 use aya_obj::generated::{bpf_attach_type, bpf_insn, bpf_prog_type};
 use aya_obj::{Function, Object, ProgramSection};
 
-use crate::config::CaptureConfig;
+use crate::config::{CaptureConfig, PacketConfig};
 use crate::find::discovery::Discovery;
 use crate::host::kernel;
 use crate::kernel::btf::{self, Types};
 use crate::kernel::{object, tracepoints};
 use crate::modules::Modules;
 use crate::{Error, host};
-pub(crate) use attachment::{Attachment, uprobe_multi_works};
+pub(crate) use attachment::{Attachment, PacketPrograms, uprobe_multi_works};
 use bpf::{Code, FunctionInfo};
 pub use error::{LinkError, ObjectError, ProgramError};
 
@@ -48,7 +48,7 @@ pub struct Refused {
     pub program: &'static str,
     /// Why, in one line.
     pub reason: ProgramError,
-    /// What is not captured without the program.
+    /// The data that is not captured without the program.
     pub lost: String,
 }
 
@@ -61,10 +61,10 @@ pub(crate) struct Program {
     figures: Option<Figures>,
 }
 
-/// What the kernel's verifier says of a program that it took.
+/// The verifier's figures of a program that the kernel accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Figures {
-    /// How many instructions it walked; it gives up at a million (`BPF_COMPLEXITY_LIMIT_INSNS`).
+    /// Number of instructions that it walked; it gives up at a million (`BPF_COMPLEXITY_LIMIT_INSNS`).
     pub instructions: u64,
     /// Bytes of stack of the deepest chain of calls, at most 512 (`MAX_BPF_STACK`).
     pub stack: u64,
@@ -117,7 +117,7 @@ impl Loading {
     }
 }
 
-/// What came of loading one program.
+/// The outcome of loading one program.
 #[derive(Debug, Clone)]
 pub struct ProgramCheck {
     /// Name of the program.
@@ -126,9 +126,15 @@ pub struct ProgramCheck {
     pub outcome: Result<Option<Figures>, Refused>,
 }
 
-/// Loads every program as a capture of everything would, and discards them. Takes some 0.1 s.
-pub fn check_programs() -> Result<Vec<ProgramCheck>, Error> {
+/// The programs for received packets and for sent ones.
+pub(crate) const PACKET_PROGRAMS: [&str; 2] = ["packet_ingress", "packet_egress"];
+
+/// Loads the programs of `modules` as a capture of everything that they can would, and discards them. Those for
+/// packets are among them if all modules are. Takes some 0.1 s.
+pub fn check_programs(modules: Modules) -> Result<Vec<ProgramCheck>, Error> {
     let config = CaptureConfig {
+        modules,
+        packets: (modules == Modules::ALL).then(PacketConfig::default),
         discovery: Discovery::Kinds(Vec::new()),
         ..CaptureConfig::default()
     };
@@ -175,15 +181,24 @@ impl Loaded {
                 source: first.reason.clone(),
             });
         }
-        all.add_tracepoints(
-            loader,
-            &tracepoints::chosen(modules, types, config.hooks.system_calls),
-        )?;
+        if config.packets.is_some() {
+            for name in PACKET_PROGRAMS {
+                let program = loader.load(name)?;
+                let program = program.map_err(|source| Error::Program {
+                    program: name,
+                    source,
+                })?;
+                all.programs.insert(name, program);
+            }
+        }
+        let packets = config.packets.is_some();
+        let chosen = |system_calls| tracepoints::chosen_with(modules, packets, types, system_calls);
+        all.add_tracepoints(loader, &chosen(config.hooks.system_calls))?;
         let own = tracepoints::of_their_own();
         if all.refused.iter().any(|refused| own.contains(&refused.program)) {
             // The same is learned from system calls.
             all.drop_tracepoints(&own);
-            all.add_tracepoints(loader, &tracepoints::chosen(modules, types, true))?;
+            all.add_tracepoints(loader, &chosen(true))?;
         }
         Ok(all)
     }
@@ -238,7 +253,7 @@ impl Loaded {
     }
 }
 
-/// What is not captured without a program, as the end of a sentence.
+/// The data that is not captured without a program, as the end of a sentence.
 fn lost_without(program: &'static str) -> String {
     const NAMED: usize = 4;
     if let Some(lost) = tracepoints::lost_without(program) {
@@ -290,7 +305,10 @@ impl<'a> Loader<'a> {
         let Some(function) = self.object.functions.get(&program.function_key()) else {
             return Err(missing);
         };
-        let is_uprobe = !matches!(program.section, ProgramSection::BtfTracePoint);
+        let is_uprobe = matches!(
+            program.section,
+            ProgramSection::UProbe { .. } | ProgramSection::URetProbe { .. }
+        );
         let mut functions = function.func_info.func_info_bytes();
         let mut lines = function.line_info.line_info_bytes();
         let mut instructions = Cow::Borrowed(function.instructions.as_slice());
@@ -311,7 +329,10 @@ impl<'a> Loader<'a> {
                 .as_ref()
                 .map(|types| function_info(function, types, &functions, &lines)),
         };
-        if !is_uprobe {
+        if matches!(program.section, ProgramSection::SchedClassifier) {
+            code.program_type = bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS;
+            code.attach_type = None;
+        } else if !is_uprobe {
             code.program_type = bpf_prog_type::BPF_PROG_TYPE_TRACING;
             code.attach_type = Some(bpf_attach_type::BPF_TRACE_RAW_TP);
             let argument = format!("btf_trace_{name}");
@@ -415,6 +436,7 @@ fn descriptor(map: &Map) -> Option<RawFd> {
         | Map::HashMap(data)
         | Map::LruHashMap(data)
         | Map::PerCpuArray(data)
+        | Map::PerCpuHashMap(data)
         | Map::RingBuf(data) => Some(data.fd().as_fd().as_raw_fd()),
         _ => None,
     }

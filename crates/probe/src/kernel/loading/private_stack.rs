@@ -26,8 +26,8 @@ pub(super) fn prefixed(instructions: &[bpf_insn]) -> Vec<bpf_insn> {
     all
 }
 
-/// Moves what is said of functions or lines along with their instructions: each record of so many bytes begins
-/// with the number of an instruction. The program still begins with its first one.
+/// Moves the records about functions or lines along with their instructions: each record, of `record_bytes`
+/// bytes, begins with the number of an instruction. The program still begins with its first one.
 pub(super) fn moved(records: &[u8], record_bytes: usize) -> Vec<u8> {
     let mut records = records.to_vec();
     for record in records.chunks_exact_mut(record_bytes.max(size_of::<u32>())) {

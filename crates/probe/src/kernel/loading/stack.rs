@@ -1,4 +1,4 @@
-//! How much stack the deepest chain of calls of a program takes, as the kernel counts it
+//! The stack that the deepest chain of calls of a program takes, as the kernel counts it
 //! (`check_max_stack_depth` of `kernel/bpf/verifier.c`).
 
 use std::collections::BTreeSet;

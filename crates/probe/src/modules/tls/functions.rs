@@ -27,6 +27,12 @@ pub(super) const FAMILIES: &[Family] = &[
     },
 ];
 
+/// Of these, the functions in which a handshake may take place and which know its session only.
+pub(in crate::modules) const HANDSHAKES: &[Family] = &[
+    exported(Kind::OpenSsl, OPENSSL, &["SSL_peek", "SSL_peek_ex"]),
+    exported(Kind::GnuTls, GNUTLS, &[]),
+];
+
 /// OpenSSL, BoringSSL and their relatives.
 const OPENSSL: &[&[Hook]] = &[
     &[data("SSL_read", "ssl_read"), data("SSL_read_ex", "ssl_read_ex")],
@@ -75,7 +81,7 @@ const RUSTLS_FFI: &[&[Hook]] = &[
     &[end("rustls_connection_free", "rustls_connection_free")],
 ];
 
-/// Of NSPR's functions only calls for NSS's descriptors count.
+/// Functions of NSPR. Only their calls for NSS's descriptors count.
 const NSPR: &[&[Hook]] = &[
     &[data("PR_Read", "nss_read")],
     &[data("PR_Recv", "nss_receive")],
@@ -111,6 +117,7 @@ const fn data(symbol: &'static str, entry: &'static str) -> Hook {
         returns: Some("call_return"),
         brings: Brings::Content,
         identifies: true,
+        variables: &[],
     }
 }
 
@@ -137,6 +144,7 @@ const fn end(symbol: &'static str, entry: &'static str) -> Hook {
         returns: None,
         brings: Brings::Nothing,
         identifies: false,
+        variables: &[],
     }
 }
 

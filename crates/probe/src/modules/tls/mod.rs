@@ -7,11 +7,18 @@ pub(crate) mod rustls;
 use ecapture_ebpf::record::KIND_DATA;
 use ecapture_ebpf::{limits, table};
 
-use super::{Module, Table, Tracepoint};
+use super::{Decode, Module, Table, Tracepoint};
 
-pub(super) static TLS: Module = Module {
+pub(super) use functions::HANDSHAKES;
+
+/// A constant, too, so that others can be made of it.
+pub(super) const MODULE: Module = Module {
     name: "tls",
     families: functions::FAMILIES,
+    also_read: &[],
+    place: None,
+    named: None,
+    without_tls: None,
     tracepoints: &[
         Tracepoint {
             name: "inet_sock_set_state",
@@ -44,7 +51,14 @@ pub(super) static TLS: Module = Module {
             entries: limits::SOCKETS,
         },
     ],
+    maps: &[],
     libraries: &["libssl", "libgnutls", "libnspr4"],
+    programs: &[],
+    needs_sockets: true,
+    feature: 0,
+    needs_loop: false,
     records: &[KIND_DATA],
-    decode: decode::event,
+    decode: Decode::Each(decode::event),
 };
+
+pub(super) static TLS: Module = MODULE;

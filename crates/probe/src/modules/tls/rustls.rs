@@ -22,6 +22,7 @@ const SEND: Hook = Hook {
     returns: Some("rustls_sent"),
     brings: Brings::Nothing,
     identifies: false,
+    variables: &[],
 };
 const ENCRYPT: Hook = Hook {
     symbol: "rustls::CommonState::send_appdata_encrypt",
@@ -29,6 +30,7 @@ const ENCRYPT: Hook = Hook {
     returns: Some("rustls_encrypted"),
     brings: Brings::Content,
     identifies: false,
+    variables: &[],
 };
 const RECEIVED: Hook = Hook {
     symbol: "rustls::CommonState::take_received_plaintext",
@@ -36,6 +38,7 @@ const RECEIVED: Hook = Hook {
     returns: None,
     brings: Brings::Content,
     identifies: false,
+    variables: &[],
 };
 const DROP: Hook = Hook {
     symbol: "core::ptr::drop_in_place::<rustls::CommonState>",
@@ -43,10 +46,15 @@ const DROP: Hook = Hook {
     returns: None,
     brings: Brings::Nothing,
     identifies: false,
+    variables: &[],
 };
 
 /// Where the probes go, or why none do.
 pub(crate) fn points(image: &Image) -> Result<Vec<Point>, Refusal> {
+    // What the functions of rustls-ffi move passes these functions, too.
+    if image.function("rustls_connection_read").is_some() {
+        return Err(Refusal::Missing);
+    }
     let encrypt = one(image, RustFunction::Encrypt, "send_appdata_encrypt")?;
     let received = one(image, RustFunction::Received, "take_received_plaintext")?;
     let send = one(image, RustFunction::Send, "write_to")?;

@@ -1,4 +1,4 @@
-//! What can be proved about A64 code: words of four bytes; those that branch, and those that load
+//! Proves properties of A64 code: words of four bytes; those that branch, and those that load
 //! from memory, are decoded (Arm Architecture Reference Manual, C4.1).
 //!
 //! The kernel executes an instruction under a probe elsewhere, one trap later, unless it branches or
@@ -8,7 +8,11 @@
 
 use std::ops::Range;
 
+#[cfg(target_arch = "aarch64")]
+use super::{Accessor, Field, Getter, LogFunction};
 use super::{Callee, Code, Refusal};
+#[cfg(target_arch = "aarch64")]
+use crate::file::elf::Image;
 
 /// Bytes of an instruction.
 const WORD: u64 = 4;
@@ -21,13 +25,13 @@ const ZERO: u32 = 31;
 /// Where an instruction leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flow {
-    /// To the one behind it.
+    /// To the one after it.
     Next,
     /// To an address, and back.
     Call(u64),
     /// To an address.
     Jump(u64),
-    /// To an address, or to the one behind it.
+    /// To an address, or to the one after it.
     Branch(u64),
     /// To where a register says, and back.
     IndirectCall,
@@ -96,7 +100,7 @@ impl Instruction {
         self.word & 0x1F00_0000 == 0x1000_0000
     }
 
-    /// What a load of a literal reads: its address comes from its own.
+    /// The range that a load of a literal reads: its address depends on the instruction's own.
     fn literal(self) -> Option<Range<u64>> {
         if self.word & 0x3B00_0000 != 0x1800_0000 {
             return None;
@@ -141,6 +145,24 @@ pub(super) fn callee_of_plain(code: &Code, is_stub: impl Fn(u64) -> bool) -> Res
     })
 }
 
+/// See [`super::field`]: getters are executed on x86-64 only.
+#[cfg(target_arch = "aarch64")]
+pub(super) fn field(_code: &Code, _getter: Getter, _is_stub: impl Fn(u64) -> bool) -> Result<Field, Refusal> {
+    Err(Refusal::OtherArchitecture)
+}
+
+/// See [`super::log_function`]: it is looked for on x86-64 only.
+#[cfg(target_arch = "aarch64")]
+pub(super) fn log_function(_image: &Image) -> Result<LogFunction, Refusal> {
+    Err(Refusal::OtherArchitecture)
+}
+
+/// See [`super::rustls_secrets`]: they are looked for on x86-64 only.
+#[cfg(target_arch = "aarch64")]
+pub(super) fn rustls_secrets(_image: &Image) -> Result<RustlsSecrets, Refusal> {
+    Err(Refusal::OtherArchitecture)
+}
+
 /// See [`super::go_returns`].
 pub(super) fn go_returns(code: &Code) -> Result<Vec<u64>, Refusal> {
     let first = code.instructions().next();
@@ -164,6 +186,61 @@ pub(super) fn returns(code: &Code) -> Result<Vec<u64>, Refusal> {
         }
     }
     body.returns()
+}
+
+/// See [`super::accessor`]. A null pointer is passed on.
+#[cfg(target_arch = "aarch64")]
+pub(super) fn accessor(code: &Code) -> Option<Accessor> {
+    let mut found = None;
+    let mut register = 0;
+    for bytes in code.bytes.chunks_exact(4) {
+        let word = u32::from_le_bytes(*bytes.first_chunk()?);
+        let (to, from, immediate) = (word & 31, word >> 5 & 31, word >> 10 & 0xFFF);
+        // `ldr` of eight or four bytes with an unsigned offset, `add` of an immediate.
+        let step = match word {
+            _ if word & 0xFFC0_0000 == 0xF940_0000 => Some((true, immediate * 8)),
+            _ if word & 0xFFC0_0000 == 0xB940_0000 => Some((true, immediate * 4)),
+            _ if word & 0xFF80_0000 == 0x9100_0000 => {
+                Some((false, immediate << if word >> 22 & 1 == 1 { 12 } else { 0 }))
+            }
+            _ => None,
+        };
+        match (step, found) {
+            (Some((loads, offset)), None) if from == register => {
+                found = Some(if loads {
+                    Accessor::Value(offset)
+                } else {
+                    Accessor::Address(offset)
+                });
+                register = to;
+            }
+            (Some((loads, more)), Some(Accessor::Address(offset))) if from == register => {
+                let offset = offset + more;
+                found = Some(if loads {
+                    Accessor::Value(offset)
+                } else {
+                    Accessor::Address(offset)
+                });
+                register = to;
+            }
+            (Some((_, offset)), Some(Accessor::Value(pointer))) if from == register => {
+                found = Some(Accessor::Through(pointer, offset));
+                register = to;
+            }
+            // `bti`, `nop`, and `cbz` of the pointer
+            (None, None) if word >> 12 == 0xD5032 => {}
+            (None, Some(Accessor::Value(_))) if word & 0x7F00_001F == 0x3400_0000 | register => {}
+            (None, found) if word == 0xD65F_03C0 => return found.filter(|_| register == 0),
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// See [`super::second_parameter_member`]: not looked for here.
+#[cfg(target_arch = "aarch64")]
+pub(super) fn second_parameter_member(_code: &Code) -> Option<(u32, Option<u32>)> {
+    None
 }
 
 /// See [`super::calls`].
@@ -262,9 +339,9 @@ impl Code {
 
 /// The instructions of a function, in the order of addresses, without the literals between them.
 ///
-/// Compilers for A64 put data among instructions only where these load it as literals. What is reached
-/// from the beginning comes first, then what else is no literal of that: where exceptions go on, and Go's
-/// functions after a panic.
+/// Compilers for A64 put data among instructions only where these load it as literals. The code reached
+/// from the beginning comes first, then the rest that is not a literal of it: where exceptions continue, and
+/// Go's functions after a panic.
 struct Body {
     instructions: Vec<Instruction>,
 }

@@ -1,8 +1,11 @@
-//! What can be proved about x86-64 code.
+//! Proves properties of x86-64 code.
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
-use super::{Callee, Code, Refusal};
+pub(super) use super::getter::field;
+pub(super) use super::log_function::log_function;
+pub(super) use super::rustls_secrets::rustls_secrets;
+use super::{Accessor, Callee, Code, Refusal};
 
 /// Where parameters are passed (System V ABI), by their full registers.
 const PARAMETERS: [Register; 5] = [
@@ -13,7 +16,7 @@ const PARAMETERS: [Register; 5] = [
     Register::R8,
 ];
 
-/// What a register holds on the way from the entry to the call.
+/// The content of a register on the way from the entry to the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Value {
     /// The parameter of that number as the caller passed it, or its lower half extended.
@@ -114,6 +117,91 @@ pub(super) fn returns(code: &Code) -> Result<Vec<u64>, Refusal> {
     } else {
         Ok(returns)
     }
+}
+
+/// See [`super::accessor`]. A null pointer is passed on.
+pub(super) fn accessor(code: &Code) -> Option<Accessor> {
+    let mut found = None;
+    for each in code.decoder() {
+        let base = each.memory_base();
+        let from_parameter = found.is_none() && base == Register::RDI;
+        let from_pointer = matches!(found, Some(Accessor::Value(_))) && base == Register::RAX;
+        let is_plain = each.memory_index() == Register::None && each.segment_prefix() == Register::None;
+        match (each.mnemonic(), found) {
+            (Mnemonic::Endbr64 | Mnemonic::Nop, None)
+            | (Mnemonic::Test | Mnemonic::Je, Some(Accessor::Value(_))) => {}
+            (Mnemonic::Ret, found) => return found,
+            (Mnemonic::Add, Some(Accessor::Value(pointer)))
+                if each.op0_register() == Register::RAX && each.op1_kind() != OpKind::Register =>
+            {
+                found = Some(Accessor::Through(pointer, u32::try_from(each.immediate(1)).ok()?));
+            }
+            (Mnemonic::Lea | Mnemonic::Mov, _)
+                if each.op0_register().full_register() == Register::RAX
+                    && is_plain
+                    && (from_parameter || from_pointer) =>
+            {
+                let offset = u32::try_from(each.memory_displacement64()).ok()?;
+                found = Some(match (found, each.mnemonic()) {
+                    (Some(Accessor::Value(pointer)), _) => Accessor::Through(pointer, offset),
+                    (_, Mnemonic::Lea) => Accessor::Address(offset),
+                    _ => Accessor::Value(offset),
+                });
+            }
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// See [`super::second_parameter_member`].
+pub(super) fn second_parameter_member(code: &Code) -> Option<(u32, Option<u32>)> {
+    // Which registers hold the two parameters.
+    let (mut object, mut value) = (vec![Register::RDI], vec![Register::RSI]);
+    let mut loaded = None;
+    for each in code.decoder() {
+        if each.is_invalid() {
+            return None;
+        }
+        let is_memory = |kind| kind == OpKind::Memory;
+        if each.mnemonic() == Mnemonic::Mov
+            && is_memory(each.op0_kind())
+            && object.contains(&each.memory_base())
+            && value.contains(&each.op1_register())
+        {
+            return Some((u32::try_from(each.memory_displacement64()).ok()?, loaded));
+        }
+        if loaded.is_none()
+            && each.mnemonic() == Mnemonic::Mov
+            && is_memory(each.op1_kind())
+            && object.contains(&each.memory_base())
+            && each.op0_register().size() == 4
+        {
+            loaded = Some(u32::try_from(each.memory_displacement64()).ok()?);
+        }
+        if each.op_count() == 0 || each.op0_kind() != OpKind::Register {
+            continue;
+        }
+        let target = each.op0_register().full_register();
+        let copied = |holders: &[Register]| {
+            each.mnemonic() == Mnemonic::Mov
+                && each.op1_kind() == OpKind::Register
+                && holders.contains(&each.op1_register())
+        };
+        let (is_object, is_value) = (copied(&object), copied(&value));
+        if matches!(each.mnemonic(), Mnemonic::Cmp | Mnemonic::Test) {
+            continue;
+        }
+        object.retain(|register| *register != target);
+        value.retain(|register| *register != target);
+        if is_object {
+            object.push(target);
+        }
+        if is_value {
+            value.push(target);
+        }
+    }
+    None
 }
 
 /// See [`super::calls`].
@@ -326,7 +414,7 @@ impl Registers {
         Ok(())
     }
 
-    /// What an instruction that writes a register leaves in it.
+    /// The value that an instruction leaves in the register that it writes.
     fn result(&self, instruction: &Instruction) -> Value {
         let source_is_register = instruction.op1_kind() == OpKind::Register;
         let source = instruction.op1_register();

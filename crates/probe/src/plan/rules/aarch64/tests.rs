@@ -215,7 +215,7 @@ fn data_that_looks_like_a_return_is_left_alone() {
         returns(&code(&[0x5800_0060, RETURN, NOP, RETURN, RETURN])),
         "cannot be distinguished",
     );
-    // These literals look like loads of what is behind them.
+    // These literals look like loads of the words after them.
     let literal = [0x5800_0060, RETURN, 0, 0x5800_0020, 0x5800_0020, RETURN];
     assert_eq!(places(returns(&code(&literal))), [1, 5]);
 }
@@ -239,7 +239,7 @@ fn every_way_is_followed() {
 #[test]
 fn a_function_that_may_be_left_unseen_is_refused() {
     assert_refused(returns(&code(&[JUMP_BY_REGISTER, RETURN])), "through a pointer");
-    // cbz x0, and b, behind the end
+    // cbz x0, and b, beyond the end
     assert_refused(returns(&code(&[0xB400_0040, RETURN])), "out of its body");
     assert_refused(returns(&code(&[0x1400_0001])), "out of its body");
     assert_refused(returns(&code(&[0xF401_0000, RETURN])), "cannot be decoded");

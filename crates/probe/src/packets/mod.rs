@@ -1,0 +1,347 @@
+//! Packets of the host's interfaces, with the processes that own their sockets.
+//!
+//! ```text
+//! traffic control ─► PACKETS (ring) ─► filter expression ─► Queue ─► events
+//! sockets in use ──┘   owners ──────────────────────────────┘ ▲
+//!                      secrets among the other events ────────┘
+//! ```
+//!
+//! A packet waits in the [`queue`] until its owner is known, and until the keys that decrypt it are among the events
+//! before it; both within bounds.
+
+mod attached;
+mod clsact;
+mod interfaces;
+mod libpcap;
+mod owners;
+mod queue;
+
+use std::collections::HashMap;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use aya::Ebpf;
+use aya::maps::RingBuf;
+use bytes::{Bytes, BytesMut};
+use ecapture_ebpf::packet::{EGRESS, PacketHeader, PacketRecord};
+use ecapture_protocols::packet::{Filter, Headers};
+use ecapture_protocols::pcapng::LinkType;
+use ecapture_protocols::{CapturedEvent, Fact};
+use tokio::time::Sleep;
+
+use crate::Error;
+use crate::config::PacketConfig;
+use crate::host::clock::monotonic_ns;
+use crate::kernel::loading::Attachment;
+use crate::map::take_map;
+use crate::ring::buffer::Ring;
+use crate::ring::events::Beside;
+use crate::tally::PacketFigures;
+use attached::AttachedInterfaces;
+use owners::Owners;
+use queue::{Queue, Waiting};
+
+/// Records and bytes of one look at the ring.
+const LOOK_RECORDS: usize = 512;
+const LOOK_BYTES: usize = 1024 * 1024;
+/// How often the ring is looked at while packets come, and else. Much data wakes the reader sooner.
+const BUSY_INTERVAL: Duration = Duration::from_millis(4);
+const IDLE_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Why packets cannot be captured.
+#[derive(Debug, thiserror::Error)]
+pub enum PacketError {
+    /// No interface has that name.
+    #[error("there is no interface {name}; this host has {known}, and `any` means all of them")]
+    NoInterface {
+        /// As given.
+        name: String,
+        /// The names of all interfaces.
+        known: String,
+    },
+    /// The interface is down.
+    #[error("interface {name} is down; bring it up with `ip link set {name} up`, or give `any`")]
+    Down {
+        /// Its name.
+        name: String,
+    },
+    /// The headers of its packets are not known.
+    #[error("interface {name} is of a kind whose packets cannot be captured")]
+    UnknownKind {
+        /// Its name.
+        name: String,
+    },
+    /// There is no route to choose an interface by.
+    #[error("there is no default route to choose an interface by; name one, this host has {known}, or `any`")]
+    NoRoute {
+        /// The names of all interfaces.
+        known: String,
+    },
+    /// The program could not be attached.
+    #[error("cannot capture packets of {name}: {source}")]
+    Attach {
+        /// Name of the interface.
+        name: String,
+        /// From the system.
+        source: io::Error,
+    },
+    /// Interfaces cannot be listed or watched.
+    #[error("cannot list the interfaces: {0}")]
+    List(#[from] io::Error),
+    /// A filter expression needs libpcap.
+    #[error("filter expressions need libpcap, which is not there; install it (apt-get install libpcap0.8)")]
+    NoLibpcap,
+    /// The filter expression is wrong.
+    #[error("filter expression {expression:?}: {reason}; see pcap-filter(7)")]
+    Expression {
+        /// As given.
+        expression: String,
+        /// From libpcap.
+        reason: String,
+    },
+}
+
+/// Compiles a filter expression of pcap-filter(7) for packets of a link type that are cut to `snap_length` bytes.
+///
+/// # Errors
+///
+/// [`PacketError::NoLibpcap`] and [`PacketError::Expression`].
+pub fn compile_filter(
+    expression: &str,
+    link_type: LinkType,
+    snap_length: u32,
+) -> Result<Filter, PacketError> {
+    libpcap::compile(expression, link_type, snap_length)
+}
+
+/// A capture of packets: part of the stream of events.
+pub(crate) struct Packets {
+    ring: Ring,
+    attached: AttachedInterfaces,
+    filters: Filters,
+    owners: Owners,
+    queue: Queue,
+    /// Until the next look at the ring; none before the first one.
+    timer: Option<Pin<Box<Sleep>>>,
+    figures: PacketFigures,
+    /// The last events are handed over.
+    has_ended: bool,
+}
+
+/// The filter expression, compiled for each link type.
+struct Filters {
+    expression: Option<Arc<str>>,
+    snap_length: u32,
+    compiled: HashMap<LinkType, Filter>,
+}
+
+impl Filters {
+    fn of(&mut self, link_type: LinkType) -> Result<(), PacketError> {
+        if let Some(expression) = &self.expression
+            && !self.compiled.contains_key(&link_type)
+        {
+            let filter = libpcap::compile(expression, link_type, self.snap_length)?;
+            self.compiled.insert(link_type, filter);
+        }
+        Ok(())
+    }
+
+    fn accept(&self, link_type: LinkType, packet: &[u8], length: u32) -> bool {
+        let filter = self.compiled.get(&link_type);
+        filter.is_none_or(|filter| filter.accepts(packet, length))
+    }
+}
+
+impl Packets {
+    /// Attaches to the interfaces. Packets are captured from now on.
+    pub(crate) fn start(
+        ebpf: &mut Ebpf,
+        probes: &mut Attachment,
+        config: &PacketConfig,
+    ) -> Result<Self, Error> {
+        let ring = take_map(ebpf, "PACKETS", RingBuf::try_from)?;
+        let mut filters = Filters {
+            expression: config.filter.as_deref().map(Arc::from),
+            snap_length: config.snap_length,
+            compiled: HashMap::new(),
+        };
+        // A wrong expression is an error before anything is attached.
+        filters.of(LinkType::ETHERNET)?;
+        let mut attached = AttachedInterfaces::new(ebpf, probes, config)?;
+        attached.begin(&mut filters)?;
+        Ok(Self {
+            ring: Ring::new(ring),
+            attached,
+            filters,
+            owners: Owners::default(),
+            queue: Queue::new(config.of_processes),
+            timer: None,
+            figures: PacketFigures::default(),
+            has_ended: false,
+        })
+    }
+
+    fn count(&mut self, events: &[CapturedEvent]) {
+        for event in events {
+            let bytes = event.payload_bytes();
+            if bytes != 0 {
+                self.figures.captured += 1;
+                self.figures.bytes += bytes;
+            }
+        }
+    }
+
+    /// Takes records out of the ring. Returns how many there were.
+    fn read(&mut self) -> usize {
+        let Self {
+            ring,
+            attached,
+            filters,
+            owners,
+            queue,
+            figures,
+            ..
+        } = self;
+        let Some(ring) = ring.get_mut() else { return 0 };
+        let (mut records, mut bytes) = (0, 0);
+        while records < LOOK_RECORDS && bytes < LOOK_BYTES && queue.has_room() {
+            let Some(record) = ring.next() else { break };
+            records += 1;
+            bytes += record.len();
+            match PacketRecord::decode(&record) {
+                Ok(PacketRecord::Owner(owner)) => owners.note(&owner),
+                Ok(PacketRecord::Packet(header, packet)) => {
+                    let Some(interface) = attached.number(header.interface) else {
+                        continue;
+                    };
+                    let link_type = attached.link_type(interface);
+                    let (data, length) = with_tag(&header, packet, link_type);
+                    if filters.accept(link_type, &data, length) {
+                        attached.accept(interface);
+                        let loops_back = attached.loops_back(interface);
+                        let waiting = Waiting {
+                            timestamp_ns: header.timestamp_ns,
+                            interface,
+                            loops_back,
+                            sent: header.direction == EGRESS,
+                            cookie: header.cookie,
+                            length,
+                            data,
+                            flow: None,
+                        };
+                        enqueue(waiting, link_type, owners, queue);
+                    } else {
+                        figures.not_matching += 1;
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "record of packets skipped"),
+            }
+        }
+        records
+    }
+}
+
+/// Notes what the headers of a packet say, and lets it wait.
+fn enqueue(mut packet: Waiting, link_type: LinkType, owners: &mut Owners, queue: &mut Queue) {
+    if let Some(headers) = Headers::of(link_type, &packet.data) {
+        if headers.opens {
+            owners.opens(headers.flow);
+        }
+        if packet.cookie != 0 {
+            owners.sent(headers.flow, packet.cookie);
+        }
+        queue.keys.packet(&headers, packet.timestamp_ns);
+        packet.flow = Some(headers.flow);
+    }
+    queue.push(packet);
+}
+
+impl Beside for Packets {
+    fn note(&mut self, events: &[CapturedEvent]) {
+        for event in events {
+            if let CapturedEvent::Observed(observed) = event
+                && let Fact::Secret(secret) = &observed.fact
+            {
+                self.queue.keys.secret(secret, monotonic_ns());
+            }
+        }
+    }
+
+    fn figures(&self) -> PacketFigures {
+        let (received, dropped, unreadable) = self.attached.totals();
+        PacketFigures {
+            received,
+            dropped,
+            unreadable,
+            of_others: self.queue.of_others,
+            of_unknown: self.queue.of_unknown,
+            handshakes: self.queue.keys.handshakes(),
+            ..self.figures
+        }
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Vec<CapturedEvent>> {
+        loop {
+            let readable = self.ring.poll_readable(context).is_ready();
+            if let Some(timer) = &mut self.timer
+                && timer.as_mut().poll(context).is_pending()
+                && !readable
+            {
+                return Poll::Pending;
+            }
+            let mut events = self.attached.changes(&mut self.filters);
+            let read = self.read();
+            self.queue
+                .release(monotonic_ns(), &mut self.owners, LOOK_RECORDS, &mut events);
+            let interval = if read > 0 { BUSY_INTERVAL } else { IDLE_INTERVAL };
+            let is_full = read >= LOOK_RECORDS || events.len() >= LOOK_RECORDS;
+            let interval = if is_full { Duration::ZERO } else { interval };
+            let due = tokio::time::Instant::now() + interval;
+            match &mut self.timer {
+                Some(timer) => timer.as_mut().reset(due),
+                None => self.timer = Some(Box::pin(tokio::time::sleep_until(due))),
+            }
+            if !events.is_empty() {
+                self.count(&events);
+                return Poll::Ready(events);
+            }
+        }
+    }
+
+    fn finish(&mut self) -> Option<Vec<CapturedEvent>> {
+        if self.has_ended {
+            return None;
+        }
+        let mut events = Vec::new();
+        let read = self.read();
+        // Nothing that they wait for comes any more.
+        self.queue
+            .release(u64::MAX, &mut self.owners, LOOK_RECORDS, &mut events);
+        if read == 0 && events.is_empty() {
+            self.has_ended = true;
+            self.attached.detach();
+            events = self.attached.figures();
+        }
+        self.count(&events);
+        Some(events)
+    }
+}
+
+/// The packet as it is on the wire, with the VLAN tag that the kernel keeps beside it, and its length.
+fn with_tag(header: &PacketHeader, packet: &[u8], link_type: LinkType) -> (Bytes, u32) {
+    /// Both addresses of Ethernet.
+    const ADDRESSES: usize = 12;
+    if header.vlan_protocol == 0 || link_type != LinkType::ETHERNET || packet.len() < ADDRESSES {
+        return (Bytes::copy_from_slice(packet), header.length);
+    }
+    let (addresses, rest) = packet.split_at(ADDRESSES);
+    let mut tagged = BytesMut::with_capacity(packet.len() + 4);
+    tagged.extend_from_slice(addresses);
+    tagged.extend_from_slice(&header.vlan_protocol.to_ne_bytes());
+    tagged.extend_from_slice(&header.vlan_tci.to_be_bytes());
+    tagged.extend_from_slice(rest);
+    (tagged.freeze(), header.length.saturating_add(4))
+}
