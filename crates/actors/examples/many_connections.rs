@@ -44,7 +44,7 @@ const INTERVAL_NS: u64 = 100_000;
 /// Looks at a part of the connections, after which each has been looked at.
 const LOOKS: u32 = 100;
 
-/// What the source sees of the run.
+/// The run's handle, for the source.
 static HANDLE: OnceLock<PipelineHandle> = OnceLock::new();
 
 fn data(connection: u64, timestamp_ns: u64, direction: Direction, payload: &'static [u8]) -> CapturedEvent {
@@ -112,7 +112,7 @@ fn silence(connections: u64) -> impl Iterator<Item = Vec<CapturedEvent>> {
     })
 }
 
-/// What is there when all sleep.
+/// Prints the figures while all connections sleep.
 fn report_sleep(connections: u64, before_kib: f64) {
     let Some(handle) = HANDLE.get() else { return };
     let statistics = handle.statistics();

@@ -11,7 +11,7 @@ use crate::PipelineLimits;
 use crate::loss::{Loss, LossRow, Stage};
 use crate::tally::Tally;
 
-/// What one direction of one connection lost.
+/// The losses of one direction of one connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionLosses {
     /// As the messages of the stream show it.

@@ -1,4 +1,4 @@
-//! What counts as time for idleness, overdue notices and failure windows.
+//! The source of time for idleness, overdue notices and failure windows.
 
 /// Where the pipeline takes the time from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

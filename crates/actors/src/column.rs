@@ -26,6 +26,7 @@ pub(crate) struct Column {
     at_sink: AtomicU64,
     retries: AtomicU64,
     unacknowledged: AtomicU64,
+    left_out: AtomicU64,
 }
 
 impl Column {
@@ -99,6 +100,17 @@ impl Column {
         self.unacknowledged.fetch_add(bytes, Relaxed);
     }
 
+    /// Counts messages that the output's filter does not select.
+    pub(crate) fn leave_out(&self, messages: u64) {
+        self.left_out.fetch_add(messages, Relaxed);
+    }
+
+    /// Counts messages that the format has no records for.
+    pub(crate) fn pass_over(&self, messages: u64) {
+        self.produced.add(messages, 0);
+        self.losses[Loss::NoRecord.index()].add(messages, 0);
+    }
+
     pub(crate) fn lost(&self, loss: Loss) -> Tally {
         self.losses[loss.index()].get()
     }
@@ -113,6 +125,7 @@ impl Column {
             losses: Loss::rows(|loss| self.lost(loss)),
             retries: self.retries.load(Relaxed),
             unacknowledged: self.unacknowledged.load(Relaxed),
+            left_out: self.left_out.load(Relaxed),
         }
     }
 }
@@ -127,21 +140,23 @@ pub struct OutputStatistics {
     /// Messages and formatted bytes that Workers made for it; for an output of captured events these, and
     /// the bytes of their payloads.
     pub produced: Tally,
-    /// Of these, what its target took.
+    /// Those of them that its target took.
     pub written: Tally,
-    /// Of these, what is on its way.
+    /// Those of them that are on their way.
     pub unwritten: Tally,
-    /// Of these, what was lost, by reason.
+    /// Those of them that were lost, by reason.
     pub losses: Vec<LossRow>,
     /// Tries to open its target again.
     pub retries: u64,
     /// Bytes that its target had not confirmed when it failed: they count as written and may be lost
     /// nevertheless.
     pub unacknowledged: u64,
+    /// Messages that its filter does not select; they are not produced, and not lost.
+    pub left_out: u64,
 }
 
 impl OutputStatistics {
-    /// True when the output's equation holds with nothing on its way.
+    /// Returns true if the output's equation holds with nothing on its way.
     pub fn balanced(&self) -> bool {
         let sum = self
             .losses

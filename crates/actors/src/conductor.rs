@@ -62,7 +62,7 @@ struct Course {
     sinks_left: BTreeSet<usize>,
     /// Outputs whose targets are not given up.
     targets_left: usize,
-    /// When outputs are given up that drop what they are too slow for; nothing else is left.
+    /// Time at which outputs are given up that drop records when they are too slow; nothing else is left.
     grace: Option<Instant>,
     /// The Processor has failed and its Workers are ending.
     orphaned: bool,
@@ -219,7 +219,7 @@ impl Conductor {
         course.sinks_left.iter().copied().collect()
     }
 
-    /// Counts what did not make it, ends the Arbiters, publishes the summary. A thread that is
+    /// Counts everything undelivered as lost, ends the Arbiters, publishes the summary. A thread that is
     /// blocked in a write is left behind; it ends with the process.
     fn end(self, course: Course) {
         if let Outcome::Failed(error) = &course.outcome {
@@ -313,7 +313,7 @@ impl Watchdog {
     }
 }
 
-/// True when the Arbiter runs something within `patience`, or has ended in order.
+/// Returns true if the Arbiter runs something within `patience`, or has ended in order.
 async fn answers(arbiter: &actix_rt::ArbiterHandle, patience: Duration) -> bool {
     let (answer, answered) = oneshot::channel();
     let asked = arbiter.spawn_fn(move || {

@@ -61,6 +61,10 @@ impl StreamDecoder for Panicking {
         self.decoder.awaits_notice()
     }
 
+    fn awaits_end(&self) -> bool {
+        self.decoder.awaits_end()
+    }
+
     fn notice_overdue(&mut self, output: &mut Output) {
         self.decoder.notice_overdue(output);
     }

@@ -24,7 +24,7 @@ use crate::column::Column;
 use crate::loss::{Loss, LossRow};
 use crate::tally::{Count, Tally};
 
-/// Gives the kernel side's counters of what never reached user space.
+/// Provides the kernel side's counters of events that never reached user space.
 pub trait KernelCounterSource: Send + Sync {
     /// The current rows, in a fixed order. Called for every snapshot.
     fn rows(&self) -> Vec<LossRow>;
@@ -83,6 +83,7 @@ pub(crate) struct Gauges {
     pub(crate) shed_connections: AtomicU64,
     pub(crate) sleeping: AtomicU64,
     pub(crate) given_up: AtomicU64,
+    pub(crate) late_notices: AtomicU64,
     pub(crate) stalls: AtomicU64,
     pub(crate) stall_ns: AtomicU64,
 }
@@ -123,20 +124,20 @@ impl Ledger {
         self.losses[loss.index()].add(0, bytes);
     }
 
-    /// As [`Self::lose`], where the connection is known. Every loss of a known connection goes through
+    /// Like [`Self::lose`], where the connection is known. Every loss of a known connection goes through
     /// one of the methods with `_of`, so that the two accounts agree.
     pub(crate) fn lose_of(&self, uuid: &str, loss: Loss, events: u64, bytes: u64) {
         self.lose(loss, events, bytes);
         self.by_connection.add(uuid, loss, events, bytes);
     }
 
-    /// As [`Self::lose_delivered`], where the connection is known.
+    /// Like [`Self::lose_delivered`], where the connection is known.
     pub(crate) fn lose_delivered_of(&self, uuid: &str, loss: Loss, bytes: u64) {
         self.lose_delivered(loss, bytes);
         self.by_connection.add(uuid, loss, 0, bytes);
     }
 
-    /// As [`Self::lose_before_reading`], where the connection is known.
+    /// Like [`Self::lose_before_reading`], where the connection is known.
     pub(crate) fn lose_before_reading_of(&self, uuid: &str, loss: Loss, events: u64, bytes: u64) {
         self.lose_before_reading(loss, events, bytes);
         self.by_connection.add(uuid, loss, events, bytes);
@@ -295,7 +296,7 @@ impl Ledger {
         self.has_quarters(4)
     }
 
-    /// True while less is in flight than so many quarters of what may be.
+    /// Returns true if less is in flight than this many quarters of the limit.
     pub(crate) fn has_quarters(&self, quarters: u64) -> bool {
         let is_below =
             |now: u64, most: &AtomicU64| now.saturating_mul(4) < most.load(Relaxed).saturating_mul(quarters);

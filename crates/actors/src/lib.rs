@@ -12,7 +12,7 @@
 //! | `Sink` | record batches | nothing; writes | ends the run |
 //!
 //! The rules that keep it honest: every mailbox that takes data is fed through one retained sender
-//! with `try_send`, so its bound holds; whoever is refused keeps what it has and waits, back to the
+//! with `try_send`, so its bound holds; a refused sender keeps its messages and waits, back to the
 //! source, which is only read while less than the limit is in flight ([`PipelineLimits`]);
 //! `do_send` carries only control messages; each actor has a bounded number outstanding. Children
 //! hold weak ports to their parent. A failed Worker is replaced by a new value with a new decoder;
@@ -27,10 +27,12 @@ mod clock;
 mod column;
 mod conductor;
 pub mod inject;
+mod kept_notices;
 mod ledger;
 mod limits;
 mod loss;
 mod messages;
+mod other_ends;
 mod output;
 mod pipeline;
 mod processor;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// How much the pipeline may hold.
+/// Bounds of the pipeline.
 ///
 /// Memory is divided: an eighth for captured bytes on their way to a Worker, a quarter for
 /// formatted output on its way to its target (half of it for what a Sink keeps while that
@@ -33,7 +33,8 @@ pub struct PipelineLimits {
     pub budget: u32,
     /// Bytes the Sink collects before it writes.
     pub write_chunk: usize,
-    /// Notices kept for a direction of a connection that has not been seen yet.
+    /// Notices kept for a direction of a connection that has not been seen yet. Clients send about 100 requests at
+    /// once over HTTP/2, and each has two notices.
     pub notice_backlog: usize,
     /// Failures of one connection's Workers within [`Timings::failure_window`] that put it in
     /// quarantine.
@@ -44,6 +45,9 @@ pub struct PipelineLimits {
     pub outputs: usize,
     /// Event batches in the mailbox of the Sink of an output of captured events.
     pub event_sink_mailbox: usize,
+    /// Records of a Sink that wait for the other end of their exchange. Their bytes take at most a quarter of the
+    /// output's memory.
+    pub waiting_ends: usize,
 }
 
 impl Default for PipelineLimits {
@@ -59,34 +63,41 @@ impl Default for PipelineLimits {
             sink_mailbox: 4096,
             budget: 128,
             write_chunk: 256 * 1024,
-            notice_backlog: 16,
+            notice_backlog: 256,
             failures_per_connection: 3,
             failures_per_run: 50,
             outputs: 1,
             event_sink_mailbox: 8,
+            waiting_ends: 4096,
         }
     }
 }
 
 impl PipelineLimits {
-    /// What a live Worker costs, with its decoder and its place in the Processor's tables but
-    /// without what it holds (measured by the example `many_connections`, with 100,000 connections that are
-    /// all live).
+    /// Memory of a live Worker, in bytes: with its decoder and its place in the Processor's tables but
+    /// without the bytes that it holds (measured by the example `many_connections`, with 100,000 connections
+    /// that are all live).
     pub const WORKER_BYTES: usize = 1984;
+    /// Bytes of the notices kept for a direction without a Worker, for which it needs no room that others share:
+    /// see [`Self::notice_bytes`].
+    pub const NOTICE_BACKLOG_BYTES: usize = 4096;
 
     /// Number of connections whose losses are counted separately; those of all others are summed. A
     /// row takes some 200 bytes.
     pub const CONNECTIONS_WITH_LOSSES: usize = 1000;
 
-    /// What a stream without a Worker costs, with its decoder and its place in the Processor's tables but
-    /// without what it holds (measured by the example `many_connections`).
+    /// Memory of a stream without a Worker, in bytes: with its decoder and its place in the Processor's
+    /// tables but without the bytes that it holds (measured by the example `many_connections`).
     pub const ASLEEP_BYTES: usize = 512;
 
-    /// Streams remembered that were ended and may go on. Each takes some 150 bytes.
+    /// Addresses of this host that are remembered. Hosts with many containers have hundreds.
+    pub const LOCAL_ADDRESSES: usize = 4096;
+
+    /// Streams remembered that were ended and may continue. Each takes some 150 bytes.
     pub const ENDED: usize = 8192;
 
-    /// Connections looked at in one run interval, to find the silent ones: of many, so many that it is the
-    /// turn of each every few seconds.
+    /// Number of connections looked at in one run interval, to find the silent ones: enough that each has its
+    /// turn every few seconds.
     pub const fn looked_at(connections: usize) -> usize {
         let share = connections / 32;
         if share < 4096 { 4096 } else { share }
@@ -151,6 +162,12 @@ impl PipelineLimits {
         self.max_memory / 4
     }
 
+    /// Bytes of requests that wait for the Workers of their responses, all together: a part of what decoders may
+    /// hold.
+    pub const fn notice_bytes(&self) -> usize {
+        self.held_bytes() / 8
+    }
+
     /// Formatted bytes of all outputs not yet written.
     pub const fn output_memory(&self) -> usize {
         self.max_memory / 4
@@ -199,8 +216,12 @@ pub struct Timings {
     pub sink_retry_delay: Duration,
     /// Longest pause of a Sink that retries.
     pub sink_retry_delay_max: Duration,
+    /// Pause before a target that is at work is asked again.
+    pub busy_delay: Duration,
     /// How often the watchdog asks each Arbiter, and how long it waits for an answer.
     pub watchdog_interval: Duration,
+    /// How long a record waits for the other end of its exchange; in a replay in the recording's time.
+    pub other_end: Duration,
 }
 
 impl Default for Timings {
@@ -220,7 +241,9 @@ impl Default for Timings {
             failure_window: Duration::from_secs(10),
             sink_retry_delay: Duration::from_millis(100),
             sink_retry_delay_max: Duration::from_secs(5),
+            busy_delay: Duration::from_millis(5),
             watchdog_interval: Duration::from_secs(5),
+            other_end: Duration::from_millis(500),
         }
     }
 }

@@ -52,16 +52,18 @@ pub enum Loss {
     ShutdownDeadline,
     /// The event during which a decoder or formatter failed.
     WorkerFailed,
-    /// What a failed Worker had queued or held.
+    /// Events and bytes that a failed Worker had queued or held.
     WorkerRestart,
     /// Body bytes beyond the limit.
     BodyLimit,
-    /// What a decoder still held beyond the limit per connection.
+    /// Bytes that a decoder still held beyond the limit per connection.
     BufferLimit,
     /// Header bytes beyond the limit.
     HeaderLimit,
     /// Bytes skipped in the search for the next message.
     Resync,
+    /// Bytes of connections whose messages no output's filter can select.
+    Unwanted,
     /// Output for a target that had gone away.
     SinkClosed,
     /// Output that could not be written.
@@ -74,11 +76,15 @@ pub enum Loss {
     ReaderSlow,
     /// Output while the target had no reader.
     NoReader,
+    /// Output that the target refuses for good.
+    Rejected,
+    /// Messages that the format has no records for.
+    NoRecord,
 }
 
 impl Loss {
     /// All of them, in the order of declaration.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::DecodeError,
         Self::Filtered,
         Self::Injected,
@@ -91,12 +97,15 @@ impl Loss {
         Self::BufferLimit,
         Self::HeaderLimit,
         Self::Resync,
+        Self::Unwanted,
         Self::SinkClosed,
         Self::SinkError,
         Self::SinkFull,
         Self::SinkDeadline,
         Self::ReaderSlow,
         Self::NoReader,
+        Self::Rejected,
+        Self::NoRecord,
     ];
 
     /// The rows of the losses that are not zero.
@@ -124,13 +133,17 @@ impl Loss {
             Self::DecodeError | Self::Filtered | Self::Injected => Stage::Reader,
             Self::WorkerFull | Self::Unfinished | Self::ShutdownDeadline => Stage::Processor,
             Self::WorkerFailed | Self::WorkerRestart => Stage::Worker,
-            Self::BodyLimit | Self::BufferLimit | Self::HeaderLimit | Self::Resync => Stage::Decoder,
+            Self::BodyLimit | Self::BufferLimit | Self::HeaderLimit | Self::Resync | Self::Unwanted => {
+                Stage::Decoder
+            }
             Self::SinkClosed
             | Self::SinkError
             | Self::SinkFull
             | Self::SinkDeadline
             | Self::ReaderSlow
-            | Self::NoReader => Stage::Sink,
+            | Self::NoReader
+            | Self::Rejected
+            | Self::NoRecord => Stage::Sink,
         }
     }
 
@@ -149,12 +162,15 @@ impl Loss {
             Self::BufferLimit => "buffer_limit",
             Self::HeaderLimit => SkipReason::HeaderLimit.as_str(),
             Self::Resync => SkipReason::Resync.as_str(),
+            Self::Unwanted => SkipReason::Unwanted.as_str(),
             Self::SinkClosed => "sink_closed",
             Self::SinkError => "sink_error",
             Self::SinkFull => "sink_full",
             Self::SinkDeadline => "sink_deadline",
             Self::ReaderSlow => "reader_slow",
             Self::NoReader => "no_reader",
+            Self::Rejected => "rejected",
+            Self::NoRecord => "no_record",
         }
     }
 
@@ -163,7 +179,12 @@ impl Loss {
     pub const fn intended(self) -> bool {
         matches!(
             self,
-            Self::Filtered | Self::BodyLimit | Self::SinkClosed | Self::NoReader
+            Self::Filtered
+                | Self::BodyLimit
+                | Self::Unwanted
+                | Self::SinkClosed
+                | Self::NoReader
+                | Self::NoRecord
         )
     }
 }
@@ -174,6 +195,7 @@ impl From<SkipReason> for Loss {
             SkipReason::BodyLimit => Self::BodyLimit,
             SkipReason::HeaderLimit => Self::HeaderLimit,
             SkipReason::Resync => Self::Resync,
+            SkipReason::Unwanted => Self::Unwanted,
         }
     }
 }

@@ -43,7 +43,7 @@ pub(crate) struct EventBatch {
 #[rtype(result = "()")]
 pub(crate) struct SourceEnded;
 
-/// What a Worker needs of an event; the rest is in its [`Origin`].
+/// The part of an event that a Worker needs; the rest is in its [`Origin`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct StreamEvent {
     pub(crate) sequence: u64,
@@ -52,7 +52,7 @@ pub(crate) struct StreamEvent {
     pub(crate) payload: Payload,
 }
 
-/// What an event brings.
+/// The content of an event.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Payload {
     /// The next bytes of a stream.
@@ -66,7 +66,7 @@ impl Payload {
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Bytes(bytes) => bytes.len(),
-            Self::Fact(_) => 0,
+            Self::Fact(observed) => usize::try_from(observed.fact.payload_bytes()).unwrap_or(usize::MAX),
         }
     }
 }
@@ -83,7 +83,7 @@ pub(crate) struct Position {
 }
 
 /// A notice and the event that caused it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SequencedNotice {
     pub(crate) sequence: u64,
     pub(crate) notice: PeerNotice,
@@ -137,14 +137,14 @@ pub(crate) enum End {
 }
 
 impl End {
-    /// The stream may go on: its decoder is kept for the next Worker.
+    /// The stream may continue: its decoder is kept for the next Worker.
     pub(crate) const fn keeps_decoder(self) -> bool {
         matches!(self, Self::Idle | Self::Hibernated)
     }
 }
 
-/// What a Worker leaves to the next one of its stream when it ends by silence. The ledger still
-/// counts what the decoder holds.
+/// The state that a Worker leaves to the next one of its stream when it ends by silence. The ledger
+/// still counts what the decoder holds.
 pub(crate) struct Kept {
     pub(crate) decoder: Box<dyn StreamDecoder>,
     pub(crate) position: Position,
@@ -188,7 +188,7 @@ pub(crate) struct TurnReport {
     pub(crate) idle_after: Option<u64>,
     /// It was retired and waits for the last notices of the other direction.
     pub(crate) holds_on: bool,
-    /// Replay: the message has been worked off, not only a part of it.
+    /// Replay: the message has been processed, not only a part of it.
     pub(crate) answers: bool,
     /// The next moment at which something expires.
     pub(crate) deadline_ns: Option<u64>,
@@ -218,7 +218,7 @@ pub(crate) struct WorkerExited {
     pub(crate) kept: Option<Box<Kept>>,
 }
 
-/// What a Worker reports to the Processor.
+/// A Worker's report to the Processor.
 #[derive(Debug)]
 pub(crate) enum WorkerReport {
     Exited(Box<WorkerExited>),
@@ -241,7 +241,7 @@ pub(crate) struct RecordKey {
     pub(crate) index: u64,
 }
 
-/// What made a record complete.
+/// The cause of a record's completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) enum Cause {
     #[default]
@@ -283,7 +283,7 @@ impl RecordBatch {
         }
     }
 
-    /// What was written since the last call is finished. Returns how many bytes that are.
+    /// Finishes the records written since the last call. Returns their length in bytes.
     pub(crate) fn finish(&mut self, key: Option<RecordKey>) -> usize {
         // A format that forgets to end its last record has still written it.
         self.records.end(0);
@@ -345,7 +345,10 @@ pub(crate) struct CapturedBatch(pub(crate) Vec<CapturedEvent>);
 /// Processor → Sink: all records of the round have been sent.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct RoundEnded;
+pub(crate) struct RoundEnded {
+    /// The time that the recording has come to.
+    pub(crate) now_ns: u64,
+}
 
 /// To a Sink: look after the target, see [`Target::tend`](crate::Target::tend).
 #[derive(Message)]
@@ -384,7 +387,7 @@ pub(crate) enum Incident {
 pub(crate) enum ActorName {
     RingReader,
     Processor,
-    /// Of the output with this number.
+    /// The Sink of the output with this number.
     Sink(usize),
 }
 

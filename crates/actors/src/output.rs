@@ -10,11 +10,11 @@ use crate::{ByteStream, SinkPolicy, SinkWriter, Target};
 pub struct Output {
     /// Its name in the figures and in the log.
     pub name: String,
-    /// What it gets.
+    /// The records or events that it gets.
     pub tap: Tap,
-    /// What takes it.
+    /// The target that takes them.
     pub target: Box<dyn Target>,
-    /// What to do when the target fails.
+    /// The policy on failures of the target.
     ///
     /// Beside other outputs, one with [`SinkPolicy::Drop`] also drops what its target is too slow for, so
     /// that it slows none of them. All others slow reading when their target is slow.

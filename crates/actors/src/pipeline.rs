@@ -17,7 +17,7 @@ use crate::ring_reader::{EventTap, ReaderPorts, RingReader};
 use crate::sink::{Sink, SinkPorts};
 use crate::summary::{Outcome, PipelineError, Statistics, Summary};
 use crate::tending::{Renewal, tend};
-use crate::worker::{Desk, Formatted, Outbox, OutboxPorts, RecordPort, WorkerPorts};
+use crate::worker::{Desk, Formatted, Outbox, OutboxPorts, Places, RecordPort, WorkerPorts};
 use crate::{Clock, DecoderFactory, Output, PipelineLimits, SinkPolicy, Tap, Timings};
 
 /// Where the actors run.
@@ -43,10 +43,10 @@ impl Placement {
     }
 }
 
-/// What a pipeline is made of, apart from its two ends.
+/// The configuration of a pipeline, apart from its two ends.
 #[derive(Clone)]
 pub struct PipelineConfig {
-    /// What counts as time.
+    /// The source of time.
     pub clock: Clock,
     /// Where the actors run.
     pub placement: Placement,
@@ -58,7 +58,7 @@ pub struct PipelineConfig {
     pub decoders: DecoderFactory,
     /// The counters. Adapters before the pipeline count what they drop in the same ledger.
     pub ledger: Arc<Ledger>,
-    /// What the kernel side lost.
+    /// The losses of the kernel side.
     pub kernel_counters: Option<Arc<dyn KernelCounterSource>>,
     /// Asks the targets to begin again.
     pub renewal: Renewal,
@@ -90,7 +90,7 @@ pub struct PipelineHandle {
 }
 
 impl PipelineHandle {
-    /// Ends the run in order: what the source has ready is read, everything is decoded, written
+    /// Ends the run in order: the events that the source has ready are read, everything is decoded, written
     /// and flushed, within [`Timings::drain_deadline`].
     pub fn stop(&self) {
         self.stop.notify_one();
@@ -117,7 +117,7 @@ impl PipelineHandle {
 }
 
 /// Starts a pipeline that reads `source` and writes to `outputs`. To be called on a System's
-/// thread, which must go on running until [`PipelineHandle::finished`].
+/// thread, which must continue to run until [`PipelineHandle::finished`].
 pub fn spawn<S>(config: PipelineConfig, source: S, outputs: Vec<Output>) -> PipelineHandle
 where
     S: Stream<Item = Vec<CapturedEvent>> + Send + Unpin + 'static,
@@ -125,7 +125,7 @@ where
     spawn_with(config, move || source, outputs)
 }
 
-/// As [`spawn`], with a source that is made on the reader's Arbiter: one whose readiness comes
+/// Like [`spawn`], with a source that is made on the reader's Arbiter: one whose readiness comes
 /// from that Arbiter's reactor need not wake any other thread.
 pub fn spawn_with<S, F>(config: PipelineConfig, source: F, outputs: Vec<Output>) -> PipelineHandle
 where
@@ -232,7 +232,7 @@ fn columns(outputs: &[Output]) -> Vec<Column> {
     columns.collect()
 }
 
-/// A Sink and what it gets.
+/// A Sink and its tap.
 struct StartedSink {
     /// The number of its output.
     output: usize,
@@ -291,7 +291,7 @@ fn start_sinks(
     sinks.collect()
 }
 
-/// What the Workers make for the outputs of records: the Sinks, with the formats by their views.
+/// The outputs that the Workers make records for: the Sinks, with the formats by their views.
 #[derive(Clone, Default)]
 struct RecordOutputs {
     views: Vec<View>,
@@ -367,6 +367,7 @@ fn start_processor(
                 formatted: outputs.formatted(),
                 ledger: Arc::clone(&config.ledger),
                 desk,
+                places: Places::default(),
                 outbox: Arc::new(Outbox::new(OutboxPorts {
                     clock: config.clock,
                     records: outputs.ports(),
@@ -402,10 +403,15 @@ where
     F: FnOnce() -> S + Send + 'static,
 {
     let arbiter = arbiters.start("RingReader", None);
-    let takes_events = |sink: &&StartedSink| matches!(sink.tap, Tap::Events(_));
-    let decodes = !sinks.iter().all(|sink| takes_events(&sink));
-    let taps = sinks.iter().filter(takes_events);
-    let taps = taps.map(|sink| EventTap::new(sink.output, sink.addr.clone().recipient()));
+    let decodes = sinks.iter().any(|sink| matches!(sink.tap, Tap::Records(_)));
+    let taps = sinks.iter().filter_map(|sink| match &sink.tap {
+        Tap::Events(format) => Some(EventTap::new(
+            sink.output,
+            Arc::clone(format),
+            sink.addr.clone().recipient(),
+        )),
+        Tap::Records(_) => None,
+    });
     let ports = ReaderPorts {
         clock: config.clock,
         limits: config.limits,
@@ -476,7 +482,7 @@ mod tests {
         })
     }
 
-    /// On either placement: the run fails with the Processor's name, and what the Workers held is
+    /// On either placement: the run fails with the Processor's name, and everything the Workers held is
     /// shown.
     #[actix::test]
     async fn a_processor_that_fails_ends_the_run_and_its_workers_in_order() {

@@ -3,12 +3,15 @@
 //! Affinity is per connection and direction: the key never contains the thread when anything
 //! better is known, so a call made by another thread changes nothing.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use ecapture_protocols::{AddressSource, Close, Comm, DataEvent, Direction, Socket};
 use foldhash::HashMap;
 
+use crate::PipelineLimits;
+use crate::kept_notices::{KeptNotices, NoticeRoom};
 use crate::messages::{ConnectionId, SequencedNotice};
+use crate::other_ends::{ByAddresses, are_ends};
 use crate::supervision::FailureWindow;
 
 /// The identification of connections, most reliable first.
@@ -71,14 +74,27 @@ pub(crate) struct Connection<S> {
     pub(crate) socket: Option<Socket>,
     pub(crate) last_active_ns: u64,
     failures: Option<Box<Failures>>,
-    /// How many connections have ended under this key while it was in use: nothing that one of
-    /// them tells concerns another.
+    /// Number of connections that have ended under this key while it was in use: nothing that one of
+    /// them reports concerns another.
     pub(crate) epoch: u32,
     /// The number shown for the connection of this epoch, 0 before its first event.
     number: u64,
     streams: [Option<S>; 2],
     /// Notices for a direction without a Worker yet.
-    backlog: Option<Box<Backlog>>,
+    backlog: Option<Box<KeptNotices>>,
+    other_end: OtherEnd,
+}
+
+/// Whether the other end of a connection is captured, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OtherEnd {
+    /// Not looked for since the socket became known.
+    Unsought,
+    /// Not found, and its address is not known to be of this host.
+    Unknown,
+    /// Not found so far. Its first event may be among those to come: a call is captured when it returns.
+    Likely,
+    Known,
 }
 
 /// The failures of one connection's Workers.
@@ -90,14 +106,6 @@ pub(crate) struct Failures {
     pub(crate) quarantined: bool,
 }
 
-/// Notices for a Worker that is still to come.
-#[derive(Debug)]
-struct Backlog {
-    direction: Direction,
-    epoch: u32,
-    notices: VecDeque<SequencedNotice>,
-}
-
 impl<S> Connection<S> {
     pub(crate) fn stream(&self, direction: Direction) -> Option<&S> {
         self.streams[usize::from(direction.data_type())].as_ref()
@@ -107,14 +115,20 @@ impl<S> Connection<S> {
         &mut self.streams[usize::from(direction.data_type())]
     }
 
+    /// Returns true if the other end of the connection is captured, too, or may be.
+    pub(crate) const fn has_other_end(&self) -> bool {
+        matches!(self.other_end, OtherEnd::Likely | OtherEnd::Known)
+    }
+
     pub(crate) fn is_vacant(&self) -> bool {
         self.streams.iter().all(Option::is_none)
     }
 
-    /// What comes from here on is another connection.
+    /// Begins another connection: all that comes from here on belongs to it.
     pub(crate) fn begin_epoch(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
         self.number = 0;
+        self.other_end = OtherEnd::Unsought;
     }
 
     /// The failures so far of the connection `epoch`.
@@ -129,48 +143,45 @@ impl<S> Connection<S> {
         failures
     }
 
-    /// True when the connection `epoch` has lost its decoders for good.
+    /// Returns true if the connection `epoch` has lost its decoders for good.
     pub(crate) fn is_quarantined(&self, epoch: u32) -> bool {
         self.failures
             .as_ref()
             .is_some_and(|failures| failures.epoch == epoch && failures.quarantined)
     }
 
-    /// Keeps notices until `direction` has a Worker of `epoch`; at most `limit`, the newest win.
+    /// Keeps notices until `direction` has a Worker of `epoch`, as far as there is room. Returns the bytes of requests
+    /// for which there was none.
     pub(crate) fn keep_notices(
         &mut self,
         direction: Direction,
         epoch: u32,
         notices: Vec<SequencedNotice>,
-        limit: usize,
-    ) {
+        (limits, room): (&PipelineLimits, &NoticeRoom),
+    ) -> u64 {
         if notices.is_empty() {
-            return;
+            return 0;
         }
-        let empty = || Backlog {
-            direction,
-            epoch,
-            notices: VecDeque::new(),
-        };
-        let backlog = self.backlog.get_or_insert_with(|| Box::new(empty()));
-        if (backlog.direction, backlog.epoch) != (direction, epoch) {
-            **backlog = empty();
-        }
-        backlog.notices.extend(notices);
-        let excess = backlog.notices.len().saturating_sub(limit);
-        backlog.notices.drain(..excess);
+        let is_other = |kept: &mut Box<KeptNotices>| !kept.are_for(direction, epoch);
+        drop(self.backlog.take_if(is_other));
+        let empty = || Box::new(KeptNotices::new(direction, epoch, room.clone()));
+        self.backlog.get_or_insert_with(empty).keep(notices, limits)
+    }
+
+    /// Returns true if requests of `epoch` are kept for `direction`, which had no Worker to answer them.
+    pub(crate) fn keeps_requests(&self, direction: Direction, epoch: u32) -> bool {
+        let kept = self.backlog.as_ref();
+        kept.is_some_and(|kept| kept.are_for(direction, epoch) && kept.have_requests())
     }
 
     /// The notices kept for `direction`, if they are of `epoch`.
     pub(crate) fn take_notices(&mut self, direction: Direction, epoch: u32) -> Vec<SequencedNotice> {
-        let kept = self
-            .backlog
-            .take_if(|backlog| (backlog.direction, backlog.epoch) == (direction, epoch));
-        kept.map_or_else(Vec::new, |backlog| backlog.notices.into())
+        let kept = self.backlog.take_if(|kept| kept.are_for(direction, epoch));
+        kept.map_or_else(Vec::new, |mut kept| kept.take())
     }
 }
 
-/// What an event means for the connection it was found to belong to.
+/// The effect of an event on the connection it was found to belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
     /// Nothing new, or a new connection.
@@ -187,6 +198,7 @@ pub(crate) struct Registry<S> {
     by_key: HashMap<ConnectionKey, ConnectionId>,
     by_sock: BTreeSet<(u64, ConnectionId)>,
     by_pid: BTreeSet<(u32, ConnectionId)>,
+    by_addresses: ByAddresses,
     /// Boxed, so that growing moves little and empty places cost little.
     connections: Vec<Option<Box<Connection<S>>>>,
     free: Vec<ConnectionId>,
@@ -200,6 +212,7 @@ impl<S> Default for Registry<S> {
             by_key: HashMap::default(),
             by_sock: BTreeSet::new(),
             by_pid: BTreeSet::new(),
+            by_addresses: ByAddresses::default(),
             connections: Vec::new(),
             free: Vec::new(),
             numbered: 0,
@@ -237,6 +250,7 @@ impl<S> Registry<S> {
             number: 0,
             streams: [None, None],
             backlog: None,
+            other_end: OtherEnd::Unsought,
         };
         let id = self.free.pop().unwrap_or_else(|| {
             self.connections.push(None);
@@ -246,6 +260,7 @@ impl<S> Registry<S> {
         self.by_pid.insert((connection.pid, id));
         if let Some(socket) = connection.socket {
             self.by_sock.insert((socket.sock, id));
+            self.by_addresses.note(socket, id);
         }
         self.connections[id.0 as usize] = Some(Box::new(connection));
         id
@@ -262,10 +277,13 @@ impl<S> Registry<S> {
         if admission == Admission::Known {
             return admission;
         }
+        connection.other_end = OtherEnd::Unsought;
         if let Some(known) = connection.socket.replace(seen) {
             self.by_sock.remove(&(known.sock, id));
+            self.by_addresses.forget(known, id);
         }
         self.by_sock.insert((seen.sock, id));
+        self.by_addresses.note(seen, id);
         if admission == Admission::Replaced {
             self.by_pid.remove(&(connection.pid, id));
             connection.pid = event.process.pid;
@@ -306,7 +324,7 @@ impl<S> Registry<S> {
         self.connections.get_mut(id.0 as usize)?.as_deref_mut()
     }
 
-    /// What the owner keeps of one direction of a connection.
+    /// The owner's state of one direction of a connection.
     pub(crate) fn stream_mut(&mut self, id: ConnectionId, direction: Direction) -> Option<&mut S> {
         self.get_mut(id)?.stream_mut(direction).as_mut()
     }
@@ -335,11 +353,12 @@ impl<S> Registry<S> {
         self.by_pid.remove(&(connection.pid, id));
         if let Some(socket) = connection.socket {
             self.by_sock.remove(&(socket.sock, id));
+            self.by_addresses.forget(socket, id);
         }
         self.free.push(id);
     }
 
-    /// The connection is closed: what comes next under its key is on another socket.
+    /// Notes that the connection is closed: the next events under its key are on another socket.
     pub(crate) fn forget_socket(&mut self, id: ConnectionId) {
         let connection = self
             .connections
@@ -347,7 +366,30 @@ impl<S> Registry<S> {
             .and_then(|place| place.as_mut());
         if let Some(socket) = connection.and_then(|connection| connection.socket.take()) {
             self.by_sock.remove(&(socket.sock, id));
+            self.by_addresses.forget(socket, id);
         }
+    }
+
+    /// Looks for the other end of a connection among those that are open, once for each of its sockets.
+    /// Returns it if it was found now: from here on both are known to have one.
+    pub(crate) fn find_other_end(&mut self, id: ConnectionId) -> Option<ConnectionId> {
+        let socket = self
+            .get(id)
+            .filter(|found| found.other_end == OtherEnd::Unsought)?
+            .socket?;
+        let is_likely = self.by_addresses.is_of_this_host(socket);
+        let connection = self.get_mut(id)?;
+        connection.other_end = if is_likely {
+            OtherEnd::Likely
+        } else {
+            OtherEnd::Unknown
+        };
+        let other = self.by_addresses.other_end(socket)?;
+        let is_its = |found: &&mut Connection<S>| found.socket.is_some_and(|other| are_ends(socket, other));
+        let found = self.get_mut(other).filter(is_its)?;
+        found.other_end = OtherEnd::Known;
+        self.get_mut(id)?.other_end = OtherEnd::Known;
+        Some(other)
     }
 
     /// Connections in order of their places.
@@ -357,7 +399,7 @@ impl<S> Registry<S> {
             .filter_map(|(place, connection)| Some((ConnectionId(place), connection.as_deref()?)))
     }
 
-    /// How many connections there were at most.
+    /// The highest number of connections so far.
     pub(crate) fn places(&self) -> usize {
         self.connections.len()
     }
@@ -385,7 +427,7 @@ impl<S> Registry<S> {
     }
 }
 
-/// What it means that a connection whose socket was `known` is now seen with `seen`.
+/// The effect of `seen` on a connection whose socket was `known`.
 fn compare_sockets(key: ConnectionKey, known: Option<Socket>, seen: Socket) -> Admission {
     let Some(known) = known else {
         return Admission::SocketLearned;
@@ -574,12 +616,17 @@ mod tests {
         let mut registry: Registry<()> = Registry::default();
         let (id, _) = registry.admit(&event(1, 1));
         let connection = registry.get_mut(id).unwrap();
+        let limits = PipelineLimits {
+            notice_backlog: 3,
+            ..PipelineLimits::default()
+        };
+        let room = NoticeRoom::default();
         let notice = |sequence| SequencedNotice {
             sequence,
             notice: PeerNotice::NoRequests,
         };
         for sequence in 0..10 {
-            connection.keep_notices(Direction::Read, 1, vec![notice(sequence)], 3);
+            connection.keep_notices(Direction::Read, 1, vec![notice(sequence)], (&limits, &room));
         }
         assert_eq!(connection.take_notices(Direction::Write, 1), []);
         assert_eq!(connection.take_notices(Direction::Read, 2), []);

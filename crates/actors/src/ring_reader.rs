@@ -15,7 +15,7 @@ use std::task::{Context as TaskContext, Poll};
 
 use actix::dev::SendError;
 use actix::prelude::*;
-use ecapture_protocols::CapturedEvent;
+use ecapture_protocols::{CapturedEvent, EventFormat};
 use futures_util::Stream;
 use tokio::time::Instant;
 
@@ -44,27 +44,38 @@ pub(crate) struct ReaderPorts {
 pub(crate) struct EventTap {
     /// The number of the output.
     pub(crate) output: usize,
+    format: Arc<dyn EventFormat>,
     pub(crate) sink: Recipient<CapturedBatch>,
-    /// What it has not got yet.
+    /// The events that it has not got yet.
     pending: VecDeque<Vec<CapturedEvent>>,
 }
 
 impl EventTap {
-    pub(crate) const fn new(output: usize, sink: Recipient<CapturedBatch>) -> Self {
+    pub(crate) const fn new(
+        output: usize,
+        format: Arc<dyn EventFormat>,
+        sink: Recipient<CapturedBatch>,
+    ) -> Self {
         Self {
             output,
+            format,
             sink,
             pending: VecDeque::new(),
         }
     }
 
     fn push(&mut self, events: &[CapturedEvent], ledger: &Ledger) {
-        let (count, bytes) = measure(events);
+        let taken = events.iter().filter(|event| self.format.takes(event));
+        let taken: Vec<_> = taken.cloned().collect();
+        if taken.is_empty() {
+            return;
+        }
+        let (count, bytes) = measure(&taken);
         ledger.column(self.output).produce(count, bytes);
-        self.pending.push_back(events.to_vec());
+        self.pending.push_back(taken);
     }
 
-    /// Sends what is pending. False when the Sink refuses and has to be waited for.
+    /// Sends the pending events. Returns false if the Sink refuses and has to be waited for.
     fn send(&mut self, ledger: &Ledger) -> bool {
         let column = ledger.column(self.output);
         while let Some(events) = self.pending.pop_front() {
@@ -127,7 +138,7 @@ pub(crate) struct RingReader {
     told_ns: Option<u64>,
     outgoing: VecDeque<EventBatch>,
     stalled_since: Option<Instant>,
-    /// After a stop: there is no time left to decode what still comes.
+    /// After a stop: there is no time left to decode the events that still come.
     only_counts: bool,
     source_ended: bool,
     _guard: ActorGuard,
@@ -255,7 +266,8 @@ impl RingReader {
         }
     }
 
-    /// Sends what is pending to all taps; one that refuses keeps no other one waiting. False when any does.
+    /// Sends the pending events to all taps; one that refuses keeps no other one waiting. Returns false if
+    /// any does.
     fn send_taps(&mut self) -> bool {
         let ReaderPorts { taps, ledger, .. } = &mut self.ports;
         let mut all_sent = true;
@@ -296,11 +308,11 @@ impl RingReader {
     }
 }
 
-/// How many events of each kind.
+/// Numbers of events of each kind.
 #[derive(Default)]
 struct Kinds {
     data: u64,
-    /// Bytes of payload in these.
+    /// Bytes of payload in all.
     bytes: u64,
     closes: u64,
     observed: u64,
@@ -316,7 +328,10 @@ impl Kinds {
                     kinds.bytes += data.payload.len() as u64;
                 }
                 CapturedEvent::Close { .. } => kinds.closes += 1,
-                CapturedEvent::Observed(_) => kinds.observed += 1,
+                CapturedEvent::Observed(observed) => {
+                    kinds.observed += 1;
+                    kinds.bytes += observed.fact.payload_bytes();
+                }
             }
         }
         kinds
@@ -328,7 +343,7 @@ impl Kinds {
     }
 }
 
-/// How many events, and how many bytes of payload.
+/// The number of events, and that of their bytes of payload.
 fn measure(events: &[CapturedEvent]) -> (u64, u64) {
     let bytes = events.iter().map(CapturedEvent::payload_bytes).sum();
     (events.len() as u64, bytes)
@@ -362,8 +377,8 @@ impl StreamHandler<Vec<CapturedEvent>> for RingReader {
 impl Handler<StopReading> for RingReader {
     type Result = ();
 
-    /// A capture's source may hold what happened before the stop: it is read while it has
-    /// something ready, for a third of the drain's time at most. For another third what it has is
+    /// A capture's source may hold events from before the stop: it is read while it has
+    /// something ready, for a third of the drain's time at most. For another third its events are
     /// counted as lost.
     fn handle(&mut self, StopReading: StopReading, ctx: &mut Self::Context) {
         match self.ports.clock {

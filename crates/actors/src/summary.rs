@@ -1,4 +1,4 @@
-//! What a run says about itself, at any moment and at its end.
+//! A run's figures, at any moment and at its end.
 
 use std::io;
 use std::sync::Arc;
@@ -16,15 +16,15 @@ use crate::tally::Tally;
 pub struct Statistics {
     /// Data events, with their bytes of payload, and observed facts that were taken from the source.
     pub seen: Tally,
-    /// Of these, what decoders took.
+    /// Those of them that decoders took.
     pub delivered: Tally,
-    /// Of these, what is on its way.
+    /// Those of them that are on their way.
     pub in_flight: Tally,
     /// Messages and formatted bytes that Workers made, for all outputs together.
     pub produced: Tally,
-    /// Of these, what the outputs took.
+    /// Those of them that the outputs took.
     pub written: Tally,
-    /// Of these, what is on its way.
+    /// Those of them that are on their way.
     pub unwritten: Tally,
     /// The same for each output, in their order.
     pub outputs: Vec<OutputStatistics>,
@@ -58,6 +58,8 @@ pub struct Statistics {
     pub sleeping: u64,
     /// Plain streams whose decoders were kept and then given up for the limits' sake.
     pub given_up: u64,
+    /// Times that a response waited in vain for its request, which was decoded later.
+    pub late_notices: u64,
     /// Times the reader had to wait, and how long altogether.
     pub stalls: u64,
     /// See [`Self::stalls`].
@@ -101,6 +103,7 @@ impl Statistics {
             shed_connections: gauges.shed_connections.load(Relaxed),
             sleeping: gauges.sleeping.load(Relaxed),
             given_up: gauges.given_up.load(Relaxed),
+            late_notices: gauges.late_notices.load(Relaxed),
             stalls: gauges.stalls.load(Relaxed),
             stall_time: Duration::from_nanos(gauges.stall_ns.load(Relaxed)),
             sink_retries: outputs.iter().map(|output| output.retries).sum(),
@@ -109,18 +112,18 @@ impl Statistics {
         }
     }
 
-    /// True when the equations of the ledger hold with nothing in flight.
+    /// Returns true if the equations of the ledger hold with nothing in flight.
     pub fn balanced(&self) -> bool {
         let lost_input = self.lost(|stage| !matches!(stage, Stage::Kernel | Stage::Sink));
         self.seen == self.delivered.plus(lost_input) && self.outputs.iter().all(OutputStatistics::balanced)
     }
 
-    /// True if no data event was delivered.
+    /// True if no captured bytes were delivered, and no data event.
     pub fn is_without_data(&self) -> bool {
-        self.delivered.events <= self.observed
+        self.delivered.events <= self.observed && self.delivered.bytes == 0
     }
 
-    /// True when something was lost, or may have been, that the user did not ask to leave out.
+    /// Returns true if something was lost, or may have been, that the user did not ask to leave out.
     pub fn has_unintended_loss(&self) -> bool {
         self.sink_unacknowledged > 0 || self.losses.iter().any(|row| !row.intended)
     }
@@ -138,7 +141,7 @@ pub enum Outcome {
     Complete,
     /// The reader of the output went away: an orderly end.
     SinkClosed,
-    /// The run could not go on, or could not be brought to its end.
+    /// The run could not continue, or could not be completed.
     Failed(PipelineError),
 }
 
@@ -168,15 +171,15 @@ pub enum PipelineError {
     /// The output could not be written.
     #[error("writing the output failed: {source}")]
     Sink {
-        /// What the writer said.
+        /// The writer's error.
         source: Arc<io::Error>,
     },
     /// An Arbiter did not answer the watchdog.
     #[error("the arbiter of the {arbiter} has not answered for {silence:?} while working on {connection}")]
     Stuck {
-        /// Whose.
+        /// The owner of the Arbiter.
         arbiter: &'static str,
-        /// How long.
+        /// Time without an answer.
         silence: Duration,
         /// The stream that its Worker was, or last, at work on.
         connection: String,

@@ -26,7 +26,7 @@ impl FailureWindow {
     }
 }
 
-/// What becomes of a stream whose Worker failed for the `failures`th time in the window.
+/// The decision about a stream whose Worker failed for the `failures`th time in the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// A new decoder, after a pause.

@@ -1,4 +1,4 @@
-//! What a silent Worker costs, by the bytes that are asked of the allocator: a binary of its own,
+//! The memory of a silent Worker, by the bytes that are asked of the allocator: a binary of its own,
 //! because there is one allocator per binary.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]

@@ -1,4 +1,4 @@
-//! Streams without a Worker: what is kept of them, and who wakes them.
+//! Streams without a Worker: their kept state, and who wakes them.
 //!
 //! A plain stream goes to sleep after the idle time, a connection after
 //! [`Timings::hibernate`](crate::Timings::hibernate). An event or a notice wakes it: a new Worker
@@ -6,8 +6,8 @@
 //! its decoder holds is shown then; of those that are closed at the same time only a bounded number
 //! is awake at once.
 //!
-//! What is kept counts as Workers do ([`PipelineLimits::ASLEEP_BYTES`]), and what decoders hold counts as if
-//! they were awake. The limits ask for the longest silent first, whether asleep or not.
+//! The kept state counts as Workers do ([`PipelineLimits::ASLEEP_BYTES`]), and the bytes that decoders hold
+//! count as if they were awake. The limits ask for the longest silent first, whether asleep or not.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,10 +23,10 @@ use crate::messages::{ConnectionId, End, Kept, StreamRef};
 use crate::registry::{Connection, Lifecycle, Registry};
 use crate::supervision::nanoseconds;
 
-/// What is kept of a stream.
+/// The kept state of a stream without a Worker.
 pub(super) struct Asleep {
     pub(super) origin: Arc<Origin>,
-    /// Of the origin, which is the other direction's then, the mirror image is meant.
+    /// The origin is the other direction's, and its mirror image is meant.
     is_mirrored: bool,
     pub(super) kept: Kept,
     pub(super) epoch: u32,
@@ -50,7 +50,7 @@ pub(super) struct Sleepers {
 }
 
 impl Sleepers {
-    /// What they take, as a number of Workers.
+    /// Their memory, as a number of Workers.
     pub(super) fn as_workers(&self) -> usize {
         (self.count * PipelineLimits::ASLEEP_BYTES).div_ceil(PipelineLimits::WORKER_BYTES)
     }
@@ -73,7 +73,7 @@ impl Connection<Place> {
         }
     }
 
-    /// What is kept of a direction without a Worker.
+    /// The kept state of a direction without a Worker.
     pub(super) fn asleep(&self, direction: Direction) -> Option<&Asleep> {
         match self.stream(direction)? {
             Place::Awake(_) => None,
@@ -113,7 +113,7 @@ impl Registry<Place> {
 }
 
 impl Processor {
-    /// Keeps what the Worker of `stream` left.
+    /// Keeps the state that the Worker of `stream` left.
     pub(super) fn keep_asleep(
         &mut self,
         id: ConnectionId,

@@ -1,4 +1,4 @@
-//! What Workers refuse: how long it waits, and whose goes first when reading waits for it.
+//! The events that Workers refuse: how long they wait, and whose go first when reading waits for them.
 //!
 //! Captured bytes that are read and not decoded have one bound for all streams. If a stream that takes long to
 //! decode filled it, nothing would be read any more, the kernel's ring would be full, and what is lost there is
@@ -17,16 +17,16 @@ use crate::loss::Loss;
 use crate::supervision::nanoseconds;
 use crate::{PipelineLimits, Timings};
 
-/// How much of one stream may be on its way.
+/// The limit on the bytes of one stream that may be on their way.
 pub(super) struct Backlog {
     /// Captured bytes of one stream that its Worker has got and not decoded.
     share: usize,
     most: usize,
-    /// As much is in flight as may be, or hardly less.
+    /// Set while as much is in flight as is allowed, or hardly less.
     full: Option<Full>,
 }
 
-/// Time for which as much was in flight as may be.
+/// Time for which as much was in flight as is allowed.
 #[derive(Clone, Copy)]
 struct Full {
     /// Since when, or since the output took something again after it had taken nothing.
@@ -34,7 +34,7 @@ struct Full {
     /// When the current period of `reading_patience` began, and how much the output had taken then.
     period_ns: u64,
     written: u64,
-    /// The output had no room at some time in the period: it is what is waited for.
+    /// The output had no room at some time in the period: reading waits for it.
     waits_for_output: bool,
 }
 
@@ -59,8 +59,8 @@ impl Backlog {
         self.share = self.share.saturating_mul(2).min(self.most);
     }
 
-    /// As much is in flight as may be. True when that has been so for too long: for the decoders a
-    /// short time, for an output that continues, a longer one. An output that takes nothing is the
+    /// Notes that as much is in flight as is allowed. Returns true if that has been so for too long: for the
+    /// decoders a short time, for an output that continues, a longer one. An output that takes nothing is the
     /// user's wish, and all wait for it.
     fn has_waited(&mut self, now_ns: u64, ledger: &Ledger, timings: &Timings) -> bool {
         let written = ledger.slowest_written_bytes();
@@ -95,8 +95,8 @@ impl Backlog {
 }
 
 impl Processor {
-    /// What a Worker refuses waits for a while and is dropped then: `None`. As long as the output takes
-    /// nothing, that is the user's wish, and all wait.
+    /// Lets the events that a Worker refuses wait for a while; then they are dropped: `None`. As long as the
+    /// output takes nothing, that is the user's wish, and all wait.
     pub(super) fn keep_waiting(&mut self, touched: Touched) -> Option<Touched> {
         let now_ns = self.live_now_ns();
         let ports = Arc::clone(&self.shards[0].ports);
@@ -124,7 +124,7 @@ impl Processor {
     pub(super) fn make_room(&mut self) -> bool {
         let ports = Arc::clone(&self.shards[0].ports);
         let ledger = &ports.ledger;
-        // Decoding one event makes room for one more to read: that is no end of waiting.
+        // Decoding one event makes room for one more to read: that does not end the waiting.
         if ledger.has_quarters(3) || (self.backlog.full.is_none() && ledger.has_room()) {
             self.backlog.grow();
             return false;
@@ -146,7 +146,7 @@ impl Processor {
         self.registry.awake_mut(touched.id, touched.direction)
     }
 
-    /// Counts what waits for a stream's Worker as lost; the decoder learns of the gap.
+    /// Counts the events that wait for a stream's Worker as lost; the decoder learns of the gap.
     fn drop_backlog(&mut self, touched: Touched) {
         let ports = Arc::clone(&self.shards[0].ports);
         let Some(stream) = self.waiting_stream(touched) else {

@@ -1,8 +1,8 @@
-//! Streams that were ended here and may go on.
+//! Streams that were ended here and may continue.
 //!
-//! A session may go on behind the end of its socket, or after its connection was let go. Its next event
+//! A session may continue after the end of its socket, or after its connection was dropped. Its next event
 //! does not begin at offset 0, and nothing is missing before it; so nothing is claimed there. A plain stream
-//! whose decoder was given up may go on in the middle of something, which is marked.
+//! whose decoder was given up may continue in the middle of something, which is marked.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -22,19 +22,19 @@ pub(super) struct Ended {
     /// The oldest first. An entry whose number is no longer in `keys` is void.
     order: VecDeque<(u64, u32, Key)>,
     added: u64,
-    /// Some had to be forgotten, so what is not here may have been.
+    /// Some had to be forgotten, so a stream that is not here may have been one of them.
     pub(super) has_forgotten: bool,
 }
 
 impl Ended {
-    /// A connection was ended while the kernel may go on counting its bytes.
+    /// A connection was ended while the kernel may continue to count its bytes.
     pub(super) fn add_session(&mut self, pid: u32, key: ConnectionKey) {
         if matches!(key, ConnectionKey::Session { .. }) {
             self.add(pid, (key, None));
         }
     }
 
-    /// What was kept of a plain stream was given up.
+    /// The kept state of a plain stream was given up.
     pub(super) fn add_plain(&mut self, pid: u32, key: ConnectionKey, direction: Direction) {
         self.add(pid, (key, Some(direction)));
     }

@@ -6,12 +6,15 @@
 //! both are released.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use ecapture_protocols::Direction;
 
 use super::routing::{BOTH, measure};
-use super::{Ending, Place, Processor, Waiting};
-use crate::messages::{ConnectionId, End, PeerNotices, Retire, SequencedNotice, StreamRef, WorkerBatch};
+use super::{Ending, Place, Processor, Stream, Waiting};
+use crate::messages::{
+    ConnectionId, End, PeerNotices, Position, Retire, SequencedNotice, StreamRef, WorkerBatch,
+};
 
 impl Processor {
     /// Hands notices to the other direction's Worker, or keeps them for it.
@@ -20,7 +23,7 @@ impl Processor {
         reason = "at most one per report, and reports are bounded"
     )]
     pub(super) fn pass_notices(&mut self, from: StreamRef, notices: Vec<SequencedNotice>) {
-        let limit = self.shared().limits.notice_backlog;
+        let limits = self.shared().limits;
         let Some(connection) = self.registry.get_mut(from.connection) else {
             return;
         };
@@ -48,7 +51,8 @@ impl Processor {
             }
         }
         // Without a Worker, or with one of an earlier connection.
-        connection.keep_notices(direction, epoch, notices, limit);
+        let lost = connection.keep_notices(direction, epoch, notices, (&limits, &self.notice_room));
+        Self::count_unkept(&self.shards[0].ports, connection.awake(from.direction), lost);
     }
 
     /// Notes that a retired Worker waits for the last notices.
@@ -70,24 +74,21 @@ impl Processor {
         let Some(connection) = self.registry.get_mut(id) else {
             return;
         };
-        // The epoch of each direction's Worker that may still send notices, taken before anything is
-        // changed: if both wait for each other, both are released, and not only the first one, whose
-        // release would make it look like a Worker that may send notices.
-        let may_notify = BOTH.map(|direction| {
+        // Taken before anything is changed: if both wait for each other, both are released, and not only
+        // the first one, whose release would make it look like a Worker that may send notices.
+        let may_be_notified = BOTH.map(|direction| {
             let stream = connection.awake(direction)?;
-            let holding = stream.ending.as_ref().is_some_and(|ending| ending.holding);
-            (!holding).then_some(stream.epoch)
+            let peer = connection.awake(direction.opposite())?;
+            Some(peer.may_notify(stream.epoch))
         });
-        for (direction, peer_epoch) in BOTH.into_iter().zip([may_notify[1], may_notify[0]]) {
+        for (direction, may_be_notified) in BOTH.into_iter().zip(may_be_notified) {
             let Some(stream) = connection.awake_mut(direction) else {
                 continue;
             };
             let (Some(ending), Some(addr)) = (&mut stream.ending, &stream.addr) else {
                 continue;
             };
-            // A Worker of another epoch serves another connection under the same key: its notices do
-            // not concern this one.
-            let may_be_notified = peer_epoch == Some(stream.epoch);
+            let may_be_notified = may_be_notified.unwrap_or(false);
             if let (true, false, Some(end)) = (ending.holding, may_be_notified, ending.end) {
                 ending.holding = false;
                 addr.do_send(Retire {
@@ -114,6 +115,32 @@ impl Processor {
         self.registry.remove_if_vacant(id);
     }
 
+    /// Reports the requests of a direction that has ended if the other one, which would have answered
+    /// them, never had a byte: a Worker takes their notices, and ends.
+    pub(super) fn report_unanswered(
+        &mut self,
+        id: ConnectionId,
+        direction: Direction,
+        stream: &Stream,
+        sequence: u64,
+    ) {
+        let other = direction.opposite();
+        let Some(connection) = self.registry.get(id) else {
+            return;
+        };
+        if connection.stream(other).is_some() || !connection.keeps_requests(other, stream.epoch) {
+            return;
+        }
+        let origin = Arc::new(stream.origin.mirrored());
+        let position = Position {
+            sequence,
+            timestamp_ns: self.now_ns,
+            offset: None,
+        };
+        self.start_worker(id, other, stream.epoch, origin, position, None);
+        self.retire(id, other, End::Closed, sequence);
+    }
+
     /// Ends one direction: its Worker, or the last of those that are still to come to its place.
     fn end_stream(&mut self, id: ConnectionId, direction: Direction, end: End, sequence: u64) {
         let stream = match self.registry.stream_mut(id, direction) {
@@ -138,7 +165,7 @@ impl Processor {
         }
     }
 
-    /// Lets what waited for a stream's place take it, in order.
+    /// Lets the entries that waited for a stream's place take it, in order.
     pub(super) fn admit_waiting(
         &mut self,
         id: ConnectionId,

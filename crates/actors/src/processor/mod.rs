@@ -33,6 +33,8 @@ use backlog::Backlog;
 use rounds::Rounds;
 
 use crate::Clock;
+use crate::kept_notices::NoticeRoom;
+use crate::loss::Loss;
 use crate::messages::{
     ActorGuard, ActorName, ConnectionId, End, EventBatch, Finish, Incidents, Position, RoundEnded,
     SourceEnded, StreamEvent, StreamRef, TurnReport, WorkerExited, WorkerId, WorkerReport, WorkerReports,
@@ -82,7 +84,7 @@ enum Place {
     Asleep(Box<Asleep>),
 }
 
-/// A stream's Worker and what is on its way to it.
+/// A stream's Worker and the events on their way to it.
 struct Stream {
     worker: WorkerId,
     /// The connection's when the stream's first event came.
@@ -126,7 +128,18 @@ impl Stream {
         }
     }
 
-    /// That a connection may have lost its beginning can be found out after its first events.
+    /// Returns true if the connection `epoch` may still have notices from this place: those of its
+    /// Worker, or of the one for events that wait until another connection under the same key has ended.
+    fn may_notify(&self, epoch: u32) -> bool {
+        let Some(ending) = &self.ending else {
+            return self.epoch == epoch;
+        };
+        let waits =
+            |waiting: &Waiting| matches!(waiting, Waiting::Event { arrival, .. } if arrival.epoch == epoch);
+        self.epoch == epoch && !ending.holding || ending.pending.iter().any(waits)
+    }
+
+    /// Notes that a connection may have lost its beginning, which can be found out after its first events.
     fn learn_lateness(&mut self, joined_late: Option<JoinedLate>) {
         if joined_late.is_none() || self.origin.joined_late().is_some() {
             return;
@@ -151,12 +164,12 @@ struct Ending {
     refused: Vec<StreamEvent>,
     /// Everything that came for this place since.
     pending: VecDeque<Waiting>,
-    /// What a delayed successor starts with.
+    /// The state that a delayed successor starts with.
     successor: Option<Successor>,
 }
 
-/// What waits for a place whose Worker has not ended yet. It belongs to this direction alone:
-/// what an event means for others was done when it came.
+/// An entry that waits for a place whose Worker has not ended yet. It belongs to this direction alone:
+/// the effects of an event on others were applied when it came.
 enum Waiting {
     /// Bytes of the stream that was there when they came.
     Event { arrival: Arrival, data: Box<DataEvent> },
@@ -169,7 +182,7 @@ enum Waiting {
     End { end: End, sequence: u64 },
 }
 
-/// What was known of an event when it came.
+/// An event's connection and number, as known when it came.
 #[derive(Debug, Clone, Copy)]
 struct Arrival {
     /// The connection's epoch, which distinguishes its bytes from those of others under the same
@@ -178,11 +191,13 @@ struct Arrival {
     /// The number shown for it.
     connection: u64,
     sequence: u64,
-    /// Of a session that was ended here. `None`: to be looked up.
+    /// It belongs to a session that was ended here. `None`: to be looked up.
     goes_on: Option<bool>,
+    /// The other end of its connection is captured, too, or may be.
+    other_end: bool,
 }
 
-/// What a new generation takes over.
+/// The state that a new generation takes over.
 struct Successor {
     gap: Gap,
     position: Position,
@@ -197,6 +212,7 @@ pub(crate) struct Processor {
     finish_ports: Vec<Recipient<Finish>>,
     incidents: Incidents,
     registry: Registry<Place>,
+    notice_room: NoticeRoom,
     next_worker: u64,
     /// Workers that have not been retired.
     serving: usize,
@@ -216,7 +232,7 @@ pub(crate) struct Processor {
     failures: FailureWindow,
     next_sweep_ns: u64,
     source_ended: bool,
-    /// What is still to be ended then.
+    /// The connections that are still to be ended then.
     draining: VecDeque<ConnectionId>,
     handled: u32,
     _guard: ActorGuard,
@@ -231,6 +247,7 @@ impl Processor {
             round_ports: ports.rounds,
             finish_ports: ports.finish,
             registry: Registry::default(),
+            notice_room: NoticeRoom::default(),
             next_worker: 0,
             serving: 0,
             shedding: 0,
@@ -255,9 +272,17 @@ impl Processor {
         }
     }
 
-    /// What all shards share.
+    /// The ports that all shards share.
     fn shared(&self) -> &WorkerPorts {
         &self.shards[0].ports
+    }
+
+    /// Counts the bytes of requests that could not be kept for their responses.
+    fn count_unkept(ports: &WorkerPorts, stream: Option<&Stream>, bytes: u64) {
+        if let Some(stream) = stream.filter(|_| bytes > 0) {
+            let name = stream.origin.name();
+            ports.ledger.lose_delivered_of(name, Loss::BufferLimit, bytes);
+        }
     }
 
     fn is_replay(&self) -> bool {
@@ -309,7 +334,7 @@ impl Processor {
         }
     }
 
-    /// Ends what is left when the source has ended, and the Processor with the last Worker.
+    /// Ends the remaining streams when the source has ended, and the Processor with the last Worker.
     fn drain(&mut self, ctx: &mut Context<Self>) {
         self.draining = self.registry.iter().map(|(id, _)| id).collect();
         for _ in 0..self.shared().limits.round_events {

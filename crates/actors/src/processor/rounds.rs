@@ -1,6 +1,6 @@
 //! Replay in lockstep.
 //!
-//! A recording is worked off in rounds, one per batch of the `RingReader`. Within a round the
+//! A recording is processed in rounds, one per batch of the `RingReader`. Within a round the
 //! Workers run in parallel until none of them has anything left to do; what depends on the order in
 //! which they answer — replacements, notices — is only acted on then, in a fixed order. So the
 //! records of a round are a function of the events alone, and the Sink, notified of the round's
@@ -24,7 +24,7 @@ use crate::messages::{
     Advance, EventBatch, RoundEnded, SequencedNotice, StreamRef, TurnReport, WorkerExited,
 };
 
-/// What the `RingReader` sent and is not yet worked off; bounded by the events in flight.
+/// Input from the `RingReader` that is not yet processed; bounded by the events in flight.
 enum Input {
     Batch {
         first_sequence: u64,
@@ -50,7 +50,7 @@ enum Stage {
     Draining,
 }
 
-/// How much of its usual payload a round gets, by what the last ones made of theirs. The Workers are
+/// How much of its usual payload a round gets, by the output of the last ones. The Workers are
 /// at rest when it learns, so it depends on the events alone.
 #[derive(Debug)]
 struct RoundSize {
@@ -202,7 +202,7 @@ impl Processor {
     }
 
     /// Acts on what the Workers of the round have caused, in a fixed order: notices first, since
-    /// an exit may release who waits for the last of them. False when there was nothing.
+    /// an exit may release a Worker that waits for the last of them. Returns false if there was nothing.
     fn settle_round(&mut self, ctx: &mut Context<Self>) -> bool {
         if !self.rounds.notices.is_empty() {
             for (stream, notices) in std::mem::take(&mut self.rounds.notices) {
@@ -222,7 +222,7 @@ impl Processor {
         false
     }
 
-    /// Starts the next round. False when there is none.
+    /// Starts the next round. Returns false if there is none.
     fn begin_round(&mut self, ctx: &mut Context<Self>) -> bool {
         if !self.rounds.queue.is_empty() && !self.shared().ledger.output_has_room() {
             self.wait_for_output(ctx);
@@ -323,6 +323,9 @@ impl Processor {
         let produced = self.shared().ledger.produced_bytes();
         let most = self.shared().limits.output_memory() as u64;
         self.rounds.size.learn(produced, most);
-        self.round_ports.iter().for_each(|port| port.do_send(RoundEnded));
+        let now_ns = self.now_ns;
+        self.round_ports
+            .iter()
+            .for_each(|port| port.do_send(RoundEnded { now_ns }));
     }
 }

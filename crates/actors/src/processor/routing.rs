@@ -61,6 +61,10 @@ impl Processor {
             Admission::Replaced => self.end_connection(id, End::Closed, sequence),
             Admission::SocketLearned => self.complete_origins(id),
         }
+        if let Some(other) = self.registry.find_other_end(id) {
+            self.note_other_end(id);
+            self.note_other_end(other);
+        }
         let now_ns = self.now_ns;
         let number = self.registry.number(id);
         let Some(connection) = self.registry.get_mut(id) else {
@@ -72,6 +76,7 @@ impl Processor {
             connection: number,
             sequence,
             goes_on: None,
+            other_end: connection.has_other_end(),
         };
         self.place(id, arrival, data);
     }
@@ -88,12 +93,13 @@ impl Processor {
             connection: 0,
             sequence,
             goes_on: None,
+            other_end: false,
         };
         self.place_fact(id, arrival, observed);
     }
 
-    /// As [`Self::place`]. Facts have a Worker like a stream's, in the place of one direction, and nothing can be
-    /// missing before them.
+    /// Like [`Self::place`]. Facts have a Worker like a stream's, in the place of one direction, and nothing
+    /// can be missing before them.
     pub(super) fn place_fact(&mut self, id: ConnectionId, arrival: Arrival, observed: Box<Observed>) {
         const PLACE: Direction = Direction::Read;
         let Arrival { epoch, sequence, .. } = arrival;
@@ -197,9 +203,9 @@ impl Processor {
         vacant
     }
 
-    /// What is missing before a stream's first event: bytes that the kernel counted and could not
-    /// hand over, or unknown ones where the capture came after its beginning. `goes_on`: it is a
-    /// session that was ended here, and nothing of it is missing.
+    /// The gap before a stream's first event: bytes that the kernel counted and could not hand over, or
+    /// unknown ones where the capture came after its beginning. `goes_on`: it is a session that was ended
+    /// here, and nothing of it is missing.
     fn missing_beginning(&mut self, data: &DataEvent, goes_on: bool) -> Option<Gap> {
         let (pid, key) = (data.process.pid, ConnectionKey::of(data));
         let shed = Gap {
@@ -232,7 +238,7 @@ impl Processor {
         })
     }
 
-    /// What the stream's first event establishes, with the socket that the other direction may
+    /// The origin that the stream's first event establishes, with the socket that the other direction may
     /// have learned before.
     fn origin_of(&self, id: ConnectionId, arrival: Arrival, data: &DataEvent) -> Origin {
         let mut origin = Origin::of(data, arrival.connection);
@@ -243,15 +249,34 @@ impl Processor {
         {
             origin.complete(socket);
         }
+        if let Some(stream) = &mut origin.stream {
+            stream.other_end = arrival.other_end;
+        }
         origin
+    }
+
+    /// The other end of the connection is captured, too: its streams' origins say so.
+    fn note_other_end(&mut self, id: ConnectionId) {
+        self.change_origins(id, |origin| {
+            if let Some(stream) = &mut origin.stream {
+                stream.other_end = true;
+            }
+        });
     }
 
     /// The connection's socket became known: its streams' origins are completed.
     fn complete_origins(&mut self, id: ConnectionId) {
+        let socket = self.registry.get(id).and_then(|connection| connection.socket);
+        if let Some(socket) = socket {
+            self.change_origins(id, |origin| origin.complete(socket));
+        }
+    }
+
+    /// Changes the origins of the streams that a connection has now.
+    fn change_origins(&mut self, id: ConnectionId, change: impl Fn(&mut Origin)) {
         let Some(connection) = self.registry.get_mut(id) else {
             return;
         };
-        let Some(socket) = connection.socket else { return };
         let epoch = connection.epoch;
         for direction in BOTH {
             let origin = match connection.stream_mut(direction) {
@@ -262,7 +287,7 @@ impl Processor {
                 Some(Place::Asleep(asleep)) if asleep.epoch == epoch => &mut asleep.origin,
                 _ => continue,
             };
-            Arc::make_mut(origin).complete(socket);
+            change(Arc::make_mut(origin));
         }
     }
 
@@ -344,7 +369,8 @@ impl Processor {
         }
         let limits = &self.shards[0].ports.limits;
         if self.clock == Clock::Live && stream.sent_bytes - stream.gauge.fed_bytes() >= self.backlog.share() {
-            connection.keep_notices(direction, epoch, notices, limits.notice_backlog);
+            let lost = connection.keep_notices(direction, epoch, notices, (limits, &self.notice_room));
+            Self::count_unkept(&self.shards[0].ports, connection.awake(direction), lost);
             return Err(());
         }
         let events = std::mem::take(&mut stream.outbox);
@@ -377,13 +403,14 @@ impl Processor {
             stream.ending.get_or_insert_default().refused.extend(batch.events);
             self.serving -= 1;
         }
-        let limit = self.shards[0].ports.limits.notice_backlog;
-        connection.keep_notices(direction, epoch, batch.notices, limit);
+        let limits = &self.shards[0].ports.limits;
+        let lost = connection.keep_notices(direction, epoch, batch.notices, (limits, &self.notice_room));
+        Self::count_unkept(&self.shards[0].ports, connection.awake(direction), lost);
         if is_full { Err(()) } else { Ok(()) }
     }
 }
 
-/// How many events, and how many bytes of payload.
+/// The number of events, and that of their bytes of payload.
 pub(super) fn measure(events: &[StreamEvent]) -> (u64, u64) {
     let bytes = events.iter().map(|event| event.payload.len() as u64).sum();
     (events.len() as u64, bytes)

@@ -47,12 +47,12 @@ impl Processor {
         if ending.end.is_none() || exited.panicked && !exited.closed {
             self.replace(*stream, ending, exited, ctx);
         } else {
-            match exited.kept.take() {
-                None => self.release_holders(id),
-                // The events that waited for its place may wake it, and it may then send a notice
-                // to the other direction.
-                Some(kept) => self.keep_asleep(id, direction, &stream, *kept),
+            if let Some(kept) = exited.kept.take() {
+                self.keep_asleep(id, direction, &stream, *kept);
+            } else {
+                self.report_unanswered(id, direction, &stream, ending.sequence);
             }
+            // The events that waited for its place may bring notices to the other direction.
             self.vacate(id, direction, ending);
             self.release_holders(id);
         }
@@ -217,7 +217,7 @@ impl Processor {
     /// Sheds connections while the limits are exceeded and ends those whose close was missed.
     pub(super) fn keep_limits(&mut self) {
         let (limits, timings) = (self.shared().limits, self.shared().timings);
-        let held = self.shared().ledger.held_bytes();
+        let held = self.shared().ledger.held_bytes() + self.notice_room.taken() as u64;
         let allowed = limits.held_bytes() as u64;
         if held > allowed && self.shedding == 0 {
             self.shed_holders(held - allowed);

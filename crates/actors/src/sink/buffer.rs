@@ -26,7 +26,7 @@ impl Buffer {
         });
     }
 
-    /// Puts what begins a target before all else, in place of an earlier one that was not complete.
+    /// Puts the beginning of a target before all else, in place of an earlier one that was not complete.
     pub(super) fn begin(&mut self, beginning: &[u8]) {
         self.compact();
         self.written = 0;
@@ -41,7 +41,7 @@ impl Buffer {
         }
     }
 
-    /// As [`Self::push`] of all records that end at `ends` in `bytes`, without a copy; only for an
+    /// Like [`Self::push`] of all records that end at `ends` in `bytes`, without a copy; only for an
     /// empty buffer.
     pub(super) fn fill(&mut self, bytes: Vec<u8>, ends: &[RecordEnd]) {
         debug_assert!(self.is_empty(), "what is there would be lost");
@@ -65,7 +65,7 @@ impl Buffer {
         self.parts.is_empty()
     }
 
-    /// What is to be written next.
+    /// The bytes to be written next.
     pub(super) fn unwritten(&self) -> Unwritten<'_> {
         Unwritten {
             bytes: &self.bytes[self.completed + self.written..],
@@ -74,8 +74,8 @@ impl Buffer {
         }
     }
 
-    /// `bytes` more were written; returns as what the records count that are thereby complete, and
-    /// forgets them.
+    /// Notes that `bytes` more were written. Returns the counts of the records that are complete now, and
+    /// forgets these.
     pub(super) fn complete(&mut self, bytes: usize) -> Counted {
         self.written += bytes;
         let mut counted = Counted::default();
@@ -88,7 +88,7 @@ impl Buffer {
         counted
     }
 
-    /// Gives back the room of records that are complete.
+    /// Frees the room of records that are complete.
     pub(super) fn compact(&mut self) {
         if self.parts.is_empty() {
             self.bytes.clear();
@@ -98,13 +98,13 @@ impl Buffer {
         self.completed = 0;
     }
 
-    /// Forgets everything; returns as what the records count that were not complete.
+    /// Forgets everything. Returns the counts of the records that were not complete.
     pub(super) fn clear(&mut self) -> Counted {
         self.written = 0;
         self.keep_parts(0)
     }
 
-    /// As [`Self::clear`], but keeps a record that was written in part, and the beginning.
+    /// Like [`Self::clear`], but keeps a record that was written in part, and the beginning.
     pub(super) fn clear_unbegun(&mut self) -> Counted {
         let keeps_first = self.written > 0 || self.parts.front().is_some_and(Part::is_beginning);
         self.keep_parts(usize::from(keeps_first))

@@ -9,10 +9,14 @@
 //! * lost on restart: it is not restarted; the run ends, and what it had is counted
 //!
 //! There is one for each output. In a capture records are written as they come: in order per Worker, and in no promised order
-//! between Workers. In a replay the records of a round are sorted first. Output is collected
+//! between Workers. In a replay the records of a round are sorted first. A record that is one end of an exchange
+//! whose other end is captured, too, waits for that, within bounds, and both are written as one. Output is collected
 //! into large writes and flushed whenever the mailbox is empty.
 
 mod buffer;
+mod ends;
+mod failing;
+mod joining;
 mod target;
 mod unwritten;
 
@@ -22,10 +26,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use ecapture_protocols::{CapturedEvent, RecordEnd, Records};
+use ecapture_protocols::{CapturedEvent, Records};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use buffer::Buffer;
+use ends::Ends;
 pub use target::{ByteStream, Resumption, SinkPolicy, SinkWriter, Taken, Target};
 use unwritten::Counted;
 pub use unwritten::{Unwritten, UnwrittenRecords};
@@ -34,12 +40,11 @@ use crate::column::Column;
 use crate::ledger::Ledger;
 use crate::loss::Loss;
 use crate::messages::{
-    ActorGuard, ActorName, CapturedBatch, Finish, Incident, Incidents, RecordBatch, RecordKey, RoundEnded,
-    Tend,
+    ActorGuard, ActorName, CapturedBatch, Finish, Incidents, RecordBatch, RecordKey, RoundEnded, Tend,
 };
 use crate::{Clock, PipelineLimits, Tap, Timings};
 
-/// What the Sink is made of.
+/// The parts of a Sink.
 pub(crate) struct SinkPorts {
     pub(crate) clock: Clock,
     pub(crate) limits: PipelineLimits,
@@ -56,7 +61,7 @@ pub(crate) struct SinkPorts {
     pub(crate) incidents: Incidents,
 }
 
-/// Whether the target takes output.
+/// The state of the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Open,
@@ -77,12 +82,18 @@ pub(crate) struct Sink {
     /// some of it has.
     pause: Option<Duration>,
     buffer: Buffer,
+    /// Records that may be joined with another.
+    ends: Ends,
+    ends_planned: bool,
     /// Replay: batches of the current round.
     round: Vec<RecordBatch>,
     flush_planned: bool,
+    /// The target is at work on the first records of the buffer.
+    busy: bool,
     /// No record follows, and there is no later.
     finishing: bool,
     handled: u32,
+    started_at: Instant,
     guard: ActorGuard,
 }
 
@@ -92,10 +103,14 @@ impl Sink {
             state: State::Open,
             pause: None,
             buffer: Buffer::default(),
+            ends: Ends::new(&ports.limits),
+            ends_planned: false,
             round: Vec::new(),
             flush_planned: false,
+            busy: false,
             finishing: false,
             handled: 0,
+            started_at: Instant::now(),
             guard: ActorGuard {
                 actor: ActorName::Sink(ports.output),
                 incidents: ports.incidents.clone(),
@@ -107,7 +122,8 @@ impl Sink {
     /// Takes the records of a capture. When nothing waits before them they are written from where
     /// they are.
     fn take(&mut self, batch: RecordBatch, ctx: &mut Context<Self>) {
-        if self.state == State::Open && self.buffer.is_empty() {
+        let has_ends = !batch.records.exchange_ends().is_empty();
+        if self.state == State::Open && self.buffer.is_empty() && !has_ends {
             let (bytes, ends) = batch.records.into_parts();
             self.buffer.fill(bytes, &ends);
             self.write_chunk(ctx);
@@ -115,17 +131,6 @@ impl Sink {
             self.push_all(&batch.records, 0..batch.records.ends().len(), ctx);
         }
         self.plan_flush(ctx);
-    }
-
-    /// Takes the records of `range` one by one.
-    fn push_all(&mut self, records: &Records, range: Range<usize>, ctx: &mut Context<Self>) {
-        let last = range.start.checked_sub(1);
-        let mut start = last.map_or_else(RecordEnd::default, |last| records.ends()[last]);
-        for &end in &records.ends()[range] {
-            let bytes = &records.as_bytes()[start.bytes..end.bytes];
-            self.push(bytes, Counted::between(start, end), ctx);
-            start = end;
-        }
     }
 
     /// Takes captured events, each as one record.
@@ -141,9 +146,23 @@ impl Sink {
                 messages: 1,
                 bytes: event.payload_bytes(),
             };
-            self.push(&bytes, counted, ctx);
+            if bytes.is_empty() {
+                self.pass(counted);
+            } else {
+                self.push(&bytes, counted, ctx);
+            }
         }
         self.plan_flush(ctx);
+    }
+
+    /// An event that the format does not show is as good as written.
+    fn pass(&self, counted: Counted) {
+        if let Some(loss) = self.refusal(0) {
+            self.lose(loss, counted);
+        } else {
+            let Counted { messages, bytes } = counted;
+            self.ports.ledger.write(self.ports.output, messages, bytes);
+        }
     }
 
     fn push(&mut self, bytes: &[u8], counted: Counted, ctx: &mut Context<Self>) {
@@ -172,36 +191,51 @@ impl Sink {
     /// The loss to count a record of `bytes` under, if it cannot be taken now.
     fn refusal(&self, bytes: usize) -> Option<Loss> {
         match (self.state, self.ports.policy) {
+            // A replay waits for it.
+            (State::Open, _) if self.busy && self.ports.clock == Clock::Live => {
+                self.is_full(bytes).then_some(Loss::SinkFull)
+            }
             (State::Open, _) => None,
             (State::Gone(loss), _) => Some(loss),
-            (State::Failed { .. }, SinkPolicy::Retry) => {
-                let fits = self.buffer.len() + bytes <= self.ports.limits.sink_buffer();
-                (!fits).then_some(Loss::SinkFull)
-            }
+            (State::Failed { .. }, SinkPolicy::Retry) => self.is_full(bytes).then_some(Loss::SinkFull),
             (State::Failed { .. }, SinkPolicy::Stop | SinkPolicy::Drop) => Some(Loss::SinkError),
         }
     }
 
-    /// Sorts and writes the records of a round.
-    fn end_round(&mut self, ctx: &mut Context<Self>) {
+    fn is_full(&self, bytes: usize) -> bool {
+        self.buffer.len() + bytes > self.ports.limits.sink_buffer()
+    }
+
+    /// Sorts and writes the records of a round, which ended at this time.
+    fn end_round(&mut self, now_ns: u64, ctx: &mut Context<Self>) {
         let round = std::mem::take(&mut self.round);
         let mut sorted: Vec<(RecordKey, &Records, Range<usize>)> = round.iter().flat_map(spans).collect();
         sorted.sort_unstable_by_key(|&(key, ..)| key);
         for (_, records, range) in sorted {
             self.push_all(records, range, ctx);
         }
+        let now_ns = self.ends.advance(now_ns);
+        self.release_ends(now_ns, ctx);
         self.plan_flush(ctx);
     }
 
-    /// Flushes as soon as the mailbox is empty: futures of the context run only then.
+    /// Flushes as soon as the mailbox is empty: futures of the context run only then. Later if the target
+    /// collects.
     fn plan_flush(&mut self, ctx: &mut Context<Self>) {
-        if !self.flush_planned {
-            self.flush_planned = true;
-            ctx.spawn(std::future::ready(()).into_actor(self).map(|(), sink, ctx| {
-                sink.flush_planned = false;
-                sink.write(ctx);
-                sink.flush(ctx);
-            }));
+        if self.flush_planned {
+            return;
+        }
+        self.flush_planned = true;
+        let flush = |sink: &mut Self, ctx: &mut Context<Self>| {
+            sink.flush_planned = false;
+            sink.write(ctx);
+            sink.flush(ctx);
+        };
+        if let Some(interval) = self.ports.target.collecting_interval() {
+            ctx.run_later(interval, flush);
+        } else {
+            let now = std::future::ready(()).into_actor(self);
+            ctx.spawn(now.map(move |(), sink, ctx| flush(sink, ctx)));
         }
     }
 
@@ -223,7 +257,7 @@ impl Sink {
     }
 
     fn write_buffer(&mut self, ctx: &mut Context<Self>) {
-        if self.state != State::Open || self.buffer.is_empty() {
+        if self.state != State::Open || self.buffer.is_empty() || self.busy {
             return;
         }
         let before = self.buffer.unwritten().bytes().len();
@@ -235,6 +269,16 @@ impl Sink {
                 tracing::info!(output = self.name(), "output works again");
             }
             Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.finishing => {
+                if done > 0 {
+                    self.pause = self.pause.and(Some(Duration::ZERO));
+                }
+                self.busy = true;
+                ctx.run_later(self.ports.timings.busy_delay, |sink, ctx| {
+                    sink.busy = false;
+                    sink.write(ctx);
+                });
+            }
             Err(error) => {
                 if done > 0 {
                     self.pause = self.pause.and(Some(Duration::ZERO));
@@ -272,46 +316,6 @@ impl Sink {
         }
     }
 
-    /// Does what the policy says about a failed write.
-    fn fail(&mut self, error: io::Error, ctx: &mut Context<Self>) {
-        self.column().doubt(self.ports.target.unacknowledged());
-        let closed = error.kind() == io::ErrorKind::BrokenPipe;
-        match self.ports.policy {
-            SinkPolicy::Stop => return self.give_up(error),
-            SinkPolicy::Drop if closed => return self.give_up(error),
-            SinkPolicy::Drop => {
-                let counted = self.buffer.clear_unbegun();
-                self.lose(Loss::SinkError, counted);
-            }
-            SinkPolicy::Retry => {}
-        }
-        self.state = State::Failed { closed };
-        self.plan_reopening(&error, ctx);
-    }
-
-    /// Pauses grow while nothing can be written; what is news is the first until all is.
-    fn plan_reopening(&mut self, error: &io::Error, ctx: &mut Context<Self>) {
-        let timings = &self.ports.timings;
-        let pause = match (self.pause, self.ports.policy) {
-            (Some(Duration::ZERO), _) | (None, SinkPolicy::Retry) => timings.sink_retry_delay,
-            (Some(last), _) => (last * 2).min(timings.sink_retry_delay_max),
-            // What comes in a pause is lost, so the first one is none.
-            (None, _) => Duration::ZERO,
-        };
-        match (self.pause.replace(pause), self.ports.policy) {
-            (Some(_), _) => tracing::debug!(output = self.name(), %error, ?pause, "output still fails"),
-            (None, SinkPolicy::Retry) => {
-                tracing::warn!(output = self.name(), %error, "output failed; trying again");
-            }
-            (None, _) => {
-                tracing::warn!(output = self.name(), %error, "output failed; events that cannot be written are dropped");
-            }
-        }
-        if !self.finishing {
-            ctx.run_later(pause, Self::reopen);
-        }
-    }
-
     fn column(&self) -> &Column {
         self.ports.ledger.column(self.ports.output)
     }
@@ -321,50 +325,17 @@ impl Sink {
         self.ports.name.as_deref()
     }
 
-    fn give_up(&mut self, error: io::Error) {
-        let closed = error.kind() == io::ErrorKind::BrokenPipe;
-        let loss = if closed { Loss::SinkClosed } else { Loss::SinkError };
-        self.state = State::Gone(loss);
-        let counted = self.buffer.clear();
-        self.lose(loss, counted);
-        let ends_run = self.ports.policy == SinkPolicy::Stop;
-        if !ends_run && self.ports.name.is_some() {
-            tracing::warn!(output = self.name(), %error, "output is closed; the others continue");
-        }
-        // Nobody listens any more when the run was ended by force.
-        let _ = self.guard.incidents.send(Incident::SinkGone { error, ends_run });
-    }
-
-    fn reopen(&mut self, ctx: &mut Context<Self>) {
-        let State::Failed { closed } = self.state else {
-            return;
-        };
-        self.column().retry();
-        match self.ports.target.reopen() {
-            Ok(resumption) => {
-                self.state = State::Open;
-                if resumption == Resumption::NewPlace {
-                    self.buffer.begin(&self.ports.tap.beginning());
-                }
-                self.write(ctx);
-                self.flush(ctx);
-            }
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                self.give_up(if closed {
-                    io::ErrorKind::BrokenPipe.into()
-                } else {
-                    error
-                });
-            }
-            Err(error) => self.plan_reopening(&error, ctx),
-        }
-    }
-
-    /// Writes what is there; no record will follow. A target that fails is tried as long as that
-    /// brings it nearer to the end.
+    /// Writes the rest; no record will follow. A target that fails is tried again as long as that
+    /// makes progress.
     fn finish(&mut self, ctx: &mut Context<Self>) {
         self.finishing = true;
-        self.end_round(ctx);
+        self.busy = false;
+        // Enough is left to count what the target does not take.
+        self.ports
+            .target
+            .conclude(self.ports.timings.drain_deadline * 2 / 3);
+        self.end_round(u64::MAX, ctx);
+        self.release_all_ends(ctx);
         self.write(ctx);
         self.flush(ctx);
         let mut fewest_left = usize::MAX;
@@ -384,7 +355,7 @@ impl Sink {
     }
 }
 
-/// What the records of a batch are sorted by, and which records each key has.
+/// The keys that the records of a batch are sorted by, each with its records.
 fn spans(batch: &RecordBatch) -> impl Iterator<Item = (RecordKey, &Records, Range<usize>)> {
     let starts = std::iter::once(0).chain(batch.spans.iter().map(|span| span.records));
     let spans = batch.spans.iter().zip(starts);
@@ -452,8 +423,8 @@ impl Handler<Tend> for Sink {
 impl Handler<RoundEnded> for Sink {
     type Result = ();
 
-    fn handle(&mut self, RoundEnded: RoundEnded, ctx: &mut Self::Context) {
-        self.end_round(ctx);
+    fn handle(&mut self, RoundEnded { now_ns }: RoundEnded, ctx: &mut Self::Context) {
+        self.end_round(now_ns, ctx);
     }
 }
 

@@ -8,16 +8,28 @@ use crate::loss::Loss;
 
 /// Takes records. Called on the Sink's own Arbiter, where it may block.
 pub trait Target: Send {
-    /// Takes some of `records`, from the first on: whole records, unless it can go on within a record.
-    /// What it does not take comes again with the next call.
+    /// Takes some of `records`, from the first on: whole records, unless it can continue within a record.
+    /// Those that it does not take come again with the next call.
     ///
     /// # Errors
     ///
     /// Whatever keeps it from taking any. Nothing of what was offered in this call counts as taken.
+    /// [`io::ErrorKind::WouldBlock`] is no failure: the target is at work on the first of `records`, which
+    /// come again in the same order in a moment.
     fn write(&mut self, records: Unwritten<'_>) -> io::Result<Taken>;
 
     /// Makes everything written so far visible to the reader of the output.
     fn flush(&mut self) -> io::Result<()>;
+
+    /// How long records may be collected before they are written; `None` for no longer than others wait to be
+    /// handled.
+    fn collecting_interval(&self) -> Option<Duration> {
+        None
+    }
+
+    /// The last records come within the next calls, and there is so much time for them: from now on
+    /// [`Self::write`] waits for its result instead of [`io::ErrorKind::WouldBlock`].
+    fn conclude(&mut self, _within: Duration) {}
 
     /// After an error: makes the target ready again, by connecting or opening it again. Says how a
     /// half-written record is completed, so that no other record is ever joined to the half.
@@ -32,7 +44,7 @@ pub trait Target: Send {
 
     /// Begins again in the same place, on request ([`Renewal`](crate::Renewal)): a file is opened again by
     /// its path, which may lead to another file by now. Called between two records, while the target
-    /// is open. A target that cannot begin again goes on as before, and logs why.
+    /// is open. A target that cannot begin again continues as before, and logs why.
     fn renew(&mut self) {}
 
     /// How often it wants [`Self::tend`] to be called; `None` for never.
@@ -45,7 +57,7 @@ pub trait Target: Send {
     ///
     /// # Errors
     ///
-    /// As [`Self::write`].
+    /// Those of [`Self::write`].
     fn tend(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -63,7 +75,7 @@ pub trait Target: Send {
     }
 }
 
-/// What a [`Target`] did with the records that it was offered.
+/// The result of offering records to a [`Target`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Taken {
     bytes: usize,
@@ -134,41 +146,41 @@ pub trait SinkWriter: Send {
     /// Writes some of `bytes` and returns how many, as [`io::Write::write`] does.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// As [`Self::write`], for a writer to which it matters where records end.
+    /// Like [`Self::write`], for a writer to which it matters where records end.
     fn write_records(&mut self, records: Unwritten<'_>) -> io::Result<usize> {
         self.write(records.bytes())
     }
 
-    /// As [`Target::flush`].
+    /// Like [`Target::flush`].
     fn flush(&mut self) -> io::Result<()>;
 
-    /// As [`Target::reopen`].
+    /// Like [`Target::reopen`].
     ///
     /// # Errors
     ///
-    /// As [`Target::reopen`].
+    /// Those of [`Target::reopen`].
     fn reopen(&mut self) -> io::Result<Resumption> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// As [`Target::renew`].
+    /// Like [`Target::renew`].
     fn renew(&mut self) {}
 
-    /// As [`Target::tending_interval`].
+    /// Like [`Target::tending_interval`].
     fn tending_interval(&self) -> Option<Duration> {
         None
     }
 
-    /// As [`Target::tend`].
+    /// Like [`Target::tend`].
     ///
     /// # Errors
     ///
-    /// As [`Target::tend`].
+    /// Those of [`Target::tend`].
     fn tend(&mut self) -> io::Result<()> {
         Ok(())
     }
 
-    /// As [`Target::unacknowledged`].
+    /// Like [`Target::unacknowledged`].
     fn unacknowledged(&self) -> u64 {
         0
     }
@@ -217,7 +229,7 @@ pub enum Resumption {
     NewPlace,
 }
 
-/// What the Sink does when its target fails. A record that was half written is never dropped
+/// The Sink's policy on failures of its target. A record that was half written is never dropped
 /// while the target may come back: it is completed, or written again, before any other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SinkPolicy {

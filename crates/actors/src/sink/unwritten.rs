@@ -1,11 +1,11 @@
-//! What a target is to take next.
+//! The records that a target is to take next.
 
 use std::collections::{VecDeque, vec_deque};
 
 use ecapture_protocols::RecordEnd;
 
-/// What a [`Target`](super::Target) is to take next: the rest of a record that it has taken a part of, if there
-/// is one, and the records after it.
+/// The records that a [`Target`](super::Target) is to take next: the rest of one that it has taken a part
+/// of, if there is one, and those after it.
 #[derive(Debug, Clone, Copy)]
 pub struct Unwritten<'a> {
     pub(super) bytes: &'a [u8],
@@ -19,7 +19,7 @@ impl<'a> Unwritten<'a> {
         self.bytes
     }
 
-    /// As if no more than `bytes` of it were there.
+    /// Limits it to its first `bytes` bytes.
     pub(crate) fn cut(self, bytes: usize) -> Self {
         Self {
             bytes: &self.bytes[..bytes.min(self.bytes.len())],
@@ -33,7 +33,7 @@ impl<'a> Unwritten<'a> {
         self.begun
     }
 
-    /// The records, the first without what was taken of it.
+    /// The records, the first without the part of it that was taken.
     pub fn records(&self) -> UnwrittenRecords<'a> {
         UnwrittenRecords {
             rest: self.bytes,
@@ -79,7 +79,7 @@ impl Part {
     }
 }
 
-/// As what the ledger counts a record.
+/// The counts of a record in the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Counted {
     /// Messages, or captured events.
@@ -94,6 +94,14 @@ impl Counted {
         Self {
             messages: end.messages - start.messages,
             bytes: (end.bytes - start.bytes) as u64,
+        }
+    }
+
+    /// Both together.
+    pub(super) const fn with(self, other: Self) -> Self {
+        Self {
+            messages: self.messages + other.messages,
+            bytes: self.bytes + other.bytes,
         }
     }
 

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 
 use super::timing::Expiry;
 use super::unparsed::Unparsed;
-use super::{Phase, Worker};
+use super::{Formatted, Phase, Worker};
+use crate::Clock;
 use crate::loss::Loss;
 use crate::messages::{Cause, End, Payload, Position, RecordKey, SequencedNotice, StreamEvent};
 use crate::registry::Lifecycle;
@@ -54,6 +55,7 @@ impl Worker {
             let sequence = sequence.max(self.guard.position.sequence);
             self.emit(Cause::Notice, sequence, 0, output);
         }
+        self.forget_places();
     }
 
     /// Takes events in a turn that `began` at that time, until there are none or it has done enough. What the
@@ -73,7 +75,7 @@ impl Worker {
         }
     }
 
-    /// Feeds the next event. False when there is none.
+    /// Feeds the next event. Returns false if there is none.
     fn take_event(&mut self, output: &mut Output) -> bool {
         let Some(event) = self.guard.begin() else {
             return false;
@@ -83,6 +85,12 @@ impl Worker {
             Payload::Fact(observed) => self.take_fact(observed, output),
         }
         self.emit(Cause::Event, event.sequence, 0, output);
+        if self.ports().clock == Clock::Stream && self.awaits_notice() {
+            let worker = self.guard.stream.worker;
+            self.ports()
+                .places
+                .note(worker, event.timestamp_ns, event.sequence);
+        }
         let held = self.buffered_bytes();
         self.guard.commit(&event, held);
         if held > self.ports().limits.buffered_per_connection {
@@ -106,6 +114,7 @@ impl Worker {
             Decoded {
                 first_ns: observed.timestamp_ns,
                 last_ns: observed.timestamp_ns,
+                exchange: None,
                 content: Content::Fact(Box::new(observed.fact.clone())),
             },
             output,
@@ -138,14 +147,18 @@ impl Worker {
             decoder.close(output);
             self.decoder = None;
             self.emit(Cause::Event, sequence, 0, output);
+            self.decoder().begin_late(None);
         }
     }
 
     /// Reports bytes that are missing before `event` to the decoder. The first event of a stream
     /// only sets where it starts: the capture may have come late.
     fn check_continuity(&mut self, event: &StreamEvent, output: &mut Output) {
-        let (Some(expected), Some(offset)) = (self.guard.position.offset, event.stream_offset) else {
-            return;
+        let (expected, offset) = match (self.guard.position.offset, event.stream_offset) {
+            (Some(expected), Some(offset)) => (expected, offset),
+            // A recording may begin in the middle of a connection.
+            (None, Some(1..)) => return self.decoder().begin_late(Some(0)),
+            _ => return,
         };
         let bytes = match offset.checked_sub(expected) {
             Some(0) => return,
@@ -173,8 +186,11 @@ impl Worker {
         self.format(key, output);
         for skipped in output.skipped.drain(..) {
             let ledger = &self.guard.ports.ledger;
-            let loss = Loss::from(skipped.reason);
-            ledger.lose_delivered_of(self.origin.name(), loss, skipped.bytes);
+            match Loss::from(skipped.reason) {
+                // Nothing is missing from a connection that nobody asked for.
+                Loss::Unwanted => ledger.lose_delivered(Loss::Unwanted, skipped.bytes),
+                loss => ledger.lose_delivered_of(self.origin.name(), loss, skipped.bytes),
+            }
         }
         let notices = output.notices.drain(..);
         let told = notices.map(|notice| SequencedNotice { sequence, notice });
@@ -186,25 +202,62 @@ impl Worker {
         if output.messages.is_empty() && output.other_views.iter().all(Vec::is_empty) {
             return;
         }
-        let key = self.guard.place(key);
         let ports = Arc::clone(&self.guard.ports);
-        for (batch, formatted) in ports.formatted.iter().enumerate() {
-            let messages = match formatted.view {
-                0 => Some(&output.messages),
-                view => output.other_views.get(view - 1),
-            };
-            if let Some(messages) = messages.filter(|messages| !messages.is_empty()) {
-                let out = self.guard.turn().records(batch);
-                formatted.format.write(&self.origin, messages, out);
-                self.guard.commit_records(batch, key);
+        let waited = ports.clock == Clock::Stream && ports.places.hold(self.guard.stream.worker);
+        // Those with a place of their own come first: no place is before the last one.
+        for is_placed in [true, false] {
+            let mut shared = None;
+            for (batch, formatted) in ports.formatted.iter().enumerate() {
+                let messages = match formatted.view {
+                    0 => Some(&output.messages),
+                    view => output.other_views.get(view - 1),
+                };
+                let pairs = ports.views.get(formatted.view).is_some_and(|view| view.pairs());
+                let Some(messages) = messages.filter(|_| (waited && pairs) == is_placed) else {
+                    continue;
+                };
+                if is_placed {
+                    self.format_placed(batch, formatted, messages, key);
+                } else if !messages.is_empty() {
+                    let key = *shared.get_or_insert_with(|| self.guard.place(key));
+                    let out = self.guard.turn().records(batch);
+                    formatted.format.write(&self.origin, messages, out);
+                    self.guard.commit_records(batch, key);
+                }
             }
         }
         output.messages.clear();
         output.other_views.iter_mut().for_each(Vec::clear);
     }
 
-    /// Decoding this direction takes the time of all others: what is held is shown, and what follows as
-    /// it was captured.
+    fn forget_places(&self) {
+        if self.ports().clock == Clock::Stream && !self.awaits_notice() && !self.has_more() {
+            self.ports().places.forget(self.guard.stream.worker);
+        }
+    }
+
+    /// Formats messages of a replay that waited for a notice, each at the place of the event that
+    /// completed it.
+    fn format_placed(&mut self, batch: usize, formatted: &Formatted, messages: &[Decoded], key: RecordKey) {
+        let worker = self.guard.stream.worker;
+        for message in messages {
+            let held = self.guard.ports.places.sequence(worker, message.last_ns);
+            let key = held.map_or(key, |sequence| RecordKey {
+                sequence,
+                cause: Cause::Event,
+                ..key
+            });
+            let key = self.guard.place(key);
+            let out = self.guard.turn().records(batch);
+            formatted
+                .format
+                .write(&self.origin, std::slice::from_ref(message), out);
+            self.guard.commit_records(batch, key);
+        }
+    }
+
+    /// Shows the bytes held, and those that follow as they were captured: decoding this direction takes the
+    /// time of all others.
     pub(super) fn quarantine(&mut self, output: &mut Output) {
         if self.quarantined || self.origin.stream.is_none() {
             return;
@@ -237,13 +290,19 @@ impl Worker {
             .is_some_and(|decoder| decoder.awaits_notice())
     }
 
+    /// Returns true if the other direction may still decide about what is held.
+    pub(super) fn awaits_other(&self) -> bool {
+        let decoder = self.decoder.as_ref();
+        decoder.is_some_and(|decoder| decoder.awaits_notice() || decoder.awaits_end())
+    }
+
     pub(super) fn buffered_bytes(&self) -> usize {
         self.decoder
             .as_ref()
             .map_or(0, |decoder| decoder.buffered_bytes())
     }
 
-    /// Lets the decoder go on without notices that cannot come, and sets when it is to be looked
+    /// Lets the decoder continue without notices that cannot come, and sets when it is to be looked
     /// at next.
     pub(super) fn settle(&mut self, now_ns: u64, output: &mut Output) {
         let Some(decoder) = self.decoder.as_mut() else {
@@ -256,10 +315,11 @@ impl Worker {
         }
         let awaits = self.awaits_notice();
         self.timing.touch(now_ns, awaits);
+        self.forget_places();
         self.time_parts();
     }
 
-    /// Sets when what has come of messages that go on is shown.
+    /// Sets the time at which the received parts of unfinished messages are shown.
     pub(super) fn time_parts(&mut self) {
         let has_parts = self.decoder.as_ref().is_some_and(|decoder| decoder.has_parts());
         self.timing.has_parts(has_parts);
@@ -366,6 +426,7 @@ fn shed_marker(timestamp_ns: u64) -> Decoded {
     Decoded {
         first_ns: timestamp_ns,
         last_ns: timestamp_ns,
+        exchange: None,
         content: Content::Gap(gap),
     }
 }

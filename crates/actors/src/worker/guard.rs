@@ -264,7 +264,7 @@ impl ExitGuard {
         }
     }
 
-    /// Counts what the decoder held as lost; returns how many captured bytes that were.
+    /// Counts the bytes that the decoder held as lost; returns how many captured ones these were.
     pub(super) fn lose_held(&mut self, uuid: &str, loss: Loss) -> u64 {
         let bytes = std::mem::take(&mut self.held_captured);
         self.ports.ledger.lose_delivered_of(uuid, loss, bytes);
@@ -290,12 +290,21 @@ impl ExitGuard {
         }
     }
 
-    /// What was written for one output since the last call is finished: the records of the place `key`.
+    /// Finishes the records written for one output since the last call; their place is `key`.
     pub(super) fn commit_records(&mut self, batch: usize, key: RecordKey) {
         let is_replay = self.ports.clock == Clock::Stream;
         let turn = self.turn();
+        let left_out = turn.records(batch).take_left_out();
+        let passed_over = turn.records(batch).take_passed_over();
         let bytes = turn.batch(batch).finish(is_replay.then_some(key));
         turn.formatted += bytes as u64;
+        let output = self.ports.formatted[batch].output;
+        if left_out > 0 {
+            self.ports.ledger.column(output).leave_out(left_out);
+        }
+        if passed_over > 0 {
+            self.ports.ledger.column(output).pass_over(passed_over);
+        }
     }
 
     /// Brings the ledger up to date with the turn.
@@ -348,6 +357,9 @@ impl Drop for ExitGuard {
             self.ports.ledger.hold(self.held(), 0);
         }
         (exited.fed, exited.fed_bytes) = (self.fed, self.gauge.fed_bytes());
+        if self.ports.clock == Clock::Stream {
+            self.ports.places.forget(self.stream.worker);
+        }
         self.ports.ledger.worker_ended();
         self.ports.outbox.tell_exit(exited);
     }

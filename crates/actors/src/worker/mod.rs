@@ -15,19 +15,21 @@
 //! One that ends because its stream is silent leaves its decoder to the next one, which begins in
 //! `Processing`.
 //!
-//! What has to survive a failure — unfed events, finished records, counters — is kept in the
+//! Everything that has to survive a failure (unfed events, finished records, counters) is kept in the
 //! `ExitGuard`, whose drop hands it on.
 
 mod decoding;
 mod desk;
 mod guard;
 mod outbox;
+mod places;
 mod timing;
 mod unparsed;
 mod views;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use actix::dev::channel::channel;
 use actix::prelude::*;
@@ -38,6 +40,7 @@ use tokio::time::Instant;
 pub(crate) use desk::Desk;
 pub(crate) use guard::{ExitGuard, Gauge};
 pub(crate) use outbox::{Outbox, OutboxPorts, RecordPort};
+pub(crate) use places::Places;
 use timing::Timing;
 use views::Views;
 
@@ -47,20 +50,21 @@ use crate::registry::Lifecycle;
 use crate::supervision::nanoseconds;
 use crate::{Clock, DecoderFactory, PipelineLimits, Timings};
 
-/// What all Workers of one Arbiter share.
+/// The ports that all Workers of one Arbiter share.
 pub(crate) struct WorkerPorts {
     pub(crate) clock: Clock,
     pub(crate) started_at: Instant,
     pub(crate) limits: PipelineLimits,
     pub(crate) timings: Timings,
     pub(crate) decoders: DecoderFactory,
-    /// What decoders emit: each view that a format needs, once.
+    /// The views that decoders emit: each that a format needs, once.
     pub(crate) views: Vec<View>,
-    /// What the outputs of formatted records need.
+    /// The outputs of formatted records.
     pub(crate) formatted: Vec<Formatted>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) desk: Arc<Desk>,
+    pub(crate) places: Places,
 }
 
 /// One output of formatted records.
@@ -77,7 +81,14 @@ impl WorkerPorts {
     fn decoder(&self, make: impl Fn(View) -> Box<dyn StreamDecoder>) -> Box<dyn StreamDecoder> {
         match self.views.as_slice() {
             &[view] => make(view),
-            views => Box::new(Views::new(views.iter().map(|&view| make(view)).collect())),
+            views => {
+                let first = |is_it: fn(View) -> bool| views.iter().position(|view| is_it(*view));
+                let notifies = first(View::joins).or(first(View::pairs)).unwrap_or(0);
+                Box::new(Views::new(
+                    views.iter().map(|&view| make(view)).collect(),
+                    notifies,
+                ))
+            }
         }
     }
 
@@ -87,13 +98,13 @@ impl WorkerPorts {
     }
 }
 
-/// What a new Worker is made of.
+/// The parts of a new Worker.
 pub(crate) struct WorkerSeed {
     pub(crate) origin: Arc<Origin>,
     pub(crate) lifecycle: Lifecycle,
     /// No decoder: this connection's decoders failed too often.
     pub(crate) quarantined: bool,
-    /// What the Worker before left when it ended by silence.
+    /// The state that the Worker before left when it ended by silence.
     pub(crate) kept: Option<Box<Kept>>,
     pub(crate) guard: ExitGuard,
 }
@@ -224,7 +235,7 @@ impl Worker {
         }
     }
 
-    /// Takes what the last turn left.
+    /// Continues with the rest of the last turn.
     fn go_on(&mut self, ctx: &mut Context<Self>) {
         if self.has_rest() {
             self.take_turn(VecDeque::new(), ctx, Self::work_off);
@@ -324,7 +335,7 @@ impl Worker {
 impl Actor for Worker {
     type Context = Context<Self>;
 
-    /// Reached without `Retire` only when the Processor is gone: what is held is still shown.
+    /// Reached without `Retire` only when the Processor is gone: the bytes held are still shown.
     fn stopping(&mut self, _ctx: &mut Self::Context) -> Running {
         if !self.has_ended() && !std::thread::panicking() {
             let mut output = self.guard.begin_turn(VecDeque::new());
@@ -366,6 +377,10 @@ impl Handler<PeerNotices> for Worker {
     fn handle(&mut self, PeerNotices(notices): PeerNotices, ctx: &mut Self::Context) {
         self.take_turn(VecDeque::new(), ctx, |worker, output| {
             worker.take_notices(notices, output);
+            if worker.ports().clock == Clock::Live && worker.timing.heard() {
+                let gauges = &worker.guard.ports.ledger.gauges;
+                gauges.late_notices.fetch_add(1, Relaxed);
+            }
             let awaits = worker.awaits_notice();
             worker.timing.awaits(awaits);
             worker.time_parts();
@@ -388,7 +403,7 @@ impl Handler<Retire> for Worker {
 
     fn handle(&mut self, Retire { end, sequence, last }: Retire, ctx: &mut Self::Context) {
         self.take_turn(VecDeque::new(), ctx, |worker, output| {
-            if !last && worker.awaits_notice() {
+            if !last && worker.awaits_other() {
                 worker.holds_on = true;
             } else if end.keeps_decoder() {
                 worker.fall_asleep(end, sequence, output);

@@ -1,4 +1,4 @@
-//! What the Workers of one Arbiter send, gathered: one message per destination and pass over the
+//! Gathers what the Workers of one Arbiter send: one message per destination and pass over the
 //! Workers instead of one per Worker.
 //!
 //! In a replay records leave before the reports of the Workers that made them, so whoever has a
@@ -23,7 +23,7 @@ use crate::messages::{
     Incident, Incidents, RecordBatch, TurnReport, WorkerExited, WorkerReport, WorkerReports,
 };
 
-/// What an [`Outbox`] is made of.
+/// The parts of an [`Outbox`].
 pub(crate) struct OutboxPorts {
     pub(crate) clock: Clock,
     pub(crate) records: Vec<RecordPort>,
@@ -94,7 +94,7 @@ impl Outbox {
     }
 
     /// Takes both back and passes on a report, and the records with it, when the Workers that are
-    /// awake have run. False when Workers have to wait.
+    /// awake have run. Returns false if Workers have to wait.
     pub(super) fn take_back(
         self: &Arc<Self>,
         turn: Box<Turn>,
@@ -151,7 +151,7 @@ impl Outbox {
         }
     }
 
-    /// Sends all there is. False when the Sink refuses.
+    /// Sends everything. Returns false if the Sink refuses.
     fn flush(&self) -> bool {
         let mut state = self.state();
         if !self.send_records(&mut state) {
@@ -183,7 +183,7 @@ impl Outbox {
         true
     }
 
-    /// Sends the records. False when a Sink refuses that has to be waited for.
+    /// Sends the records. Returns false if a Sink refuses that has to be waited for.
     fn send_records(&self, state: &mut State) -> bool {
         let mut all_sent = true;
         for (port, batch) in self.ports.records.iter().zip(&mut state.batches) {
@@ -192,7 +192,7 @@ impl Outbox {
         all_sent
     }
 
-    /// Sends the records of one output. False when its Sink refuses and has to be waited for.
+    /// Sends the records of one output. Returns false if its Sink refuses and has to be waited for.
     fn send_batch(&self, port: &RecordPort, batch: &mut RecordBatch) -> bool {
         if batch.is_empty() {
             return true;
@@ -221,7 +221,7 @@ impl Outbox {
         }
     }
 
-    /// The Sink takes nothing now: the records are dropped if nobody is to wait for it. False otherwise.
+    /// The Sink takes nothing now: drops the records if nobody is to wait for it. Returns false otherwise.
     fn refused(&self, port: &RecordPort, batch: &mut RecordBatch) -> bool {
         let ledger = &self.ports.ledger;
         if ledger.column(port.output).holds_reading {
@@ -233,7 +233,7 @@ impl Outbox {
         true
     }
 
-    /// As `flush`, even if a Sink refuses that has to be waited for.
+    /// Like `flush`, but also when a Sink refuses that has to be waited for.
     #[expect(
         clippy::disallowed_methods,
         reason = "once per Worker that ended outside of a turn, and at the end"

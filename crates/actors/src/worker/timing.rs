@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::Timings;
 use crate::supervision::nanoseconds;
 
-/// What can expire.
+/// A deadline of a Worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Expiry {
     /// The decoder has waited long enough for the other direction.
@@ -23,7 +23,14 @@ pub(super) struct Timing {
     awaiting_since: Since,
     parts_since: Since,
     idle_handled: bool,
+    /// A wait for the other direction has ended in vain, and it was not heard of since.
+    was_overdue: bool,
+    /// How often the wait was doubled.
+    patience: u8,
 }
+
+/// So often a wait is doubled at most: to 3.2 s.
+const MOST_PATIENCE: u8 = 5;
 
 /// A time in nanoseconds, or none; half the size of an `Option`, as there are many Workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +60,8 @@ impl Default for Timing {
             awaiting_since: Since::NEVER,
             parts_since: Since::NEVER,
             idle_handled: false,
+            was_overdue: false,
+            patience: 0,
         }
     }
 }
@@ -65,9 +74,19 @@ impl Timing {
         self.awaits(awaits);
     }
 
-    /// Whether the decoder waits for a notice; the wait counts from the last events.
+    /// Sets whether the decoder waits for a notice; the wait counts from the last events.
     pub(super) fn awaits(&mut self, awaits: bool) {
         self.awaiting_since = self.awaiting_since.update(awaits, self.last_event_ns);
+    }
+
+    /// Notes that the other direction was heard of. Returns true if that was after a wait in vain: it
+    /// lags behind, and the next wait is longer.
+    pub(super) fn heard(&mut self) -> bool {
+        let was_late = std::mem::take(&mut self.was_overdue);
+        if was_late {
+            self.patience = (self.patience + 1).min(MOST_PATIENCE);
+        }
+        was_late
     }
 
     /// Returns true if some of an unfinished message is not shown; the wait counts from the last
@@ -80,7 +99,10 @@ impl Timing {
     pub(super) fn handled(&mut self, expiry: Expiry) {
         match expiry {
             Expiry::Idle => self.idle_handled = true,
-            Expiry::NoticeOverdue => self.awaiting_since = Since::NEVER,
+            Expiry::NoticeOverdue => {
+                self.awaiting_since = Since::NEVER;
+                self.was_overdue = true;
+            }
             Expiry::Parts => self.parts_since = Since::NEVER,
         }
     }
@@ -90,11 +112,12 @@ impl Timing {
         self.last_event_ns.saturating_add(nanoseconds(timings.idle))
     }
 
-    /// What expires next, and when.
+    /// The next deadline to expire, and its time in nanoseconds.
     pub(super) fn next(&self, timings: &Timings, waits_for_idle: bool) -> Option<(u64, Expiry)> {
-        let expires = |since: Since, expiry| Some((since.after(timings.run_interval)?, expiry));
-        let overdue = expires(self.awaiting_since, Expiry::NoticeOverdue);
-        let parts = expires(self.parts_since, Expiry::Parts);
+        let expires = |since: Since, period, expiry| Some((since.after(period)?, expiry));
+        let wait = timings.run_interval * (1 << self.patience);
+        let overdue = expires(self.awaiting_since, wait, Expiry::NoticeOverdue);
+        let parts = expires(self.parts_since, timings.run_interval, Expiry::Parts);
         let idle =
             (waits_for_idle && !self.idle_handled).then(|| (self.idle_deadline_ns(timings), Expiry::Idle));
         overdue
@@ -139,5 +162,20 @@ mod tests {
         );
         timing.awaits(false);
         assert_eq!(timing.next(&timings, false), None);
+    }
+
+    #[test]
+    fn a_direction_that_lags_behind_is_waited_for_longer() {
+        let mut timing = Timing::default();
+        let timings = Timings::default();
+        assert!(!timing.heard(), "nothing waited");
+        for wait in [100, 200, 400, 800, 1600, 3200, 3200] {
+            timing.touch(0, true);
+            let deadline = Some((wait * MILLISECOND, Expiry::NoticeOverdue));
+            assert_eq!(timing.next(&timings, false), deadline);
+            timing.handled(Expiry::NoticeOverdue);
+            assert!(timing.heard());
+            assert!(!timing.heard());
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What a connection in quarantine gets instead of a decoder.
+//! The stand-in for a decoder, for connections in quarantine.
 
 use bytes::Bytes;
 use ecapture_protocols::message::{Content, Gap, Message, Raw};
@@ -11,6 +11,7 @@ fn message(timestamp_ns: u64, content: Content) -> Message {
     Message {
         first_ns: timestamp_ns,
         last_ns: timestamp_ns,
+        exchange: None,
         content,
     }
 }

@@ -7,32 +7,44 @@ use ecapture_protocols::{Output, PeerNotice, StreamDecoder};
 type Decoder = dyn StreamDecoder;
 
 /// One decoder for each view, fed with the same bytes. What they learn of the stream is the same, so
-/// only the first one's notices and skipped bytes are passed on.
-pub(super) struct Views(Vec<Box<dyn StreamDecoder>>);
+/// only the first one's skipped bytes are passed on, and the notices of one: the first whose responses bring
+/// their requests, or else the first that pairs, because its notices include all others'.
+pub(super) struct Views {
+    decoders: Vec<Box<dyn StreamDecoder>>,
+    notifies: usize,
+}
 
 impl Views {
-    /// The decoders in the order of the views.
-    pub(super) fn new(decoders: Vec<Box<dyn StreamDecoder>>) -> Self {
-        Self(decoders)
+    /// The decoders in the order of the views; `notifies` is the number of the one whose notices are
+    /// passed on.
+    pub(super) fn new(decoders: Vec<Box<dyn StreamDecoder>>, notifies: usize) -> Self {
+        Self { decoders, notifies }
     }
 
     fn each(&mut self, output: &mut Output, mut act: impl FnMut(&mut Decoder, &mut Output)) {
-        let Some((first, others)) = self.0.split_first_mut() else {
+        let Some((first, others)) = self.decoders.split_first_mut() else {
             return;
         };
+        let before = output.notices.len();
         act(first.as_mut(), output);
+        if self.notifies > 0 {
+            output.notices.truncate(before);
+        }
         output.other_views.resize_with(others.len(), Vec::new);
         let mut other = Output::default();
-        for (decoder, messages) in others.iter_mut().zip(&mut output.other_views) {
+        for (index, (decoder, messages)) in others.iter_mut().zip(&mut output.other_views).enumerate() {
             std::mem::swap(&mut other.messages, messages);
             act(decoder.as_mut(), &mut other);
             std::mem::swap(&mut other.messages, messages);
+            if index + 1 == self.notifies {
+                output.notices.append(&mut other.notices);
+            }
             other.clear();
         }
     }
 
     fn any(&self, asks: impl Fn(&Decoder) -> bool) -> bool {
-        self.0.iter().any(|decoder| asks(decoder.as_ref()))
+        self.decoders.iter().any(|decoder| asks(decoder.as_ref()))
     }
 }
 
@@ -51,8 +63,18 @@ impl StreamDecoder for Views {
         self.each(output, |decoder, output| decoder.notice(notice, output));
     }
 
+    fn begin_late(&mut self, last: Option<u32>) {
+        for decoder in &mut self.decoders {
+            decoder.begin_late(last);
+        }
+    }
+
     fn awaits_notice(&self) -> bool {
         self.any(StreamDecoder::awaits_notice)
+    }
+
+    fn awaits_end(&self) -> bool {
+        self.any(StreamDecoder::awaits_end)
     }
 
     fn notice_overdue(&mut self, output: &mut Output) {
@@ -88,7 +110,7 @@ impl StreamDecoder for Views {
     }
 
     fn sleep(&mut self) {
-        self.0.iter_mut().for_each(|decoder| decoder.sleep());
+        self.decoders.iter_mut().for_each(|decoder| decoder.sleep());
     }
 
     fn is_begun_anew(&self, payload: &[u8]) -> bool {
@@ -100,7 +122,7 @@ impl StreamDecoder for Views {
     }
 
     fn buffered_bytes(&self) -> usize {
-        self.0.iter().map(|decoder| decoder.buffered_bytes()).sum()
+        self.decoders.iter().map(|decoder| decoder.buffered_bytes()).sum()
     }
 }
 
@@ -120,7 +142,7 @@ mod tests {
             })
         };
         let structured = View::Structured { frames: false };
-        let mut views = Views::new(vec![decoder(View::Text), decoder(structured)]);
+        let mut views = Views::new(vec![decoder(View::Text), decoder(structured)], 1);
         let mut output = Output::default();
         let responses = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".repeat(1000);
         views.feed(&Bytes::from(responses), 1, &mut output);

@@ -167,7 +167,7 @@ async fn facts_alone_are_no_data() {
     assert!(summary.statistics.is_without_data());
 }
 
-/// What waits for an output that takes nothing is bounded for facts, too: reading waits.
+/// Facts that wait for an output that takes nothing are bounded, too: reading waits.
 #[actix::test]
 async fn facts_wait_for_their_output_as_bytes_do() {
     let mut config = config(Clock::Live);

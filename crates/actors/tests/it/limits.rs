@@ -1,4 +1,4 @@
-//! What happens when a bound is reached.
+//! The behaviour when a bound is reached.
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, channel};
@@ -249,6 +249,7 @@ impl StreamDecoder for Loud {
         output.messages.push(Message {
             first_ns: timestamp_ns,
             last_ns: timestamp_ns,
+            exchange: None,
             content: Content::Raw(Raw { data }),
         });
     }
@@ -336,8 +337,8 @@ async fn output_that_takes_nothing_is_bounded_in_bytes() {
     assert_eq!(summary.statistics.written.events, 10_000, "{summary:#?}");
 }
 
-/// What one stream has on its way fills all that may be in flight: that goes, marked and counted, and its neighbour
-/// is read at once.
+/// One stream's pending bytes fill all that may be in flight: they are dropped, marked and counted, and its
+/// neighbour is read at once.
 #[actix::test]
 async fn a_stream_that_keeps_reading_waiting_loses_its_own() {
     let mut config = config(Clock::Live);

@@ -4,6 +4,7 @@
 //! * `connections`: their numbers
 //! * `lifecycle`: idle-stop, close events, fd reuse, age, draining
 //! * `determinism`: a replay is the same everywhere
+//! * `ends`: both ends of exchanges, joined
 //! * `facts`: events without a stream
 //! * `inject`: fault injection
 //! * `sleep`: silent streams, whose decoders are kept
@@ -18,6 +19,7 @@
 
 mod connections;
 mod determinism;
+mod ends;
 mod facts;
 mod inject;
 mod lifecycle;

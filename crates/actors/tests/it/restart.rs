@@ -1,4 +1,4 @@
-//! What happens when something panics. The other connection is always there and unharmed.
+//! The consequences of panics. The other connection is always there and unharmed.
 
 use std::io;
 use std::sync::Arc;

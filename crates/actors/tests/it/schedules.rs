@@ -24,7 +24,7 @@ struct Step {
     events: Vec<CapturedEvent>,
 }
 
-/// What is wrong with the surroundings.
+/// The adverse conditions of a schedule.
 #[derive(Debug, Clone, Copy)]
 struct Conditions {
     /// Events come at the very moment of an idle request.
@@ -34,7 +34,7 @@ struct Conditions {
     sleepy: bool,
     /// Bytes the output takes at once.
     bytes_per_write: usize,
-    /// Every so many writes fail, and the Sink retries.
+    /// One write in this many fails, and the Sink retries.
     failing_writes: Option<u64>,
     /// The run is stopped before this step.
     stop_at: Option<usize>,

@@ -181,7 +181,7 @@ async fn a_blocked_output_stops_the_reader_within_the_memory_limit() {
     let config = on_threads();
     let limit = config.limits;
     let handle = spawn(config, futures_util::stream::iter(batches), one(gate.clone()));
-    // The reader waits for room only once everything behind it is full.
+    // The reader waits for room only once everything after it is full.
     while handle.statistics().stalls == 0 {
         pass(5).await;
     }

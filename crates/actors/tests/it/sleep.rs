@@ -1,4 +1,4 @@
-//! Streams that are silent: what is kept of them, who wakes them, and what is given up.
+//! Streams that are silent: their kept state, who wakes them, and what is given up.
 
 use std::time::Duration;
 

@@ -55,6 +55,7 @@ impl Lines {
         output.messages.push(Message {
             first_ns: self.first_ns,
             last_ns: self.first_ns,
+            exchange: None,
             content,
         });
     }
@@ -122,6 +123,7 @@ impl StreamDecoder for Lines {
         output.messages.push(Message {
             first_ns: timestamp_ns,
             last_ns: timestamp_ns,
+            exchange: None,
             content: Content::Gap(gap),
         });
     }
@@ -130,7 +132,10 @@ impl StreamDecoder for Lines {
         match notice {
             PeerNotice::RequestHead { .. } => self.requests += 1,
             PeerNotice::NoRequests | PeerNotice::RequestsLost => self.flush("no requests", output),
-            PeerNotice::WebSocketStream { .. } => {}
+            PeerNotice::Asked(_)
+            | PeerNotice::BegunLate
+            | PeerNotice::RequestEnd { .. }
+            | PeerNotice::WebSocketStream { .. } => {}
         }
         self.release(output);
     }
@@ -375,7 +380,7 @@ pub(crate) fn one(writer: impl SinkWriter + 'static) -> Vec<PipelineOutput> {
     with_policy(SinkPolicy::Stop, writer)
 }
 
-/// As [`one`], with another policy.
+/// Like [`one`], with another policy.
 pub(crate) fn with_policy(policy: SinkPolicy, writer: impl SinkWriter + 'static) -> Vec<PipelineOutput> {
     let mut output = PipelineOutput::records("page", Arc::new(UuidLines), writer);
     output.policy = policy;
@@ -424,7 +429,7 @@ impl Live {
         Self::start_running(config)
     }
 
-    /// As `start`, where time is stopped already.
+    /// Like `start`, where time is stopped already.
     pub(crate) fn start_running(config: PipelineConfig) -> Self {
         let page = Page::default();
         let (feed, source) = Feed::new();
@@ -451,7 +456,7 @@ impl Live {
     }
 }
 
-/// What must hold at every end.
+/// Asserts what must hold at every end.
 pub(crate) fn check(summary: &Summary) {
     assert!(summary.balanced(), "{summary:#?}");
     assert_eq!(summary.statistics.live_workers, 0, "{summary:#?}");
@@ -485,7 +490,7 @@ pub(crate) async fn replay(
     replay_as(config, Arc::new(UuidLines), events, batch).await
 }
 
-/// As [`replay`], in another format.
+/// Like [`replay`], in another format.
 pub(crate) async fn replay_as(
     mut config: PipelineConfig,
     format: Arc<dyn Format>,

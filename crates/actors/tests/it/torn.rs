@@ -11,13 +11,13 @@ use crate::support::{Feed, check, config, on_socket, one, with_policy};
 
 const RECORDS: u64 = 3;
 
-/// Takes so many bytes, fails so many times, and then takes everything.
+/// Takes `left` bytes, fails `failures` times, and then takes everything.
 #[derive(Clone)]
 struct Torn {
     left: usize,
     failures: u32,
     resumption: Resumption,
-    /// What was written to each of the places.
+    /// The bytes written to each of the places.
     places: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
@@ -144,7 +144,7 @@ async fn a_retried_output_has_every_record_once_wherever_it_broke() {
     .await;
 }
 
-/// What was begun is completed, so whatever is lost is lost as a whole.
+/// Every record that was begun is completed, so whatever is lost is lost as a whole.
 #[actix::test]
 async fn a_dropping_output_loses_whole_records_wherever_it_broke() {
     try_every_split(SinkPolicy::Drop, |numbers, summary, written| {
