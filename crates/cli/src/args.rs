@@ -1,9 +1,19 @@
-//! What the user typed. Meaning is given to it in [`crate::settings`].
+//! The command line as the user typed it. [`crate::settings`] gives it a meaning.
+
+mod databases;
+mod ends;
+mod privacy;
+mod stat;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use databases::offset;
+pub(crate) use ends::EndsName;
+pub(crate) use privacy::{PrivacyArgs, PrivacyLevel};
+pub(crate) use stat::StatArgs;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -26,7 +36,7 @@ pub(crate) struct Cli {
     /// Flags that every command takes.
     #[command(flatten)]
     pub(crate) global: GlobalArgs,
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -38,8 +48,13 @@ Examples:
   ecapture tls -- curl https://example  run a command, capture it and its children, stop when it ends
   ecapture tls --format jsonl           one JSON object per message
   ecapture tls -o text -o jsonl:FILE    print the messages and write them to a file
+  ecapture tls -m pcap -i eth0 -w FILE  packets for Wireshark, with the keys that decrypt them
   ecapture gotls --elfpath ./server     one Go program; gnutls and nspr capture those libraries only
+  ecapture bash                         every command that is typed into a bash; zsh captures zsh
+  ecapture mysqld                       the statements of MariaDB's servers; postgres those of PostgreSQL's
+  ecapture watch tls bash zsh           all of that in one run
   ecapture record out.jsonl -- COMMAND  record the events; `ecapture replay out.jsonl` prints them later
+  ecapture stat --by path               calls, errors and latency of each path, as a table
   ecapture doctor                       what can be captured on this host, and why the rest cannot
   ecapture demo                         see it work on this machine
 
@@ -73,24 +88,26 @@ pub(crate) enum Command {
     Nspr(NsprArgs),
     /// Capture like `tls`, but write the events to a file for `replay`.
     Record(RecordArgs),
-    /// Decode and print a recording (needs no privileges).
+    /// Decode and print a recording, or a capture of packets (needs no privileges).
     Replay(ReplayArgs),
+    /// Show calls, errors, latency and bytes of each process, peer, host or path, of a capture or a recording.
+    Stat(StatArgs),
+    /// Check a file of `-o jsonl:FILE,chain` for lines that were changed, removed or put in.
+    Verify(VerifyArgs),
     /// Check this host and list its programs with TLS: which can be captured, which cannot, and why.
     Doctor,
     /// Capture and print a small HTTPS exchange on this machine.
     Demo,
-    /// Not implemented yet.
-    #[command(hide = true)]
-    Bash(UnbuiltArgs),
-    /// Not implemented yet.
-    #[command(hide = true)]
-    Zsh(UnbuiltArgs),
-    /// Not implemented yet.
-    #[command(hide = true)]
-    Mysqld(UnbuiltArgs),
-    /// Not implemented yet.
-    #[command(hide = true)]
-    Postgres(UnbuiltArgs),
+    /// Capture the commands that are typed into bash.
+    Bash(BashArgs),
+    /// Capture the commands that are typed into zsh.
+    Zsh(ZshArgs),
+    /// Capture several kinds in one run, such as `watch tls bash`.
+    Watch(WatchArgs),
+    /// Capture the statements that MariaDB's and MySQL's servers execute.
+    Mysqld(MysqldArgs),
+    /// Capture the statements that PostgreSQL's servers execute.
+    Postgres(PostgresArgs),
     /// Waits to be captured, then becomes the command.
     #[command(name = HELD_COMMAND, hide = true)]
     Held {
@@ -102,13 +119,6 @@ pub(crate) enum Command {
 
 /// Name of the hidden command behind `-- COMMAND`.
 pub(crate) const HELD_COMMAND: &str = "__held";
-
-/// Arguments of a command that is not implemented yet: anything, so that the refusal is what is seen.
-#[derive(Debug, Args)]
-pub(crate) struct UnbuiltArgs {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    rest: Vec<OsString>,
-}
 
 /// Flags that every command takes, with the original's names.
 #[derive(Debug, Args)]
@@ -165,9 +175,13 @@ pub(crate) struct GlobalArgs {
     /// Write the events in FORMAT to TARGET; may be repeated, for several outputs of one run.
     ///
     /// FORMAT is `text`, `original` (text as the original prints it, also on a terminal), `jsonl` (one JSON
-    /// object per message), `protobuf` (the original's log entries, each after its length), `recording` (the
-    /// events as captured, for `ecapture replay`; the file is replaced) or `ecaptureq` (log entries for
-    /// eCaptureQ clients; TARGET is the address to listen on, ws://HOST:PORT/).
+    /// object per message), `exchange` (a line per request with its response, when that is complete),
+    /// `har` (a document with an entry for each of these; TARGET is a regular file, which is replaced),
+    /// `protobuf` (the original's log entries, each after its length), `pcapng` (the plaintext as packets,
+    /// for Wireshark; the file is replaced), `recording` (the events as captured, for `ecapture replay`; the
+    /// file is replaced), `ecaptureq` (log entries for eCaptureQ clients; TARGET is the address to listen
+    /// on, ws://HOST:PORT/) or `otlp` (a span per HTTP exchange, and the losses as metrics; TARGET is a
+    /// collector: http://HOST:4318, https://…, grpc://HOST:4317 or grpcs://…).
     ///
     /// TARGET is a file (appending), tcp://HOST:PORT, unix:///PATH (a stream socket), ws://HOST:PORT/PATH
     /// or wss://…; without it, standard output. A WebSocket server gets each record as one message: text in
@@ -180,12 +194,25 @@ pub(crate) struct GlobalArgs {
     /// Append `,rotate-size=100M` (K, M, G) or `,rotate-age=1h` (s, m, h, d) or both to rotate a file between
     /// two records: the old file is renamed to NAME-2006-01-02T15-04-05.000.EXT (local time). `,keep=5` deletes
     /// all but the newest 5 of them. On SIGHUP all files are reopened, as logrotate's `postrotate` needs it.
+    ///
+    /// Append `,redact` or `,no-redact` to set for one output what --redact and --no-redact set for all.
+    /// Append `,gzip` to compress what `otlp` sends. Its headers, such as those that authenticate, are those of
+    /// the variable OTEL_EXPORTER_OTLP_HEADERS. Unless on-error= says otherwise, it retries.
+    ///
+    /// Append `,filter=EXPRESSION` last, to set for one output what --filter sets for all.
     #[arg(short, long, global = true, value_name = "FORMAT[:TARGET]")]
     pub(crate) output: Vec<String>,
     /// Also serve the events to eCaptureQ clients: listen on ws://HOST:PORT/; short for `-o ecaptureq:ws://…`
     /// beside the other outputs.
     #[arg(long, global = true, value_name = "ADDRESS")]
     pub(crate) ecaptureq: Option<String>,
+    /// With the exchange format: also print the heads of both messages; twice (-vv): the bodies, too.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// With the exchange format: an exchange whose client and server are both captured is one line, the client's
+    /// with the server's process and time [default: once], or a line of each. `once` adds such a line to JSON Lines.
+    #[arg(long, global = true, value_enum, value_name = "WHICH")]
+    pub(crate) ends: Option<EndsName>,
     /// How messages are printed [default: text]; short for `-o FORMAT`.
     #[arg(long, global = true, value_enum)]
     pub(crate) format: Option<FormatName>,
@@ -193,6 +220,21 @@ pub(crate) struct GlobalArgs {
     /// terminal it has both already, and gets the date.
     #[arg(long, global = true)]
     pub(crate) time: bool,
+    /// Print only the messages that EXPRESSION selects, for example `http.response.code >= 500 && proc.comm ==
+    /// "nginx"`; everything else is counted.
+    ///
+    /// Names and operators are Wireshark's: == != === !== < <= > >=, `contains`, `matches` (regular expressions
+    /// without regard to case), `in {1, 5..9}`, any, all, and/&&, or/||, xor/^^, not/!, brackets, `http.host[0:4]`,
+    /// len(), lower(), upper(). Fields: http.request.method, http.request.uri (.path, .query), http.host,
+    /// http.response.code, `http.header["name"]`, http.content_type, http.user_agent and other headers, http.time
+    /// (seconds to the response's first byte), http.file_data, body, frame.len, ip.addr, ip.src, ip.dst,
+    /// ipv6.addr, tcp.port, tcp.srcport, tcp.dstport, tcp.stream, http2.streamid, http2.headers.path and others,
+    /// websocket.opcode, proc.pid, proc.uid, proc.comm, proc.program, connection, exchange, exchange.pairing. Layers:
+    /// http, http2, grpc, websocket, tcp, ip, ipv6, frame. A text in double quotes is searched for in the whole
+    /// message. What is not known is neither equal nor different. A request whose response decides is printed with
+    /// the response. Text shows HTTP/2 as messages then.
+    #[arg(long, global = true, value_name = "EXPRESSION")]
+    pub(crate) filter: Option<String>,
     /// Print HTTP/2 as frames, as the original does, or as messages. The default is `all` for text and
     /// `messages` for JSON; in JSON, `all` adds the frames that belong to no message.
     #[arg(long, global = true, value_enum, value_name = "WHAT")]
@@ -205,7 +247,7 @@ pub(crate) struct GlobalArgs {
     /// When to colour the text format.
     #[arg(long, global = true, value_enum, default_value_t = When::Auto, value_name = "WHEN")]
     pub(crate) color: When,
-    /// What to do when the events cannot be written: end the run, or reopen the output until it works and, in
+    /// Policy for events that cannot be written: end the run, or reopen the output until it works and, in
     /// the meantime, drop the events or keep them up to a limit. A message that was half written is completed
     /// first, or written again on a new connection.
     #[arg(long, global = true, value_enum, default_value_t = OnSinkError::Stop, value_name = "POLICY")]
@@ -233,6 +275,9 @@ pub(crate) struct GlobalArgs {
     /// programs that are damaged or beyond the limits (`file_given_up`), as anybody can create one.
     #[arg(long, global = true)]
     pub(crate) fail_on_loss: bool,
+    /// What may be shown.
+    #[command(flatten)]
+    pub(crate) privacy: PrivacyArgs,
     /// The HTTP server.
     #[command(flatten)]
     pub(crate) listening: ListenArgs,
@@ -265,7 +310,7 @@ pub(crate) struct TlsArgs {
     /// Library or executable with the `SSL_*` functions; by default, all that can be found on the host.
     #[arg(long, value_name = "FILE")]
     pub(crate) libssl: Vec<PathBuf>,
-    /// What all capturing commands take.
+    /// Flags of all capturing commands.
     #[command(flatten)]
     pub(crate) capture: CaptureArgs,
 }
@@ -276,7 +321,7 @@ pub(crate) struct GotlsArgs {
     /// Go program to capture.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) elfpath: PathBuf,
-    /// What all capturing commands take.
+    /// Flags of all capturing commands.
     #[command(flatten)]
     pub(crate) capture: CaptureArgs,
 }
@@ -287,7 +332,7 @@ pub(crate) struct GnutlsArgs {
     /// Library or executable with the `gnutls_*` functions; by default, all that can be found on the host.
     #[arg(long, value_name = "FILE")]
     pub(crate) gnutls: Vec<PathBuf>,
-    /// What all capturing commands take.
+    /// Flags of all capturing commands.
     #[command(flatten)]
     pub(crate) capture: CaptureArgs,
 }
@@ -298,17 +343,174 @@ pub(crate) struct NsprArgs {
     /// The library libnspr4.so; by default, all that can be found on the host.
     #[arg(long, value_name = "FILE")]
     pub(crate) nspr: Vec<PathBuf>,
+    /// Flags of all capturing commands.
+    #[command(flatten)]
+    pub(crate) capture: CaptureArgs,
+}
+
+/// Flags of `bash`.
+#[derive(Debug, Args)]
+pub(crate) struct BashArgs {
+    /// The files.
+    #[command(flatten)]
+    pub(crate) files: BashFiles,
+    /// Which commands.
+    #[command(flatten)]
+    pub(crate) shell: ShellArgs,
     /// What all capturing commands take.
     #[command(flatten)]
     pub(crate) capture: CaptureArgs,
 }
 
-/// What all capturing commands take.
+/// The files of `bash`.
 #[derive(Debug, Args)]
+pub(crate) struct BashFiles {
+    /// The bash to capture; by default, all that are installed or run.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) bash: Vec<PathBuf>,
+    /// The libreadline.so that bash uses, if it does not have its own inside. Other programs that use it are
+    /// not shown.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) readlineso: Vec<PathBuf>,
+}
+
+/// Flags of `zsh`.
+#[derive(Debug, Args)]
+pub(crate) struct ZshArgs {
+    /// The files.
+    #[command(flatten)]
+    pub(crate) files: ZshFiles,
+    /// Which commands.
+    #[command(flatten)]
+    pub(crate) shell: ShellArgs,
+    /// What all capturing commands take.
+    #[command(flatten)]
+    pub(crate) capture: CaptureArgs,
+}
+
+/// The files of `zsh`.
+#[derive(Debug, Args)]
+pub(crate) struct ZshFiles {
+    /// The zsh to capture; by default, all that are installed or run.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) zsh: Vec<PathBuf>,
+}
+
+/// What all shells take.
+#[derive(Debug, Args)]
+pub(crate) struct ShellArgs {
+    /// Show only commands with this exit status. (The original shows all but these.)
+    #[arg(short, long, value_name = "STATUS", allow_negative_numbers = true)]
+    pub(crate) errnumber: Option<i32>,
+}
+
+/// Flags of `mysqld`.
+#[derive(Debug, Args)]
+pub(crate) struct MysqldArgs {
+    /// Server program, such as /usr/sbin/mariadbd; by default, all that are installed or run.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) mysqld: Vec<PathBuf>,
+    /// The function `dispatch_command` by its symbol, for a server in which it has another name. If that contains
+    /// COM_DATA, its parameters are those of MySQL 5.7 and later, else those of MariaDB. Without --mysqld the file
+    /// is /usr/sbin/mariadbd.
+    #[arg(short, long, value_name = "SYMBOL")]
+    pub(crate) funcname: Option<String>,
+    /// The same by the offset of its first instruction in the file, decimal or with 0x, for a server without symbols.
+    #[arg(long, value_name = "BYTES", value_parser = offset)]
+    pub(crate) offset: Option<u64>,
+    /// What captures of databases take.
+    #[command(flatten)]
+    pub(crate) capture: SqlCaptureArgs,
+}
+
+/// Flags of `postgres`.
+#[derive(Debug, Args)]
+pub(crate) struct PostgresArgs {
+    /// Server program, such as /usr/lib/postgresql/15/bin/postgres; by default, all that are installed or run.
+    #[arg(short = 'm', long, value_name = "FILE")]
+    pub(crate) postgres: Vec<PathBuf>,
+    /// A function whose first parameter is the text of a statement, by its symbol, such as exec_simple_query: for a
+    /// server without the names that are looked for. Without --postgres the file is /usr/bin/postgres.
+    #[arg(short, long, value_name = "SYMBOL")]
+    pub(crate) funcname: Option<String>,
+    /// What captures of databases take.
+    #[command(flatten)]
+    pub(crate) capture: SqlCaptureArgs,
+}
+
+/// What captures of databases take. `-m` is the server, as with the original.
+#[derive(Debug, Args)]
+pub(crate) struct SqlCaptureArgs {
+    /// Capture only processes in this cgroup (a directory of the cgroup2 file system) or below it.
+    #[arg(long = "cgroup_path", value_name = "FOLDER")]
+    pub(crate) cgroup_path: Option<PathBuf>,
+    #[arg(long = "perf-reorder", hide = true, num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) perf_reorder: Option<String>,
+    #[arg(long = "perf-reorder-lag-ms", hide = true)]
+    pub(crate) perf_reorder_lag_ms: Option<String>,
+}
+
+impl From<&SqlCaptureArgs> for CaptureArgs {
+    fn from(arguments: &SqlCaptureArgs) -> Self {
+        Self {
+            model: "text".to_owned(),
+            keylogfile: None,
+            packets: PacketArgs::default(),
+            cgroup_path: arguments.cgroup_path.clone(),
+            follow_children: false,
+            not_pid: Vec::new(),
+            unbuilt: UnbuiltCaptureArgs {
+                perf_reorder: arguments.perf_reorder.clone(),
+                perf_reorder_lag_ms: arguments.perf_reorder_lag_ms.clone(),
+                ..UnbuiltCaptureArgs::default()
+            },
+            inject: Vec::new(),
+            words: Vec::new(),
+            command: Vec::new(),
+        }
+    }
+}
+
+/// Flags of `watch`: those of all that it can capture.
+#[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// Library or executable with the `SSL_*` functions; by default, all that can be found on the host.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) libssl: Vec<PathBuf>,
+    /// The files of bash.
+    #[command(flatten)]
+    pub(crate) bash: BashFiles,
+    /// The files of zsh.
+    #[command(flatten)]
+    pub(crate) zsh: ZshFiles,
+    /// Server program of MariaDB or MySQL.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) mysqld: Vec<PathBuf>,
+    /// Server program of PostgreSQL.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) postgres: Vec<PathBuf>,
+    /// Which commands of shells.
+    #[command(flatten)]
+    pub(crate) shell: ShellArgs,
+    /// What all capturing commands take. The words before `--` name what is captured.
+    #[command(flatten)]
+    pub(crate) capture: CaptureArgs,
+}
+
+/// What all capturing commands take.
+#[derive(Debug, Clone, Args)]
 pub(crate) struct CaptureArgs {
-    /// Capture mode; only `text` is implemented.
+    /// What to capture: `text` (the plaintext), `keylog` (also `key`; the secrets of handshakes alone, for Wireshark)
+    /// or `pcap` (the packets of interfaces, with the keys that decrypt them, as a pcapng file for Wireshark).
     #[arg(short, long, default_value = "text", value_name = "MODE")]
     pub(crate) model: String,
+    /// With -m keylog or pcap: the file that secrets are appended to [default with keylog: ecapture_openssl_key.log, or
+    /// that of gotls or gnutls].
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) keylogfile: Option<String>,
+    /// Flags of `-m pcap`.
+    #[command(flatten)]
+    pub(crate) packets: PacketArgs,
     /// Capture only processes in this cgroup (a directory of the cgroup2 file system) or below it.
     #[arg(long = "cgroup_path", value_name = "FOLDER")]
     pub(crate) cgroup_path: Option<PathBuf>,
@@ -324,28 +526,40 @@ pub(crate) struct CaptureArgs {
     pub(crate) unbuilt: UnbuiltCaptureArgs,
     /// For tests: discovery-hold:FILE inspects files that are found later only after FILE, such as
     /// a FIFO, was read to its end; system-calls does without what only newer kernels have for
-    /// learning of sockets and mapped files; tables:N follows so many calls, threads, sessions and
+    /// learning of sockets and mapped files; clsact attaches to interfaces as before Linux 6.6; tables:N follows so many calls, threads, sessions and
     /// sockets at once.
     #[arg(long, hide = true, value_name = "FAILURE")]
     pub(crate) inject: Vec<String>,
-    /// Words before `--`: the original's packet filter, which needs `-m pcap`.
-    #[arg(hide = true)]
-    pub(crate) filter: Vec<String>,
+    /// Without -m: print only what is of connections with these addresses and ports, as --filter does. With -m
+    /// pcap: capture only packets that this expression of pcap-filter(7) matches, such as
+    /// `tcp port 443 and host 192.0.2.1`.
+    #[arg(value_name = "FILTER")]
+    pub(crate) words: Vec<String>,
     /// Run COMMAND, capture only it and its children, and stop when it ends. If the messages go to standard
     /// output, COMMAND's own standard output goes to standard error; `--eventaddr FILE` leaves it alone.
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
 }
 
-/// Flags of the original's capturing commands that are refused.
-#[derive(Debug, Args)]
-pub(crate) struct UnbuiltCaptureArgs {
-    #[arg(short, long, hide = true)]
-    pub(crate) keylogfile: Option<String>,
-    #[arg(short = 'w', long, hide = true)]
+/// Flags of `-m pcap`.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct PacketArgs {
+    /// With -m pcap: the interfaces, separated by commas, or `any` for all, those that appear later included; by
+    /// default the one of the default route.
+    #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) ifname: Vec<String>,
+    /// With -m pcap: the file to write, which is replaced, or `-` for standard output [default: save.pcapng]. The
+    /// options of -o may follow, such as `,rotate-size=100M`.
+    #[arg(short = 'w', long, value_name = "FILE")]
     pub(crate) pcapfile: Option<String>,
-    #[arg(short, long, hide = true)]
-    pub(crate) ifname: Option<String>,
+    /// With -m pcap: capture at most this many bytes of each packet [default: 262144].
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) snaplen: Option<u32>,
+}
+
+/// Flags of the original's capturing commands that are refused.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct UnbuiltCaptureArgs {
     #[arg(long = "ssl_version", hide = true)]
     pub(crate) ssl_version: Option<String>,
     #[arg(long = "perf-reorder", hide = true, num_args = 0..=1, default_missing_value = "true")]
@@ -360,17 +574,40 @@ pub(crate) struct RecordArgs {
     /// File to write; an existing one is replaced.
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
-    /// What to capture.
+    /// Flags that say what to capture.
     #[command(flatten)]
     pub(crate) tls: TlsArgs,
+}
+
+/// Flags of `verify`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The file; of a rotated output all files, the oldest first.
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Hash of the last line, which the run that wrote the file logged at its end: without it nobody can tell whether all
+    /// lines were rewritten.
+    #[arg(long, value_name = "HASH")]
+    pub(crate) last: Option<String>,
+    /// The files before the first one are not there any more.
+    #[arg(long)]
+    pub(crate) partial: bool,
 }
 
 /// Flags of `replay`.
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
-    /// A file written by `record`, or the original's `events.jsonl` with its `.bin` files beside it.
+    /// A file written by `record`, the original's `events.jsonl` with its `.bin` files beside it, or a capture
+    /// of packets (pcapng or pcap).
+    ///
+    /// Of packets TLS 1.2 and 1.3 are decrypted with the secrets in the capture (Decryption Secrets Blocks)
+    /// and those of --keylog; plain HTTP is shown as it is. `->` is what the client sent.
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+    /// The key log that decrypts a capture of packets, such as a program writes with SSLKEYLOGFILE; may be
+    /// repeated.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) keylog: Vec<PathBuf>,
     /// Refused: a recording does not have it.
     #[arg(long = "cgroup_path", hide = true)]
     pub(crate) cgroup_path: Option<PathBuf>,
@@ -396,6 +633,8 @@ pub(crate) enum FormatName {
     Original,
     /// One JSON object per message and line.
     Jsonl,
+    /// One line per request with its response.
+    Exchange,
 }
 
 /// How HTTP/2 is printed.
@@ -407,7 +646,7 @@ pub(crate) enum Frames {
     Messages,
 }
 
-/// What to do when the events cannot be written.
+/// The policy for events that cannot be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OnSinkError {
     /// End the run.

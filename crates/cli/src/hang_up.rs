@@ -1,4 +1,4 @@
-//! What reopens files on SIGHUP.
+//! Reopens files on SIGHUP.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 

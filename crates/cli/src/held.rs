@@ -117,7 +117,7 @@ pub(crate) fn become_command(command: &[OsString]) -> Exit {
         tracing::error!(%error, "cannot wait to be captured");
         return Exit::Failure;
     }
-    // The allocator keeps this program free of huge pages; that is no matter of the command's.
+    // The allocator keeps this program free of huge pages; that must not apply to the command.
     let _ = nix::sys::prctl::set_thp_disable(false);
     let _ = nix::sys::prctl::set_pdeathsig(None);
     let error = Command::new(program).args(arguments).exec();

@@ -1,4 +1,4 @@
-//! `--inject`: failures on purpose, to see what the pipeline makes of them, and older kernels in part.
+//! `--inject`: failures on purpose, to see how the pipeline reacts, and older kernels in part.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,26 +18,26 @@ pub(crate) type Source = Box<dyn Stream<Item = Vec<CapturedEvent>> + Send + Unpi
 /// One failure that is to happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Injection {
-    /// The decoder of every so many-th event panics.
+    /// The decoder panics at each event whose number is a multiple of this.
     WorkerPanic {
         /// At least 1.
         every: u64,
     },
-    /// The output fails after so many bytes, and again after each reopening.
+    /// The output fails after this many bytes, and again after each reopening.
     SinkError {
         /// At least 1.
         after: u64,
     },
     /// Every write takes so long.
     SlowSink(Duration),
-    /// The source is silent for so long before every batch.
+    /// The source is silent for this long before every batch.
     ReaderStall(Duration),
-    /// Every so many-th data event is lost before it is read.
+    /// Each data event whose number is a multiple of this is lost before it is read.
     DropEvent {
         /// At least 1.
         every: u64,
     },
-    /// The clock that tells the age of files goes on by so much with every look at it, and not otherwise.
+    /// The clock by which files age advances by this much each time it is read, and not otherwise.
     FileClock(Duration),
 }
 
@@ -129,6 +129,8 @@ pub(crate) fn capture_hooks(values: &[String]) -> Result<Hooks, UsageError> {
     for value in values {
         match value.split_once(':') {
             None if value == "system-calls" => hooks.system_calls = true,
+            // Read with the flags of packets.
+            None if value == "clsact" => {}
             Some(("discovery-hold", file)) if !file.is_empty() => hooks.hold_discovery = Some(file.into()),
             Some(("tables", entries)) if entries.parse().is_ok_and(|entries: u32| entries > 0) => {
                 hooks.table_entries = entries.parse().ok();
@@ -136,7 +138,7 @@ pub(crate) fn capture_hooks(values: &[String]) -> Result<Hooks, UsageError> {
             _ => {
                 return Err(UsageError::Value {
                     flag: "--inject",
-                    expected: "discovery-hold:FILE, system-calls, or tables:N with N of 1 or more entries",
+                    expected: "discovery-hold:FILE, system-calls, clsact, or tables:N with N of 1 or more entries",
                     observed: value.clone(),
                 });
             }

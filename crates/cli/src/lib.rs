@@ -1,7 +1,9 @@
-//! The command line: what the user typed (`args`), what it means (`settings`), and the commands.
+//! The command line: as typed by the user (`args`), its meaning (`settings`), and the commands.
 #![forbid(unsafe_code)]
 
 mod args;
+mod audit;
+mod chain;
 mod commands;
 mod ecaptureq;
 mod exit;
@@ -9,6 +11,7 @@ mod hang_up;
 mod held;
 mod injection;
 mod listen;
+pub mod memory;
 mod named_processes;
 mod one_line;
 mod outputs;
@@ -34,7 +37,7 @@ use crate::exit::Exit;
 use crate::telemetry::Level;
 use crate::usage::UsageError;
 
-/// Parses the command line, runs it, and gives the exit code.
+/// Parses the command line, runs it, and returns the exit code.
 pub fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
     let cli = match usage::read(&words) {

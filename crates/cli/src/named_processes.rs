@@ -10,7 +10,7 @@ use crate::settings::CaptureSettings;
 /// Most children that are named.
 const NAMED_CHILDREN: usize = 5;
 
-/// The processes, by their names for people.
+/// The processes, by the names that users see.
 pub(crate) struct NamedProcesses(Vec<(String, Running)>);
 
 impl NamedProcesses {

@@ -51,14 +51,19 @@ impl Replacement {
     }
 
     /// Empties it: from now on it is the new file.
-    pub(crate) fn begin(mut self) -> io::Result<File> {
-        self.made = None;
-        let file = self.file.take().ok_or(io::ErrorKind::NotFound)?;
+    pub(crate) fn begin(self) -> io::Result<File> {
+        let file = self.begin_over()?;
         // A named pipe has nothing to be cut.
         if file.metadata()?.is_file() {
             file.set_len(0)?;
         }
         Ok(file)
+    }
+
+    /// The same without emptying it, for a caller that overwrites what is there.
+    pub(crate) fn begin_over(mut self) -> io::Result<File> {
+        self.made = None;
+        Ok(self.file.take().ok_or(io::ErrorKind::NotFound)?)
     }
 }
 
@@ -188,7 +193,7 @@ fn refuse_links_of_others(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What was there before, in a folder that others can write to, may be theirs to read.
+/// Refuses an existing file in a folder that others can write to: it may be theirs to read.
 fn refuse_files_of_others(metadata: &Metadata) -> io::Result<()> {
     if is_of_others(metadata) {
         return Err(refused(format!(

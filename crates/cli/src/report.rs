@@ -1,15 +1,17 @@
-//! Reports about a run on standard error: what was attached, and what was seen and lost.
+//! Reports about a run on standard error: the attached files, and the events seen and lost.
 
 pub(crate) mod attached;
+pub(crate) mod captured_packets;
 mod kernel;
 pub(crate) mod late;
 mod meaning;
+pub(crate) mod packets;
 
 use ecapture_actors::{
     ConnectionLosses, Loss, LossRow, Outcome, OutputStatistics, Stage, Statistics, Summary, Tally,
 };
-use ecapture_probe::CaptureHandle;
 use ecapture_probe::survey::UncapturedProcess;
+use ecapture_probe::{CaptureHandle, Modules};
 use ecapture_protocols::decoder::SkipReason;
 use ecapture_protocols::printable;
 
@@ -26,7 +28,7 @@ pub(crate) fn summary(summary: &Summary) {
     figures(&summary.statistics);
     match &summary.outcome {
         Outcome::Failed(_) => {}
-        // Why nothing was printed is said elsewhere, and is no success.
+        // The reason why nothing was printed is reported elsewhere, and that is not a success.
         _ if summary.statistics.is_without_data() => {}
         Outcome::Complete | Outcome::SinkClosed => nothing_lost(&summary.statistics),
     }
@@ -65,25 +67,7 @@ fn figures(statistics: &Statistics) {
         statistics.sleeping,
     );
     outputs(&statistics.outputs);
-    if statistics.restarts > 0 {
-        tracing::warn!(
-            "restarted decoders {} times; {} connections are shown raw since then",
-            statistics.restarts,
-            statistics.quarantined
-        );
-    }
-    if statistics.shed_connections > 0 {
-        tracing::warn!(
-            "connections forgotten to stay within --max-memory or --max-workers: {}",
-            statistics.shed_connections
-        );
-    }
-    if statistics.given_up > 0 {
-        tracing::info!(
-            "idle streams forgotten to stay within --max-memory: {}; those that continue are marked",
-            statistics.given_up
-        );
-    }
+    reductions(statistics);
     if statistics.stalls > 0 {
         tracing::debug!(
             "reading waited {} times, {:?} in all",
@@ -104,6 +88,35 @@ fn figures(statistics: &Statistics) {
     losses_by_connection(&statistics.by_connection, statistics.other_connections);
 }
 
+/// What the limits, the load and failures of decoders changed in what is shown.
+fn reductions(statistics: &Statistics) {
+    if statistics.restarts > 0 {
+        tracing::warn!(
+            "restarted decoders {} times; {} connections are shown raw since then",
+            statistics.restarts,
+            statistics.quarantined
+        );
+    }
+    if statistics.shed_connections > 0 {
+        tracing::warn!(
+            "connections forgotten to stay within --max-memory or --max-workers: {}",
+            statistics.shed_connections
+        );
+    }
+    if statistics.given_up > 0 {
+        tracing::info!(
+            "idle streams forgotten to stay within --max-memory: {}; those that continue are marked",
+            statistics.given_up
+        );
+    }
+    if statistics.late_notices > 0 {
+        tracing::warn!(
+            "decoding fell behind: responses were printed without their requests, as no_request, {} times",
+            statistics.late_notices
+        );
+    }
+}
+
 /// A row for each output, where there are several; what a recording got is always said.
 fn outputs(outputs: &[OutputStatistics]) {
     for output in outputs
@@ -117,15 +130,24 @@ fn outputs(outputs: &[OutputStatistics]) {
         };
         let name = &output.name;
         if output.of_events {
-            tracing::info!("recorded {events} events with {bytes} bytes in {name}{lost}");
+            let bytes = if bytes > 0 {
+                format!(" with {bytes} bytes")
+            } else {
+                String::new()
+            };
+            tracing::info!("recorded {events} events{bytes} in {name}{lost}");
         } else {
             tracing::info!("written {events} records with {bytes} bytes to {name}{lost}");
         }
     }
+    for output in outputs.iter().filter(|output| output.left_out > 0) {
+        let (left_out, name) = (output.left_out, &output.name);
+        tracing::info!("left out {left_out} messages of {name} that its filter does not select");
+    }
 }
 
-/// What a limit left out of a body, and what never came from the kernel, is said in the same line. Of a
-/// run that failed nobody knows it.
+/// Reports that nothing was lost. The same line has the bytes that limits left out of bodies, and those that
+/// never came from the kernel. Of a run that failed this is not known.
 fn nothing_lost(statistics: &Statistics) {
     if statistics.has_unintended_loss() {
         return;
@@ -191,8 +213,9 @@ fn losses_by_connection(connections: &[ConnectionLosses], others: Tally) {
     );
 }
 
-fn reasons(rows: &[LossRow]) -> String {
-    let rows = rows.iter().map(|row| {
+/// The rows in one line: how much was lost where, and why.
+pub(crate) fn reasons<'a>(rows: impl IntoIterator<Item = &'a LossRow>) -> String {
+    let rows = rows.into_iter().map(|row| {
         let (stage, reason) = (row.stage.as_str(), row.reason);
         format!("{stage} {reason}: {} events, {} bytes", row.events, row.bytes)
     });
@@ -243,9 +266,21 @@ pub(crate) fn ring_users(capture: &CaptureHandle) {
     );
 }
 
+/// Reports how many secrets of handshakes were observed.
+pub(crate) fn secrets(capture: &CaptureHandle) {
+    let tally = capture.tally();
+    tracing::info!(
+        "seen {} handshakes, with {} secrets for the key log",
+        tally.handshakes(),
+        tally.secrets()
+    );
+}
+
 /// Says what may be the reason when a capture saw nothing at all.
-pub(crate) fn nothing_seen(summary: &Summary, capture: &CaptureHandle) {
-    if summary.statistics.seen.events > summary.statistics.observed {
+pub(crate) fn nothing_seen(summary: &Summary, capture: &CaptureHandle, modules: Modules) {
+    let statistics = &summary.statistics;
+    let of_shells = modules != Modules::TLS && statistics.seen.bytes > 0;
+    if statistics.seen.events > statistics.observed || of_shells || capture.tally().secrets() > 0 {
         return;
     }
     let others = match capture.counters() {
@@ -256,7 +291,7 @@ pub(crate) fn nothing_seen(summary: &Summary, capture: &CaptureHandle) {
         _ => "no program called the attached functions".to_owned(),
     };
     tracing::warn!(
-        "nothing was captured: {others}; `ecapture doctor` lists the programs with TLS and why some cannot be captured"
+        "nothing was captured: {others}; `ecapture doctor` lists what can be captured, and why the rest cannot"
     );
 }
 

@@ -1,4 +1,4 @@
-//! Whose traffic is captured or replayed: `--pid` and `--uid`.
+//! Selects the processes whose traffic is captured or replayed: `--pid` and `--uid`.
 
 use ecapture_actors::{Ledger, Loss};
 use ecapture_probe::process;
@@ -8,7 +8,7 @@ use nix::unistd::User;
 use crate::args::GlobalArgs;
 use crate::usage::UsageError;
 
-/// What the flags say. Nothing given means everything.
+/// The processes and the user that the flags select. Nothing given means everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Selection {
     /// The flag that names the processes.
@@ -21,7 +21,7 @@ pub(crate) struct Selection {
     pub(crate) uid: Option<u32>,
 }
 
-/// A recording whose events lack what is selected by.
+/// A recording whose events lack the property that is selected by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NoUser;
 

@@ -12,7 +12,8 @@ use ecapture_actors::{
 };
 use ecapture_probe::Capture;
 use ecapture_protocols::format::WallClock;
-use ecapture_protocols::{CapturedEvent, View, stream_decoder};
+use ecapture_protocols::privacy::Level;
+use ecapture_protocols::{CapturedEvent, Unwanted, View, stream_decoder};
 use futures_util::stream;
 use tokio::signal::unix::{Signal, SignalKind};
 use tokio::sync::mpsc;
@@ -21,7 +22,8 @@ use crate::exit::Exit;
 use crate::hang_up::{OnHangUp, on_hang_up};
 use crate::injection::{Injection, Source};
 use crate::listen::{Attached, Live, Run, Server};
-use crate::outputs::{Looks, OpenTarget};
+use crate::memory;
+use crate::outputs::{Looks, OpenTarget, RunFigures};
 use crate::recording::{Recording, RecordingError};
 use crate::report;
 use crate::selection::{NoUser, Selection};
@@ -36,6 +38,8 @@ pub(crate) struct Session {
     statistics_interval: Option<Duration>,
     server: Option<Server>,
     looks: Option<Arc<Looks>>,
+    /// For outputs that send the figures of the run.
+    figures: RunFigures,
     /// While it lives, SIGHUP opens files again.
     _on_hang_up: Option<OnHangUp>,
 }
@@ -62,11 +66,15 @@ impl From<Opened> for Output {
 impl Session {
     /// Opens the outputs.
     pub(crate) fn new(settings: &OutputSettings, clock: WallClock) -> Result<Self> {
+        if settings.privacy.level == Level::Metadata {
+            memory::wipe_freed();
+        }
         let server = settings.listen.as_ref().map(Server::bind).transpose()?;
         let looks = server.is_some().then(Arc::<Looks>::default);
+        let figures = RunFigures::default();
         let outputs = settings.outputs.iter().map(|output| {
             let tap = settings.tap(output, clock, looks.as_deref());
-            let target = output.open(tap.beginning(), settings.file_clock)?;
+            let target = output.open(tap.beginning(), settings.file_clock, &figures)?;
             Ok(Opened {
                 name: output.name(),
                 tap,
@@ -94,6 +102,7 @@ impl Session {
             statistics_interval: settings.statistics_interval,
             server,
             looks,
+            figures,
             _on_hang_up: has_file.then(|| on_hang_up(move || renewal.ask())),
         })
     }
@@ -110,6 +119,7 @@ impl Session {
         self.config.kernel_counters = Some(Arc::new(report::KernelLosses(counters.clone())));
         let outputs = self.outputs.into_iter().map(Output::from).collect();
         let pipeline = spawn_with(self.config, move || capture.into_events(), outputs);
+        self.figures.begin(pipeline.clone());
         // Whoever reads that the capture runs may send a signal at once.
         let watched = watch(pipeline.clone(), self.statistics_interval)?;
         let stop = Stop::of(pipeline.clone());
@@ -126,13 +136,17 @@ impl Session {
         };
         let summary = pipeline.finished().await;
         report::summary(&summary);
+        report::packets::summary(&counters);
+        if settings.1.modules().have(ecapture_probe::Modules::SECRETS) {
+            report::secrets(&counters);
+        }
         report::ring_users(&counters);
         report::late::connections(&counters);
-        report::nothing_seen(&summary, &counters);
+        report::nothing_seen(&summary, &counters, settings.1.modules());
         Ok(exit(&summary, self.fail_on_loss).unwrap_or(command_exit.unwrap_or(Exit::Success)))
     }
 
-    /// Runs a recording to its end, or until a signal; what is to fail on purpose does.
+    /// Runs a recording to its end, or until a signal, with the failures that were asked for.
     pub(crate) async fn replay(
         mut self,
         recording: Recording,
@@ -161,6 +175,7 @@ impl Session {
         }
         let outputs = self.outputs.into_iter().map(Output::from).collect();
         let pipeline = spawn(self.config, source, outputs);
+        self.figures.begin(pipeline.clone());
         let stop = Stop::of(pipeline.clone());
         let watched = watch(pipeline.clone(), self.statistics_interval)?;
         let run = || Run::replay(pipeline.clone());
@@ -187,7 +202,11 @@ fn decoders(settings: &OutputSettings, outputs: &[Opened]) -> DecoderFactory {
         .map(|view| Arc::new(settings.decoder_options(view)))
         .collect();
     let otherwise = Arc::new(settings.decoder_options(View::default()));
-    Arc::new(move |_, view| {
+    let filters = settings.deciding_filters();
+    Arc::new(move |origin, view| {
+        if !filters.is_empty() && filters.iter().all(|filter| filter.rules_out(origin)) {
+            return Box::new(Unwanted);
+        }
         let known = options.iter().find(|options| options.view == view);
         stream_decoder(Arc::clone(known.unwrap_or(&otherwise)))
     })
@@ -196,7 +215,7 @@ fn decoders(settings: &OutputSettings, outputs: &[Opened]) -> DecoderFactory {
 /// Batches of a recording that are read ahead.
 const BATCHES_AHEAD: usize = 4;
 
-/// Leaves out of a recording what is not selected.
+/// Leaves events that are not selected out of a recording.
 struct Filter {
     selection: Selection,
     ledger: Arc<Ledger>,

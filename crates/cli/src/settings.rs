@@ -1,24 +1,33 @@
-//! What the command line means: resolved and checked, before anything is opened.
+//! The meaning of the command line: resolved and checked, before anything is opened.
 
 mod capture;
+mod filters;
 mod libraries;
 mod limits;
 mod listen;
+mod log_targets;
+mod mode;
 mod output_options;
+mod output_target;
 mod outputs;
+mod packets;
+mod privacy;
 mod unbuilt;
+pub(crate) mod watch;
 
 pub(crate) use capture::CaptureSettings;
 pub(crate) use libraries::Libraries;
 pub(crate) use listen::{ListenAddress, ListenSettings};
-pub(crate) use outputs::{OutputSettings, log_targets};
+pub(crate) use log_targets::log_targets;
+pub(crate) use outputs::OutputSettings;
+pub(crate) use packets::{outputs as outputs_of, refuse as refuse_packets, selecting_words};
 
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
 
     use super::capture::ring_bytes;
-    use super::outputs::OutputTarget;
+    use super::output_target::OutputTarget;
     use super::*;
     use crate::args::{Cli, Command};
     use crate::usage::UsageError;
@@ -46,12 +55,36 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_built_is_refused_with_a_way_out() {
-        for flags in ["-m pcap", "-m key", "-k f", "-w f", "-i lo"] {
-            let error = resolve(&format!("ecapture tls {flags}")).unwrap_err();
-            assert!(matches!(error, UsageError::Unbuilt { .. }), "{flags}: {error}");
-            assert!(error.to_string().contains("; "), "{flags}: {error}");
+    fn packets_replace_the_text_unless_an_output_is_named() {
+        let outputs = |line: &str| {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            let Command::Tls(tls) = &cli.command else {
+                panic!("a tls command")
+            };
+            let output = outputs_of(&cli.global, &tls.capture).unwrap();
+            output.outputs.iter().map(OutputTarget::name).collect::<Vec<_>>()
+        };
+        assert_eq!(outputs("ecapture tls"), ["text"]);
+        assert_eq!(outputs("ecapture tls -m pcap"), ["packets:save.pcapng"]);
+        assert_eq!(outputs("ecapture tls -m PcapNG -w -"), ["packets"]);
+        assert_eq!(
+            outputs("ecapture tls -m pcap -w f -o jsonl:g"),
+            ["jsonl:g", "packets:f"]
+        );
+        let (_, capture) = resolve("ecapture tls -m pcap -i lo,eth0 --snaplen 0 tcp port 443").unwrap();
+        let packets = capture.packets.unwrap();
+        assert_eq!(packets.filter.as_deref(), Some("tcp port 443"));
+        assert_eq!(
+            packets.interfaces,
+            ecapture_probe::Interfaces::Named(vec!["lo".into(), "eth0".into()])
+        );
+        assert!(!packets.of_processes);
+        for filters in ["-p 5", "-u 1", "--cgroup_path /x"] {
+            let (_, capture) = resolve(&format!("ecapture tls -m pcap {filters}")).unwrap();
+            assert!(capture.packets.unwrap().of_processes, "{filters}");
         }
+        let (_, capture) = resolve("ecapture tls -m pcap -p 0 -u 0").unwrap();
+        assert!(!capture.packets.unwrap().of_processes);
     }
 
     #[test]
@@ -96,7 +129,7 @@ mod tests {
             assert!(matches!(error, UsageError::Value { .. }), "{flags}: {error}");
         }
         assert!(matches!(
-            resolve("ecapture tls tcp").unwrap_err(),
+            resolve("ecapture tls curl").unwrap_err(),
             UsageError::Filter(_)
         ));
     }

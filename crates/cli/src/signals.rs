@@ -15,8 +15,8 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::hang_up;
 use crate::telemetry;
 
-/// So long after a second signal the program ends, whatever it waits for. More than the run itself takes to
-/// give up its output.
+/// Time after a second signal at which the program ends, whatever it waits for. It is longer than the run
+/// itself takes to give up its output.
 const LAST_RESORT: Duration = Duration::from_secs(5);
 /// How long the log may take then.
 const LAST_WORDS: Duration = Duration::from_millis(200);
@@ -26,7 +26,7 @@ const WAITING: usize = 8;
 static LISTENERS: OnceLock<broadcast::Sender<Asked>> = OnceLock::new();
 static WAS_ASKED: AtomicBool = AtomicBool::new(false);
 
-/// What a signal asks for.
+/// The request that a signal makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asked {
     /// SIGINT, which a terminal sends to the command that is captured, too.
@@ -123,7 +123,7 @@ fn end_at_last(signal: Signal) -> ! {
     end(signal)
 }
 
-/// Ends the program by that signal, after what must not stay as it is.
+/// Ends the program by that signal, after undoing what must not stay.
 #[expect(
     clippy::exit,
     clippy::disallowed_methods,

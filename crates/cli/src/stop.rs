@@ -1,5 +1,5 @@
-//! What ends a run: a signal such as Ctrl-C, the end of the command, that of all processes that were named.
-//! This is the only place that acts on a signal, except that a third one ends the program
+//! Ends a run: at a signal such as Ctrl-C, at the end of the command, or at that of all processes that were
+//! named. This is the only place that acts on a signal, except that a third one ends the program
 //! ([`crate::signals`]).
 
 use std::pin::pin;
@@ -15,11 +15,11 @@ use crate::held;
 use crate::named_processes::NamedProcesses;
 use crate::signals::{self, Asked, Listener};
 
-/// A capture gives its last event so long after its stop: writes in progress have 100 ms to return, and the kernel
-/// has a moment more.
+/// Time after its stop in which a capture delivers its last events: writes in progress have 100 ms to return,
+/// and the kernel has a moment more.
 const SOURCE_ENDS: Duration = Duration::from_millis(200);
 
-/// After so long somebody may wonder what is waited for.
+/// Time after which a user may wonder what the program waits for.
 const LONG: Duration = Duration::from_secs(3);
 
 /// Ends one run. While it lives, a signal is handed to it instead of ending the program at once.
@@ -78,7 +78,7 @@ impl Stop {
                 }
             }
         }
-        // Just after the stop the source may still give what calls in progress deliver.
+        // Just after the stop the source may still deliver the data of calls in progress.
         tokio::select! {
             _ = self.pipeline.finished() => {}
             () = tokio::time::sleep(SOURCE_ENDS) => self.pipeline.stop(),
@@ -86,7 +86,7 @@ impl Stop {
     }
 }
 
-/// What ends a capture: a signal, the end of the command, or that of all processes that were named.
+/// The conditions that end a capture: a signal, the end of the command, or that of all named processes.
 pub(crate) struct StopConditions {
     pub(crate) capture: CaptureHandle,
     pub(crate) command_pid: Option<u32>,
@@ -96,7 +96,7 @@ pub(crate) struct StopConditions {
 
 impl StopConditions {
     /// Waits for one of them, then stops the capture: what is in the ring is still delivered.
-    /// Gives how the command ended, if it has.
+    /// Returns how the command ended, if it has.
     async fn stop(mut self, asked: &mut Listener) -> Result<Option<Exit>> {
         let began_with = self.capture.filters();
         let exit = tokio::select! {

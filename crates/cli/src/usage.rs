@@ -56,14 +56,35 @@ impl Stop {
 
 /// Flags that every command takes and these commands cannot use, with the reason. They are not in the
 /// command's help.
-const UNUSABLE: [(&str, &[&str], &str); 4] = [
+const UNUSABLE: [(&str, &[&str], &str); 5] = [
+    (
+        "stat",
+        &[
+            "hex",
+            "output",
+            "eventaddr",
+            "ecaptureq",
+            "tsize",
+            "verbose",
+            "time",
+            "frames",
+            "whole",
+            "color",
+            "listen",
+            "listen_token",
+            "allow_host",
+        ],
+        "it prints figures instead of messages; use it with `ecapture tls`",
+    ),
     (
         "record",
         &[
             "hex",
             "output",
             "eventaddr",
+            "filter",
             "tsize",
+            "ends",
             "format",
             "frames",
             "whole",
@@ -73,6 +94,10 @@ const UNUSABLE: [(&str, &[&str], &str); 4] = [
             "max_workers",
             "max_buffered",
             "stats",
+            "redact",
+            "no_redact",
+            "redact_file",
+            "privacy",
         ],
         "it writes events as they are captured; use it with `ecapture replay`, or with `ecapture tls -o recording:FILE`",
     ),
@@ -87,9 +112,11 @@ const UNUSABLE: [(&str, &[&str], &str); 4] = [
             "btf",
             "hex",
             "output",
+            "filter",
             "mapsize",
             "uid",
             "tsize",
+            "ends",
             "frames",
             "whole",
             "color",
@@ -99,6 +126,10 @@ const UNUSABLE: [(&str, &[&str], &str); 4] = [
             "max_buffered",
             "stats",
             "fail_on_loss",
+            "redact",
+            "no_redact",
+            "redact_file",
+            "privacy",
             "listen",
             "listen_token",
             "allow_host",
@@ -115,6 +146,14 @@ const UNUSABLE: [(&str, &[&str], &str); 4] = [
 /// The whole command line; each command's help shows what the command can use.
 fn command() -> Command {
     let mut command = Cli::command();
+    command = command.mut_subcommand("watch", |watch| {
+        let watch = watch.mut_arg("words", |words| {
+            let help = "What is captured: one or more of tls, bash, zsh, mysqld and postgres";
+            words.hide(false).value_name("WHAT").help(help)
+        });
+        // A changed argument becomes the last one, which only the command may be.
+        watch.mut_arg("command", |command| command)
+    });
     for (name, unusable, _) in UNUSABLE {
         let hidden: Vec<_> = command
             .get_arguments()
@@ -146,7 +185,7 @@ fn refuse_unusable(matches: &ArgMatches) -> Result<(), UsageError> {
     }
 }
 
-/// What clap found wrong, in our words; `None` for help that was asked for.
+/// The error that clap found, in our words; `None` for help that was asked for.
 fn stop(error: &clap::Error, command: &Command, words: &[OsString]) -> Option<Stop> {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.as_str(),
@@ -163,7 +202,7 @@ fn stop(error: &clap::Error, command: &Command, words: &[OsString]) -> Option<St
     Some(Stop::Wrong(message))
 }
 
-/// Flags of other programs, and what they are here.
+/// Flags of other programs, with their names here.
 const ELSEWHERE: [(&str, &str); 8] = [
     ("--json", "--format jsonl"),
     ("--jsonl", "--format jsonl"),
@@ -247,7 +286,7 @@ fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<
     (edits(&nearest) <= most).then_some(nearest)
 }
 
-/// How many bytes have to be inserted, removed or replaced (Levenshtein).
+/// Number of bytes that have to be inserted, removed or replaced (Levenshtein distance).
 fn distance(one: &str, other: &str) -> usize {
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (line, byte) in one.bytes().enumerate() {
@@ -285,7 +324,7 @@ mod tests {
             ("ecapture tls --formt jsonl", "--format"),
             ("ecapture tls --json", "--format jsonl"),
             ("ecapture tls --cgroup-path /x", "--cgroup_path"),
-            ("ecapture replay f -v", "--debug"),
+            ("ecapture replay f --debugg", "--debug"),
         ] {
             let message = message(line);
             assert!(message.contains(&format!("did you mean `{near}`?")), "{message}");
@@ -300,9 +339,8 @@ mod tests {
     #[test]
     fn nothing_hidden_is_suggested() {
         for (line, hidden) in [
-            ("ecapture tls --keylogfil x", "keylogfile"),
+            ("ecapture tls --ssl_versio x", "ssl_version"),
             ("ecapture record f --mapsiz 5 --on-sink-eror", "on-sink-error"),
-            ("ecapture basj", "bash"),
             ("ecapture __hel", "__held"),
         ] {
             assert!(!message(line).contains(&format!("`{hidden}")), "{line}");

@@ -1,4 +1,4 @@
-//! From settings to attached probes: what `tls` and `record` have in common.
+//! From settings to attached probes: the common part of `tls` and `record`.
 
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
@@ -7,8 +7,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, anyhow, bail};
 use ecapture_probe::target::Target;
 use ecapture_probe::{
-    Capture, CaptureConfig, Discovery, Kind, Library, Modules, Pipe, Processes, descriptors, host,
-    local_time, target,
+    Capture, CaptureConfig, Discovery, Kind, Library, ModuleOptions, Modules, Pipe, Processes, descriptors,
+    host, local_time, target,
 };
 use ecapture_protocols::format::WallClock;
 use nix::time::{ClockId, clock_gettime};
@@ -36,9 +36,14 @@ impl Prepared {
         let named = NamedProcesses::find(settings)?;
         let limit = descriptors::raise();
         let mut capture = Capture::load(&CaptureConfig {
+            modules: settings.modules(),
             libraries: libraries(settings)?,
-            discovery: discovery(&settings.libraries),
-            processes: processes(settings),
+            discovery: discovery(settings.wanted()),
+            options: ModuleOptions {
+                shell_status: settings.shell_status,
+                redaction: settings.redaction,
+            },
+            processes: processes(settings, output),
             set: settings.pids.clone(),
             excluded: settings.excluded.clone(),
             excluded_readers: own_output(settings),
@@ -48,6 +53,7 @@ impl Prepared {
             ring_bytes: settings.ring_bytes,
             facts: output.takes_facts(),
             live: output.listen.is_some(),
+            packets: settings.packets.clone(),
             ..CaptureConfig::default()
         })?;
         report::attached::refused(capture.refused());
@@ -95,7 +101,7 @@ impl Prepared {
     }
 }
 
-/// Changes what the capture is attached to while it runs.
+/// Changes the files that the capture is attached to while it runs.
 fn change_libraries(
     capture: &Capture,
     settings: &CaptureSettings,
@@ -103,7 +109,11 @@ fn change_libraries(
 ) -> ChangeLibraries {
     let live = capture.libraries();
     let (attached, wanted) = (Arc::clone(attached), settings.libraries.clone());
+    let alone = settings.further.is_empty();
     Box::new(move |files| {
+        if !alone {
+            bail!("the files of a run with several kinds of capture cannot be changed");
+        }
         let live = live
             .as_ref()
             .context("this capture is attached to its libraries for good")?;
@@ -112,7 +122,7 @@ fn change_libraries(
             ..wanted.clone()
         };
         let libraries: Vec<_> = named(&wanted)?.into_iter().map(|target| target.library).collect();
-        let reports = live.change(&libraries, discovery(&wanted))?;
+        let reports = live.change(&libraries, discovery(std::iter::once(&wanted)))?;
         if !libraries.is_empty() {
             let kept = libraries.iter().map(|library| library.path().to_owned());
             attached.keep(&kept.collect::<Vec<_>>());
@@ -139,6 +149,14 @@ fn own_output(settings: &CaptureSettings) -> Option<Pipe> {
     Some(pipe)
 }
 
+/// The number of the only process whose calls any output can show, if its filters say so. Every call of TLS belongs
+/// to a session, which is an object of one process, so that nothing that is shown depends on other processes.
+pub(crate) fn only_process(settings: &CaptureSettings, output: &OutputSettings) -> Option<u32> {
+    let is_alone =
+        settings.modules() == Modules::TLS && settings.pids.is_empty() && settings.command.is_empty();
+    output.only_process().filter(|pid| is_alone && *pid > 0)
+}
+
 /// Where the numbers of processes differ from the kernel's, those of a user's would mean other processes.
 fn check_process_numbers(settings: &CaptureSettings) -> Result<()> {
     let by_number = !settings.pids.is_empty() || !settings.command.is_empty();
@@ -150,9 +168,17 @@ fn check_process_numbers(settings: &CaptureSettings) -> Result<()> {
     Ok(())
 }
 
-fn processes(settings: &CaptureSettings) -> Processes {
+fn processes(settings: &CaptureSettings, output: &OutputSettings) -> Processes {
     match settings.pids.as_slice() {
-        [] if settings.command.is_empty() => Processes::All,
+        [] if settings.command.is_empty() => match only_process(settings, output) {
+            Some(pid) => {
+                tracing::debug!(
+                    "pushed into the kernel: only process {pid}, as no output can show another one"
+                );
+                Processes::Numbered(pid)
+            }
+            None => Processes::All,
+        },
         [] => Processes::Set {
             follow_children: true,
         },
@@ -163,60 +189,88 @@ fn processes(settings: &CaptureSettings) -> Processes {
     }
 }
 
-/// What is attached to when it is executed later.
-fn discovery(wanted: &Libraries) -> Discovery {
-    match wanted.files.as_slice() {
-        [] => Discovery::Kinds(wanted.kinds.to_vec()),
-        files => Discovery::Paths(files.to_vec()),
+/// What is attached to when it is executed later. Of kinds whose files are named, nothing else is, unless no kind is
+/// left.
+fn discovery<'a>(wanted: impl Iterator<Item = &'a Libraries>) -> Discovery {
+    let (named, found): (Vec<_>, Vec<_>) = wanted.partition(|wanted| !wanted.files.is_empty());
+    match (named.as_slice(), found.as_slice()) {
+        (named, []) => Discovery::Paths(named.iter().flat_map(|wanted| wanted.files.clone()).collect()),
+        ([], found) if found.iter().all(|wanted| wanted.kinds.is_empty()) => Discovery::Kinds(Vec::new()),
+        ([], [only]) => Discovery::Kinds(only.kinds.to_vec()),
+        _ => Discovery::Kinds(found.iter().flat_map(|wanted| wanted.all_kinds()).collect()),
     }
 }
 
 fn libraries(settings: &CaptureSettings) -> Result<Vec<Library>> {
-    let wanted = &settings.libraries;
-    let mut targets = named(wanted)?;
-    if targets.is_empty() {
-        // What the process loads later is found then.
-        targets = if settings.pids.is_empty() {
-            target::discover(Modules::TLS)
-        } else {
-            target::of_processes(Modules::TLS, &settings.pids)
-        };
-        // A program that is about to be run may carry the functions itself, as node does.
-        let program = settings.command.first().and_then(|word| program_file(word));
-        targets.extend(program.and_then(|path| target::named(Modules::TLS, &path).ok()));
-        targets.retain(|target| wanted.want(&target.kinds));
-    } else if wanted.kinds.contains(&Kind::Nss) {
-        // NSPR alone does not show which of its descriptors are TLS.
-        let found = target::discover(Modules::TLS).into_iter();
-        targets.extend(found.filter(|target| target.kinds.contains(&Kind::Nss)));
+    let mut targets = Vec::new();
+    for wanted in settings.wanted() {
+        let named = named(wanted)?;
+        let is_missing = |kind: &Kind| !named.iter().any(|target| target.kinds.contains(kind));
+        if !named.is_empty() && wanted.also.iter().any(is_missing) {
+            let found = target::discover(wanted.module).into_iter();
+            let is_also = |target: &Target| target.kinds.iter().any(|kind| wanted.also.contains(kind));
+            targets.extend(found.filter(is_also));
+        }
+        targets.extend(named);
     }
-    if targets.is_empty() {
-        let place = if settings.pids.is_empty() {
-            "the loader's cache, the usual directories or running processes"
-        } else {
-            "these processes"
-        };
-        tracing::warn!(
-            "no {} was found in {place}; waiting for one, or name the file with {}",
-            names(wanted.kinds),
-            wanted.flag
-        );
+    let found: Vec<_> = settings
+        .wanted()
+        .filter(|wanted| wanted.files.is_empty())
+        .collect();
+    if let Some(modules) = found.iter().map(|wanted| wanted.module).reduce(Modules::with) {
+        let unnamed = find(settings, modules);
+        for wanted in &found {
+            if !unnamed.iter().any(|target| wanted.want(&target.kinds)) {
+                say_none(settings, wanted);
+            }
+        }
+        let is_wanted = |target: &Target| found.iter().any(|wanted| wanted.want(&target.kinds));
+        targets.extend(unnamed.into_iter().filter(is_wanted));
     }
     Ok(targets.into_iter().map(|target| target.library).collect())
+}
+
+/// What there is for these modules. What a process loads later is found then.
+fn find(settings: &CaptureSettings, modules: Modules) -> Vec<Target> {
+    let mut targets = if settings.pids.is_empty() {
+        target::discover(modules)
+    } else {
+        target::of_processes(modules, &settings.pids)
+    };
+    // A program that is about to be run may carry the functions itself, as node does.
+    let program = settings.command.first().and_then(|word| program_file(word));
+    targets.extend(program.and_then(|path| target::named(modules, &path).ok()));
+    targets
+}
+
+fn say_none(settings: &CaptureSettings, wanted: &Libraries) {
+    let place = if settings.pids.is_empty() {
+        "the loader's cache, the usual directories or running processes"
+    } else {
+        "these processes"
+    };
+    tracing::warn!(
+        "no {} was found in {place}; waiting for one, or name the file with {}",
+        names(wanted),
+        wanted.flag
+    );
 }
 
 /// The files that the user named.
 fn named(wanted: &Libraries) -> Result<Vec<Target>> {
     let targets = wanted.files.iter().map(|path| {
-        let target = target::named(Modules::TLS, path)
-            .map_err(|error| anyhow!("{}: {error}; give the path of {}", wanted.flag, wanted.example))?;
+        let target = match &wanted.function {
+            None => target::named(wanted.module, path),
+            Some(function) => target::named_with(wanted.module, path, function),
+        }
+        .map_err(|error| anyhow!("{}: {error}; give the path of {}", wanted.flag, wanted.example))?;
         if !wanted.want(&target.kinds) {
             bail!(
                 "{}: {} has functions of {}, not of {}; `ecapture tls --libssl FILE` captures any of them",
                 wanted.flag,
                 path.display(),
-                names(&target.kinds),
-                names(wanted.kinds)
+                kinds(&target.kinds),
+                names(wanted)
             );
         }
         Ok(target)
@@ -224,15 +278,19 @@ fn named(wanted: &Libraries) -> Result<Vec<Target>> {
     targets.collect()
 }
 
-fn names(kinds: &[Kind]) -> String {
-    match kinds {
-        [] => "TLS library".to_owned(),
-        kinds => kinds
-            .iter()
-            .map(Kind::to_string)
-            .collect::<Vec<_>>()
-            .join(" and "),
+fn names(wanted: &Libraries) -> String {
+    match wanted.kinds {
+        [] | [Kind::Bash, ..] => wanted.what.to_owned(),
+        several => kinds(several),
     }
+}
+
+fn kinds(kinds: &[Kind]) -> String {
+    kinds
+        .iter()
+        .map(Kind::to_string)
+        .collect::<Vec<_>>()
+        .join(" and ")
 }
 
 /// The file that runs when `word` is executed.

@@ -36,7 +36,7 @@ pub(crate) fn run(output: &OutputSettings, global: &GlobalArgs) -> Result<Exit> 
     tls::run(output, &settings)
 }
 
-/// What keeps the real thing from running here.
+/// The reason why a real capture cannot run here.
 fn obstacle() -> Option<String> {
     if let Err(problem) = host::check().and_then(|()| host::check_process_numbers()) {
         return Some(problem.to_string());

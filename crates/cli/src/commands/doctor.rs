@@ -1,5 +1,6 @@
 //! `ecapture doctor`: whether capture can run here, and what it would see.
 
+mod others;
 mod page;
 mod programs;
 mod text;
@@ -8,20 +9,23 @@ use std::io::{self, Write};
 
 use anyhow::{Context as _, Result, bail};
 use ecapture_actors::SinkWriter;
-use ecapture_probe::ProgramCheck;
 use ecapture_probe::host::{self, Check};
 use ecapture_probe::survey::{Finding, Obstacle, Place, PlannedHook, Survey};
+use ecapture_probe::{Modules, ProgramCheck, ProgramFinding, ProgramObstacle};
 use serde_json::json;
 
 use crate::exit::Exit;
-use crate::outputs::{FileClock, OpenTarget};
+use crate::outputs::{FileClock, OpenTarget, RunFigures};
 use crate::settings::OutputSettings;
 
-/// Of the processes `pids`, or of all when there are none.
+/// Reports on the processes `pids`, or on all when there are none.
 pub(crate) fn run(settings: &OutputSettings, pids: &[u32]) -> Result<Exit> {
     let host = host::check();
     // What is missing on the host would be the reason once more.
-    let programs = host.is_ok().then(ecapture_probe::check_programs).transpose();
+    let programs = host
+        .is_ok()
+        .then(|| ecapture_probe::check_programs(Modules::TLS))
+        .transpose();
     let report = Report {
         checks: host::checks(),
         can_capture: host.is_ok() && programs.is_ok(),
@@ -31,6 +35,7 @@ pub(crate) fn run(settings: &OutputSettings, pids: &[u32]) -> Result<Exit> {
         } else {
             Survey::of(pids.iter().copied())
         },
+        others: ecapture_probe::programs(pids),
     };
     let mut bytes = Vec::new();
     if settings.is_json() {
@@ -40,7 +45,9 @@ pub(crate) fn run(settings: &OutputSettings, pids: &[u32]) -> Result<Exit> {
     }
     .context("the report cannot be formatted")?;
     let first = &settings.outputs[0];
-    let OpenTarget::Bytes(mut output) = first.open(Vec::new(), FileClock::default())? else {
+    let OpenTarget::Bytes(mut output) =
+        first.open(Vec::new(), FileClock::default(), &RunFigures::default())?
+    else {
         bail!(
             "{}: a report is written to standard output, a file or a collector",
             first.name()
@@ -73,6 +80,8 @@ struct Report {
     /// Empty where the host cannot capture.
     programs: Result<Vec<ProgramCheck>, ecapture_probe::Error>,
     survey: Survey,
+    /// Programs that are captured for something else.
+    others: Vec<ProgramFinding>,
 }
 
 impl Report {
@@ -93,6 +102,9 @@ impl Report {
         for finding in &self.survey.findings {
             writeln!(out, "{}", json_finding(finding))?;
         }
+        for finding in &self.others {
+            writeln!(out, "{}", json_other(finding))?;
+        }
         let line = json!({
             "kind": "summary",
             "can_capture": self.can_capture,
@@ -104,7 +116,7 @@ impl Report {
     }
 }
 
-/// How many processes a capture covers, in half a sentence.
+/// The number of processes that a capture covers, in half a sentence.
 pub(crate) fn coverage(survey: &Survey) -> String {
     let mut parts = vec![format!("covers {}", processes(survey.captured()))];
     if survey.missed() > 0 {
@@ -144,7 +156,21 @@ fn json_finding(finding: &Finding) -> serde_json::Value {
         "functions": functions(finding),
         "points": finding.hooks.iter().map(json_point).collect::<Vec<_>>(),
         "obstacle": finding.obstacle.as_ref().map(ToString::to_string),
+        "keys": finding.keys.as_str(),
         "advice": finding.obstacle.as_ref().map(Obstacle::advice),
+    })
+}
+
+fn json_other(finding: &ProgramFinding) -> serde_json::Value {
+    json!({
+        "kind": "audit",
+        "module": finding.module,
+        "file": finding.file.to_string_lossy(),
+        "pids": finding.pids,
+        "functions": finding.functions,
+        "missing": finding.missing,
+        "obstacle": finding.obstacle.as_ref().map(ToString::to_string),
+        "advice": finding.obstacle.as_ref().map(ProgramObstacle::advice),
     })
 }
 

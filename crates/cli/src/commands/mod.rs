@@ -5,23 +5,40 @@ mod demo;
 mod doctor;
 mod record;
 mod replay;
+mod stat;
 mod tls;
+mod verify;
 
 use anyhow::Result;
 
-use crate::args::{Cli, Command, RecordArgs};
+use crate::args::{BashArgs, Cli, Command, RecordArgs, ShellArgs, SqlCaptureArgs, WatchArgs, ZshArgs};
 use crate::exit::Exit;
 use crate::held;
 use crate::selection::Selection;
-use crate::settings::{CaptureSettings, OutputSettings};
-use crate::usage::UsageError;
+use crate::settings::{
+    CaptureSettings, Libraries, OutputSettings, outputs_of, refuse_packets, selecting_words, watch,
+};
 
 /// Runs the command that was asked for.
 pub(crate) fn dispatch(cli: &Cli) -> Result<Exit> {
     let output = || OutputSettings::resolve(&cli.global);
-    let capture = |libraries, capture| {
-        let output = output()?;
+    let capture = |libraries: Libraries, capture| {
+        let output = outputs_of(&cli.global, capture)?.in_mode(&cli.global, capture, &libraries)?;
+        let output = output.selected_by(selecting_words(capture)?)?;
+        let libraries = output.adapt(libraries)?;
         let settings = CaptureSettings::resolve(&cli.global, libraries, capture)?;
+        tls::run(&output, &settings)
+    };
+    let shells = |libraries, shell: &ShellArgs, capture| {
+        refuse_packets(capture)?;
+        let output = output()?;
+        let mut settings = CaptureSettings::resolve(&cli.global, libraries, capture)?;
+        settings.shell_status = shell.errnumber;
+        tls::run(&output, &settings)
+    };
+    let databases = |libraries, capture: &SqlCaptureArgs| {
+        let output = output()?;
+        let settings = CaptureSettings::resolve(&cli.global, libraries, &capture.into())?;
         tls::run(&output, &settings)
     };
     match &cli.command {
@@ -30,6 +47,7 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<Exit> {
         Command::Gnutls(arguments) => capture(arguments.into(), &arguments.capture),
         Command::Nspr(arguments) => capture(arguments.into(), &arguments.capture),
         Command::Record(RecordArgs { file, tls }) => {
+            refuse_packets(&tls.capture)?;
             let output = output()?;
             let settings = CaptureSettings::resolve(&cli.global, tls.into(), &tls.capture)?;
             record::run(file, &output, &settings)
@@ -42,20 +60,40 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<Exit> {
             let output = output()?;
             doctor::run(&output, &Selection::read(&cli.global)?.running()?)
         }
+        Command::Stat(arguments) => stat::run(&cli.global, arguments),
+        Command::Verify(arguments) => verify::run(arguments),
         Command::Demo => demo::run(&output()?, &cli.global),
-        Command::Bash(_) => unbuilt("bash"),
-        Command::Zsh(_) => unbuilt("zsh"),
-        Command::Mysqld(_) => unbuilt("mysqld"),
-        Command::Postgres(_) => unbuilt("postgres"),
+        Command::Bash(BashArgs {
+            files,
+            shell,
+            capture,
+        }) => shells(files.into(), shell, capture),
+        Command::Zsh(ZshArgs {
+            files,
+            shell,
+            capture,
+        }) => shells(files.into(), shell, capture),
+        Command::Watch(arguments) => watch(cli, arguments),
+        Command::Mysqld(arguments) => databases(arguments.into(), &arguments.capture),
+        Command::Postgres(arguments) => databases(arguments.into(), &arguments.capture),
         Command::Held { command } => Ok(held::become_command(command)),
     }
 }
 
-/// Refuses a command of the original that is not implemented yet.
-fn unbuilt(name: &str) -> Result<Exit> {
-    let refusal = UsageError::Unbuilt {
-        what: format!("`ecapture {name}`"),
-        instead: "only TLS is captured: `ecapture tls`",
-    };
-    Err(refusal.into())
+/// Captures several kinds in one run.
+fn watch(cli: &Cli, arguments: &WatchArgs) -> Result<Exit> {
+    refuse_packets(&arguments.capture)?;
+    let output = OutputSettings::resolve(&cli.global)?;
+    let wanted = watch::libraries(arguments)?.into_iter();
+    let wanted: Vec<_> = wanted
+        .map(|libraries| output.adapt(libraries))
+        .collect::<Result<_, _>>()?;
+    let mut wanted = wanted.into_iter();
+    let mut capture = arguments.capture.clone();
+    capture.words.clear();
+    let first = wanted.next().expect("no name is an error");
+    let mut settings = CaptureSettings::resolve(&cli.global, first, &capture)?;
+    settings.further = wanted.collect();
+    settings.shell_status = arguments.shell.errnumber;
+    tls::run(&output, &settings)
 }

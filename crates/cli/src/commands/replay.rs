@@ -1,6 +1,7 @@
-//! `ecapture replay`: a recording through the same actors and decoders.
+//! `ecapture replay`: a recording, or a capture of packets, through the same actors and decoders.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use anyhow::{Result, bail};
 use ecapture_probe::local_time;
@@ -10,6 +11,7 @@ use crate::args::ReplayArgs;
 use crate::exit::Exit;
 use crate::injection::Injection;
 use crate::recording::Recording;
+use crate::report;
 use crate::selection::Selection;
 use crate::session::Session;
 use crate::settings::OutputSettings;
@@ -24,25 +26,36 @@ pub(crate) fn run(settings: &OutputSettings, selection: &Selection, arguments: &
         };
         return Err(error.into());
     }
-    run_file(settings, selection, &arguments.file, &arguments.inject)
+    let injections = injections(&arguments.inject)?;
+    let recording = Recording::with_key_logs(&arguments.file, &arguments.keylog)?;
+    run_recording(settings, selection, recording, &injections)
 }
 
-/// Replays what is selected of `file`.
+/// Replays what is selected of `file`, a recording.
 pub(super) fn run_file(
     settings: &OutputSettings,
     selection: &Selection,
     file: &Path,
     failures: &[String],
 ) -> Result<Exit> {
-    let injections = failures
-        .iter()
-        .map(|value| Injection::parse(value))
-        .collect::<Result<Vec<_>, _>>()?;
-    let recording = Recording::open(file)?;
+    let injections = injections(failures)?;
+    run_recording(settings, selection, Recording::open(file)?, &injections)
+}
+
+fn injections(failures: &[String]) -> Result<Vec<Injection>, UsageError> {
+    failures.iter().map(|value| Injection::parse(value)).collect()
+}
+
+fn run_recording(
+    settings: &OutputSettings,
+    selection: &Selection,
+    recording: Recording,
+    injections: &[Injection],
+) -> Result<Exit> {
     for output in &settings.outputs {
         let is_recording = |metadata| output.target.is_same_file(&metadata);
         if recording.metadata().is_ok_and(is_recording) {
-            let (flag, file) = (output.flag, file.display());
+            let (flag, file) = (output.flag, recording.path().display());
             bail!("{flag}: {file} is the recording itself; name another file");
         }
     }
@@ -53,9 +66,17 @@ pub(super) fn run_file(
         utc_offset_s: offset_ns.map_or(0, |offset| local_time::utc_offset_s(offset / 1_000_000_000)),
     };
     let mut settings = settings.clone();
+    settings.live = false;
     if let Some(clock) = injections.iter().find_map(|injection| injection.file_clock()) {
         settings.file_clock = clock;
     }
     let session = Session::new(&settings, clock)?;
-    ecapture_actors::block_on(session.replay(recording, selection, &injections))
+    let figures = recording.packet_figures();
+    let exit = ecapture_actors::block_on(session.replay(recording, selection, injections))?;
+    let Some(figures) = figures.as_deref().and_then(OnceLock::get) else {
+        return Ok(exit);
+    };
+    report::captured_packets::figures(figures);
+    let is_loss = settings.fail_on_loss && exit == Exit::Success && figures.has_losses();
+    Ok(if is_loss { Exit::Loss } else { exit })
 }

@@ -1,8 +1,9 @@
-//! `ecapture tls`, `gotls`, `gnutls` and `nspr`: capture, decode, print.
+//! All commands that capture: capture, decode, print.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
+use ecapture_probe::Modules;
 use ecapture_probe::survey::{self, Survey};
 
 use super::capture::{Prepared, wall_clock};
@@ -10,14 +11,16 @@ use super::doctor;
 use crate::exit::Exit;
 use crate::report;
 use crate::session::Session;
-use crate::settings::{CaptureSettings, OutputSettings};
+use crate::settings::{CaptureSettings, Libraries, OutputSettings};
 
 pub(crate) fn run(output: &OutputSettings, settings: &CaptureSettings) -> Result<Exit> {
     // What cannot be written is found out before anything is attached.
     let session = Session::new(output, wall_clock()?)?;
     let prepared = Prepared::new(settings, output)?;
     let surveyed = Arc::new(Mutex::new(Survey::default()));
-    let is_of_interest = settings.command.is_empty() && settings.libraries.is_all();
+    let is_of_interest = settings.modules().have(Modules::TLS)
+        && settings.command.is_empty()
+        && settings.wanted().all(Libraries::is_all);
     if is_of_interest {
         let surveyed = Arc::clone(&surveyed);
         let handle = prepared.capture.handle();

@@ -15,7 +15,7 @@ use crate::one_line::warning_line;
 /// As the original's.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// Gives a client everything until it goes away or the run ends.
+/// Sends everything to a client until it goes away or the run ends.
 pub(super) async fn serve(mut socket: WebSocket, hub: Arc<Hub>) {
     let Ok(client) = RunLog::join(&hub, heartbeat(0)) else {
         let refusal = "this server has the maximum number of clients; close one of them";

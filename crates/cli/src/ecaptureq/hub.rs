@@ -1,4 +1,4 @@
-//! The clients, and what waits for each.
+//! The clients, each with the entries that wait for it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -44,16 +44,16 @@ struct Queue {
     closed: bool,
 }
 
-/// What a client gets next.
+/// One item of a client's queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Item {
     /// An encoded entry.
     Entry(Bytes),
-    /// So many entries found no room in the queue.
+    /// Number of entries that found no room in the queue.
     Missed(u64),
 }
 
-/// Who got an entry.
+/// The recipients of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Published {
     ToAll,
@@ -145,7 +145,7 @@ impl Client {
         }
     }
 
-    /// What was taken off the queue has been sent.
+    /// The items taken off the queue have been sent.
     pub(super) fn sent(&self) {
         self.queue().sending = 0;
     }

@@ -28,12 +28,12 @@ static STATE: Mutex<State> = Mutex::new(State {
 });
 
 impl RunLog {
-    /// Gives the lines that follow to the clients of `hub`.
+    /// Sends the lines that follow to the clients of `hub`.
     pub(super) fn feed(hub: &Arc<Hub>) {
         state().hub = Arc::downgrade(hub);
     }
 
-    /// Adds a client, which gets the lines of the start, then `greeting`, then what comes.
+    /// Adds a client, which gets the lines of the start, then `greeting`, then the lines that follow.
     pub(super) fn join(hub: &Hub, greeting: Vec<u8>) -> Result<Arc<Client>, Full> {
         // Held, so that no line is missing or comes twice.
         let state = state();

@@ -1,4 +1,4 @@
-//! Who may ask.
+//! Decides which requests are answered.
 //!
 //! A page of another site in a browser on this host can send requests to loopback addresses. It cannot forge the
 //! `Origin`, which must be this host's. By a name of its own that resolves to a loopback address (DNS rebinding) it
@@ -18,7 +18,7 @@ use super::socket::Socket;
 use crate::settings::ListenSettings;
 use crate::web_origin;
 
-/// What a request must show.
+/// The conditions that a request must meet.
 #[derive(Debug, Clone)]
 pub(super) enum Access {
     /// A connection that the kernel has vouched for.
@@ -33,7 +33,7 @@ pub(super) enum Access {
 /// Bytes of a token that nobody chose.
 const TOKEN_BYTES: usize = 16;
 
-/// What needs no token: it says only that the program runs.
+/// The path that needs no token: it says only that the program runs.
 const WITHOUT_TOKEN: &str = "/healthz";
 
 impl Access {
@@ -174,7 +174,7 @@ fn random_token() -> io::Result<String> {
     Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
 }
 
-/// Prints the token on standard error alone: log targets and eCaptureQ clients are no place for it.
+/// Prints the token on standard error alone: log targets and eCaptureQ clients must not get it.
 fn print_token(name: &str, token: &str) {
     let mut standard_error = io::stderr();
     // Without a reader there is nobody to use it.

@@ -62,7 +62,7 @@ impl AttachedFiles {
         (files.collect(), state.unlisted)
     }
 
-    /// How many files there are.
+    /// Number of files.
     pub(super) fn count(&self) -> usize {
         let state = self.state();
         state.files.len() + state.unlisted

@@ -24,7 +24,7 @@ use crate::settings::{CaptureSettings, OutputSettings};
 /// Attaches to these files only, or to all that can be found when there are none. An error leaves everything as it is.
 pub(crate) type ChangeLibraries = Box<dyn Fn(&[PathBuf]) -> anyhow::Result<()> + Send + Sync>;
 
-/// What a capture is attached to.
+/// The files that a capture is attached to.
 pub(crate) struct Attached {
     /// The files.
     pub(crate) files: Arc<AttachedFiles>,
@@ -32,18 +32,18 @@ pub(crate) struct Attached {
     pub(crate) change: ChangeLibraries,
 }
 
-/// What can be changed of a run.
+/// The settings of a run that can be changed.
 pub(crate) struct Live {
     capture: CaptureHandle,
     looks: Arc<Looks>,
-    /// The original's name of what is captured.
+    /// The original's name of the module.
     module: &'static str,
     runs_command: bool,
     attached: Attached,
     state: Mutex<State>,
 }
 
-/// What is in force, beside the filters.
+/// The settings in force, beside the filters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct State {
     hex: bool,
@@ -85,7 +85,7 @@ impl Live {
             looks,
             module: match settings.libraries.kinds {
                 [Kind::Go] => "gotls",
-                [Kind::GnuTls] => "gnutls",
+                [Kind::GnuTls, ..] => "gnutls",
                 [Kind::Nspr, ..] => "nspr",
                 _ => "openssl",
             },
@@ -117,6 +117,7 @@ impl Live {
             "libraries": state.files,
             "hex": state.hex,
             "tsize": state.truncate.unwrap_or(0),
+            "filter": self.looks.filter().map(|filter| filter.as_str().to_owned()),
         })
     }
 
@@ -146,6 +147,9 @@ impl Live {
                 .map_err(|error| error.to_string())?;
         }
         self.looks.change(next.hex, next.truncate);
+        if let Some(filter) = &request.filter {
+            self.looks.select(filter.as_ref().map(|expression| &expression.0));
+        }
         *state = next;
         Ok(())
     }
@@ -153,6 +157,16 @@ impl Live {
     fn check(&self, request: &Request, next: &State) -> Result<(), String> {
         if next.hex && !self.looks.have_text() {
             return Err("hex: no output has the text or protobuf format".to_owned());
+        }
+        if let Some(filter) = &request.filter
+            && let Some(format) = self
+                .looks
+                .unfit_for(filter.as_ref().map(|expression| &expression.0))
+        {
+            return Err(format!(
+                "filter: {format} would need other messages of the connections that are open; start ecapture with \
+                 --filter"
+            ));
         }
         if self.runs_command && (request.pids.is_some() || request.follow_children.is_some()) {
             return Err("pid: this run captures its command; start another one with --pid".to_owned());
@@ -231,14 +245,13 @@ const NOTHING: &str = "a replay cannot be changed; start it again with other fla
 
 fn check_module(run: &Run, module: &str) -> Result<(), String> {
     let live = run.live.as_ref().ok_or(NOTHING)?;
-    match module {
-        "bash" | "mysql" | "postgres" => Err(format!("{module} is not captured yet; only TLS is")),
-        other if other != live.module => Err(format!(
-            "this run captures {}; start another one for {other}",
-            live.module
-        )),
-        _ => Ok(()),
+    if module == live.module {
+        return Ok(());
     }
+    Err(format!(
+        "this run captures {}; start another one for {module}",
+        live.module
+    ))
 }
 
 /// The original's reply. `unused` are keys that change nothing.

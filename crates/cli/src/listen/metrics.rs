@@ -17,7 +17,7 @@ use prometheus_client::registry::Registry;
 
 use super::Run;
 
-/// Of the text.
+/// The type of the text.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The metrics of a run at this moment.

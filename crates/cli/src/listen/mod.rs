@@ -42,9 +42,9 @@ pub(crate) struct Server {
 pub(crate) struct Run {
     /// The figures.
     pipeline: PipelineHandle,
-    /// What the run was started with and cannot change; null for a replay.
+    /// The settings of the run that cannot change; null for a replay.
     fixed: Value,
-    /// What can be changed; `None` for a replay.
+    /// The settings that can be changed; `None` for a replay.
     live: Option<Live>,
     started: Instant,
 }

@@ -1,7 +1,9 @@
-//! What a change asks for, in the original's words.
+//! A requested change, in the original's words.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use ecapture_protocols::Filter;
 use serde_json::{Map, Value};
 
 use crate::selection::{self, Selection};
@@ -16,17 +18,40 @@ pub(super) struct Request {
     pub(super) cgroup: Option<Setting<PathBuf>>,
     pub(super) hex: Option<bool>,
     pub(super) truncate: Option<Setting<usize>>,
+    /// What the outputs show of the messages.
+    pub(super) filter: Option<Setting<Expression>>,
     /// Libraries or programs; empty: all that can be found.
     pub(super) files: Option<Vec<PathBuf>>,
     /// Keys that change nothing, with the reason.
     pub(super) unused: Vec<(String, &'static str)>,
 }
 
+/// An expression of `--filter`, compiled. Two with the same text are the same.
+#[derive(Debug, Clone)]
+pub(super) struct Expression(pub(super) Arc<Filter>);
+
+impl PartialEq for Expression {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
+impl Eq for Expression {}
+
 /// The value of a key that may also turn something off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Setting<T> {
     Off,
     On(T),
+}
+
+impl<T> Setting<T> {
+    pub(super) const fn as_ref(&self) -> Option<&T> {
+        match self {
+            Self::Off => None,
+            Self::On(value) => Some(value),
+        }
+    }
 }
 
 impl<T> From<Setting<T>> for Option<T> {
@@ -77,7 +102,7 @@ const UNUSED: [(&[&str], &str); 4] = [
     ),
     (
         &["filters"],
-        "there are no such filters; name the processes in `pid`, such as \"nginx,curl\"",
+        "name the processes in `pid`, such as \"nginx,curl\", and what is shown in `filter`",
     ),
 ];
 
@@ -93,7 +118,7 @@ const EMPTY: [(&[&str], &str); 4] = [
 const FILES: [&str; 5] = ["opensslpath", "elf_path", "gnutlspath", "nss_path", "nspr_path"];
 
 const KNOWN: &str = "pid, follow_children, uid, cgroup_path, opensslpath (elf_path, gnutlspath, nspr_path), is_hex, \
-                     truncate_size";
+                     truncate_size, filter";
 
 impl Request {
     /// Reads a body. An error says what is wrong with it.
@@ -118,6 +143,7 @@ impl Request {
             "cgroup_path" => self.cgroup = Some(path(value)?.into()),
             "hex" | "is_hex" => self.hex = Some(boolean(value)?),
             "tsize" | "truncate_size" => self.truncate = Some(size(value)?.into()),
+            "filter" => self.filter = Some(filter(value)?.into()),
             "capturemode" | "capture_mode" => mode(value)?,
             _ if FILES.contains(&key) => self.files.get_or_insert_default().extend(paths(value)?),
             _ => return self.take_unused(key, value),
@@ -136,6 +162,16 @@ impl Request {
             None => Err(format!("there is no such key; what can be changed is {KNOWN}")),
         }
     }
+}
+
+/// An expression of `--filter`; empty: none.
+fn filter(value: &Value) -> Result<Option<Expression>, String> {
+    let text = value.as_str().ok_or("an expression of --filter is expected")?;
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    let filter = Filter::parse(text).map_err(|error| error.to_string())?;
+    Ok(Some(Expression(Arc::new(filter))))
 }
 
 /// A number, a list such as `"1234,nginx"`, or an array of both. 0 and nothing mean all.
@@ -185,7 +221,7 @@ fn paths(value: &Value) -> Result<Vec<PathBuf>, String> {
     Ok(paths.into_iter().flatten().collect())
 }
 
-/// `None` for 0, which is no limit.
+/// `None` for 0, which means no limit.
 fn size(value: &Value) -> Result<Option<usize>, String> {
     let bytes = value.as_u64().and_then(|bytes| usize::try_from(bytes).ok());
     let bytes = bytes.ok_or_else(|| format!("expected a number of bytes, observed {value}"))?;

@@ -1,4 +1,4 @@
-//! What can be asked.
+//! The routes of the server.
 
 use std::sync::Arc;
 

@@ -71,7 +71,7 @@ async fn accept_all(socket: Socket, router: Router) -> io::Result<()> {
     }
 }
 
-/// Whether root or the user of this process has connected.
+/// Returns true if root or the user of this process has connected.
 fn is_trusted(stream: &UnixStream) -> bool {
     stream
         .peer_cred()

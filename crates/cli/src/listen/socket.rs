@@ -30,7 +30,7 @@ pub(crate) struct SocketFile {
 }
 
 impl Socket {
-    /// The file, if there is one, remains as long as what is returned.
+    /// The file, if there is one, remains as long as the returned value.
     pub(super) fn bind(address: &ListenAddress) -> io::Result<(Self, Option<SocketFile>)> {
         match address {
             ListenAddress::Tcp(address) => {

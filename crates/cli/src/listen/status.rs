@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{Live, Run};
 use crate::settings::CaptureSettings;
 
-/// What a capture was started with and cannot change.
+/// The settings of a capture that cannot change.
 pub(super) fn fixed(settings: &CaptureSettings) -> Value {
     let command = settings.command.iter().map(|word| word.to_string_lossy());
     json!({
@@ -70,6 +70,7 @@ fn outputs(outputs: &[OutputStatistics]) -> Vec<Value> {
             "left_out": losses(&output.losses, true),
             "reopened": output.retries,
             "unacknowledged_bytes": output.unacknowledged,
+            "not_selected": output.left_out,
         })
     });
     outputs.collect()

@@ -166,7 +166,7 @@ impl SinkWriter for CollectorOutput {
         Ok(Resumption::NewPlace)
     }
 
-    /// A Unix socket forgets what was not read; it was no more than the socket holds.
+    /// A Unix socket forgets the unread bytes; there were no more than the socket holds.
     fn unacknowledged(&self) -> u64 {
         match &self.stream {
             Stream::Tcp(stream) => ecapture_probe::socket::unacknowledged(stream.as_fd()).unwrap_or(0),

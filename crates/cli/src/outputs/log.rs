@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ecapture_actors::SinkWriter;
 
-/// What takes log lines.
+/// Takes log lines.
 pub(crate) trait LogTarget: Send {
     /// Takes a line with its end, all of it.
     fn write_line(&mut self, line: &[u8]) -> io::Result<()>;

@@ -15,11 +15,11 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::unistd::geteuid;
 use tokio::time::Instant;
 
-/// After a rotation that failed, the next is tried so much later.
+/// Time from a rotation that failed to the next try.
 const RETRY: Duration = Duration::from_secs(1);
 /// Names that are tried for a rotated file, a millisecond apart.
 const NAMES: i64 = 1000;
-/// The time in the name of a rotated file; digits stand for digits.
+/// The form of the time in the name of a rotated file: any digits in the places of these.
 const STAMP: &[u8] = b"2006-01-02T15-04-05.000";
 
 /// When a file is rotated, and how many rotated ones are kept.
@@ -33,13 +33,13 @@ pub(crate) struct Rotation {
     pub(crate) keep: Option<usize>,
 }
 
-/// What tells the age of files.
+/// The clock by which files age.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) enum FileClock {
     /// The runtime's.
     #[default]
     Runtime,
-    /// For tests: one that goes on by so much each time it is read.
+    /// For tests: one that advances by this much each time it is read.
     Steps(Duration),
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Rotator {
     since: Option<Instant>,
     /// The last rotation failed.
     retry_at: Option<Instant>,
-    /// Of the last rotated file, in milliseconds: names are in the order of rotation.
+    /// The time in the name of the last rotated file, in milliseconds: names are in the order of rotation.
     last_stamp: i64,
 }
 
@@ -69,12 +69,12 @@ impl Rotator {
         }
     }
 
-    /// Whether the file has to be looked at while nothing is written.
+    /// Returns true if the file has to be looked at while nothing is written.
     pub(super) fn has_age(&self) -> bool {
         self.rotation.age.is_some()
     }
 
-    /// Whether the file, which has `size` bytes, is to be rotated before the next `bytes` are written.
+    /// Returns true if the file, of `size` bytes, is to be rotated before the next `bytes` are written.
     pub(super) fn is_due(&mut self, size: u64, bytes: usize) -> bool {
         self.now = match self.clock {
             FileClock::Runtime => Instant::now(),
@@ -88,7 +88,7 @@ impl Rotator {
         (is_full || is_old) && self.retry_at.is_none_or(|retry| self.now >= retry)
     }
 
-    /// Whether a file of `size` bytes has room for `bytes` more. One that could not be rotated has.
+    /// Returns true if a file of `size` bytes has room for `bytes` more. One that could not be rotated has.
     pub(super) fn fits(&self, size: u64, bytes: usize) -> bool {
         let limit = self.rotation.size.filter(|_| self.retry_at.is_none());
         limit.is_none_or(|limit| size + bytes as u64 <= limit)

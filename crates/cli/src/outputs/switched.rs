@@ -1,10 +1,11 @@
-//! Formats whose look changes while a run goes on.
+//! Formats whose look changes during a run.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use ecapture_actors::Tap;
-use ecapture_protocols::{Format, Message, Origin, Records, View};
+use ecapture_protocols::format::ExchangeEnd;
+use ecapture_protocols::{Filter, Format, Message, Origin, Records, View};
 
 use super::formats::{Look, OutputFormat};
 
@@ -16,16 +17,26 @@ pub(crate) struct Looks(Mutex<Vec<Switchable>>);
 struct Switchable {
     format: &'static OutputFormat,
     look: Look,
+    filter: Option<Arc<Filter>>,
     now: Arc<Switched>,
+}
+
+impl Switchable {
+    /// Goes on with its look and filter.
+    fn switch(&self) {
+        if let Tap::Records(next) = self.format.feed(&self.look, self.filter.as_ref()) {
+            self.now.0.store(Arc::new(next));
+        }
+    }
 }
 
 /// A format that is replaced by one of the same view between two messages.
 struct Switched(ArcSwap<Arc<dyn Format>>);
 
 impl Looks {
-    /// What an output gets that has `look` at first. Captured events have none.
-    pub(crate) fn tap(&self, format: &'static OutputFormat, look: Look) -> Tap {
-        let first = match (format.tap)(&look) {
+    /// The tap of an output that has `look` and `filter` at first. Captured events have neither.
+    pub(crate) fn tap(&self, format: &'static OutputFormat, look: Look, filter: Option<&Arc<Filter>>) -> Tap {
+        let first = match format.feed(&look, filter) {
             Tap::Records(first) => first,
             events @ Tap::Events(_) => return events,
         };
@@ -33,20 +44,50 @@ impl Looks {
         self.formats().push(Switchable {
             format,
             look,
+            filter: filter.cloned(),
             now: Arc::clone(&now),
         });
         Tap::Records(now)
     }
 
-    /// Gives every format another look from its next message on.
+    /// Changes the look of every format from its next message on.
     pub(crate) fn change(&self, hex: bool, truncate: Option<usize>) {
-        for Switchable { format, look, now } in self.formats().iter_mut() {
-            look.hex = hex;
-            look.truncate = truncate;
-            if let Tap::Records(next) = (format.tap)(look) {
-                now.0.store(Arc::new(next));
-            }
+        for each in self.formats().iter_mut() {
+            each.look.hex = hex;
+            each.look.truncate = truncate;
+            each.switch();
         }
+    }
+
+    /// Gives every format this filter, from its next message on.
+    pub(crate) fn select(&self, filter: Option<&Arc<Filter>>) {
+        for each in self.formats().iter_mut() {
+            each.filter = filter.cloned();
+            each.switch();
+        }
+    }
+
+    /// Returns the name of a format whose decoders would have to emit something else for this filter, if there is
+    /// one: they are those of the connections that are open.
+    pub(crate) fn unfit_for(&self, filter: Option<&Arc<Filter>>) -> Option<&'static str> {
+        let formats = self.formats();
+        let is_unfit = |each: &&Switchable| match each.format.feed(&each.look, filter) {
+            Tap::Records(next) => next.view() != each.now.view(),
+            Tap::Events(_) => false,
+        };
+        formats.iter().find(is_unfit).map(|each| each.format.name)
+    }
+
+    /// The filter that all have.
+    pub(crate) fn filter(&self) -> Option<Arc<Filter>> {
+        let formats = self.formats();
+        let first = formats.first()?.filter.clone()?;
+        let has_it = |each: &Switchable| {
+            each.filter
+                .as_ref()
+                .is_some_and(|own| own.as_str() == first.as_str())
+        };
+        formats.iter().all(has_it).then_some(first)
     }
 
     /// Returns true if one of them holds text, which can be dumped.
@@ -67,6 +108,10 @@ impl Format for Switched {
 
     fn begin(&self, out: &mut Vec<u8>) {
         self.0.load().begin(out);
+    }
+
+    fn join_ends(&self, client: (&ExchangeEnd, &[u8]), server: (&ExchangeEnd, &[u8]), out: &mut Vec<u8>) {
+        self.0.load().join_ends(client, server, out);
     }
 
     fn write(&self, origin: &Origin, messages: &[Message], out: &mut Records) {

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -11,15 +12,18 @@ use tungstenite::http::Uri;
 
 use super::OpenTarget;
 use super::collector::CollectorOutput;
-use super::file::{FileOptions, FileOutput};
+use super::file::{ChainedFile, DocumentFile, FileOptions, FileOutput};
 use super::log::{Bytes, LogTarget, Plain};
+use super::otlp::{Endpoint, OtlpOutput};
 use super::payload::Payload;
+use super::run_figures::RunFigures;
 use super::standard_output::StandardOutput;
+use super::table::{Table, TableLook};
 use super::web_socket::WebSocketOutput;
 use crate::ecaptureq::{Feed, RunLog};
 use crate::usage::UsageError;
 
-/// What the user may write for a target.
+/// The forms of a target that the user may write.
 pub(crate) const TARGETS: &str =
     "a file, tcp://HOST:PORT, unix:///PATH, ws://HOST[:PORT][/PATH] or wss://HOST[:PORT][/PATH]";
 
@@ -28,23 +32,27 @@ pub(crate) const TARGETS: &str =
 pub(crate) struct Opening {
     /// The flag that names it.
     pub(crate) flag: &'static str,
-    /// What a WebSocket server gets.
+    /// The form in which a WebSocket server gets each record.
     pub(crate) payload: Payload,
     pub(crate) file: FileOptions,
+    /// What is sent is compressed.
+    pub(crate) gzip: bool,
+    /// Where the figures of the run are read.
+    pub(crate) figures: RunFigures,
 }
 
 /// A kind of target.
 #[derive(Debug)]
 struct Kind {
-    /// What its addresses begin with and are shown with; a file's begin with nothing.
+    /// The prefix of its addresses, also when they are shown; a file's is empty.
     scheme: &'static str,
-    /// What they are shown with at their end.
+    /// The suffix that they are shown with.
     end: &'static str,
     /// How they are written, for messages.
     form: &'static str,
     /// Reads what follows the scheme; `None` when it is wrong.
     read: fn(&str) -> Option<OsString>,
-    /// It gets each record by itself.
+    /// It gets each record separately.
     keeps_records_apart: bool,
     open: fn(&OsStr, Opening) -> Result<OpenTarget>,
     /// Opens it for logs.
@@ -53,6 +61,9 @@ struct Kind {
 
 /// Those that are recognized by their scheme.
 static BY_SCHEME: [&Kind; 4] = [&TCP, &UNIX, &WEB_SOCKET, &SECURE_WEB_SOCKET];
+
+/// The collectors of OTLP, by their schemes.
+static COLLECTORS: [&Kind; 4] = [&OTLP_HTTP, &OTLP_HTTPS, &OTLP_GRPC, &OTLP_GRPCS];
 
 static STANDARD_OUTPUT: Kind = Kind {
     scheme: "",
@@ -75,7 +86,16 @@ static FILE: Kind = Kind {
     keeps_records_apart: false,
     open: |path, opening| {
         let path = Path::new(path);
-        let file = FileOutput::open(path, opening.file).with_context(|| not_writable(opening.flag, path))?;
+        let not_writable = || not_writable(opening.flag, path);
+        if opening.file.chain {
+            let file = ChainedFile::open(path, opening.file).with_context(not_writable)?;
+            return Ok(OpenTarget::Records(Box::new(file)));
+        }
+        if opening.payload == Payload::Document {
+            let file = DocumentFile::open(path, opening.file).with_context(not_writable)?;
+            return Ok(OpenTarget::Records(Box::new(file)));
+        }
+        let file = FileOutput::open(path, opening.file).with_context(not_writable)?;
         Ok(OpenTarget::Bytes(Box::new(file)))
     },
     open_log: |path, flag| {
@@ -152,6 +172,67 @@ static ECAPTUREQ: Kind = Kind {
     open_log: |_, _| Ok(Box::new(Plain(RunLog))),
 };
 
+static OTLP_HTTP: Kind = Kind {
+    scheme: "http://",
+    ..COLLECTOR
+};
+
+static OTLP_HTTPS: Kind = Kind {
+    scheme: "https://",
+    read: |address| Endpoint::read("https://", address).map(|_| address.into()),
+    open: |address, opening| otlp("https://", address, opening),
+    ..COLLECTOR
+};
+
+static OTLP_GRPC: Kind = Kind {
+    scheme: "grpc://",
+    read: |address| Endpoint::read("grpc://", address).map(|_| address.into()),
+    open: |address, opening| otlp("grpc://", address, opening),
+    ..COLLECTOR
+};
+
+static OTLP_GRPCS: Kind = Kind {
+    scheme: "grpcs://",
+    read: |address| Endpoint::read("grpcs://", address).map(|_| address.into()),
+    open: |address, opening| otlp("grpcs://", address, opening),
+    ..COLLECTOR
+};
+
+/// What all collectors of OTLP have in common.
+const COLLECTOR: Kind = Kind {
+    scheme: "",
+    end: "",
+    form: "http://HOST[:PORT][/PATH], https://…, grpc://HOST[:PORT] or grpcs://…, the address of an OTLP collector",
+    read: |address| Endpoint::read("http://", address).map(|_| address.into()),
+    keeps_records_apart: true,
+    open: |address, opening| otlp("http://", address, opening),
+    open_log: |_, flag| anyhow::bail!("{flag}: a collector of OTLP takes no log lines"),
+};
+
+fn otlp(scheme: &str, address: &OsStr, opening: Opening) -> Result<OpenTarget> {
+    let (address, flag) = (address.to_string_lossy(), opening.flag);
+    let endpoint = Endpoint::read(scheme, &address).context("the address was read before")?;
+    let endpoint = endpoint.completed(opening.gzip)?;
+    let output = OtlpOutput::connect(endpoint, opening.figures)
+        .with_context(|| format!("{flag}: {scheme}{address}"))?;
+    Ok(OpenTarget::Records(Box::new(output)))
+}
+
+/// The table of `ecapture stat`, on standard output.
+static TABLE: Kind = Kind {
+    scheme: "",
+    end: "",
+    form: "-",
+    read: |_| None,
+    keeps_records_apart: true,
+    open: |address, opening| {
+        let table =
+            Table::open(address, opening.figures).context("the address of a table is made of its look")?;
+        Ok(OpenTarget::Records(Box::new(table)))
+    },
+    open_log: |_, _| Ok(Box::new(Plain(io::stdout()))),
+};
+
 fn tcp(address: &OsStr, flag: &str) -> Result<CollectorOutput> {
     let address = &*address.to_string_lossy();
     CollectorOutput::tcp(address).with_context(|| not_listening(flag, &format!("tcp://{address}")))
@@ -175,12 +256,23 @@ fn host_and_port(address: &str) -> Option<OsString> {
     (!host.is_empty() && is_port).then(|| address.into())
 }
 
+/// Returns true if the host of `host[:port][/path]` is this one.
+fn is_loopback(address: &str) -> bool {
+    let end = address.find(['/', '?', '#']).unwrap_or(address.len());
+    let authority = &address[..end];
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or(rest),
+        None => authority.split(':').next().unwrap_or(authority),
+    };
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|host| host.is_loopback())
+}
+
 /// The address of a WebSocket server, if it is one.
 fn web_address(scheme: &str, address: &str) -> Option<Uri> {
     let uri: Uri = format!("{scheme}{address}").parse().ok()?;
     let authority = uri.authority()?;
     let is_plain = !authority.host().is_empty() && !authority.as_str().contains('@');
-    // `port_u16` is `None` for what is no number below 65536, too.
+    // `port_u16` is also `None` for anything but a number below 65536.
     let has_port = authority.port_u16().is_some_and(|port| port > 0);
     let is_without = authority.as_str() == authority.host();
     (is_plain && (has_port || is_without)).then_some(uri)
@@ -216,6 +308,14 @@ impl Target {
         Self {
             kind: &STANDARD_OUTPUT,
             address: OsString::new(),
+        }
+    }
+
+    /// A table on standard output.
+    pub(crate) fn table(look: TableLook) -> Self {
+        Self {
+            kind: &TABLE,
+            address: look.address().into(),
         }
     }
 
@@ -268,8 +368,26 @@ impl Target {
         Self::read(&ECAPTUREQ, flag, value)
     }
 
+    /// Reads the address of a collector of OTLP.
+    pub(super) fn collected(flag: &'static str, value: &str) -> Result<Self, UsageError> {
+        let known = COLLECTORS.into_iter().find(|kind| value.starts_with(kind.scheme));
+        match known {
+            Some(kind) => Self::read(kind, flag, value),
+            None => Err(UsageError::Value {
+                flag,
+                expected: COLLECTOR.form,
+                observed: value.into(),
+            }),
+        }
+    }
+
+    /// Returns true for a collector of OTLP.
+    pub(crate) fn is_collector(&self) -> bool {
+        COLLECTORS.into_iter().any(|kind| std::ptr::eq(kind, self.kind))
+    }
+
     pub(crate) fn is_standard_output(&self) -> bool {
-        std::ptr::eq(self.kind, &raw const STANDARD_OUTPUT)
+        std::ptr::eq(self.kind, &raw const STANDARD_OUTPUT) || std::ptr::eq(self.kind, &raw const TABLE)
     }
 
     /// The path of a file.
@@ -277,7 +395,7 @@ impl Target {
         std::ptr::eq(self.kind, &raw const FILE).then(|| Path::new(&self.address))
     }
 
-    /// Its address for people; nothing for standard output.
+    /// Its address as it is shown; nothing for standard output.
     pub(crate) fn name(&self) -> Option<String> {
         let Kind { scheme, end, .. } = self.kind;
         let address = self.address.display();
@@ -290,12 +408,24 @@ impl Target {
         found.is_some_and(|own| own.is_file() && (own.dev(), own.ino()) == (file.dev(), file.ino()))
     }
 
+    /// Returns true if it is a file, or will be one. Pipes and devices are not.
+    pub(crate) fn is_file(&self) -> bool {
+        self.path().is_some_and(|path| path.is_file() || !path.exists())
+    }
+
     /// Returns true if it is a file that SIGHUP opens again. Pipes and devices are not.
     pub(crate) fn is_regular_file(&self) -> bool {
         self.path().is_some_and(Path::is_file)
     }
 
-    /// Returns true if each record comes by itself.
+    /// Returns true if what is written to it may reach another host. What listens on a loopback address, on a
+    /// socket of this host or reads a file is this host's.
+    pub(crate) fn leaves_host(&self) -> bool {
+        let is_network = !matches!(self.kind.scheme, "" | "unix://");
+        is_network && !is_loopback(&self.address.to_string_lossy())
+    }
+
+    /// Returns true if each record is sent separately.
     pub(crate) fn keeps_records_apart(&self) -> bool {
         self.kind.keeps_records_apart
     }
@@ -330,6 +460,27 @@ mod tests {
             let target = Target::parse("-o", value).unwrap_or_else(|error| panic!("{value}: {error}"));
             assert_eq!(target.name().as_deref(), Some(written), "{value}");
         }
+    }
+
+    #[test]
+    fn a_target_leaves_the_host_unless_it_is_here() {
+        for (value, leaves) in [
+            ("events.jsonl", false),
+            ("unix:///run/c.sock", false),
+            ("tcp://localhost:1", false),
+            ("tcp://127.8.0.1:1", false),
+            ("tcp://[::1]:5", false),
+            ("ws://127.0.0.1/x", false),
+            ("tcp://0.0.0.0:1", true),
+            ("tcp://collector:1", true),
+            ("tcp://127.0.0.1.example:1", true),
+            ("ws://10.0.0.1:1/127.0.0.1", true),
+            ("wss://[2001:db8::1]/", true),
+        ] {
+            let target = Target::parse("-o", value).unwrap();
+            assert_eq!(target.leaves_host(), leaves, "{value}");
+        }
+        assert!(Target::served("-o", "ws://0.0.0.0:1/").unwrap().leaves_host());
     }
 
     #[test]

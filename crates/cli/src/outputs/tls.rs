@@ -27,19 +27,11 @@ pub(super) enum TlsError {
     Handshake(#[source] io::Error),
 }
 
-/// Shakes hands with a server whose certificate is trusted: by the system, or, when `SSL_CERT_FILE` or
-/// `SSL_CERT_DIR` is set, by what it names.
+/// Shakes hands with a server whose certificate is trusted: by the system or, when `SSL_CERT_FILE` or
+/// `SSL_CERT_DIR` is set, by the certificates that it names.
 pub(super) fn secure(host: &str, mut tcp: TcpStream) -> Result<Secured, TlsError> {
     let failed = |error: Error| TlsError::Handshake(io::Error::other(error));
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Arc::new(Verifier::new(&provider)?);
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(failed)?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let config = client_config(b"http/1.1")?;
     let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
         .map_err(|error| TlsError::Handshake(io::Error::other(error)))?;
     let mut connection = ClientConnection::new(Arc::new(config), name).map_err(failed)?;
@@ -49,8 +41,23 @@ pub(super) fn secure(host: &str, mut tcp: TcpStream) -> Result<Secured, TlsError
     Ok(StreamOwned::new(connection, tcp))
 }
 
+/// Returns what is trusted, for a server that speaks `protocol` (RFC 7301).
+pub(super) fn client_config(protocol: &[u8]) -> Result<ClientConfig, TlsError> {
+    let failed = |error: Error| TlsError::Handshake(io::Error::other(error));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = Arc::new(Verifier::new(&provider)?);
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(failed)?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![protocol.to_vec()];
+    Ok(config)
+}
+
 /// Verifies as rustls does, but also accepts a self-signed certificate that is itself among the trusted ones.
-/// That is how `openssl req -x509` makes them, marked as an authority's, which rustls takes for no server's.
+/// `openssl req -x509` marks such certificates as an authority's, which rustls does not accept as a server's.
 #[derive(Debug)]
 struct Verifier {
     trusted: Vec<CertificateDer<'static>>,

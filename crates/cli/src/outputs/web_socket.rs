@@ -84,13 +84,13 @@ impl WebSocketOutput {
         self.largest = self.largest.max(record.len());
         let sent = self.socket.send(self.payload.message(record));
         sent.map_err(|error| {
-            // What the server said last may tell why.
+            // The server's last message may say why.
             let said = self.hear();
             self.failed(said.err().unwrap_or(error))
         })
     }
 
-    /// Takes what the server has said: answers pings, notices a close.
+    /// Takes the server's messages: answers pings, notices a close.
     fn listen(&mut self) -> io::Result<()> {
         self.unheard = 0;
         let heard = self.hear().and_then(|()| self.socket.flush());
@@ -299,7 +299,7 @@ fn is_on_this_host(tcp: &TcpStream) -> bool {
     addresses.is_ok_and(|(peer, own)| peer == own)
 }
 
-/// What the messages go through.
+/// The connection that carries the messages.
 enum Stream {
     Plain(TcpStream),
     Tls(Box<Secured>),

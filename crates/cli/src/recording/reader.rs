@@ -1,4 +1,4 @@
-//! Reads a recording, the product's own or the original's, as batches of events.
+//! Reads a recording of lines, the product's own or the original's, as batches of events.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read as _};
@@ -11,69 +11,15 @@ use ecapture_protocols::recording::line::{self, Header};
 use ecapture_protocols::recording::{LineError, original::OriginalLine};
 use nix::libc;
 
-/// Events per batch: what one read of the kernel's ring delivers under load.
-const BATCH_EVENTS: usize = 256;
+use super::{BATCH_BYTES, BATCH_EVENTS, RecordingError};
+
 /// Longest line accepted; a line holds one event of at most 16 KiB.
 const LINE_BYTES: u64 = 1024 * 1024;
-/// Payload bytes after which a batch ends, so that batches that are read ahead are bounded in bytes.
-const BATCH_BYTES: usize = 1024 * 1024;
 /// Largest payload file of the original's format, whose events have at most 16 KiB.
 const PAYLOAD_BYTES: u64 = 1024 * 1024;
 
 /// How each line of `--format jsonl` begins.
 const MESSAGE: &[u8] = b"{\"v\":";
-
-/// Why a recording could not be read. Each message names the file and the line.
-#[derive(Debug, thiserror::Error)]
-pub enum RecordingError {
-    /// Opening or reading failed.
-    #[error("cannot read {}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A line is not an event.
-    #[error("{}, line {line}: {source}; expected a file made by `ecapture record` or the original's events.jsonl", path.display())]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// Line number, from 1.
-        line: u64,
-        /// What is wrong with it.
-        source: LineError,
-    },
-    /// A line is longer than any event.
-    #[error("{}, line {line}: expected at most {LINE_BYTES} bytes; the file is not a recording", path.display())]
-    LineTooLong {
-        /// The file.
-        path: PathBuf,
-        /// Line number, from 1.
-        line: u64,
-    },
-    /// Messages that were decoded already.
-    #[error(
-        "{} is output of `--format jsonl`, not a recording: its messages are already decoded, and `jq` or any JSON \
-         reader reads them; `ecapture record FILE` makes a recording", path.display()
-    )]
-    Messages {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Events of a user are wanted, and the events do not say whose they are.
-    #[error("--uid: {} does not say which user's the events are; leave --uid out", path.display())]
-    NoUser {
-        /// The file.
-        path: PathBuf,
-    },
-    /// There is no line in the file.
-    #[error("{} is empty: nothing was recorded", path.display())]
-    Empty {
-        /// The file.
-        path: PathBuf,
-    },
-}
 
 #[derive(Debug)]
 enum LineFormat {
@@ -83,7 +29,7 @@ enum LineFormat {
 
 /// A recording being read.
 #[derive(Debug)]
-pub struct Recording {
+pub(super) struct Lines {
     path: PathBuf,
     input: BufReader<File>,
     buffer: Vec<u8>,
@@ -97,17 +43,12 @@ pub struct Recording {
     ended: bool,
 }
 
-impl Recording {
-    /// Opens `path` and determines the format from the first line.
-    pub fn open(path: &Path) -> Result<Self, RecordingError> {
-        let io = |source| RecordingError::Io {
-            path: path.to_owned(),
-            source,
-        };
-        let input = File::open(path).map_err(io)?;
+impl Lines {
+    /// Determines the format from the first line.
+    pub(super) fn begin(path: &Path, input: BufReader<File>) -> Result<Self, RecordingError> {
         let mut recording = Self {
             path: path.to_owned(),
-            input: BufReader::with_capacity(256 * 1024, input),
+            input,
             buffer: Vec::new(),
             line: 0,
             format: LineFormat::Own,
@@ -120,18 +61,16 @@ impl Recording {
         Ok(recording)
     }
 
-    /// The path by which it was opened.
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Of the opened file.
-    pub fn metadata(&self) -> std::io::Result<std::fs::Metadata> {
+    pub(super) fn metadata(&self) -> std::io::Result<std::fs::Metadata> {
         self.input.get_ref().metadata()
     }
 
     /// Wall clock minus kernel clock, when the recording says it.
-    pub fn wall_clock_offset_ns(&self) -> Option<i64> {
+    pub(super) fn wall_clock_offset_ns(&self) -> Option<i64> {
         self.header?.wall_clock_offset_ns
     }
 
@@ -253,7 +192,7 @@ fn open_payload(path: &Path) -> std::io::Result<File> {
     }
 }
 
-impl Iterator for Recording {
+impl Iterator for Lines {
     type Item = Result<Vec<CapturedEvent>, RecordingError>;
 
     /// The next batch. An error ends the recording; the events before it are delivered first.
@@ -289,6 +228,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::recording::Recording;
 
     fn read(path: &Path) -> Result<Vec<CapturedEvent>, RecordingError> {
         let batches: Result<Vec<_>, _> = Recording::open(path)?.collect();
@@ -323,7 +263,10 @@ mod tests {
         let batch = Recording::open(&path).unwrap().next().unwrap().unwrap();
         let lengths = batch.iter().map(|event| match event {
             CapturedEvent::Data(event) => event.payload.len(),
-            CapturedEvent::Close { .. } | CapturedEvent::Observed(_) => 0,
+            CapturedEvent::Close { .. } => 0,
+            CapturedEvent::Observed(observed) => {
+                usize::try_from(observed.fact.payload_bytes()).expect("bytes in memory")
+            }
         });
         assert!(lengths.sum::<usize>() <= 2 << 20);
         fs::remove_file(&payload).unwrap();

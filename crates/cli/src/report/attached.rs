@@ -1,9 +1,9 @@
-//! What was attached, and what the kernel refused.
+//! The functions attached to, and the programs that the kernel refused.
 
 use ecapture_probe::{AttachReport, Discovered, Refused};
 use ecapture_protocols::printable;
 
-/// Warns of what cannot be captured because the kernel refused its program.
+/// Warns of the data that cannot be captured because the kernel refused a program.
 pub(crate) fn refused(programs: &[Refused]) {
     for Refused {
         program,
@@ -117,6 +117,12 @@ pub(crate) fn discovered(found: &Discovered) {
             process.pid,
             file.display(),
             obstacle.advice()
+        ),
+        Discovered::Keyless { process, file, why } => tracing::warn!(
+            "a key log has no secrets of {} ({}): {}: {why}",
+            printable(&process.command),
+            process.pid,
+            file.display()
         ),
         Discovered::TooLate {
             process,

@@ -1,7 +1,9 @@
-//! What the kernel side lost, as rows of the ledger.
+//! The losses of the kernel side, as rows of the ledger.
 
 use ecapture_actors::{KernelCounterSource, LossRow, Stage};
 use ecapture_probe::{CaptureHandle, KernelCounters};
+
+use super::packets;
 
 /// The kernel's counters as rows of the ledger.
 pub(crate) struct KernelLosses(pub(crate) CaptureHandle);
@@ -19,6 +21,7 @@ impl KernelCounterSource for KernelLosses {
                     rows.extend(final_rows(&self.0, &counters));
                 }
                 rows.extend(late_rows(&self.0));
+                rows.extend(packets::rows(&self.0));
                 rows
             }
             Err(error) => {
@@ -53,6 +56,13 @@ fn kernel_rows(counters: &KernelCounters, undecodable: u64, excluded: (u64, u64)
         row("call_not_understood", counters.unintelligible_calls, 0),
         row("thread_ended_in_write", counters.unfinished_writes, 0),
         row("close_lost", counters.close_lost, 0),
+        row("secret_lost", counters.secrets_lost, 0),
+        // Packets of these sockets are shown without a process, or counted as those of unknown ones.
+        LossRow {
+            intended: true,
+            ..row("owner_lost", counters.owners_lost, 0)
+        },
+        row("secret_without_handshake", counters.secrets_without_random, 0),
         row("undecodable_record", undecodable, 0),
         LossRow {
             intended: true,
@@ -63,7 +73,7 @@ fn kernel_rows(counters: &KernelCounters, undecodable: u64, excluded: (u64, u64)
             intended: true,
             ..row("call_began_before_capture", counters.unmatched_returns, 0)
         },
-        // All their bytes are there: only what was known of them is not.
+        // All their bytes are there: only the knowledge about them is missing.
         LossRow {
             intended: true,
             ..row("sessions_forgotten", counters.forgotten_sessions, 0)
@@ -80,7 +90,7 @@ fn kernel_rows(counters: &KernelCounters, undecodable: u64, excluded: (u64, u64)
 }
 
 /// Figures that mean something only when the run is over: records that nobody read any more, and
-/// calls whose data was not promised, because mostly they go on after the capture.
+/// calls whose data was not promised, because mostly they continue after the capture.
 fn final_rows(capture: &CaptureHandle, counters: &KernelCounters) -> [LossRow; 2] {
     let (events, bytes) = capture.tally().left_in_ring(counters);
     let row = |reason, events, bytes, intended| LossRow {
@@ -96,8 +106,8 @@ fn final_rows(capture: &CaptureHandle, counters: &KernelCounters) -> [LossRow; 2
     ]
 }
 
-/// Connections, programs and files, not events: what they sent is not known.
-fn late_rows(capture: &CaptureHandle) -> [LossRow; 8] {
+/// Connections, programs and files, not events: the number of bytes that they sent is not known.
+fn late_rows(capture: &CaptureHandle) -> [LossRow; 9] {
     let row = |reason, events, intended| LossRow {
         stage: Stage::Kernel,
         reason,
@@ -116,5 +126,10 @@ fn late_rows(capture: &CaptureHandle) -> [LossRow; 8] {
         row("fact_without_room", tally.facts_without_room(), false),
         row("file_given_up", tally.files_given_up(), true),
         row("connection_open_before_capture", late.open_before_capture, true),
+        // Each is marked in its event.
+        LossRow {
+            bytes: tally.beyond_limits().1,
+            ..row("text_limit", tally.beyond_limits().0, true)
+        },
     ]
 }

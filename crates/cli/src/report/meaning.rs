@@ -2,12 +2,18 @@
 
 use ecapture_actors::Stage;
 
-/// What a row of the ledger means, as the end of a sentence.
+/// The meaning of a row of the ledger, as the end of a sentence.
 pub(super) fn of(stage: Stage, reason: &str) -> &'static str {
     match (stage, reason) {
         (Stage::Kernel, "filtered") => "calls by processes that are not captured",
         (Stage::Kernel, "excluded") => "data of processes that --not-pid names, or that read this output",
+        (Stage::Kernel, "text_limit") => {
+            "parts of statements and commands beyond the limits; each is marked in its event"
+        }
         (Stage::Reader, "filtered") => "events of processes that --pid and --uid do not select",
+        (Stage::Decoder, "filtered") => {
+            "bytes of connections that no filter can select; they were not decoded"
+        }
         (Stage::Kernel, _) => of_kernel(reason),
         (Stage::Sink, _) => of_output(reason),
         _ => of_decoding(reason),
@@ -22,6 +28,12 @@ fn of_kernel(reason: &str) -> &'static str {
         }
         "close_lost" => {
             "the ring buffer was full when connections ended; a larger --mapsize gives it more room"
+        }
+        "secret_lost" => {
+            "secrets of handshakes that found the ring buffer full; a larger --mapsize gives it more room"
+        }
+        "secret_without_handshake" => {
+            "secrets of TLS 1.3 (or of QUIC) whose handshake is unknown, because this version of the library keeps the client's random at an unknown place"
         }
         "memory_fault" => "the program's memory could not be read",
         "call_too_long" => "one call moved more bytes than are captured per call",
@@ -56,6 +68,14 @@ fn of_kernel(reason: &str) -> &'static str {
         "file_given_up" => {
             "files of programs that are damaged or beyond the limits; each is named in the log"
         }
+        "owner_lost" => {
+            "times that it was not reported which process uses a socket, because the ring buffer for packets was full"
+        }
+        "packets_dropped" => "packets for which the ring buffer had no room; a smaller --snaplen needs less",
+        "packets_unreadable" => "packets whose bytes could not be read",
+        "packets_not_matching" => "packets that the filter expression does not match",
+        "packets_of_others" => "packets of processes that are not captured",
+        "packets_of_unknown" => "packets whose process is not known, such as those of ICMP and ARP",
         "connection_open_before_capture" => {
             "connections that were open before the capture; they are shown from the middle"
         }
@@ -89,6 +109,8 @@ fn of_output(reason: &str) -> &'static str {
         }
         "reader_slow" => "messages that at least one reader of the output was too slow to receive",
         "no_reader" => "messages written while the output had no reader",
+        "rejected" => "messages that the collector refused for good; the log has its reason",
+        "no_record" => "messages that the format has no records for, such as those that are not HTTP",
         "sink_deadline" => "messages that were not written before the deadline for stopping",
         _ => "messages that were not written",
     }

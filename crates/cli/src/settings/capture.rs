@@ -1,22 +1,30 @@
-//! What to capture: the libraries, the processes, the command, and the room in the kernel.
+//! The settings of a capture: the libraries, the processes, the command, and the room in the kernel.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use ecapture_probe::Hooks;
+use ecapture_probe::{Hooks, Modules, PacketConfig};
+use ecapture_protocols::redact::Redaction;
 
 use super::libraries::{LIBSSL, Libraries};
-use super::unbuilt::refuse_unbuilt_capture;
+use super::packets;
+use super::unbuilt::explain_needless;
 use crate::args::{CaptureArgs, GlobalArgs};
 use crate::injection;
 use crate::selection::Selection;
 use crate::usage::UsageError;
 
-/// What to capture.
+/// The settings of a capture.
 #[derive(Debug, Clone)]
 pub(crate) struct CaptureSettings {
     /// The libraries to capture.
     pub(crate) libraries: Libraries,
+    /// Those of further kinds of capture in the same run.
+    pub(crate) further: Vec<Libraries>,
+    /// `--errnumber`: only commands of shells with this exit status.
+    pub(crate) shell_status: Option<i32>,
+    /// `--redact`, `--no-redact`: what is masked in statements.
+    pub(crate) redaction: Redaction,
     /// `--pid`: the processes that run now; empty means all.
     pub(crate) pids: Vec<u32>,
     /// `--follow-children`.
@@ -31,11 +39,13 @@ pub(crate) struct CaptureSettings {
     pub(crate) ring_bytes: u32,
     /// `--inject`.
     pub(crate) hooks: Hooks,
+    /// With `-m pcap`.
+    pub(crate) packets: Option<PacketConfig>,
     /// `-- COMMAND`; empty when none.
     pub(crate) command: Vec<OsString>,
 }
 
-/// Bounds of the ring buffer: below one largest record there is no use, above the kernel refuses.
+/// Bounds of the ring buffer: a smaller one may not hold the largest record, the kernel refuses a larger one.
 const RING_BYTES: std::ops::RangeInclusive<u64> = 256 * 1024..=1024 * 1024 * 1024;
 
 const PAGE_BYTES: u64 = 4096;
@@ -47,7 +57,7 @@ impl CaptureSettings {
         libraries: Libraries,
         capture: &CaptureArgs,
     ) -> Result<Self, UsageError> {
-        refuse_unbuilt_capture(capture)?;
+        explain_needless(&capture.unbuilt);
         let selection = Selection::read(global)?;
         if !capture.command.is_empty() && selection.has_processes() {
             return Err(UsageError::Value {
@@ -65,18 +75,33 @@ impl CaptureSettings {
         }
         Ok(Self {
             libraries,
+            further: Vec::new(),
+            shell_status: None,
+            redaction: global.privacy.redaction(),
             pids: selection.running()?,
             follow_children: capture.follow_children,
             excluded: Selection::of_processes("--not-pid", &capture.not_pid)?.running()?,
             uid: selection.uid,
-            // As with the original, an empty path is no filter.
+            // As with the original, an empty path means no filter.
             cgroup: capture
                 .cgroup_path
                 .clone()
                 .filter(|path| !path.as_os_str().is_empty()),
+            packets: packets::resolve(global, capture)?,
             hooks: injection::capture_hooks(&capture.inject)?,
             ..Self::of_command(global, &capture.command)?
         })
+    }
+
+    /// What is captured in this run, one for each kind of capture.
+    pub(crate) fn wanted(&self) -> impl Iterator<Item = &Libraries> {
+        std::iter::once(&self.libraries).chain(&self.further)
+    }
+
+    /// The kinds of capture.
+    pub(crate) fn modules(&self) -> Modules {
+        let further = self.further.iter().map(|libraries| libraries.module);
+        further.fold(self.libraries.module, Modules::with)
     }
 
     /// Capture of a command alone, with the global flags.
@@ -84,11 +109,15 @@ impl CaptureSettings {
         let processors = std::thread::available_parallelism().map_or(1, usize::from) as u64;
         Ok(Self {
             libraries: Libraries::new(LIBSSL, &[], &[]),
+            further: Vec::new(),
+            shell_status: None,
+            redaction: global.privacy.redaction(),
             pids: Vec::new(),
             follow_children: false,
             excluded: Vec::new(),
             uid: None,
             cgroup: None,
+            packets: None,
             hooks: Hooks::default(),
             ring_bytes: ring_bytes(global.mapsize, processors)?,
             command: command.to_vec(),

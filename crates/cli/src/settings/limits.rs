@@ -1,4 +1,4 @@
-//! How much the pipeline may use, and how often it reports its figures.
+//! The limits of the pipeline, and the interval of its figures.
 
 use std::time::Duration;
 

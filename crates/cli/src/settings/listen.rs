@@ -15,7 +15,7 @@ pub(crate) enum ListenAddress {
     Unix(PathBuf),
 }
 
-/// What `--listen` and its companions mean.
+/// The settings of `--listen` and its companions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ListenSettings {
     /// `--listen`.
@@ -97,7 +97,7 @@ fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }
 
-/// A token that can stand in a header and in a URL as it is.
+/// Reads a token, which must be usable in a header and in a URL as it is.
 fn token(value: &str) -> Result<String, UsageError> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     if TOKEN_BYTES.contains(&value.len()) && value.bytes().all(is_plain) {

@@ -1,4 +1,4 @@
-//! What stands after the commas of `-o`: `on-error=POLICY`, and when a file is rotated.
+//! The options after the commas of `-o`: `on-error=POLICY`, and when a file is rotated.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::outputs::Rotation;
 use crate::usage::UsageError;
 
 const EXPECTED: &str = "after the commas on-error=stop, on-error=drop or on-error=retry, rotate-size=100M (K, M, G), \
-                        rotate-age=1h (s, m, h, d) and keep=5, each at most once";
+                        rotate-age=1h (s, m, h, d), keep=5, chain, gzip, and redact or no-redact, each at most once, and then filter=EXPRESSION";
 
 const MEBIBYTE: u64 = 1024 * 1024;
 
@@ -18,6 +18,14 @@ const MEBIBYTE: u64 = 1024 * 1024;
 pub(super) struct OutputOptions {
     pub(super) policy: Option<SinkPolicy>,
     pub(super) rotation: Option<Rotation>,
+    /// The lines of the file are a chain.
+    pub(super) chain: bool,
+    /// Secrets are masked, or are not.
+    pub(super) redact: Option<bool>,
+    /// What is sent is compressed.
+    pub(super) gzip: bool,
+    /// The expression of `filter=`.
+    pub(super) filter: Option<String>,
 }
 
 impl OutputOptions {
@@ -30,7 +38,27 @@ impl OutputOptions {
         };
         let mut options = Self::default();
         let mut rest = value;
+        // An expression may have commas, so it comes last.
+        if let Some((before, filter)) = value.split_once(",filter=") {
+            options.filter = Some(filter.to_owned());
+            rest = before;
+        }
         while let Some((before, option)) = rest.rsplit_once(',') {
+            if option == "chain" && !options.chain {
+                options.chain = true;
+                rest = before;
+                continue;
+            }
+            if let ("redact" | "no-redact", None) = (option, options.redact) {
+                options.redact = Some(option == "redact");
+                rest = before;
+                continue;
+            }
+            if option == "gzip" && !options.gzip {
+                options.gzip = true;
+                rest = before;
+                continue;
+            }
             // A word and a value: an option, or one that was mistyped, not the end of a file's name.
             let Some((key, argument)) = option.split_once('=').filter(|(key, _)| is_word(key)) else {
                 break;
@@ -68,7 +96,7 @@ impl OutputOptions {
     }
 }
 
-/// Sets what has not been set before; `None` if it has.
+/// Sets an option that has not been set before; `None` if it has.
 fn set_once<T>(slot: &mut Option<T>, value: T) -> Option<()> {
     slot.replace(value).is_none().then_some(())
 }

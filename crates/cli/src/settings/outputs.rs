@@ -1,114 +1,28 @@
 //! `-o FORMAT[:TARGET]`, and `--format` and `--eventaddr`, which are short for one of it.
 
-use std::io::IsTerminal as _;
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::LazyLock;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ecapture_actors::{PipelineLimits, SinkPolicy, Tap};
-use ecapture_protocols::format::WallClock;
-use ecapture_protocols::{Options, View};
+use ecapture_probe::Modules;
+use ecapture_protocols::format::{Ends, WallClock};
+use ecapture_protocols::privacy::Level;
+use ecapture_protocols::{Filter, Options, View};
 
+use super::filters;
 use super::limits::{limits, statistics_interval};
 use super::listen::ListenSettings;
-use super::output_options::{OutputOptions, original_rotation};
+use super::output_options::original_rotation;
+use super::output_target::OutputTarget;
+use super::privacy::PrivacySettings;
 use super::unbuilt::refuse_unbuilt_globals;
 use crate::args::{FormatName, Frames, GlobalArgs, OnSinkError, When};
+use crate::audit;
 use crate::held::CommandOutput;
-use crate::outputs::{
-    self, FORMATS, Facts, FileClock, FileOptions, Look, Looks, Opening, OutputFormat, Payload, Rotation,
-    Target,
-};
+use crate::outputs::{self, Facts, FileClock, Look, Looks, OutputFormat, Rotation, TableLook, Target};
 use crate::usage::UsageError;
-
-/// What `-o` takes.
-static EXPECTED: LazyLock<String> = LazyLock::new(|| {
-    let names = FORMATS.map(|format| format.name);
-    let (last, others) = names.split_last().expect("formats are listed");
-    format!(
-        "FORMAT[:TARGET] with FORMAT {} or {last}, and TARGET {}, as in `-o text -o jsonl:events.jsonl`",
-        others.join(", "),
-        outputs::TARGETS
-    )
-});
-
-/// One output.
-#[derive(Debug, Clone)]
-pub(crate) struct OutputTarget {
-    /// The flag that names it.
-    pub(crate) flag: &'static str,
-    format: &'static OutputFormat,
-    /// Where to.
-    pub(crate) target: Target,
-    /// What happens when the target fails.
-    pub(crate) policy: SinkPolicy,
-    /// When its file is rotated.
-    rotation: Option<Rotation>,
-}
-
-impl OutputTarget {
-    /// Reads one value of `-o`.
-    fn parse(value: &str, policy: SinkPolicy) -> Result<Self, UsageError> {
-        let wrong = || UsageError::Value {
-            flag: "-o",
-            expected: EXPECTED.as_str(),
-            observed: value.into(),
-        };
-        let (rest, options) = OutputOptions::take(value)?;
-        let (name, target) = match rest.split_once(':') {
-            Some((name, target)) => (name, Some(target)),
-            None => (rest, None),
-        };
-        let format = OutputFormat::named(name).ok_or_else(wrong)?;
-        if target == Some("") {
-            return Err(wrong());
-        }
-        let target = (format.target)("-o", target)?;
-        if options.rotation.is_some() && target.path().is_none() {
-            return Err(UsageError::Value {
-                flag: "-o",
-                expected: "a file as the TARGET of rotate-size=, rotate-age= and keep=",
-                observed: value.into(),
-            });
-        }
-        Ok(Self {
-            flag: "-o",
-            format,
-            target,
-            policy: options.policy.unwrap_or(policy),
-            rotation: options.rotation,
-        })
-    }
-
-    /// Its name for people: the value of `-o` that describes it.
-    pub(crate) fn name(&self) -> String {
-        let format = self.format.name;
-        match self.target.name() {
-            None => format.to_owned(),
-            Some(target) => format!("{format}:{target}"),
-        }
-    }
-
-    /// It is read on a terminal.
-    fn is_terminal(&self) -> bool {
-        self.target.is_standard_output() && std::io::stdout().is_terminal()
-    }
-
-    /// Opens its target, in which `beginning` stands first.
-    pub(crate) fn open(&self, beginning: Vec<u8>, clock: FileClock) -> anyhow::Result<outputs::OpenTarget> {
-        self.target.open(Opening {
-            flag: self.flag,
-            payload: self.format.payload,
-            file: FileOptions {
-                replaces: self.format.replaces,
-                has_lines: self.format.payload != Payload::Binary,
-                beginning,
-                rotation: self.rotation,
-                clock,
-            },
-        })
-    }
-}
 
 /// How and where messages are printed.
 #[derive(Debug, Clone)]
@@ -123,6 +37,10 @@ pub(crate) struct OutputSettings {
     pub(crate) hex: bool,
     /// `--time`.
     time: bool,
+    /// `--verbose`.
+    verbosity: u8,
+    /// `--ends`, if it was given.
+    ends: Option<Ends>,
     /// `--tsize`, `None` when off.
     pub(crate) truncate: Option<usize>,
     color: When,
@@ -134,18 +52,27 @@ pub(crate) struct OutputSettings {
     pub(crate) limits: PipelineLimits,
     /// `--stats`.
     pub(crate) statistics_interval: Option<Duration>,
+    /// `--privacy`, `--redact`.
+    pub(crate) privacy: PrivacySettings,
     /// `--listen`.
     pub(crate) listen: Option<ListenSettings>,
-    /// What tells the age of files that are rotated.
+    /// The clock by which rotated files age.
     pub(crate) file_clock: FileClock,
+    /// A capture of this host, not a replay.
+    pub(crate) live: bool,
 }
 
 impl OutputSettings {
     /// Resolves the global flags.
     pub(crate) fn resolve(global: &GlobalArgs) -> Result<Self, UsageError> {
         refuse_unbuilt_globals(global)?;
-        let outputs = outputs(global)?;
+        let mut outputs = outputs(global)?;
+        if let Some(text) = &global.filter {
+            select(&mut outputs, &filters::parse("--filter", text)?)?;
+        }
         refuse_shared(&outputs)?;
+        let privacy = PrivacySettings::resolve(&global.privacy)?;
+        privacy.check(&outputs)?;
         if global.hex && !outputs.iter().any(|output| output.format.has_text) {
             return Err(UsageError::Value {
                 flag: "--hex",
@@ -163,15 +90,27 @@ impl OutputSettings {
             whole: global.whole,
             hex: global.hex,
             time: global.time,
+            verbosity: global.verbose,
+            ends: global.ends.map(Ends::from),
             truncate: usize::try_from(global.tsize).ok().filter(|&bytes| bytes > 0),
             color: global.color,
             debug: global.debug,
             fail_on_loss: global.fail_on_loss,
             limits: limits(global)?,
             statistics_interval: statistics_interval(global)?,
+            privacy,
             listen: ListenSettings::resolve(&global.listening)?,
             file_clock: FileClock::default(),
+            live: true,
         })
+    }
+
+    /// The same with only what these words before `--` select.
+    pub(crate) fn selected_by(mut self, words: &[String]) -> Result<Self, UsageError> {
+        if let Some(filter) = filters::of_words(words)? {
+            select(&mut self.outputs, &filter)?;
+        }
+        Ok(self)
     }
 
     /// The same with one output: a recording in `file`.
@@ -182,6 +121,10 @@ impl OutputSettings {
             target: Target::file(file),
             policy: SinkPolicy::Stop,
             rotation: None,
+            chain: false,
+            gzip: false,
+            filter: None,
+            redact: None,
         };
         Self {
             outputs: vec![recording],
@@ -189,7 +132,48 @@ impl OutputSettings {
         }
     }
 
-    /// Whether an output takes facts about processes.
+    /// The same with one output: a table of figures, with the filter of the first.
+    pub(crate) fn counted(mut self, look: TableLook) -> Self {
+        self.outputs.truncate(1);
+        for output in &mut self.outputs {
+            (output.flag, output.format) = ("stat", &outputs::STAT);
+            output.target = Target::table(look);
+        }
+        self
+    }
+
+    /// The same with packets in `file`, beside the others or alone.
+    pub(crate) fn with_packets(&self, file: &str, beside: bool) -> Result<Self, UsageError> {
+        self.with(("--pcapfile", &outputs::PACKETS), file, beside)
+    }
+
+    /// The same with a key log in `file`, beside the others or alone.
+    pub(super) fn with_key_log(&self, file: &str, beside: bool) -> Result<Self, UsageError> {
+        self.with(("--keylogfile", &outputs::KEY_LOG), file, beside)
+    }
+
+    fn with(
+        &self,
+        (flag, format): (&'static str, &'static OutputFormat),
+        file: &str,
+        beside: bool,
+    ) -> Result<Self, UsageError> {
+        let policy = self
+            .outputs
+            .first()
+            .map_or(SinkPolicy::Stop, |output| output.policy);
+        let added = OutputTarget::of_format(flag, format, file, policy)?;
+        let mut outputs = if beside { self.outputs.clone() } else { Vec::new() };
+        outputs.push(added);
+        refuse_shared(&outputs)?;
+        self.privacy.check(&outputs)?;
+        Ok(Self {
+            outputs,
+            ..self.clone()
+        })
+    }
+
+    /// Returns true if an output takes facts about processes.
     pub(crate) fn takes_facts(&self) -> bool {
         self.outputs.iter().any(|output| match output.format.facts {
             Facts::Never => false,
@@ -198,18 +182,36 @@ impl OutputSettings {
         })
     }
 
-    /// What an output gets; `clock` turns kernel time into wall-clock time.
+    /// What is captured of TLS for these outputs.
+    pub(super) fn tls_modules(&self) -> Modules {
+        let takes_secrets = |output: &OutputTarget| output.format.secrets;
+        if self.outputs.iter().all(takes_secrets) {
+            Modules::SECRETS
+        } else if self.outputs.iter().any(takes_secrets) {
+            Modules::TLS.with(Modules::SECRETS)
+        } else {
+            Modules::TLS
+        }
+    }
+
+    /// The tap of an output; `clock` turns kernel time into wall-clock time.
     /// With `looks` it may change.
     pub(crate) fn tap(&self, output: &OutputTarget, clock: WallClock, looks: Option<&Looks>) -> Tap {
         let look = self.look(output, clock);
+        let filter = output.filter.as_ref();
         match looks {
-            Some(looks) => looks.tap(output.format, look),
-            None => (output.format.tap)(&look),
+            Some(looks) => looks.tap(output.format, look, filter),
+            None => output.format.feed(&look, filter),
         }
     }
 
     fn look(&self, output: &OutputTarget, clock: WallClock) -> Look {
         let terminal = output.is_terminal();
+        let privacy = self.privacy.of(output);
+        let audit = output.target.is_file().then(|| {
+            let filter = output.filter.as_ref().map(|filter| filter.as_str());
+            Arc::new(audit::of(privacy.as_deref(), filter))
+        });
         Look {
             hex: self.hex,
             truncate: self.truncate,
@@ -219,9 +221,39 @@ impl OutputSettings {
             terminal,
             color: use_color(self.color, terminal),
             time: self.time,
+            verbosity: self.verbosity,
+            ends: self.ends,
             messages: output.target.keeps_records_apart(),
             clock,
+            privacy,
+            live: self.live,
+            audit,
         }
+    }
+
+    /// Returns the filters that decide early what no output wants: those of all outputs of messages, if each has one.
+    /// There are none if they may change during the run.
+    pub(crate) fn deciding_filters(&self) -> Vec<Arc<Filter>> {
+        let of_messages = self
+            .outputs
+            .iter()
+            .filter(|output| !output.format.has_everything());
+        let filters: Option<Vec<_>> = of_messages.map(|output| output.filter.clone()).collect();
+        filters.filter(|_| self.listen.is_none()).unwrap_or_default()
+    }
+
+    /// Returns the number of the only process that any output can show anything of, if there is one.
+    pub(crate) fn only_process(&self) -> Option<u32> {
+        if self.outputs.iter().any(|output| output.format.has_everything()) {
+            return None;
+        }
+        let sets: Option<Vec<_>> = self
+            .deciding_filters()
+            .iter()
+            .map(|filter| filter.processes())
+            .collect();
+        let all: BTreeSet<u32> = sets?.into_iter().flatten().collect();
+        all.first().copied().filter(|_| all.len() == 1)
     }
 
     /// For a report of its own: JSON Lines instead of text.
@@ -244,27 +276,20 @@ impl OutputSettings {
         }
     }
 
+    /// Returns true if a filter may ask for values that are not shown, now or later.
+    fn reads_values(&self) -> bool {
+        self.listen.is_some() || self.outputs.iter().any(|output| output.filter.is_some())
+    }
+
     /// How the decoders of one view are set up.
     pub(crate) fn decoder_options(&self, view: View) -> Options {
         Options {
             view,
-            parts: !self.whole,
+            conceals: self.privacy.level == Level::Metadata && !self.reads_values(),
+            parts: !self.whole && !view.joins() && !self.privacy.needs_whole(&self.outputs),
             ..Options::default()
         }
     }
-}
-
-/// Where the log goes beside standard error: to the target of `--logaddr`, and to eCaptureQ clients.
-pub(crate) fn log_targets(global: &GlobalArgs) -> Result<Vec<Target>, UsageError> {
-    let mut targets = Vec::new();
-    if let Some(value) = &global.logaddr {
-        targets.push(Target::parse("--logaddr", value)?);
-    }
-    let is_served = |output: &String| output.split(':').next() == Some(outputs::ECAPTUREQ.name);
-    if global.ecaptureq.is_some() || global.output.iter().any(is_served) {
-        targets.push(Target::served_logs());
-    }
-    Ok(targets)
 }
 
 fn outputs(global: &GlobalArgs) -> Result<Vec<OutputTarget>, UsageError> {
@@ -281,6 +306,10 @@ fn outputs(global: &GlobalArgs) -> Result<Vec<OutputTarget>, UsageError> {
             target: Target::served("--ecaptureq", address)?,
             policy,
             rotation: None,
+            chain: false,
+            gzip: false,
+            filter: None,
+            redact: None,
         });
     }
     Ok(outputs)
@@ -296,6 +325,7 @@ fn printed_outputs(global: &GlobalArgs, policy: SinkPolicy) -> Result<Vec<Output
                 FormatName::Text => &outputs::TEXT,
                 FormatName::Original => &outputs::ORIGINAL,
                 FormatName::Jsonl => &outputs::JSON_LINES,
+                FormatName::Exchange => &outputs::EXCHANGE,
             },
             target: match &global.eventaddr {
                 Some(value) => Target::parse("--eventaddr", value)?,
@@ -303,6 +333,10 @@ fn printed_outputs(global: &GlobalArgs, policy: SinkPolicy) -> Result<Vec<Output
             },
             policy,
             rotation,
+            chain: false,
+            gzip: false,
+            filter: None,
+            redact: None,
         }]);
     }
     let both = |flag, instead: &str| UsageError::Outputs {
@@ -342,11 +376,10 @@ fn rotation_of_eventaddr(global: &GlobalArgs) -> Result<Option<Rotation>, UsageE
     })
 }
 
-/// Two outputs would mix what they write.
+/// Two outputs would mix their records.
 fn refuse_shared(outputs: &[OutputTarget]) -> Result<(), UsageError> {
     for (number, output) in outputs.iter().enumerate() {
-        let is_device = |path: &Path| path.exists() && !path.is_file();
-        if output.target.path().is_some_and(is_device) {
+        if output.target.path().is_some() && !output.target.is_file() {
             continue;
         }
         let other = outputs[..number]
@@ -358,6 +391,16 @@ fn refuse_shared(outputs: &[OutputTarget]) -> Result<(), UsageError> {
                 problem: format!("{} and {} go to the same place", other.name(), output.name()),
                 instead: "give each a file of its own, as in `-o text -o jsonl:events.jsonl`".to_owned(),
             });
+        }
+    }
+    Ok(())
+}
+
+/// Restricts all outputs of messages.
+fn select(outputs: &mut [OutputTarget], filter: &Arc<Filter>) -> Result<(), UsageError> {
+    for output in outputs {
+        if !output.format.has_everything() {
+            output.filter = filters::both(Some(filter), output.filter.as_ref())?;
         }
     }
     Ok(())
@@ -401,9 +444,12 @@ mod tests {
             ("", "FORMAT[:TARGET]"),
             (
                 "events.jsonl",
-                "text, original, jsonl, protobuf, recording or ecaptureq",
+                "text, original, jsonl, exchange, har, protobuf, pcapng, recording, keylog, ecaptureq or otlp",
             ),
-            ("xml:f", "text, original, jsonl, protobuf, recording or ecaptureq"),
+            (
+                "xml:f",
+                "text, original, jsonl, exchange, har, protobuf, pcapng, recording, keylog, ecaptureq or otlp",
+            ),
             ("text:", "FORMAT[:TARGET]"),
             ("text:tcp://h", "tcp://HOST:PORT"),
             ("text:ws://", "ws://HOST"),

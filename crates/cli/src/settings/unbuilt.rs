@@ -1,7 +1,7 @@
 //! Flags of the original that are not implemented yet are refused, each with a way out; those that are not needed
 //! are accepted, each with the reason.
 
-use crate::args::{CaptureArgs, GlobalArgs, UnbuiltCaptureArgs};
+use crate::args::{GlobalArgs, UnbuiltCaptureArgs};
 use crate::usage::UsageError;
 
 pub(super) fn refuse_unbuilt_globals(global: &GlobalArgs) -> Result<(), UsageError> {
@@ -21,37 +21,8 @@ pub(super) fn refuse_unbuilt_globals(global: &GlobalArgs) -> Result<(), UsageErr
     }
 }
 
-pub(super) fn refuse_unbuilt_capture(capture: &CaptureArgs) -> Result<(), UsageError> {
-    match capture.model.to_ascii_lowercase().as_str() {
-        "text" | "" => {}
-        "key" | "keylog" | "pcap" | "pcapng" => {
-            return Err(UsageError::Unbuilt {
-                what: format!("-m {}", capture.model),
-                instead: "leave it out to capture plaintext as text, or use --format jsonl",
-            });
-        }
-        _ => {
-            return Err(UsageError::Value {
-                flag: "--model",
-                expected: "text",
-                observed: capture.model.clone(),
-            });
-        }
-    }
-    let unbuilt = &capture.unbuilt;
-    refuse(&[
-        (&unbuilt.keylogfile, "--keylogfile", "it belongs to -m keylog"),
-        (&unbuilt.pcapfile, "--pcapfile", "it belongs to -m pcap"),
-        (&unbuilt.ifname, "--ifname", "it belongs to -m pcap"),
-    ])?;
-    explain_needless(unbuilt);
-    match capture.filter.first() {
-        Some(word) => Err(UsageError::Filter(word.clone())),
-        None => Ok(()),
-    }
-}
-
-fn explain_needless(unbuilt: &UnbuiltCaptureArgs) {
+/// Accepts flags that are not needed.
+pub(super) fn explain_needless(unbuilt: &UnbuiltCaptureArgs) {
     let needless = [
         (
             &unbuilt.ssl_version,
@@ -73,15 +44,5 @@ fn explain_needless(unbuilt: &UnbuiltCaptureArgs) {
         if value.is_some() {
             tracing::info!("{flag} has no effect: {reason}");
         }
-    }
-}
-
-fn refuse(flags: &[(&Option<String>, &str, &'static str)]) -> Result<(), UsageError> {
-    match flags.iter().find(|(value, ..)| value.is_some()) {
-        Some((_, what, instead)) => Err(UsageError::Unbuilt {
-            what: (*what).to_owned(),
-            instead,
-        }),
-        None => Ok(()),
     }
 }

@@ -24,12 +24,12 @@ use console::Console;
 use queue::LogQueue;
 use reopened::Reopened;
 
-/// What is logged.
+/// The level of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Level {
     /// `--quiet`: warnings and errors.
     Quiet,
-    /// What RUST_LOG says, or else what a user wants to know.
+    /// The level in RUST_LOG, or else the one that suits users.
     Usual,
     /// `--debug`.
     Debug,
@@ -115,7 +115,7 @@ pub(crate) fn flush(limit: Option<Duration>) {
     }
 }
 
-/// What log lines wait in.
+/// The queues that log lines wait in.
 static QUEUES: Mutex<Vec<LogQueue>> = Mutex::new(Vec::new());
 
 /// The log is there until the program ends.

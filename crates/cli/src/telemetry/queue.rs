@@ -16,7 +16,7 @@ const WAITING_BYTES: usize = 1024 * 1024;
 
 enum Task {
     Line(Vec<u8>),
-    /// So many lines were left out.
+    /// Number of lines left out.
     LeftOut(u64),
     Renew,
     Tend,

@@ -1,4 +1,4 @@
-//! What cannot be honoured of the command line.
+//! Errors in the command line.
 
 /// A flag or word that cannot be honoured. Each message names the way out.
 #[derive(Debug, thiserror::Error)]
@@ -8,7 +8,7 @@ pub(crate) enum UsageError {
     Unbuilt {
         /// The flag or command.
         what: String,
-        /// What to do instead.
+        /// The way out.
         instead: &'static str,
     },
     /// A value that the flag does not take.
@@ -16,7 +16,7 @@ pub(crate) enum UsageError {
     Value {
         /// The flag.
         flag: &'static str,
-        /// What it takes.
+        /// The values that it takes.
         expected: &'static str,
         /// What was given.
         observed: String,
@@ -31,7 +31,7 @@ pub(crate) enum UsageError {
         /// Why, and where the flag belongs.
         reason: &'static str,
     },
-    /// `--` without anything behind it.
+    /// `--` without anything after it.
     #[error("no command follows `--`: write `-- COMMAND` to run one, or leave `--` out")]
     NoCommand,
     /// Outputs that cannot go together.
@@ -39,9 +39,9 @@ pub(crate) enum UsageError {
     Outputs {
         /// The flag.
         flag: &'static str,
-        /// What is wrong.
+        /// The mistake.
         problem: String,
-        /// What to write instead.
+        /// The way out.
         instead: String,
     },
     /// A name that no process has.
@@ -55,9 +55,31 @@ pub(crate) enum UsageError {
         /// The name.
         name: String,
     },
+    /// Nothing that can be captured.
+    #[error(
+        "watch: expected one or more of {expected}, observed {observed:?}; such as `ecapture watch tls bash`"
+    )]
+    Watched {
+        /// The names.
+        expected: String,
+        /// What was given.
+        observed: String,
+    },
+    /// A filter that cannot be compiled.
+    #[error("{flag}: {error}")]
+    FilterText {
+        /// The flag.
+        flag: &'static str,
+        /// What is wrong, and where.
+        error: ecapture_protocols::FilterError,
+    },
     /// Words without a `--` before them.
     #[error(
-        "unexpected {0:?}: write `-- COMMAND` to run a command; packet filters need `-m pcap`, which is not implemented yet"
+        "unexpected {0:?}: write `-- COMMAND` to run a command; words before it select by address only, as in \
+         `tcp port 443 and host 10.0.0.1`; --filter selects by everything else, and -m pcap takes all of pcap-filter(7)"
     )]
     Filter(String),
+    /// A filter expression that cannot be used.
+    #[error("{0}")]
+    Packets(String),
 }

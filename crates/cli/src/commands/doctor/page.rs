@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 /// Columns of the narrowest terminal in use.
 const WIDTH: usize = 80;
-/// What the last column has at least, however wide the others are.
+/// Minimum width of the last column, however wide the others are.
 const LEAST: usize = 24;
 
 /// A table whose columns are as wide as their widest cell; the last one continues in further lines.

@@ -3,9 +3,9 @@
 use ecapture_probe::{Error, Figures, ProgramCheck, Refused};
 use serde_json::{Value, json};
 
-/// The verifier gives up at so many instructions (`BPF_COMPLEXITY_LIMIT_INSNS`) …
+/// Number of instructions at which the verifier gives up (`BPF_COMPLEXITY_LIMIT_INSNS`).
 const MOST_INSTRUCTIONS: u64 = 1_000_000;
-/// … and a chain of calls may have so many bytes of stack (`MAX_BPF_STACK`).
+/// Maximum bytes of stack of a chain of calls (`MAX_BPF_STACK`).
 const MOST_STACK: u64 = 512;
 
 /// Rows of the host's table: one for all programs that load, one for each that does not. With `-d` one for

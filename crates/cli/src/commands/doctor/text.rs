@@ -2,11 +2,11 @@
 
 use std::io::{self, Write};
 
-use ecapture_probe::survey::{Finding, Place, PlannedHook};
+use ecapture_probe::survey::{Finding, Keys, Place, PlannedHook};
 use ecapture_protocols::printable;
 
 use super::page::{cut, paragraph, table};
-use super::{Report, coverage, functions, programs};
+use super::{Report, coverage, functions, others, programs};
 
 /// Widest cells of the table of programs; the whole texts follow with `--debug`.
 const TLS: usize = 22;
@@ -37,6 +37,7 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out)?;
     }
     paragraph(out, &format!("A capture {}.", coverage(&report.survey)), 0)?;
+    others::write(&report.others, out)?;
     if !report.can_capture {
         writeln!(
             out,
@@ -111,7 +112,13 @@ fn row(program: &Program<'_>) -> [String; 5] {
         [first, others @ ..] => format!("{first} +{}", others.len()),
         [] => String::new(),
     };
-    let captured = if finding.obstacle.is_some() { "NO" } else { "yes" };
+    let captured = match (&finding.obstacle, finding.keys) {
+        (Some(_), Keys::All) => "keys only",
+        (Some(_), _) => "NO",
+        (None, Keys::None) => "no keys",
+        (None, Keys::UpToTls12) => "1.2 keys",
+        (None, Keys::All) => "yes",
+    };
     let cell = |text: &str, most| cut(&printable(text), most);
     [
         pids,
@@ -140,6 +147,8 @@ fn details(program: &Program<'_>, out: &mut dyn Write) -> io::Result<()> {
         &format!("functions: {}", functions(finding).join(" ")),
         DETAILS,
     )?;
+    let keys = format!("secrets in a key log: {}", finding.keys.as_str());
+    paragraph(out, &keys, DETAILS)?;
     let points: Vec<_> = finding.hooks.iter().map(point).collect();
     table(out, ["    FUNCTION", "CAPTURED AT", "WHY THERE"], &points)
 }
@@ -167,6 +176,7 @@ mod tests {
             version: Some("3.0.22-with-a-long-suffix".to_owned()),
             hooks: Vec::new(),
             obstacle,
+            keys: Keys::All,
             deleted: false,
         }
     }
@@ -185,6 +195,7 @@ mod tests {
                 ],
                 hidden: 3,
             },
+            others: Vec::new(),
         };
         let mut text = Vec::new();
         write(&report, &mut text).unwrap();

@@ -1,6 +1,9 @@
 //! A file, or a device or named pipe that has a path. Files are appended to, opened again on request, and
 //! rotated.
 
+mod chained;
+mod document;
+
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -10,6 +13,10 @@ use std::time::Duration;
 use ecapture_actors::{Resumption, SinkWriter, Unwritten};
 use nix::libc::O_NONBLOCK;
 
+pub(super) use chained::ChainedFile;
+pub(super) use document::DocumentFile;
+
+use super::beginning::Beginning;
 use super::rotation::{self, FileClock, Rotation, Rotator};
 use crate::private_file::{self, Replacement};
 
@@ -24,8 +31,12 @@ pub(crate) struct FileOptions {
     /// Every record is one or more lines.
     pub(crate) has_lines: bool,
     /// What stands at the beginning of every file.
-    pub(crate) beginning: Vec<u8>,
+    pub(crate) beginning: Beginning,
+    /// A reader cannot do with a part of a record: what is left of one is cut off at the end.
+    pub(crate) whole_records: bool,
     pub(crate) rotation: Option<Rotation>,
+    /// Its lines are a chain.
+    pub(crate) chain: bool,
     pub(crate) clock: FileClock,
 }
 
@@ -41,10 +52,19 @@ pub(super) struct FileOutput {
     broke_at: u64,
     /// The next record is not the continuation of what the file ends with.
     within_a_line: bool,
-    beginning: Vec<u8>,
+    beginning: Beginning,
+    /// The file can only be continued from its beginning: it is a whole, not a list of records.
+    replaces: bool,
+    /// The next record is the fixed beginning of a file, and what is repeated follows it.
+    begins: bool,
+    whole_records: bool,
+    /// Bytes of a record that the file ends with and whose rest is not written.
+    partial: u64,
     /// Bytes in the file, as far as they are ours.
     size: u64,
     rotator: Option<Rotator>,
+    /// How often it became another file.
+    generation: u64,
 }
 
 impl FileOutput {
@@ -72,14 +92,24 @@ impl FileOutput {
             has_lines: options.has_lines,
             path,
             file,
+            replaces: options.replaces,
+            begins: !options.beginning.is_empty(),
             beginning: options.beginning,
+            whole_records: options.whole_records,
+            partial: 0,
             size: if replacement.is_some() { 0 } else { metadata.len() },
             replacement,
             broke_at: 0,
             rotator,
+            generation: 0,
         };
         output.note_records();
         Ok(output)
+    }
+
+    /// It is not a device or a pipe.
+    pub(super) const fn is_regular(&self) -> bool {
+        self.is_regular
     }
 
     fn named(&self, error: &io::Error) -> io::Error {
@@ -103,7 +133,7 @@ impl FileOutput {
 
     fn note_records(&mut self) {
         if let Some(rotator) = &mut self.rotator
-            && self.size > self.beginning.len() as u64
+            && self.size > self.beginning.len()
         {
             rotator.has_records();
         }
@@ -119,6 +149,26 @@ impl FileOutput {
     fn is_same(&self, other: &Metadata) -> io::Result<bool> {
         let own = self.file.metadata()?;
         Ok(own.is_file() && (own.dev(), own.ino()) == (other.dev(), other.ino()))
+    }
+
+    /// Notes which of `records` were begun with the `written` bytes, and how much of the last one is written.
+    fn note(&mut self, records: Unwritten<'_>, written: usize) {
+        let (mut start, mut begun) = (0, records.begun());
+        for record in records.records() {
+            if start >= written {
+                break;
+            }
+            if begun == 0 {
+                self.beginning.note(record);
+            }
+            let end = start + record.len();
+            self.partial = if end > written {
+                (begun + written - start) as u64
+            } else {
+                0
+            };
+            (start, begun) = (end, 0);
+        }
     }
 
     /// Bytes of `records` that may be written before the file is rotated: whole records, at least one.
@@ -142,7 +192,7 @@ impl FileOutput {
     }
 
     /// Rotates the file if it is full or old. If that is not possible, it goes on growing.
-    fn rotate_if_due(&mut self, bytes: usize) {
+    pub(super) fn rotate_if_due(&mut self, bytes: usize) {
         let size = self.size;
         if !self
             .rotator
@@ -176,16 +226,16 @@ impl FileOutput {
             return Ok(());
         };
         let rotated = rotator.move_away(&self.path)?;
-        let file =
-            private_file::create(&self.path).and_then(|file| match (&file).write_all(&self.beginning) {
-                Ok(()) => Ok(file),
-                Err(error) => {
-                    fs::remove_file(&self.path)?;
-                    Err(error)
-                }
-            });
+        let beginning = self.next_beginning();
+        let file = private_file::create(&self.path).and_then(|file| match (&file).write_all(&beginning) {
+            Ok(()) => Ok(file),
+            Err(error) => {
+                fs::remove_file(&self.path)?;
+                Err(error)
+            }
+        });
         match file {
-            Ok(file) => self.adopt(file, self.beginning.len() as u64),
+            Ok(file) => self.adopt(file, beginning.len() as u64),
             Err(error) => {
                 // If it fails, the records are where they are: in the file with the other name.
                 let _moved_back = rotation::rename(&rotated, &self.path);
@@ -201,6 +251,15 @@ impl FileOutput {
         Ok(())
     }
 
+    /// The first bytes of the next file, unless they are the next record.
+    fn next_beginning(&self) -> Vec<u8> {
+        if self.begins {
+            Vec::new()
+        } else {
+            self.beginning.bytes()
+        }
+    }
+
     /// Goes on in the file to which the path leads now. Returns false if it is the same.
     fn open_again(&mut self) -> io::Result<bool> {
         let mut file = private_file::append(&self.path)?;
@@ -208,31 +267,58 @@ impl FileOutput {
         if self.is_same(&metadata)? {
             return Ok(false);
         }
-        let mut size = metadata.len();
-        if !self.beginning.is_empty() {
-            if size > 0 {
-                return Err(io::Error::other(
-                    "a file of that name has content that cannot be appended to",
-                ));
-            }
-            if let Err(error) = file.write_all(&self.beginning) {
-                file.set_len(0)?;
-                return Err(error);
-            }
-            size = self.beginning.len() as u64;
+        let size = metadata.len();
+        if self.replaces && size > 0 {
+            return Err(io::Error::other(
+                "a file of that name has content that cannot be appended to",
+            ));
         }
-        self.adopt(file, size);
-        self.within_a_line = self.has_lines && ends_within_a_line(&self.path);
+        let mut beginning = Vec::new();
+        if self.has_lines && ends_within_a_line(&self.path) {
+            beginning.push(b'\n');
+        }
+        beginning.extend_from_slice(&self.next_beginning());
+        if let Err(error) = file.write_all(&beginning) {
+            file.set_len(size)?;
+            return Err(error);
+        }
+        self.adopt(file, size + beginning.len() as u64);
+        self.within_a_line = false;
         Ok(true)
     }
 
     fn adopt(&mut self, file: File, size: u64) {
+        self.cut_partial_record();
         self.file = file;
         self.size = size;
+        self.generation += 1;
         if let Some(rotator) = &mut self.rotator {
             rotator.begin();
         }
         self.note_records();
+    }
+}
+
+impl FileOutput {
+    /// As after a full disk.
+    fn cut_partial_record(&mut self) {
+        let partial = std::mem::take(&mut self.partial);
+        if partial == 0 || !self.whole_records || !self.is_regular {
+            return;
+        }
+        let cut = self
+            .file
+            .metadata()
+            .and_then(|file| self.file.set_len(file.len().saturating_sub(partial)));
+        if let Err(error) = cut {
+            tracing::warn!("{} ends with a part of a record: {error}", self.path.display());
+        }
+    }
+}
+
+impl Drop for FileOutput {
+    fn drop(&mut self) {
+        self.cut_partial_record();
     }
 }
 
@@ -248,7 +334,23 @@ impl SinkWriter for FileOutput {
         if records.begun() == 0 {
             self.rotate_if_due(records.records().next().map_or(0, <[u8]>::len));
         }
-        self.write(&records.bytes()[..self.fitting(records)])
+        let fitting = if self.begins {
+            records.records().next().map_or(0, <[u8]>::len)
+        } else {
+            self.fitting(records)
+        };
+        let written = self.write(&records.bytes()[..fitting])?;
+        self.note(records, written);
+        if self.begins && written == fitting {
+            self.begins = false;
+            let mut repeated = Vec::new();
+            self.beginning.write_repeated(&mut repeated);
+            self.file
+                .write_all(&repeated)
+                .map_err(|error| self.named(&error))?;
+            self.size += repeated.len() as u64;
+        }
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -266,6 +368,7 @@ impl SinkWriter for FileOutput {
             return Ok(Resumption::SamePlace);
         }
         self.adopt(file, size);
+        self.begins = true;
         self.within_a_line = self.has_lines && ends_within_a_line(&self.path);
         Ok(Resumption::NewPlace)
     }
