@@ -11,7 +11,7 @@ use crate::support::flows::{flows, run, sha256};
 use crate::support::program::{self, Running};
 use crate::support::servers::{Certificate, Server, free_port, peer};
 
-/// What the `rabbitmq-server` on the path runs as another user.
+/// The program that the `rabbitmq-server` on the path runs as another user.
 const RABBITMQ: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 
 /// The client's library.
@@ -64,7 +64,7 @@ impl Broker {
     }
 }
 
-/// Whether the text of some line has all these parts.
+/// Returns true if the text of some line has all these parts.
 fn has_line(text: &str, parts: &[&str]) -> bool {
     let mut lines = text.lines();
     lines.any(|line| parts.iter().all(|part| line.contains(part)))

@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
+use crate::support::audit;
 use crate::support::program::{Running, ecapture, run};
 
 const RECORDING: &str = concat!(
@@ -44,11 +45,13 @@ fn a_wrong_command_line_exits_with_2() {
         &["tls", "--nonsense"][..],
         &["nonsense"],
         &["tls", "-p", "-1"],
-        &["tls", "-m", "pcap"],
+        &["tls", "-m", "pcapp"],
         &["gotls"],
-        &["gotls", "-e", "/bin/true", "-m", "keylog"],
+        &["gotls", "-e", "/bin/true", "-m", "pcapp"],
+        &["tls", "-k", "keys.log"],
+        &["nspr", "-m", "keylog"],
         &["gnutls", "--libssl", "/x"],
-        &["bash", "-e", "0"],
+        &["bash", "-e", "none"],
         &["replay"],
         &["replay", RECORDING, "--hex", "--format", "jsonl"],
     ] {
@@ -134,7 +137,7 @@ fn events_go_where_eventaddr_says_and_are_appended() {
         let finished = run(&["replay", RECORDING, "--eventaddr", target.to_str().unwrap()]);
         assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
         assert!(finished.stdout.is_empty());
-        assert_eq!(std::fs::read(&target).unwrap(), once.repeat(times));
+        assert_eq!(audit::read(&target), once.repeat(times));
     }
 }
 

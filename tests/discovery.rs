@@ -19,7 +19,7 @@ fn tries() -> usize {
     std::env::var("ECAPTURE_DISCOVERY_TRIES").map_or(TRIES, |text| text.parse().expect("a number"))
 }
 
-/// Whether the rates are being measured, on a machine that does nothing else.
+/// Returns true if the rates are being measured, on a machine that does nothing else.
 fn by_hand() -> bool {
     std::env::var_os("ECAPTURE_DISCOVERY_TRIES").is_some()
 }

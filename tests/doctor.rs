@@ -10,14 +10,14 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::can_capture;
 use crate::support::program::{Finished, PROGRAM, Running, run};
 use crate::support::servers::{Certificate, Server, free_port, static_openssl};
+use crate::support::{bun, can_capture};
 
 /// An identity without any rights.
 const NOBODY: u32 = 65534;
 
-/// What is said about a process.
+/// The lines about a process.
 fn about(finished: &Finished, pid: u32) -> Vec<Value> {
     let mut lines = finished.json();
     lines.retain(|line| line["kind"] == "process" && line["pid"] == pid);
@@ -128,7 +128,7 @@ fn in_one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What a user without any rights can run: the build folder may be closed to others.
+/// A copy of the program that a user without any rights can run: the build folder may be closed to others.
 struct PlainUser {
     folder: TempDir,
     program: PathBuf,
@@ -401,4 +401,32 @@ fn tls_tells_what_it_covers_and_where_to_look() {
         "{}",
         finished.stderr
     );
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn the_keys_of_stripped_boringssl_can_be_had_without_its_plaintext() {
+    let bun = bun();
+    let Some(_alone) = can_capture(&[&bun]) else {
+        return;
+    };
+    let mut command = Command::new(&bun);
+    command.args(["-e", "console.log(1); setInterval(() => {}, 1000)"]);
+    let process = Server::announcing(command);
+    let finished = run(&["doctor", "-p", &process.pid().to_string(), "--format", "jsonl"]);
+    let [line] = &about(&finished, process.pid())[..] else {
+        panic!("{:?}", finished.json());
+    };
+    assert_eq!(
+        (&line["tls"], &line["keys"]),
+        (&"BoringSSL".into(), &"all".into())
+    );
+    assert!(
+        line["obstacle"]
+            .as_str()
+            .is_some_and(|why| why.contains("symbols")),
+        "{line}"
+    );
+    let text = run(&["doctor", "-p", &process.pid().to_string()]).text();
+    assert!(text.contains("keys only"), "{text}");
 }

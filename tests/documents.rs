@@ -1,4 +1,4 @@
-//! What the documents refer to exists, and documents, comments and messages are in plain English.
+//! The documents refer to things that exist, and documents, comments and messages are in plain English.
 
 use std::collections::BTreeSet;
 use std::fs;

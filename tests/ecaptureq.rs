@@ -20,7 +20,7 @@ use crate::support::capture::{Scene, with_port};
 use crate::support::program::{Finished, PATIENCE, Running, ecapture};
 use crate::support::servers::free_port;
 
-/// What the desktop client sends.
+/// The origin that the desktop client sends.
 const OWN_ORIGIN: &str = "http://localhost/";
 
 struct Client {
@@ -85,7 +85,7 @@ impl Client {
     }
 }
 
-/// A replay of what is written into a pipe, so that clients are there before the first event.
+/// A replay of events that are written into a pipe, so that clients are there before the first one.
 struct Fed {
     running: Running,
     events: File,
@@ -119,7 +119,7 @@ impl Fed {
         }
     }
 
-    /// Writes what a connection of its own sends, in events as large as TLS records.
+    /// Writes the data of a connection of its own, in events as large as TLS records.
     fn event(&mut self, number: u64, payload: &[u8]) -> io::Result<()> {
         for (index, record) in payload.chunks(16 * 1024).enumerate() {
             self.record(number, index as u64 * 16 * 1024, record)?;
@@ -156,23 +156,25 @@ fn clients_get_log_heartbeat_and_events_whether_they_send_an_origin_or_not() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut fed = Fed::start(folder.path(), &[]);
     let mut clients = [Some(OWN_ORIGIN), None].map(|origin| Client::connect(fed.port, origin));
-    for client in &mut clients {
+    let logs = clients.each_mut().map(|client| {
         let (log, heartbeat) = client.heartbeat();
-        assert!(
-            log[0].contains("eCaptureQ clients can connect") && log[0].ends_with('\n'),
-            "{log:?}"
-        );
-        assert!(serde_json::from_str::<Value>(&log[0]).is_ok());
         assert_eq!((heartbeat.count, &*heartbeat.message), (0, "heartbeat:0"));
         assert!(heartbeat.timestamp > 1_700_000_000);
-    }
+        log
+    });
     for number in 0..20 {
         fed.event(number, &request(number, 10)).expect("the replay reads");
     }
     let finished = fed.finish();
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
-    for mut client in clients {
-        let (events, _) = client.rest();
+    for (mut client, mut log) in clients.into_iter().zip(logs) {
+        let (events, later) = client.rest();
+        // Standard error may have a line before clients do: then it follows the heartbeat.
+        log.extend(later);
+        let started = |line: &&String| line.contains("eCaptureQ clients can connect");
+        assert_eq!(log.iter().filter(started).count(), 1, "{log:?}");
+        assert!(log.iter().all(|line| line.ends_with('\n')));
+        assert!(log.iter().all(|line| serde_json::from_str::<Value>(line).is_ok()));
         let payloads: Vec<_> = events.iter().map(|event| event.payload.clone()).collect();
         let expected: Vec<_> = (0..20).map(|number| request(number, 10)).collect();
         assert_eq!(payloads, expected);
@@ -248,7 +250,8 @@ fn skipped(line: &str) -> Option<u64> {
     before.rsplit('"').next()?.parse().ok()
 }
 
-/// What a client gets of a request with a body of 14 MiB. With `--whole` a message shows 8 MiB of it.
+/// The events that a client gets of a request with a body of 14 MiB. With `--whole` a message shows 8 MiB
+/// of it.
 fn long_body(arguments: &[&str]) -> Vec<Event> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let arguments = [&["--eventaddr", "/dev/null"], arguments].concat();
@@ -313,7 +316,7 @@ fn an_address_that_cannot_be_listened_on_ends_the_start_with_the_way_out() {
     );
 }
 
-/// Captures two exchanges of curl with nginx; gives the JSON lines and the events of one client.
+/// Captures two exchanges of curl with nginx; returns the JSON lines and the events of one client.
 fn live(scene: &Scene) -> (Vec<Value>, Vec<Event>) {
     let port = free_port();
     let lines = scene.folder.path().join("lines.jsonl");
@@ -324,8 +327,7 @@ fn live(scene: &Scene) -> (Vec<Value>, Vec<Event>) {
     let mut running = Running::start(&["tls", "--whole", "-o", &outputs[0], "-o", &outputs[1]]);
     running.wait_until_capturing();
     let mut client = Client::connect(port, Some(OWN_ORIGIN));
-    let (log, _) = client.heartbeat();
-    assert!(log.iter().any(|line| line.contains("attached to")), "{log:?}");
+    let (mut log, _) = client.heartbeat();
     for version in ["--http1.1", "--http2"] {
         let url = scene.server.url("/hello.json");
         let got = Command::new("curl")
@@ -333,11 +335,14 @@ fn live(scene: &Scene) -> (Vec<Value>, Vec<Event>) {
             .status();
         assert!(got.expect("curl runs").success());
     }
-    let reader = std::thread::spawn(move || client.rest().0);
+    let reader = std::thread::spawn(move || client.rest());
     let finished = running.interrupt();
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
     let server = u32::from(scene.server.port);
-    let events = reader.join().expect("a reader").into_iter();
+    let (events, later) = reader.join().expect("a reader");
+    log.extend(later);
+    assert!(log.iter().any(|line| line.contains("attached to")), "{log:?}");
+    let events = events.into_iter();
     let events = events.filter(|event| event.src_port == server || event.dst_port == server);
     let written = Finished {
         stdout: std::fs::read(&lines).expect("the lines"),

@@ -75,7 +75,7 @@ fn a_command_and_its_library_are_named_once_and_again_in_each_replay() {
     assert!(other.stdout.is_empty());
 }
 
-/// What runs already, what starts later with libraries that are known by then, and everything once.
+/// Processes that run already, and ones that start later with libraries that are known by then: each once.
 #[test]
 fn a_capture_of_the_host_names_each_process_and_file_once() {
     let Some(scene) = Scene::python(&[]) else { return };

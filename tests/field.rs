@@ -112,8 +112,9 @@ fn odd_requests_are_requests() {
     assert_eq!(messages[0]["body"]["text"], "hi");
 
     let messages = case("nul-in-field-name").expect("the shared folder");
-    assert_eq!(kinds(&messages), ["http1.request"]);
+    assert_eq!(kinds(&messages), ["http1.request", "exchange"]);
     assert_eq!(messages[0]["anomalies"], json!(["invalid header line"]));
+    assert_eq!(messages[1]["pairing"], "no_response");
 
     let messages = case("target-not-utf-8").expect("the shared folder");
     assert_eq!(

@@ -1,4 +1,4 @@
-//! A whole `git clone` over HTTPS: what was captured of it is enough to make the clone again.
+//! A whole `git clone` over HTTPS: the captured data is enough to make the clone again.
 
 use std::io::Write as _;
 use std::path::Path;

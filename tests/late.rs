@@ -15,10 +15,10 @@ use crate::support::program::{Finished, Running};
 use crate::support::servers::{Certificate, Server, compile_exchange, static_openssl};
 
 const PYTHON: &[&str] = &["curl", "openssl", "/usr/bin/python3"];
-/// What `--fail-on-loss` makes of a loss.
+/// The exit code of `--fail-on-loss` after a loss.
 const LOSS: Option<i32> = Some(3);
 
-/// Keeps the capture from looking into what it finds later.
+/// Keeps the capture from inspecting the files that it finds later.
 struct Hold(PathBuf);
 
 impl Hold {
@@ -128,7 +128,7 @@ fn assert_told(finished: &Finished, text: &str) {
     assert!(finished.stderr.contains(text), "{}", finished.stderr);
 }
 
-/// What each request and response of a client says of its connection's beginning, by path.
+/// The beginning of the connection as each request of a client describes it, by path.
 fn beginnings(finished: &Finished, server: &Server, comm: &str) -> Vec<(String, Option<String>)> {
     let lines = with_port(finished, server.port);
     let requests = messages(&lines, "http1.request", comm, "write").into_iter();
@@ -229,7 +229,7 @@ fn goes_on_after_it_was_missed(arguments: &[&str]) {
     assert_eq!(finished.code(), LOSS, "{}", finished.stderr);
 }
 
-/// Of rustls the socket is known only when it has sent something.
+/// The socket of rustls is known only when it has sent something.
 #[test]
 fn a_connection_with_rustls_is_marked_once_its_socket_is_known() {
     let program = concat!(env!("CARGO_TARGET_TMPDIR"), "/rustls/release/rustls-blocking");

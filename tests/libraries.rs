@@ -132,7 +132,7 @@ fn captured_on_both_sides(libraries: &[Library]) {
     }
 }
 
-/// What BoringSSL's server prints about the connection.
+/// The text that BoringSSL's server prints about the connection.
 const TOLD: &str = "  Version: TLSv1.3
   Resumed session: no
   Cipher: TLS_AES_128_GCM_SHA256
@@ -173,7 +173,7 @@ fn boringssl_s_own_tool_is_captured_on_both_sides() {
     assert_eq!(told("http1.request", "write").0, "/hello.json");
     assert_eq!(told("http1.response", "write").1, TOLD);
     assert_eq!(told("http1.response", "read").1, TOLD);
-    // It answers as soon as it has read so much.
+    // It answers as soon as it has read this much.
     assert_eq!(told("raw", "read").1, "GET ");
     assert_eq!(lines.len(), 4, "nothing twice: {lines:#?}");
 }

@@ -1,4 +1,4 @@
-//! The HTTP server of a run: who may ask, and what is answered.
+//! The HTTP server of a run: who may send requests, and the answers.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -50,7 +50,7 @@ impl Answer {
 }
 
 impl Api {
-    /// Of a run that was started with `--listen 127.0.0.1:0`, whose log is read up to that line.
+    /// The server of a run that was started with `--listen 127.0.0.1:0`, whose log is read up to that line.
     fn of(running: &mut Running) -> Self {
         let lines = running.wait_for_lines("--listen: http://", "listening on");
         let (_, url) = lines[0].split_once("http://127.0.0.1:").expect("a URL");
@@ -100,7 +100,7 @@ impl Api {
         );
     }
 
-    /// What a refused change is answered.
+    /// The message of the answer to a refused change.
     fn refusal(&self, path: &str, body: &str, code: u64) -> String {
         let answer = self.post(path, body);
         let reply = answer.json();
@@ -125,7 +125,7 @@ impl Api {
         }
     }
 
-    /// Waits until the first output has so many records.
+    /// Waits until the first output has this many records.
     fn wait_until_written(&self, records: u64) {
         self.wait_until("/outputs/0/written/records", records);
     }
@@ -338,7 +338,7 @@ impl Api {
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
         let _ = stream.write_all(request.as_bytes());
         let mut bytes = Vec::new();
-        // What was not read of the request resets the connection behind the answer.
+        // The unread part of the request resets the connection after the answer.
         let _ = stream.read_to_end(&mut bytes);
         Answer::read(&*bytes)
     }
@@ -406,7 +406,7 @@ fn metrics_and_status_equal_the_summary() {
     assert_eq!(status["settings"]["live"]["pid"][0].to_string(), pid);
 }
 
-/// What was seen, and what the third output lost.
+/// Compares the metrics with the report: the events seen, and the loss of the third output.
 fn assert_events_equal(metrics: &Metrics, finished: &Finished) {
     let seen = |unit: &str| metrics.get(&format!("ecapture_seen_{unit}_total"), &[]);
     assert_eq!(seen("bytes"), metrics.get("ecapture_delivered_bytes_total", &[]));
@@ -506,7 +506,7 @@ fn filters_and_formats_change_while_the_capture_runs() {
             format!("{{\"pid\":{pid}}}"),
             "this run captures openssl",
         ),
-        ("/bash", "{\"pid\":0}".to_owned(), "bash is not captured"),
+        ("/bash", "{\"pid\":0}".to_owned(), "start another one for bash"),
     ] {
         let message = api.refusal(path, &body, 5);
         assert!(message.contains(part), "{body}: {message}");
@@ -517,7 +517,7 @@ fn filters_and_formats_change_while_the_capture_runs() {
     api.change(&format!("{{\"pid\":[{pid}],\"truncate_size\":64}}"));
     get("/hello.json?fourth");
     api.wait_until_written(4);
-    // A user of whom there is no process here.
+    // A user without a process here.
     api.change("{\"uid\":54321,\"truncate_size\":0}");
     get("/hello.json?fifth");
     api.change("{\"uid\":0,\"is_hex\":true}");
@@ -533,6 +533,65 @@ fn filters_and_formats_change_while_the_capture_runs() {
     assert_eq!(shown, [true, false, false, true, false, true], "{text}");
     assert!(text.contains("|GET /hello.json?|"), "no dump: {text}");
     assert!(text.contains("[ecapture: truncated at 64 of"), "no cut: {text}");
+}
+
+#[test]
+fn a_filter_of_outputs_is_in_force_from_the_next_message_on() {
+    let Some(scene) = Scene::nginx(&[]) else {
+        return;
+    };
+    let pid = scene.server.worker_pid();
+    let mut running = Running::start(&[
+        "tls",
+        "-p",
+        &pid.to_string(),
+        "--listen",
+        "127.0.0.1:0",
+        "-o",
+        "jsonl",
+    ]);
+    let api = Api::of(&mut running);
+    running.wait_until_capturing();
+    let mut written = 0;
+    let mut get = |path: &str, messages: u64| {
+        curl(&["--http1.1", &scene.server.url(path)]);
+        written += messages;
+        api.wait_until_written(written);
+    };
+    get("/hello.json?first", 3);
+    api.change("{\"filter\":\"http.request.uri contains \\\"third\\\"\"}");
+    let filter = &api.get("/status").json()["settings"]["live"]["filter"];
+    assert_eq!(filter, "http.request.uri contains \"third\"");
+    get("/hello.json?second", 0);
+    get("/hello.json?third", 2);
+    for (wrong, part) in [
+        ("http.request.uri ==", "filter: "),
+        ("no.such.field", "filter: "),
+        // The request would have to wait for its response.
+        ("http.response.code == 404", "start ecapture with --filter"),
+    ] {
+        let message = api.refusal("/tls", &serde_json::json!({ "filter": wrong }).to_string(), 5);
+        assert!(message.contains(part), "{wrong}: {message}");
+    }
+    get("/hello.json?third-again", 2);
+    api.change("{\"filter\":\"\"}");
+    get("/hello.json?last", 2);
+    let finished = running.interrupt();
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("nothing was lost"),
+        "{}",
+        finished.stderr
+    );
+    let lines = finished.json();
+    let requests = lines.iter().filter(|line| line["kind"] == "http1.request");
+    let paths: Vec<_> = requests
+        .map(|line| line["path"].as_str().expect("a path"))
+        .collect();
+    assert_eq!(
+        paths,
+        ["first", "third", "third-again", "last"].map(|path| format!("/hello.json?{path}"))
+    );
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn curl(arguments: &[&str]) -> Vec<u8> {
         .args(arguments))
 }
 
-/// What SMTP makes of a message: a line that begins with a dot has one more.
+/// Asserts that a message was sent as SMTP has it: a line that begins with a dot gets one more.
 fn assert_sent(flows: &Flows, port: u16, message: &[u8]) {
     let end = message
         .windows(4)

@@ -25,7 +25,7 @@ fn replayed(flags: &[&str]) -> Finished {
 
 #[test]
 fn a_replay_shows_the_processes_and_users_that_are_selected() {
-    // Connections are numbered among what is selected.
+    // Connections are numbered among the selected events.
     let shown = |flags: &[&str]| {
         let mut lines = replayed(flags).json();
         assert!(lines.is_empty() || lines[0]["connection"] == 1, "{}", lines[0]);
@@ -83,7 +83,8 @@ fn what_cannot_be_done_is_refused_in_one_line_with_the_way_out() {
         (&["tls", "--stats", "0"], 2, &["--stats"]),
         (&["tls", "-p", "no-such-program"], 2, &["no-such-program"]),
         (&["tls", "-u", "no-such-user"], 2, &["no-such-user"]),
-        (&["basj"], 2, &["ecapture --help"]),
+        (&["basj"], 2, &["did you mean `bash`"]),
+        (&["frobnicate"], 2, &["ecapture --help"]),
         (&["replay", "/nonexistent"], 1, &["/nonexistent"]),
     ] {
         let finished = run(arguments);

@@ -1,4 +1,4 @@
-//! Outputs that fail, and what a reader of lines finds in them afterwards.
+//! Outputs that fail, and the lines that a reader finds in them afterwards.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
+use crate::support::audit;
 use crate::support::exchanges::{EVENTS, assert_balanced, lost_events, recording, replay};
 use crate::support::program::{Finished, Running, ecapture, run};
 
@@ -216,13 +217,13 @@ fn writing_to(target: &Path, file: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// The lines of a file; those that are no JSON are `None`.
+/// The lines of a file; those that are not JSON are `None`.
 fn lines(target: &Path) -> Vec<Option<Value>> {
-    let text = fs::read_to_string(target).expect("the output");
+    let text = String::from_utf8(audit::read(target)).expect("text");
     text.lines().map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-/// What was written before a run of this kind failed in the middle of a line.
+/// The output file of a run with `policy` that failed in the middle of a line, and that run.
 fn torn_file(folder: &Path, file: &str, policy: &str) -> (std::path::PathBuf, Finished) {
     let target = folder.join(policy);
     let command = writing_to(&target, file, &["--on-sink-error", policy]);

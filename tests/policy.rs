@@ -16,7 +16,7 @@ struct Package {
     dependencies: BTreeSet<String>,
 }
 
-/// What cargo knows of the workspace.
+/// The workspace's metadata from cargo.
 fn metadata() -> Value {
     let output = Command::new(env!("CARGO"))
         .args([

@@ -9,6 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
 use crate::replay::own_fixtures;
+use crate::support::audit;
 use crate::support::program::run;
 use crate::support::shared;
 
@@ -118,7 +119,7 @@ fn entries_say_what_the_text_says() {
     assert_eq!(decoded.len(), folders.len());
     let mut types = [0_usize; 6];
     for (folder, entries) in folders.iter().zip(&decoded) {
-        let text = fs::read(folder.join("text")).expect("the text");
+        let text = audit::read(&folder.join("text"));
         let rest = entries
             .iter()
             .fold(&text[..], |text, entry| take_record(entry, text));

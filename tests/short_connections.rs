@@ -31,7 +31,7 @@ function done(summary)
 end
 "#;
 
-/// What the client says about its requests.
+/// The client's report of its requests.
 struct Load {
     completed: usize,
     per_second: f64,
@@ -60,7 +60,8 @@ impl Load {
     }
 }
 
-/// What the capture cannot keep up with waits in the ring: the load is not to be slowed down by it.
+/// A capture of low priority, so that it does not slow the load down: events that it cannot keep up with wait
+/// in the ring.
 fn patient_capture() -> Command {
     let mut command = Command::new("nice");
     command.args(["-n", "19"]).arg(PROGRAM);
@@ -68,7 +69,7 @@ fn patient_capture() -> Command {
     command
 }
 
-/// Captures the client while it makes as many connections as it can; gives what was shown.
+/// Captures the client while it makes as many connections as it can; returns the lines shown.
 fn capture(server: &Server, folder: &Path) -> (Load, Vec<Value>) {
     let (script, output) = (folder.join("requests.lua"), folder.join("output"));
     fs::write(&script, REQUESTS).expect("a written file");
@@ -87,11 +88,11 @@ fn capture(server: &Server, folder: &Path) -> (Load, Vec<Value>) {
     let messages = output
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).expect("a JSON line"))
-        .filter(|line| line["kind"] != "process");
+        .filter(|line| line["kind"] != "process" && line["kind"] != "audit");
     (Load::of(&finished.text()), messages.collect())
 }
 
-/// As [`capture`], of the server. Its library may have read a request before anybody asked for it, so
+/// Like [`capture`], of the server. Its library may have read a request before anybody asked for it, so
 /// that not even the kernel knows on which socket.
 fn capture_server(server: &Server, folder: &Path) -> (Load, Vec<Value>) {
     let script = folder.join("requests.lua");

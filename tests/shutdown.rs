@@ -234,7 +234,7 @@ fn a_hang_up_that_is_to_be_ignored_is_ignored() {
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
 }
 
-/// A program that waits to be captured does not wait for ever when nobody is left to let it go on.
+/// A program that waits to be captured does not wait for ever when nobody is left to let it continue.
 #[test]
 fn a_command_that_is_held_ends_with_whoever_holds_it() {
     let script = "\"$1\" __held -- true & echo $!; wait";

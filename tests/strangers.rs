@@ -99,10 +99,28 @@ fn innocent(folder: &Path, name: &str, server: &Server) {
     assert!(status.expect("curl runs").success());
 }
 
-/// How many of the innocent requests were seen. Each is in a race, so a test tries several.
+/// Number of the innocent requests that were seen. Each is in a race, so a test tries several.
 fn seen(finished: &Finished, server: &Server) -> usize {
     let lines = with_port(finished, server.port);
     messages(&lines, "http1.request", "curl", "write").len()
+}
+
+/// The policies of the kernel's threads for expedited grace periods; 0 is the usual one (proc(5), `stat`).
+fn policies_of_workers() -> Vec<String> {
+    let processes = fs::read_dir("/proc").expect("proc").flatten();
+    let stats = processes.filter_map(|process| fs::read_to_string(process.path().join("stat")).ok());
+    // The 41st value; the first two are a number and the name in parentheses.
+    let policy = |stat: String| {
+        stat.rsplit_once(')')?
+            .1
+            .split_whitespace()
+            .nth(38)
+            .map(str::to_owned)
+    };
+    stats
+        .filter(|stat| stat.contains("(rcu_exp_"))
+        .filter_map(policy)
+        .collect()
 }
 
 fn switch() -> String {
@@ -349,6 +367,7 @@ fn many_libraries_of_a_stranger_leave_room_for_others() {
         finished.stderr
     );
     assert_eq!(switch(), "0");
+    assert!(policies_of_workers().iter().all(|policy| policy == "0"));
 }
 
 /// The switch is for the milliseconds of an attachment, however the capture ends.
@@ -371,6 +390,7 @@ fn the_switch_is_off_after_a_capture_that_is_ended_while_it_attaches() {
         );
         assert_eq!(switch(), "0", "after signal {signal}");
         assert!(!Path::new("/run/ecapture.rcu_expedited").exists());
+        assert!(policies_of_workers().iter().all(|policy| policy == "0"));
     }
 }
 

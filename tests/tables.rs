@@ -1,5 +1,5 @@
-//! More at once than the kernel's tables have room for: what they forget has names of its own, and is not said to be
-//! from before the capture.
+//! More at once than the kernel's tables have room for: entries that they forget are counted under names of
+//! their own, and are not reported as from before the capture.
 
 use crate::support::can_capture;
 use crate::support::exchanges::{assert_balanced, assert_nothing_lost, lost_events};

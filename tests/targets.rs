@@ -56,7 +56,7 @@ impl Server {
         server
     }
 
-    /// What it says next.
+    /// The next line that it prints.
     fn next(&self) -> Value {
         let line = self
             .said
@@ -69,7 +69,7 @@ impl Server {
         writeln!(self.commands, "{command}").expect("it reads");
     }
 
-    /// What one connection gets: how it began, its messages, and how it ended.
+    /// The events of one connection: how it began, its messages, and how it ended.
     fn connection(&self) -> (Value, Vec<Value>, Value) {
         let beginning = self.next();
         assert!(beginning["connected"].is_string(), "{beginning}");
@@ -253,6 +253,14 @@ fn an_idle_connection_answers_pings_and_notices_its_end() {
     assert!(
         text["text"].as_str().is_some_and(|text| text.contains("GET /1")),
         "{text}"
+    );
+    // Nothing answered it.
+    let orphan = server.next();
+    assert!(
+        orphan["text"]
+            .as_str()
+            .is_some_and(|text| text.contains("no_response")),
+        "{orphan}"
     );
     assert_eq!(server.next()["closed"], 1000);
 }

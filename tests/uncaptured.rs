@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::can_capture;
 use crate::support::exchanges::lost_events;
 use crate::support::program::{Finished, Running, run};
 use crate::support::servers::{Certificate, Server, static_openssl};
+use crate::support::{bun, can_capture};
 
 /// Exit code of `--fail-on-loss`.
 const LOSS: Option<i32> = Some(3);
@@ -96,14 +96,7 @@ fn a_short_program_of_a_host_wide_run_is_named_if_it_connected() {
 
 #[test]
 fn bun_is_named() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tmp/bun/node_modules/@oven");
-    let name = if cfg!(target_arch = "x86_64") {
-        "bun-linux-x64"
-    } else {
-        "bun-linux-aarch64"
-    };
-    let bun = folder.join(name).join("bin/bun");
-    let bun = bun.to_str().expect("a plain path");
+    let bun = &bun();
     let Some(_alone) = can_capture(&[bun]) else { return };
     let finished = run(&["tls", "--fail-on-loss", "--", bun, "--version"]);
     assert_eq!(finished.code(), LOSS, "{}", finished.stderr);

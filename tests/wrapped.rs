@@ -12,8 +12,8 @@ use crate::support::servers::{Certificate, Server, static_openssl};
 /// Exit code of `--fail-on-loss`.
 const LOSS: i32 = 3;
 
-/// Whether a run was captured from the first byte. Each has a file of its own with OpenSSL in it, which nobody has
-/// attached to before. A miss is named and a loss.
+/// Returns true if a run was captured from the first byte. Each has a file of its own with OpenSSL in it,
+/// which nobody has attached to before. A miss is named and a loss.
 fn is_captured_from_the_first_byte(folder: &Path, server: &Server, number: usize, wrapper: &[&str]) -> bool {
     let client = folder.join(format!("client-{number}"));
     std::fs::copy(folder.join("static"), &client).expect("a copied file");

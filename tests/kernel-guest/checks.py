@@ -440,6 +440,58 @@ def refused(scene):
             expect(not diagnosis.lines()[-1]["can_capture"], "doctor says that this host can be captured")
 
 
+def shells(scene):
+    """What is typed into a shell is shown, with its exit status where the kernel has cookies."""
+    for name, options in [("bash", ["--norc", "--noprofile", "-i"]), ("zsh", ["-f", "-i"])]:
+        rows = [f"ecapture {name}", f"ecapture {name}: exit statuses"]
+        with scene.rows.group(*rows):
+            running = scene.product.capture(name, "-o", "jsonl")
+            pid = type_into(name, *options, "echo one; false", "cd /usr/lib", "(exit 7)")
+            finished = running.interrupt()
+            commands = [line for line in finished.lines() if line["kind"] == "shell.command" and line["pid"] == pid]
+            texts = [command["command"]["text"] for command in commands]
+            with scene.rows.row(rows[0]):
+                expect(texts == ["echo one; false", "cd /usr/lib", "(exit 7)"], f"shown were {texts}: {finished.last_words()}")
+                finished.expect_code(0)
+            with scene.rows.row(rows[1]):
+                statuses = [command.get("exit_status") for command in commands]
+                expect(statuses == [1, 0, 7], f"they are {statuses}")
+
+
+def type_into(*words):
+    """Types the lines among `words`, which follow the last option, into a shell. Gives its number."""
+    last = max(index for index, word in enumerate(words) if word.startswith("-"))
+    steps = [["", "READY> "], *([line + "\n", "READY> "] for line in words[last + 1 :])]
+    driver = subprocess.run(
+        [PYTHON, CHECKOUT / "tests/peers/shell.py", *words[: last + 1]],
+        input="".join(json.dumps(step) + "\n" for step in steps),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    expect(driver.returncode == 0, "the shell could not be typed into")
+    return int(driver.stdout.split()[0])
+
+
+def module_sets(scene):
+    """The kernel takes the programs of each kind of capture, and of all together, and runs to a regular end."""
+    packets = scene.folder / "packets.pcapng"
+    sets = {
+        "the programs of mysqld": ["mysqld"],
+        "the programs of postgres": ["postgres"],
+        "the programs of key logs": ["tls", "-m", "keylog", "-k", scene.folder / "keys"],
+        "the programs of packets": ["tls", "-m", "pcap", "-i", "lo", "-w", packets],
+        "watch tls bash zsh": ["watch", "tls", "bash", "zsh"],
+        "watch tls bash zsh mysqld postgres": ["watch", "tls", "bash", "zsh", "mysqld", "postgres"],
+    }
+    with scene.rows.group(*sets):
+        for row, arguments in sets.items():
+            with scene.rows.row(row):
+                finished = scene.product.capture(*arguments).interrupt()
+                finished.expect_code(0)
+                refused = [line for line in finished.stderr.splitlines() if "refused" in line]
+                expect(not refused, " | ".join(refused)[:400])
+
+
 GROUPS = {
     "doctor": doctor,
     "demo": demo,
@@ -449,6 +501,8 @@ GROUPS = {
     "late": late,
     "bulk": bulk,
     "full-ring": full_ring,
+    "shells": shells,
+    "module-sets": module_sets,
     "refused": refused,
 }
 

@@ -9,7 +9,10 @@ import re
 
 # Times of the capture, what is made of the ids that follow, and the order in which connections were first seen.
 # "program" is there if the process still was when its first event was read, which is a matter of time, too.
-LEFT_OUT = ["ts_ns", "end_ns", "time", "pid", "tid", "uuid", "program", "connection"]
+LEFT_OUT = ["ts_ns", "end_ns", "time", "pid", "tid", "uuid", "program", "connection", "first_byte_ns", "total_ns"]
+
+# Of a response's request: times, and its end, which may not be known yet when the response is printed.
+LEFT_OUT_OF_REQUEST = ["ts_ns", "end_ns", "wire_len", "complete"]
 
 
 def normalised(lines, servers):
@@ -36,6 +39,8 @@ def server_of(line, servers):
 
 def without_ids(line, server, name, client):
     kept = {key: value for key, value in line.items() if key not in LEFT_OUT}
+    if request := kept.get("request"):
+        kept["request"] = {key: value for key, value in request.items() if key not in LEFT_OUT_OF_REQUEST}
     text = json.dumps(kept)
     text = text.replace(f"127.0.0.1:{server}", name).replace(client, "CLIENT")
     # The time at which a server answered.

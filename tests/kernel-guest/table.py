@@ -24,6 +24,22 @@ CANNOT = {
         "no bpf_loop before Linux 5.17; what is beyond 1 MiB of a call is counted (call_too_long)",
         " kernel call_too_long: 0 events, 524288 bytes",
     ),
+    **{
+        ("5.10", f"ecapture {shell}: exit statuses"): (
+            "no cookies of probes before Linux 5.15, which tell where a shell keeps its variables",
+            "they are [None, None, None]",
+        )
+        for shell in ["bash", "zsh"]
+    },
+    **{
+        ("5.10", row): ("no bpf_loop before Linux 5.17, which the programs of databases need", "this kernel has no bpf_loop")
+        for row in ["the programs of mysqld", "the programs of postgres", "watch tls bash zsh mysqld postgres"]
+    },
+    ("5.10", "the programs of packets"): (
+        "no bpf_get_socket_cookie for tracepoints before Linux 5.12; packets are captured without the process that "
+        "opened their connection",
+        "unknown func bpf_get_socket_cookie",
+    ),
     ("host", NO_FAULT): ("not looked at: a machine in use has other faults in it", "no: not run"),
 }
 

@@ -28,6 +28,9 @@ def entries(data):
         entry = module.LogEntry()
         assert entry.ParseFromString(data[at:at + size]) == size
         at += size
+        # The first one says who captured what.
+        if entry.log_type == module.LOG_TYPE_PROCESS_LOG and '"kind":"audit"' in entry.run_log:
+            continue
         event = entry.event_payload
         assert entry.log_type == module.LOG_TYPE_EVENT and event.length == len(event.payload), entry
         fields = MessageToDict(event, preserving_proto_field_name=True, including_default_value_fields=True)

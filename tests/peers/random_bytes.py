@@ -5,9 +5,11 @@ it has no more; the other side reads to that end. Prints what went each way as a
 digests by the port that the client had.
 """
 
+import contextlib
 import hashlib
 import json
 import random
+import select
 import socket
 import ssl
 import sys
@@ -30,18 +32,24 @@ def digest(sent):
 
 
 def talk(connection, seed):
+    """Writes and reads whatever goes. One thread does both: two at once in one TLS connection are a race in Python."""
     sent = blocks(seed)
-
-    def write():
-        for block in sent:
-            connection.sendall(block)
-
-    writer = threading.Thread(target=write)
-    writer.start()
+    connection.setblocking(False)
+    unsent = list(sent)
     left = sum(map(len, blocks(seed ^ 1)))
-    while left:
-        left -= len(connection.recv(min(left, 4096)))
-    writer.join()
+    while unsent or left:
+        select.select([connection] if left else [], [connection] if unsent else [], [])
+        with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            if unsent:
+                # Whole, or it is tried again with the same bytes.
+                assert connection.send(unsent[0]) == len(unsent[0])
+                unsent.pop(0)
+        with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            while left:
+                part = connection.recv(min(left, 4096))
+                assert part, "the connection has ended early"
+                left -= len(part)
+    connection.setblocking(True)
     return digest(sent)
 
 

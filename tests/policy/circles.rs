@@ -21,6 +21,7 @@ const ALLOWED: &[(&str, &[&str], &str)] = &[
         &[
             "http1::awaiting",
             "http1::decoder",
+            "http1::exchanges",
             "http1::heads",
             "http1::messages",
             "http1::state",
@@ -30,8 +31,18 @@ const ALLOWED: &[(&str, &[&str], &str)] = &[
     ),
     (
         "protocols",
+        &["exchange", "message"],
+        "a message belongs to an exchange, and a response brings its request along",
+    ),
+    (
+        "protocols",
         &["http1::head", "http1::normal"],
         "the same parser for the usual heads and for all others",
+    ),
+    (
+        "protocols",
+        &["pcapng::classic", "pcapng::read"],
+        "one reader for both formats of captures",
     ),
     (
         "probe",
@@ -161,7 +172,7 @@ fn expand(prefix: &[String], tree: &str, found: &mut Vec<Vec<String>>) {
     }
 }
 
-/// What `path` means in `module`; `None` for other crates.
+/// The module that `path` means in `module`; `None` for other crates.
 fn absolute(module: &[String], path: &[String], known: &BTreeSet<Module>) -> Option<Module> {
     let (first, rest) = path.split_first()?;
     match first.as_str() {

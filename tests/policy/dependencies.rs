@@ -62,7 +62,7 @@ fn code(package: &Value, kind: &str) -> String {
     code
 }
 
-/// True if `code` has a path that begins with the crate `name`.
+/// Returns true if `code` has a path that begins with the crate `name`.
 fn names(code: &str, name: &str) -> bool {
     let name = name.replace('-', "_");
     code.match_indices(&name).any(|(at, _)| {

@@ -24,7 +24,7 @@ fn system_library(name: &str) -> PathBuf {
         .expect("OpenSSL 3 is installed")
 }
 
-/// As long as another capture's probes are being detached, no probe can be attached.
+/// Waits until no other capture's probes are being detached: until then none can be attached.
 pub(crate) fn wait_until_detached() {
     let started = SystemTime::now();
     while is_detaching() {
@@ -36,7 +36,7 @@ pub(crate) fn wait_until_detached() {
     }
 }
 
-/// Whether probes of a capture that has ended are being detached.
+/// Returns true if probes of a capture that has ended are being detached.
 pub(crate) fn is_detaching() -> bool {
     let is_name = |comm: String| comm.trim_end() == "ecapture-detach";
     fs::read_dir("/proc")

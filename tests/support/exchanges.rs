@@ -15,8 +15,8 @@ const EXCHANGES: u16 = 10;
 /// A request and a response each.
 pub(crate) const EVENTS: u64 = 2 * EXCHANGES as u64 * CONNECTIONS as u64;
 
-/// A recording of keep-alive connections, interleaved in another order each time, so that what happens at every
-/// so many-th event happens to different ones; every path and body is its own.
+/// A recording of keep-alive connections, interleaved in another order each time, so that injections at
+/// regular numbers of events concern different ones; every path and body is its own.
 pub(crate) fn recording(folder: &Path) -> String {
     let mut out = Vec::new();
     line::Header::new(None).write(&mut out);

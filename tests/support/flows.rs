@@ -1,4 +1,4 @@
-//! What went through connections of a port as raw bytes, both ends captured.
+//! The raw bytes that went through the connections of a port, both ends captured.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -10,14 +10,14 @@ use sha2::{Digest as _, Sha256};
 
 use super::program::Running;
 
-/// What went one way: as written, and as read.
+/// The bytes that went one way: as written, and as read.
 #[derive(Debug, Default)]
 pub(crate) struct Flow {
     pub(crate) written: Vec<u8>,
     pub(crate) read: Vec<u8>,
 }
 
-/// What went each way, by sender and receiver.
+/// The bytes that went each way, by sender and receiver.
 pub(crate) type Flows = BTreeMap<(String, String), Flow>;
 
 fn text(value: &Value) -> String {
@@ -84,7 +84,7 @@ pub(crate) fn run(command: &mut Command) -> Vec<u8> {
     output.stdout
 }
 
-/// Returns what is captured on `port` while `talk` runs.
+/// Returns the flows captured on `port` while `talk` runs.
 pub(crate) fn capture(port: u16, talk: impl FnOnce()) -> Flows {
     let mut running = Running::start(&["tls", "--format", "jsonl"]);
     running.wait_until_capturing();
@@ -97,7 +97,7 @@ pub(crate) fn capture(port: u16, talk: impl FnOnce()) -> Flows {
     flows
 }
 
-/// True when `needle` went from or to the server at `port`.
+/// Returns true if `needle` went from or to the server at `port`.
 pub(crate) fn went(flows: &Flows, to_server: bool, port: u16, needle: &[u8]) -> bool {
     let end = format!(":{port}");
     flows

@@ -1,12 +1,16 @@
-//! What several tests need: the program as a process, servers to talk to, fixtures.
+//! Support for several tests: the program as a process, servers to talk to, fixtures.
 
 pub(crate) mod apache;
+pub(crate) mod audit;
 pub(crate) mod capture;
 pub(crate) mod detached;
+pub(crate) mod ends;
 pub(crate) mod exchanges;
 pub(crate) mod flows;
+pub(crate) mod otlp;
 pub(crate) mod program;
 pub(crate) mod servers;
+pub(crate) mod tshark;
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -34,7 +38,7 @@ pub(crate) fn shared() -> Option<PathBuf> {
 /// Only one capture at a time: each sees the whole host, other tests' transfers too.
 static CAPTURE: Mutex<()> = Mutex::new(());
 
-/// Whether real capture can run: root, BTF, and the named programs. Says why not; under CI that fails.
+/// Checks that real capture can run: root, BTF, and the named programs. Says why not; under CI that fails.
 /// While the guard lives no other test captures.
 pub(crate) fn can_capture(programs: &[&str]) -> Option<MutexGuard<'static, ()>> {
     let missing = programs.iter().find(|program| !on_path(program));
@@ -54,6 +58,18 @@ pub(crate) fn can_capture(programs: &[&str]) -> Option<MutexGuard<'static, ()>> 
     );
     println!("SKIPPED: {reason}");
     None
+}
+
+/// A stripped program with BoringSSL, which `tests/run` installs.
+pub(crate) fn bun() -> String {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tmp/bun/node_modules/@oven");
+    let name = if cfg!(target_arch = "x86_64") {
+        "bun-linux-x64"
+    } else {
+        "bun-linux-aarch64"
+    };
+    let program = folder.join(name).join("bin/bun");
+    program.to_str().expect("a plain path").to_owned()
 }
 
 fn nix_root() -> bool {

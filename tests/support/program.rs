@@ -72,7 +72,8 @@ pub(crate) fn run(arguments: &[&str]) -> Finished {
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Child,
-    stdout: JoinHandle<Vec<u8>>,
+    /// `None` when it was joined.
+    stdout: Option<JoinHandle<Vec<u8>>>,
     stderr_lines: Receiver<String>,
     stderr: String,
 }
@@ -120,7 +121,7 @@ impl Running {
         });
         Self {
             child,
-            stdout,
+            stdout: Some(stdout),
             stderr_lines,
             stderr: String::new(),
         }
@@ -150,7 +151,7 @@ impl Running {
         }
     }
 
-    /// Waits for a line with `first` and those after it up to one with `last`, and gives them.
+    /// Waits for a line with `first` and those after it up to one with `last`, and returns them.
     pub(crate) fn wait_for_lines(&mut self, first: &str, last: &str) -> Vec<String> {
         let before = self.stderr.len();
         self.wait_for(first);
@@ -211,11 +212,21 @@ impl Running {
             self.stderr.push('\n');
         }
         let status = self.child.wait().expect("the program ends");
-        let stdout = self.stdout.join().expect("standard output was read");
+        let reader = self.stdout.take().expect("it is joined once");
+        let stdout = reader.join().expect("standard output was read");
         Finished {
             status,
             stdout,
-            stderr: self.stderr,
+            stderr: std::mem::take(&mut self.stderr),
         }
+    }
+}
+
+/// A test that fails leaves no capture behind, which other tests would meet.
+impl Drop for Running {
+    fn drop(&mut self) {
+        // An error when it has ended.
+        let _ended = self.child.kill();
+        let _status = self.child.wait();
     }
 }

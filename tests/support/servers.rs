@@ -146,7 +146,7 @@ impl Server {
         Self::nats_program(Path::new("nats-server"), folder)
     }
 
-    /// As [`Self::nats`], from another file.
+    /// Like [`Self::nats`], from another file.
     pub(crate) fn nats_program(program: &Path, folder: &Path) -> Self {
         let Certificate { key, certificate } = Certificate::create(folder);
         let port = free_port();
@@ -249,6 +249,10 @@ impl Cgroup {
         let path = Path::new(root[1]).join(name);
         std::fs::create_dir(&path).expect("a new cgroup");
         Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
     }
 
     /// Runs `program` in it.

@@ -1,4 +1,4 @@
-//! What the servers have in common.
+//! The common parts of the servers.
 
 use std::sync::Arc;
 
