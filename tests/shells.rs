@@ -1,5 +1,6 @@
 //! Commands that are typed into bash and zsh on terminals of their own.
 
+use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
@@ -487,11 +488,22 @@ fn a_shell_with_a_root_of_its_own_is_captured() {
         "/bin/bash",
     ];
     let shell = [&inside[..], &BASH[1..]].concat();
-    let (_, commands) = capture(&["bash", "-o", "jsonl"], || {
-        type_into(&shell, &lines(&["echo inside", "false"]))
-    });
+    let mut running = Running::start(&["bash", "-o", "jsonl"]);
+    running.wait_until_capturing();
+    // This shell types at once what a person types a second later.
+    let driver = start(
+        &shell,
+        &lines(&["until [ -e /attached ]; do :; done", "echo inside", "false"]),
+    );
+    running.wait_for(&format!("attached to {path}"));
+    fs::write(root.path().join("attached"), []).expect("a file");
+    let pid = pid_of(&driver.wait_with_output().expect("the shell ends"));
+    let finished = running.interrupt();
+    assert_complete(&finished);
+    let commands = of_process(&finished, pid);
+    let last_two = commands.len().saturating_sub(2);
     assert_ends(
-        &commands,
+        &commands[last_two..],
         &[("echo inside", 0, "finished"), ("false", 1, "finished")],
     );
 }

@@ -56,7 +56,7 @@ impl ClassicFilter {
         let is_new = match netlink.request(libc::RTM_NEWQDISC, &discipline(index), CREATE) {
             Ok(()) => true,
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => false,
-            Err(error) => return Err(error),
+            Err(error) => return Err(named(error, "the queueing discipline clsact", "sch_ingress")),
         };
         let pid = std::process::id();
         let end = if is_new { OWN_DISCIPLINE } else { "" };
@@ -70,7 +70,9 @@ impl ClassicFilter {
             options.attribute(BPF_FLAGS, &DIRECT_ACTION.to_ne_bytes());
         });
         let filter = Self { index, side, name };
-        netlink.request(libc::RTM_NEWTFILTER, &message, CREATE)?;
+        netlink
+            .request(libc::RTM_NEWTFILTER, &message, CREATE)
+            .map_err(|error| named(error, "filters of eBPF", "cls_bpf"))?;
         Ok(filter)
     }
 }
@@ -131,6 +133,18 @@ fn start_time(pid: u32) -> Option<u64> {
     // The name before it may contain anything, also parentheses.
     let (_, fields) = stat.rsplit_once(')')?;
     fields.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// Says which part of the kernel is missing, where an error means that one is.
+fn named(error: io::Error, part: &str, module: &str) -> io::Error {
+    match error.raw_os_error() {
+        // The kernel knows no such kind, and loaded no module that does.
+        Some(libc::ENOENT) => io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("this kernel has no {part}; try `modprobe {module}`"),
+        ),
+        _ => error,
+    }
 }
 
 fn discipline(index: u32) -> Message {
