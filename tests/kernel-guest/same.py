@@ -8,18 +8,18 @@ import json
 import re
 
 # Times of the capture, what is made of the ids that follow, and the order in which connections were first seen.
-# "program" is there if the process still was when its first event was read, which is a matter of time, too.
-LEFT_OUT = ["ts_ns", "end_ns", "time", "pid", "tid", "uuid", "program", "connection", "first_byte_ns", "total_ns"]
-
-# Of a response's request: times, and its end, which may not be known yet when the response is printed.
-LEFT_OUT_OF_REQUEST = ["ts_ns", "end_ns", "wire_len", "complete"]
+# "program" is there if the process still was when its first event was read, which is a matter of time, too; and so is
+# what a response says about its request, which is decoded by another actor.
+LEFT_OUT = ["ts_ns", "end_ns", "time", "pid", "tid", "uuid", "program", "connection", "exchange", "pairing", "request",
+            "first_byte_ns", "total_ns"]
 
 
 def normalised(lines, servers):
     """The text to compare, of connections with `servers`: a port and a name of each."""
     streams = {}
     for line in lines:
-        if server := server_of(line, servers):
+        # A line about a whole exchange has nothing that its messages do not have, and comes when one was late.
+        if line["kind"] != "exchange" and (server := server_of(line, servers)):
             side = "client" if (line["direction"] == "write") == line["dst"].endswith(f":{server}") else "server"
             client = line["src"] if line["dst"].endswith(f":{server}") else line["dst"]
             key = (servers[server], side, line["comm"], line["direction"], client)
@@ -39,8 +39,6 @@ def server_of(line, servers):
 
 def without_ids(line, server, name, client):
     kept = {key: value for key, value in line.items() if key not in LEFT_OUT}
-    if request := kept.get("request"):
-        kept["request"] = {key: value for key, value in request.items() if key not in LEFT_OUT_OF_REQUEST}
     text = json.dumps(kept)
     text = text.replace(f"127.0.0.1:{server}", name).replace(client, "CLIENT")
     # The time at which a server answered.
