@@ -189,6 +189,26 @@ fn rustls_has_the_key_log_of_its_peer() {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_process_with_nss_is_named_with_the_reason() {
+    const NSS: &str = "/usr/lib/x86_64-linux-gnu/libssl3.so";
+    let Some(_alone) = can_capture(&["/usr/bin/python3", NSS]) else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let program = format!("import ctypes; ctypes.CDLL('{NSS}')");
+    let keys = folder.path().join("keys.log");
+    let command = ["/usr/bin/python3", "-c", &program];
+    let finished = run(&[&["tls", "-m", "keylog", "-k", path(&keys), "--"], &command[..]].concat());
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+    let named = finished
+        .stderr
+        .lines()
+        .any(|line| line.contains("a key log has no secrets of python3") && line.contains("libssl3.so: NSS"));
+    assert!(named, "{}", finished.stderr);
+}
+
 /// Its structures are known by its version: it has no function that shows them.
 #[cfg(target_arch = "x86_64")]
 #[test]

@@ -139,7 +139,8 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_value_t = false, default_missing_value = "true", hide_default_value = true, hide_possible_values = true)]
     pub(crate) hex: bool,
-    /// Size of the ring buffer in pages of 4 KiB per CPU; the total is rounded up to a power of two.
+    /// Size of the ring buffer in pages of 4 KiB per CPU; the total is rounded up to a power of two. That for packets has
+    /// 16 MiB at least.
     #[arg(long, global = true, value_name = "PAGES", default_value_t = 1024)]
     pub(crate) mapsize: u32,
     /// Capture only these processes, given by id or program name, for example `1234,nginx`; all their threads are

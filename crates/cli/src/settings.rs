@@ -25,6 +25,7 @@ pub(crate) use packets::{outputs as outputs_of, refuse as refuse_packets, select
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
+    use ecapture_probe::DEFAULT_RING_BYTES;
 
     use super::capture::ring_bytes;
     use super::output_target::OutputTarget;
@@ -79,6 +80,10 @@ mod tests {
             ecapture_probe::Interfaces::Named(vec!["lo".into(), "eth0".into()])
         );
         assert!(!packets.of_processes);
+        assert_eq!(packets.ring_bytes, DEFAULT_RING_BYTES.max(capture.ring_bytes));
+        let (_, capture) = resolve("ecapture tls -m pcap --mapsize 8192").unwrap();
+        assert!(capture.ring_bytes > DEFAULT_RING_BYTES);
+        assert_eq!(capture.packets.unwrap().ring_bytes, capture.ring_bytes);
         for filters in ["-p 5", "-u 1", "--cgroup_path /x"] {
             let (_, capture) = resolve(&format!("ecapture tls -m pcap {filters}")).unwrap();
             assert!(capture.packets.unwrap().of_processes, "{filters}");

@@ -71,7 +71,7 @@ fn of_kernel(reason: &str) -> &'static str {
         "owner_lost" => {
             "times that it was not reported which process uses a socket, because the ring buffer for packets was full"
         }
-        "packets_dropped" => "packets for which the ring buffer had no room; a smaller --snaplen needs less",
+        "packets_dropped" => "packets that found the ring buffer full; raise --mapsize or lower --snaplen",
         "packets_unreadable" => "packets whose bytes could not be read",
         "packets_not_matching" => "packets that the filter expression does not match",
         "packets_of_others" => "packets of processes that are not captured",
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_full_ring_names_the_flag_that_helps() {
-        for reason in ["ring_full", "ring_share", "close_lost"] {
+        for reason in ["ring_full", "ring_share", "close_lost", "packets_dropped"] {
             assert!(of(Stage::Kernel, reason).contains("--mapsize"), "{reason}");
         }
     }

@@ -73,6 +73,7 @@ impl CaptureSettings {
                 observed: "no --pid".to_owned(),
             });
         }
+        let common = Self::of_command(global, &capture.command)?;
         Ok(Self {
             libraries,
             further: Vec::new(),
@@ -87,9 +88,9 @@ impl CaptureSettings {
                 .cgroup_path
                 .clone()
                 .filter(|path| !path.as_os_str().is_empty()),
-            packets: packets::resolve(global, capture)?,
+            packets: packets::resolve(global, capture, common.ring_bytes)?,
             hooks: injection::capture_hooks(&capture.inject)?,
-            ..Self::of_command(global, &capture.command)?
+            ..common
         })
     }
 

@@ -1,6 +1,6 @@
 //! `-m pcap`: the interfaces, the packets, and the file.
 
-use ecapture_probe::{Interfaces, PacketConfig, compile_filter};
+use ecapture_probe::{DEFAULT_RING_BYTES, Interfaces, PacketConfig, compile_filter};
 use ecapture_protocols::pcapng::LinkType;
 
 use super::filters;
@@ -12,7 +12,7 @@ use crate::usage::UsageError;
 const DEFAULT_FILE: &str = "save.pcapng";
 /// As of tcpdump.
 const SNAP_LENGTH: u32 = 262_144;
-/// Bytes of the shortest snap length: the headers of Ethernet, IPv6 and TCP.
+/// Bytes of the shortest snap length: the headers of Ethernet, IPv4 and TCP.
 const SHORTEST_SNAP_LENGTH: u32 = 64;
 
 /// What a capturing command is to bring.
@@ -67,10 +67,11 @@ pub(crate) fn selecting_words(capture: &CaptureArgs) -> Result<&[String], UsageE
     })
 }
 
-/// Resolves what concerns packets; `None` in another mode.
+/// Resolves what concerns packets; `None` in another mode. A ring larger than the usual one is as large for packets.
 pub(super) fn resolve(
     global: &GlobalArgs,
     capture: &CaptureArgs,
+    ring_bytes: u32,
 ) -> Result<Option<PacketConfig>, UsageError> {
     let packets = &capture.packets;
     if Mode::read(capture)? != Mode::Packets {
@@ -104,8 +105,8 @@ pub(super) fn resolve(
         snap_length: snap_length(packets.snaplen)?,
         filter,
         of_processes: has_processes || has_user || has_cgroup || !capture.command.is_empty(),
+        ring_bytes: ring_bytes.max(DEFAULT_RING_BYTES),
         without_tcx: capture.inject.iter().any(|failure| failure == "clsact"),
-        ..PacketConfig::default()
     }))
 }
 

@@ -16,6 +16,7 @@ mod libpcap;
 mod owners;
 mod queue;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
@@ -25,7 +26,6 @@ use std::time::Duration;
 
 use aya::Ebpf;
 use aya::maps::RingBuf;
-use bytes::{Bytes, BytesMut};
 use ecapture_ebpf::packet::{EGRESS, PacketHeader, PacketRecord};
 use ecapture_protocols::packet::{Filter, Headers};
 use ecapture_protocols::pcapng::LinkType;
@@ -50,6 +50,17 @@ const LOOK_BYTES: usize = 1024 * 1024;
 /// How often the ring is looked at while packets come, and else. Much data wakes the reader sooner.
 const BUSY_INTERVAL: Duration = Duration::from_millis(4);
 const IDLE_INTERVAL: Duration = Duration::from_millis(20);
+
+/// What a look at the ring found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// Nothing, or there is no room for more.
+    Empty,
+    /// What was there.
+    All,
+    /// So much that more may be there.
+    Unfinished,
+}
 
 /// Why packets cannot be captured.
 #[derive(Debug, thiserror::Error)]
@@ -194,8 +205,8 @@ impl Packets {
         }
     }
 
-    /// Takes records out of the ring. Returns how many there were.
-    fn read(&mut self) -> usize {
+    /// Takes records out of the ring.
+    fn read(&mut self) -> Look {
         let Self {
             ring,
             attached,
@@ -205,10 +216,16 @@ impl Packets {
             figures,
             ..
         } = self;
-        let Some(ring) = ring.get_mut() else { return 0 };
-        let (mut records, mut bytes) = (0, 0);
-        while records < LOOK_RECORDS && bytes < LOOK_BYTES && queue.has_room() {
+        let Some(ring) = ring.get_mut() else {
+            return Look::Empty;
+        };
+        let (mut look, mut records, mut bytes) = (Look::Empty, 0, 0);
+        while queue.has_room() {
+            if records >= LOOK_RECORDS || bytes >= LOOK_BYTES {
+                return Look::Unfinished;
+            }
             let Some(record) = ring.next() else { break };
+            look = Look::All;
             records += 1;
             bytes += record.len();
             match PacketRecord::decode(&record) {
@@ -218,8 +235,8 @@ impl Packets {
                         continue;
                     };
                     let link_type = attached.link_type(interface);
-                    let (data, length) = with_tag(&header, packet, link_type);
-                    if filters.accept(link_type, &data, length) {
+                    let (packet, length) = with_tag(&header, packet, link_type);
+                    if filters.accept(link_type, &packet, length) {
                         attached.accept(interface);
                         let loops_back = attached.loops_back(interface);
                         let waiting = Waiting {
@@ -229,8 +246,9 @@ impl Packets {
                             sent: header.direction == EGRESS,
                             cookie: header.cookie,
                             length,
-                            data,
+                            data: packet.into_owned().into(),
                             flow: None,
+                            is_bare: false,
                         };
                         enqueue(waiting, link_type, owners, queue);
                     } else {
@@ -240,21 +258,17 @@ impl Packets {
                 Err(error) => tracing::debug!(%error, "record of packets skipped"),
             }
         }
-        records
+        look
     }
 }
 
 /// Notes what the headers of a packet say, and lets it wait.
 fn enqueue(mut packet: Waiting, link_type: LinkType, owners: &mut Owners, queue: &mut Queue) {
     if let Some(headers) = Headers::of(link_type, &packet.data) {
-        if headers.opens {
-            owners.opens(headers.flow);
-        }
-        if packet.cookie != 0 {
-            owners.sent(headers.flow, packet.cookie);
-        }
+        owners.packet(&headers, packet.cookie);
         queue.keys.packet(&headers, packet.timestamp_ns);
         packet.flow = Some(headers.flow);
+        packet.is_bare = headers.is_bare;
     }
     queue.push(packet);
 }
@@ -293,12 +307,15 @@ impl Beside for Packets {
                 return Poll::Pending;
             }
             let mut events = self.attached.changes(&mut self.filters);
-            let read = self.read();
+            let look = self.read();
             self.queue
                 .release(monotonic_ns(), &mut self.owners, LOOK_RECORDS, &mut events);
-            let interval = if read > 0 { BUSY_INTERVAL } else { IDLE_INTERVAL };
-            let is_full = read >= LOOK_RECORDS || events.len() >= LOOK_RECORDS;
-            let interval = if is_full { Duration::ZERO } else { interval };
+            let interval = match look {
+                _ if events.len() >= LOOK_RECORDS => Duration::ZERO,
+                Look::Unfinished => Duration::ZERO,
+                Look::All => BUSY_INTERVAL,
+                Look::Empty => IDLE_INTERVAL,
+            };
             let due = tokio::time::Instant::now() + interval;
             match &mut self.timer {
                 Some(timer) => timer.as_mut().reset(due),
@@ -316,14 +333,17 @@ impl Beside for Packets {
             return None;
         }
         let mut events = Vec::new();
-        let read = self.read();
-        // Nothing that they wait for comes any more.
-        self.queue
-            .release(u64::MAX, &mut self.owners, LOOK_RECORDS, &mut events);
-        if read == 0 && events.is_empty() {
-            self.has_ended = true;
-            self.attached.detach();
-            events = self.attached.figures();
+        while events.is_empty() && !self.has_ended {
+            let is_empty = self.read() == Look::Empty;
+            // When all is read, nothing that they wait for comes any more.
+            let now_ns = if is_empty { u64::MAX } else { monotonic_ns() };
+            self.queue
+                .release(now_ns, &mut self.owners, LOOK_RECORDS, &mut events);
+            if is_empty && events.is_empty() {
+                self.has_ended = true;
+                self.attached.detach();
+                events = self.attached.figures();
+            }
         }
         self.count(&events);
         Some(events)
@@ -331,17 +351,17 @@ impl Beside for Packets {
 }
 
 /// The packet as it is on the wire, with the VLAN tag that the kernel keeps beside it, and its length.
-fn with_tag(header: &PacketHeader, packet: &[u8], link_type: LinkType) -> (Bytes, u32) {
+fn with_tag<'a>(header: &PacketHeader, packet: &'a [u8], link_type: LinkType) -> (Cow<'a, [u8]>, u32) {
     /// Both addresses of Ethernet.
     const ADDRESSES: usize = 12;
     if header.vlan_protocol == 0 || link_type != LinkType::ETHERNET || packet.len() < ADDRESSES {
-        return (Bytes::copy_from_slice(packet), header.length);
+        return (Cow::Borrowed(packet), header.length);
     }
     let (addresses, rest) = packet.split_at(ADDRESSES);
-    let mut tagged = BytesMut::with_capacity(packet.len() + 4);
+    let mut tagged = Vec::with_capacity(packet.len() + 4);
     tagged.extend_from_slice(addresses);
     tagged.extend_from_slice(&header.vlan_protocol.to_ne_bytes());
     tagged.extend_from_slice(&header.vlan_tci.to_be_bytes());
     tagged.extend_from_slice(rest);
-    (tagged.freeze(), header.length.saturating_add(4))
+    (Cow::Owned(tagged), header.length.saturating_add(4))
 }

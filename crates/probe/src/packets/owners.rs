@@ -2,12 +2,16 @@
 //!
 //! The kernel reports who uses a socket, by its cookie and its addresses. Sent packets carry the cookie, so a packet
 //! never belongs to another process that had the same port before. Received ones are looked up by their addresses.
+//!
+//! A bare packet (a reset, or nothing but an acknowledgement) may carry the cookie of a socket that is not the
+//! connection's: when the connection's socket is gone, the kernel answers in the name of the listening socket, or of one
+//! of its own. So it says nothing about the connection, and belongs to it by its addresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ecapture_ebpf::packet::OwnerRecord;
 use ecapture_ebpf::record::FAMILY_V6;
-use ecapture_protocols::packet::{Flow, Recent};
+use ecapture_protocols::packet::{Flow, Headers, Recent};
 use ecapture_protocols::{Comm, Process};
 
 use crate::limits;
@@ -59,20 +63,22 @@ impl Owners {
         }
     }
 
-    /// Notes that the socket with this cookie sent a packet.
-    pub(super) fn sent(&mut self, flow: Flow, cookie: u64) {
-        self.cookies.insert(flow, cookie);
-    }
-
-    /// A connection is opened: what was known of its addresses is about an older one.
-    pub(super) fn opens(&mut self, flow: Flow) {
-        self.cookies.remove(&flow.reversed());
+    /// Notes what a packet says; `cookie` is that of the socket that sent it, or 0.
+    pub(super) fn packet(&mut self, headers: &Headers<'_>, cookie: u64) {
+        if headers.opens {
+            // What was known of its addresses is about an older connection.
+            self.cookies.remove(&headers.flow.reversed());
+        }
+        if cookie != 0 && !headers.is_bare {
+            self.cookies.insert(headers.flow, cookie);
+        }
     }
 
     /// Who sent a packet.
-    pub(super) fn sender(&mut self, flow: Flow, cookie: u64) -> Option<Owner> {
-        if cookie != 0 {
-            return self.by_cookie.get_mut(&cookie).copied();
+    pub(super) fn sender(&mut self, flow: Flow, cookie: u64, is_bare: bool) -> Option<Owner> {
+        let known = self.by_cookie.get_mut(&cookie).copied();
+        if cookie != 0 && (known.is_some() || !is_bare) {
+            return known;
         }
         self.local_end(flow)
     }
@@ -148,6 +154,15 @@ mod tests {
         }
     }
 
+    fn headers(flow: Flow, opens: bool, is_bare: bool) -> Headers<'static> {
+        Headers {
+            flow,
+            opens,
+            is_bare,
+            payload: &[],
+        }
+    }
+
     fn pid(owner: Option<Owner>) -> Option<u32> {
         owner.map(|owner| owner.process.pid)
     }
@@ -158,21 +173,38 @@ mod tests {
         owners.note(&record(1, 10, (5000, 443)));
         owners.note(&record(2, 20, (443, 5000)));
         let sent = flow(5000, 443);
-        assert_eq!(pid(owners.sender(sent, 10)), Some(1));
-        assert_eq!(pid(owners.sender(sent, 0)), Some(1), "a packet without a cookie");
+        assert_eq!(pid(owners.sender(sent, 10, false)), Some(1));
+        assert_eq!(
+            pid(owners.sender(sent, 0, false)),
+            Some(1),
+            "a packet without a cookie"
+        );
         assert_eq!(pid(owners.receiver(sent)), Some(2));
-        assert_eq!(pid(owners.sender(flow(5001, 443), 11)), None);
+        assert_eq!(pid(owners.sender(flow(5001, 443), 11, false)), None);
     }
 
     #[test]
     fn a_new_socket_with_the_ports_of_an_old_one_does_not_inherit_its_owner() {
         let mut owners = Owners::default();
         owners.note(&record(1, 10, (5000, 443)));
-        owners.sent(flow(5000, 443), 11);
-        assert_eq!(pid(owners.sender(flow(5000, 443), 11)), None);
+        owners.packet(&headers(flow(5000, 443), false, false), 11);
+        assert_eq!(pid(owners.sender(flow(5000, 443), 11, false)), None);
         assert_eq!(pid(owners.receiver(flow(443, 5000))), None);
         owners.note(&record(2, 20, (443, 5000)));
-        owners.opens(flow(5000, 443));
+        owners.packet(&headers(flow(5000, 443), true, false), 12);
         assert_eq!(pid(owners.receiver(flow(5000, 443))), None);
+    }
+
+    #[test]
+    fn a_reset_in_the_name_of_another_socket_does_not_change_whose_a_connection_is() {
+        let mut owners = Owners::default();
+        owners.note(&record(1, 10, (5000, 443)));
+        owners.note(&record(2, 20, (443, 5000)));
+        let answer = flow(443, 5000);
+        let listening = 30;
+        owners.packet(&headers(answer, false, true), listening);
+        assert_eq!(pid(owners.receiver(flow(5000, 443))), Some(2));
+        assert_eq!(pid(owners.sender(answer, listening, true)), Some(2));
+        assert_eq!(pid(owners.sender(flow(444, 5000), listening, true)), None);
     }
 }

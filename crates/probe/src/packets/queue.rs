@@ -8,7 +8,7 @@ use ecapture_protocols::event::{Packet, PacketFact};
 use ecapture_protocols::packet::{Flow, KeyWatch};
 use ecapture_protocols::{CapturedEvent, Fact, Observed, Process};
 
-use super::owners::Owners;
+use super::owners::{Owner, Owners};
 use crate::limits;
 
 /// A packet in the queue.
@@ -26,6 +26,8 @@ pub(super) struct Waiting {
     pub(super) data: Bytes,
     /// `None` for what is not TCP or UDP.
     pub(super) flow: Option<Flow>,
+    /// As in the packet's headers.
+    pub(super) is_bare: bool,
 }
 
 /// See the module's documentation.
@@ -91,8 +93,13 @@ impl Queue {
             let is_crowded = self.bytes > limits::HELD_BYTES || self.waiting.len() > limits::HELD_PACKETS;
             let now_ns = if is_crowded { u64::MAX } else { now_ns };
             let (flow, age_ns) = (packet.flow, now_ns.saturating_sub(packet.timestamp_ns));
-            let (cookie, loops_back) = (packet.cookie, packet.loops_back);
-            let verdict = self.judge(flow, cookie, loops_back, age_ns, owners);
+            let ends = flow.map(|flow| {
+                [
+                    owners.sender(flow, packet.cookie, packet.is_bare),
+                    owners.receiver(flow),
+                ]
+            });
+            let verdict = self.judge(flow.zip(ends), packet.loops_back, age_ns);
             let verdict = match verdict {
                 Verdict::Show { .. } if flow.is_some_and(|flow| self.keys.waits(flow, now_ns)) => {
                     Verdict::Wait
@@ -125,15 +132,9 @@ impl Queue {
         Some(packet)
     }
 
-    fn judge(
-        &mut self,
-        flow: Option<Flow>,
-        cookie: u64,
-        loops_back: bool,
-        age_ns: u64,
-        owners: &mut Owners,
-    ) -> Verdict {
-        let Some(flow) = flow else {
+    /// Decides on a packet by the owners of its sender and of its receiver.
+    fn judge(&mut self, flow: Option<(Flow, [Option<Owner>; 2])>, loops_back: bool, age_ns: u64) -> Verdict {
+        let Some((flow, ends)) = flow else {
             return if self.of_processes {
                 Verdict::OfUnknown
             } else {
@@ -143,13 +144,8 @@ impl Queue {
                 }
             };
         };
-        let (sender, receiver) = (owners.sender(flow, cookie), owners.receiver(flow));
-        let ends = [sender, receiver];
-        let process = |owner: Option<super::owners::Owner>| owner.map(|owner| owner.process);
-        let show = Verdict::Show {
-            sender: process(sender),
-            receiver: process(receiver),
-        };
+        let [sender, receiver] = ends.map(|owner| owner.map(|owner| owner.process));
+        let show = Verdict::Show { sender, receiver };
         if self.of_processes {
             if ends.iter().flatten().any(|owner| owner.wanted) {
                 return show;
@@ -220,6 +216,7 @@ mod tests {
 
     use ecapture_ebpf::packet::{KIND_OWNER, OwnerRecord};
     use ecapture_ebpf::record::FAMILY_V4;
+    use ecapture_protocols::packet::Headers;
 
     use super::*;
 
@@ -240,6 +237,7 @@ mod tests {
                 source: end(port),
                 destination: end(443),
             }),
+            is_bare: false,
         }
     }
 
@@ -317,6 +315,36 @@ mod tests {
         owners.note(&owner(3, true));
         queue.push(packet(3, 0, 10));
         assert_eq!(leaving(&mut queue, 0, &mut owners), [3]);
+    }
+
+    /// As when a client writes to a connection that its server has closed: the kernel answers in the name of the listening
+    /// socket, while packets of the client still wait.
+    #[test]
+    fn a_reset_by_another_socket_does_not_cost_the_packets_that_wait() {
+        let (mut queue, mut owners) = (Queue::new(true), Owners::default());
+        let (client, server, listening) = (1, 2, 3);
+        let sent = packet(client, 0, 10);
+        let flow = sent.flow.unwrap().reversed();
+        let answer = |is_bare| Headers {
+            flow,
+            opens: false,
+            is_bare,
+            payload: &[],
+        };
+        owners.packet(&answer(false), server);
+        let reset = Waiting {
+            cookie: listening,
+            flow: Some(flow),
+            is_bare: true,
+            ..packet(client, 1, 10)
+        };
+        queue.push(sent);
+        owners.packet(&answer(true), listening);
+        queue.push(reset);
+        owners.note(&owner(client, false));
+        owners.note(&owner(server, true));
+        assert_eq!(leaving(&mut queue, 2, &mut owners), [1, 2]);
+        assert_eq!((queue.of_others, queue.of_unknown), (0, 0));
     }
 
     #[test]

@@ -5,13 +5,11 @@ use std::net::SocketAddr;
 
 use super::flow::{Context, Flow};
 use super::fragments::Fragments;
-use super::ip::{Datagram, TCP, datagram};
-use super::link::{Network, network};
 use super::processes::processes;
 use super::tally::Tally;
-use super::tcp::{Segment, segment};
 use crate::event::{CapturedEvent, Process};
 use crate::limits::{FLOWS, FLOWS_HELD_BYTES};
+use crate::packet::{Datagram, Network, Segment, TCP, datagram, network, segment};
 use crate::pcapng::{Packet, option};
 use crate::tls::{Added, KeyLog};
 
@@ -96,7 +94,7 @@ impl Capture {
         processes: [Option<Process>; 2],
         events: &mut Vec<CapturedEvent>,
     ) {
-        let Some(segment) = segment(bytes) else {
+        let Some(segment) = segment(bytes).filter(|segment| segment.is_whole) else {
             self.tally.damaged += 1;
             return;
         };

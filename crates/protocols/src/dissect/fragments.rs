@@ -3,8 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
-use super::ip::{Datagram, Fragment};
 use crate::limits::{FRAGMENTED_PACKETS, FRAGMENTS};
+use crate::packet::{Datagram, Fragment};
 
 /// Longest packet.
 const LONGEST: usize = 65535;

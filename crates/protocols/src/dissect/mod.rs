@@ -1,7 +1,7 @@
 //! Captured packets as events: TCP streams put together (RFC 9293), TLS decrypted, plain HTTP as it is.
 //!
 //! ```text
-//! packet ── link ── ip (fragments) ── tcp ── flow: two streams ── TLS session or plain ── CapturedEvent
+//! packet ── headers ── fragments ── flow: two streams ── TLS session or plain ── CapturedEvent
 //! ```
 //!
 //! What is not in the capture is a gap in its stream; what cannot be decrypted is counted by its reason.
@@ -9,12 +9,9 @@
 mod capture;
 mod flow;
 mod fragments;
-mod ip;
-mod link;
 mod processes;
 mod stream;
 mod tally;
-mod tcp;
 
 pub use capture::Capture;
 pub use tally::{NotShown, Reason, Tally};

@@ -64,6 +64,11 @@ impl SecretLabel {
         }
     }
 
+    /// Returns true if records are decrypted with it.
+    pub const fn decrypts(self) -> bool {
+        !matches!(self, Self::EarlyExporter | Self::Exporter)
+    }
+
     /// Returns the secret that a key log calls `label`.
     pub fn of(label: &[u8]) -> Option<Self> {
         let mut all = Self::ALL.into_iter();

@@ -1,17 +1,11 @@
 //! Finds the addresses and ports of a packet, and the bytes behind its TCP header.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
+use super::ip::{TCP, UDP, datagram};
+use super::link::{Network, network};
+use super::tcp::segment;
 use crate::pcapng::LinkType;
-
-/// `IPPROTO_TCP`
-const TCP: u8 = 6;
-/// `IPPROTO_UDP`
-const UDP: u8 = 17;
-/// EtherTypes of VLAN tags: IEEE 802.1Q, 802.1ad, and what some switches use for two tags.
-const VLAN_TAGS: [u16; 3] = [0x8100, 0x88A8, 0x9100];
-/// VLAN tags and IPv6 extension headers of one packet that are walked over.
-const NESTED: usize = 8;
 
 /// Which sockets a packet is between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,6 +50,9 @@ pub struct Headers<'a> {
     pub flow: Flow,
     /// It opens a TCP connection: SYN without ACK.
     pub opens: bool,
+    /// It resets a TCP connection, or only acknowledges. Such packets the kernel also sends for a connection whose socket
+    /// is gone, and then in the name of another socket.
+    pub is_bare: bool,
     /// The captured bytes behind the header of TCP or UDP.
     pub payload: &'a [u8],
 }
@@ -63,108 +60,40 @@ pub struct Headers<'a> {
 impl<'a> Headers<'a> {
     /// Reads the headers of `packet`; `None` for what is not TCP or UDP, or a fragment without their header.
     pub fn of(link_type: LinkType, packet: &'a [u8]) -> Option<Self> {
-        let network = match link_type {
-            LinkType::ETHERNET => behind_ethernet(packet)?,
-            LinkType::RAW => packet,
-            _ => return None,
+        let Network::Ip(found) = network(link_type, packet) else {
+            return None;
         };
-        match network.first()? >> 4 {
-            4 => of_ipv4(network),
-            6 => of_ipv6(network),
+        let datagram = datagram(found)?;
+        if datagram.fragment.is_some_and(|fragment| fragment.offset > 0) {
+            return None;
+        }
+        let flow = |source, destination| Flow {
+            protocol: datagram.protocol,
+            source: SocketAddr::new(datagram.source, source),
+            destination: SocketAddr::new(datagram.destination, destination),
+        };
+        match datagram.protocol {
+            TCP => {
+                let segment = segment(datagram.payload)?;
+                let is_empty = segment.is_whole && segment.payload.is_empty() && datagram.cut == 0;
+                Some(Self {
+                    flow: flow(segment.source, segment.destination),
+                    opens: segment.syn && segment.acknowledged.is_none(),
+                    is_bare: segment.rst || is_empty && !segment.syn && !segment.fin,
+                    payload: segment.payload,
+                })
+            }
+            UDP => {
+                let (&[a, b, c, d, ..], payload) = datagram.payload.split_first_chunk::<8>()?;
+                Some(Self {
+                    flow: flow(u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])),
+                    opens: false,
+                    is_bare: false,
+                    payload,
+                })
+            }
             _ => None,
         }
-    }
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
-fn behind_ethernet(frame: &[u8]) -> Option<&[u8]> {
-    let mut at = 12;
-    for _ in 0..NESTED {
-        let kind = u16_at(frame, at)?;
-        if !VLAN_TAGS.contains(&kind) {
-            return matches!(kind, 0x0800 | 0x86DD).then(|| frame.get(at + 2..))?;
-        }
-        at += 4;
-    }
-    None
-}
-
-/// RFC 791 §3.1.
-fn of_ipv4(packet: &[u8]) -> Option<Headers<'_>> {
-    let header = usize::from(packet.first()? & 0xF) * 4;
-    let fragment_offset = u16_at(packet, 6)? & 0x1FFF;
-    if header < 20 || fragment_offset > 0 {
-        return None;
-    }
-    let address = |at: usize| Some(IpAddr::V4(Ipv4Addr::from(*packet.get(at..)?.first_chunk::<4>()?)));
-    // A packet that the kernel has not cut into segments yet may say 0 (BIG TCP). Ethernet pads short packets.
-    let total = match usize::from(u16_at(packet, 2)?) {
-        0 => packet.len(),
-        total => total.min(packet.len()),
-    };
-    let content = packet.get(header..total)?;
-    of_transport(*packet.get(9)?, address(12)?, address(16)?, content)
-}
-
-/// RFC 8200 §3 and §4.
-fn of_ipv6(packet: &[u8]) -> Option<Headers<'_>> {
-    let address = |at: usize| {
-        Some(IpAddr::V6(Ipv6Addr::from(
-            *packet.get(at..)?.first_chunk::<16>()?,
-        )))
-    };
-    let total = match usize::from(u16_at(packet, 4)?) {
-        0 => packet.len(),
-        length => (40 + length).min(packet.len()),
-    };
-    let packet_end = packet.get(..total)?;
-    let (mut next, mut at) = (*packet.get(6)?, 40);
-    for _ in 0..NESTED {
-        match next {
-            // Hop-by-hop options, routing, destination options.
-            0 | 43 | 60 => {
-                let length = (usize::from(*packet_end.get(at + 1)?) + 1) * 8;
-                next = *packet_end.get(at)?;
-                at += length;
-            }
-            // Fragment.
-            44 => {
-                if u16_at(packet_end, at + 2)? & 0xFFF8 != 0 {
-                    return None;
-                }
-                next = *packet_end.get(at)?;
-                at += 8;
-            }
-            _ => return of_transport(next, address(8)?, address(24)?, packet_end.get(at..)?),
-        }
-    }
-    None
-}
-
-fn of_transport(protocol: u8, source: IpAddr, destination: IpAddr, content: &[u8]) -> Option<Headers<'_>> {
-    let flow = Flow {
-        protocol,
-        source: SocketAddr::new(source, u16_at(content, 0)?),
-        destination: SocketAddr::new(destination, u16_at(content, 2)?),
-    };
-    match protocol {
-        TCP => {
-            let header = usize::from(content.get(12)? >> 4) * 4;
-            Some(Headers {
-                flow,
-                opens: content.get(13)? & 0x12 == 0x02,
-                payload: content.get(header.max(20)..).unwrap_or_default(),
-            })
-        }
-        UDP => Some(Headers {
-            flow,
-            opens: false,
-            payload: content.get(8..).unwrap_or_default(),
-        }),
-        _ => None,
     }
 }
 
@@ -203,6 +132,26 @@ mod tests {
         }
         let acknowledged = segment(0x12, b"");
         assert!(!Headers::of(LinkType::RAW, &acknowledged).unwrap().opens);
+    }
+
+    #[test]
+    fn bare_segments_are_resets_and_acknowledgements_without_data() {
+        const ETHERNET_HEADER: [u8; 14] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0];
+        for (flags, payload, is_bare) in [
+            (0x02, &b""[..], false),
+            (0x12, b"", false),
+            (0x10, b"", true),
+            (0x10, b"data", false),
+            (0x11, b"", false),
+            (0x14, b"", true),
+        ] {
+            let frame = [&ETHERNET_HEADER[..], &segment(flags, payload)].concat();
+            let headers = Headers::of(LinkType::ETHERNET, &frame).unwrap();
+            assert_eq!(headers.is_bare, is_bare, "{flags:#x} {payload:?}");
+        }
+        let frame = [&ETHERNET_HEADER[..], &segment(0x10, b"data")].concat();
+        let cut = Headers::of(LinkType::ETHERNET, &frame[..frame.len() - 4]).unwrap();
+        assert!(!cut.is_bare, "its data was not captured");
     }
 
     #[test]

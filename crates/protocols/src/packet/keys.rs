@@ -241,6 +241,7 @@ mod tests {
         Headers {
             flow: if from_client { flow() } else { flow().reversed() },
             opens: false,
+            is_bare: false,
             payload,
         }
     }

@@ -3,10 +3,16 @@
 
 mod filter;
 mod headers;
+mod ip;
 mod keys;
+mod link;
 mod recent;
+mod tcp;
 
 pub use filter::{Filter, FilterError, Instruction};
 pub use headers::{Flow, Headers};
+pub(crate) use ip::{Datagram, Fragment, TCP, datagram};
 pub use keys::{Handshakes, KeyWatch};
+pub(crate) use link::{Network, network};
 pub use recent::Recent;
+pub(crate) use tcp::{Segment, segment};

@@ -4,9 +4,9 @@ use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, 
 
 use super::cbc::Cbc;
 use super::derive::{expand_label, updated};
-use super::key_log::Secret;
 use super::record::HEADER;
 use super::suite::{Algorithm, Suite};
+use crate::event::SecretValue;
 
 const TAG: usize = 16;
 /// RFC 5288 §3: the part of the nonce that is in each record.
@@ -22,7 +22,7 @@ enum Kind {
     /// TLS 1.3.
     Traffic {
         suite: Suite,
-        secret: Secret,
+        secret: SecretValue,
         key: LessSafeKey,
         iv: [u8; 12],
     },
@@ -39,7 +39,7 @@ enum Kind {
 
 impl Cipher {
     /// Keys of a traffic secret of TLS 1.3. `None` if the secret does not fit the suite.
-    pub(super) fn traffic(suite: Suite, secret: Secret) -> Option<Self> {
+    pub(super) fn traffic(suite: Suite, secret: SecretValue) -> Option<Self> {
         let mut key = [0; 32];
         let key = &mut key[..key_length(suite.algorithm)];
         let mut iv = [0; 12];

@@ -2,7 +2,7 @@
 
 use ring::{hkdf, hmac};
 
-use super::key_log::Secret;
+use crate::event::SecretValue;
 
 /// The hash of a cipher suite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl hkdf::KeyType for Length {
 }
 
 /// Fills `out` from a traffic secret; false if the secret is not of this hash.
-pub(super) fn expand_label(hash: Hash, secret: &Secret, label: &[u8], out: &mut [u8]) -> bool {
+pub(super) fn expand_label(hash: Hash, secret: &SecretValue, label: &[u8], out: &mut [u8]) -> bool {
     if secret.as_bytes().len() != hash.length() {
         return false;
     }
@@ -48,11 +48,11 @@ pub(super) fn expand_label(hash: Hash, secret: &Secret, label: &[u8], out: &mut 
 }
 
 /// The secret after a KeyUpdate (RFC 8446 §7.2).
-pub(super) fn updated(hash: Hash, secret: &Secret) -> Option<Secret> {
+pub(super) fn updated(hash: Hash, secret: &SecretValue) -> Option<SecretValue> {
     let mut next = [0; 48];
     let next = &mut next[..hash.length()];
     expand_label(hash, secret, b"traffic upd", next)
-        .then(|| Secret::new(next))
+        .then(|| SecretValue::new(next))
         .flatten()
 }
 

@@ -16,10 +16,10 @@ use super::cipher::{BlockParts, Cipher, block_lengths};
 use super::derive::prf;
 use super::half::{Half, Opened};
 use super::handshake::{Message, ServerHello};
-use super::key_log::{KeyLog, Label, Random};
+use super::key_log::{KeyLog, Random};
 use super::record::{Next, kind};
 use super::suite::Suite;
-use crate::event::Direction;
+use crate::event::{Direction, SecretLabel};
 use crate::limits::TLS_WAITING_BYTES;
 
 /// What was in the records of a direction.
@@ -324,21 +324,21 @@ impl Session {
     /// Those of TLS 1.3 after ServerHello. The keys after these are prepared, in case Finished is missed.
     fn handshake_keys(&mut self, keys: &KeyLog, suite: Suite) -> Option<Obstacle> {
         let (Some(server), Some(client)) = (
-            self.secret(keys, suite, Label::ServerHandshake),
-            self.secret(keys, suite, Label::ClientHandshake),
+            self.secret(keys, suite, SecretLabel::ServerHandshakeTraffic),
+            self.secret(keys, suite, SecretLabel::ClientHandshakeTraffic),
         ) else {
-            return Some(self.no_key(keys, Label::ServerHandshake));
+            return Some(self.no_key(keys, SecretLabel::ServerHandshakeTraffic));
         };
         let early = self
             .offers_early_data
-            .then(|| self.secret(keys, suite, Label::ClientEarly))
+            .then(|| self.secret(keys, suite, SecretLabel::ClientEarlyTraffic))
             .flatten();
-        let next = self.secret(keys, suite, Label::Server);
+        let next = self.secret(keys, suite, SecretLabel::ServerTraffic0);
         let half = self.half(Direction::Read);
         half.current = Some(server);
         half.next = next;
         let offers_early_data = self.offers_early_data && !self.has_retry;
-        let client_next = self.secret(keys, suite, Label::Client);
+        let client_next = self.secret(keys, suite, SecretLabel::ClientTraffic0);
         let half = self.half(Direction::Write);
         // Early data may have been refused, and is then not followed by EndOfEarlyData.
         if let (Some(early), true) = (early, offers_early_data) {
@@ -355,8 +355,8 @@ impl Session {
     /// The keys of TLS 1.3 that follow Finished.
     fn finished(&mut self, keys: &KeyLog, direction: Direction) {
         let label = match direction {
-            Direction::Write => Label::Client,
-            Direction::Read => Label::Server,
+            Direction::Write => SecretLabel::ClientTraffic0,
+            Direction::Read => SecretLabel::ServerTraffic0,
         };
         let suite = self.server.and_then(|server| Suite::of(server.suite));
         let cipher = suite.and_then(|suite| self.secret(keys, suite, label));
@@ -391,7 +391,8 @@ impl Session {
         if server.version != 0x0303 || self.half(direction).next.is_some() {
             return;
         }
-        let (Some(suite), Some(master)) = (Suite::of(server.suite), keys.get(&random, Label::Master)) else {
+        let (Some(suite), Some(master)) = (Suite::of(server.suite), keys.get(&random, SecretLabel::Master))
+        else {
             if !is_encrypted {
                 self.obstacle = Some(Obstacle::NoKey);
             }
@@ -407,13 +408,13 @@ impl Session {
         );
     }
 
-    fn secret(&self, keys: &KeyLog, suite: Suite, label: Label) -> Option<Cipher> {
+    fn secret(&self, keys: &KeyLog, suite: Suite, label: SecretLabel) -> Option<Cipher> {
         let secret = keys.get(self.client_random.as_ref()?, label)?;
         Cipher::traffic(suite, secret)
     }
 
     /// A secret that is there and gives no keys is not of this connection's suite.
-    fn no_key(&self, keys: &KeyLog, label: Label) -> Obstacle {
+    fn no_key(&self, keys: &KeyLog, label: SecretLabel) -> Obstacle {
         let secret = self.client_random.and_then(|random| keys.get(&random, label));
         if secret.is_some() {
             Obstacle::WrongKey

@@ -1,4 +1,5 @@
 use super::*;
+use crate::event::{SecretLabel, SecretValue};
 
 #[test]
 fn key_logs_are_read_line_by_line() {
@@ -20,9 +21,9 @@ fn key_logs_are_read_line_by_line() {
             refused: 0
         }
     );
-    let found = keys.get(&[0xAB; 32], key_log::Label::Master).unwrap();
+    let found = keys.get(&[0xAB; 32], SecretLabel::Master).unwrap();
     assert_eq!(found.as_bytes(), [0x0C; 48]);
-    assert!(keys.get(&[0xAB; 32], key_log::Label::Client).is_none());
+    assert!(keys.get(&[0xAB; 32], SecretLabel::ClientTraffic0).is_none());
     assert!(!format!("{keys:?}").contains("0c"));
 }
 
@@ -30,7 +31,7 @@ fn key_logs_are_read_line_by_line() {
 #[test]
 fn keys_of_tls_1_3_are_those_of_the_rfc() {
     let secret = from_hex("b67b7d690cc16c4e75e54213cb2d37b4e9c912bcded9105d42befd59d391ad38");
-    let secret = key_log::Secret::new(&secret).unwrap();
+    let secret = SecretValue::new(&secret).unwrap();
     let mut key = [0; 16];
     assert!(derive::expand_label(
         derive::Hash::Sha256,

@@ -16,13 +16,31 @@ pub struct Keyless {
     pub implementation: &'static str,
     /// Where it can be had.
     pub version: Option<String>,
-    reason: Option<Refusal>,
+    reason: Reason,
+}
+
+/// Why there are no secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Reason {
+    /// The code that has them was not found exactly.
+    Refused(Refusal),
+    /// It has none of the functions by which they are found.
+    NoFunctions,
+    /// They are handles of NSS, whose values no function hands out.
+    Handles,
 }
 
 impl Keyless {
     /// Inspects a file that has no function that derives or logs secrets.
     pub(crate) fn of(image: &Image) -> Option<Self> {
         let name = image.path().file_name().unwrap_or_default();
+        if name.as_bytes().starts_with(b"libssl3.so") {
+            return Some(Self {
+                implementation: "NSS",
+                version: None,
+                reason: Reason::Handles,
+            });
+        }
         let is_crypto = name.as_bytes().starts_with(b"libcrypto");
         let reason = Modules::SECRETS.refusal_in(image, Kind::Rustls);
         if !is_crypto && reason.is_none() {
@@ -42,7 +60,7 @@ impl Keyless {
         (!is_known).then(|| Self {
             implementation,
             version: version.cloned(),
-            reason,
+            reason: reason.map_or(Reason::NoFunctions, Reason::Refused),
         })
     }
 }
@@ -52,9 +70,12 @@ impl fmt::Display for Keyless {
         let version = self.version.as_deref().unwrap_or("of unknown version");
         write!(formatter, "{} {version}: ", self.implementation)?;
         match &self.reason {
-            Some(reason) => reason.fmt(formatter)?,
-            None => formatter.write_str(
+            Reason::Refused(reason) => reason.fmt(formatter)?,
+            Reason::NoFunctions => formatter.write_str(
                 "looked for OpenSSL 1.0.2 or later, AWS-LC and BoringSSL, by the functions that they derive secrets with",
+            )?,
+            Reason::Handles => formatter.write_str(
+                "its secrets stay inside its token, which no function with a stable interface hands out",
             )?,
         }
         formatter.write_str(

@@ -68,7 +68,7 @@ pub(crate) fn line(secret: &Secret) -> String {
 /// Why a line of a key log is not a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyLogError {
-    /// The line has no three words.
+    /// The line has less than three words.
     #[error("expected LABEL CLIENT_RANDOM SECRET, observed {words} words")]
     Words {
         /// Words of the line.
@@ -85,19 +85,19 @@ pub enum KeyLogError {
     Secret,
 }
 
-/// Reads a line of a key log. `Ok(None)` if it is empty or a comment.
+/// Reads a line of a key log. `Ok(None)` if it is empty or a comment. What follows the secret is passed over.
 pub fn parse(line: &[u8]) -> Result<Option<Secret>, KeyLogError> {
     let line = line.trim_ascii();
     if line.is_empty() || line.starts_with(b"#") {
         return Ok(None);
     }
     let is_space = |byte: &u8| byte.is_ascii_whitespace();
-    let mut words = line.split(is_space).filter(|word| !word.is_empty());
-    let (Some(label), Some(random), Some(value), None) =
-        (words.next(), words.next(), words.next(), words.next())
-    else {
-        let words = line.split(is_space).filter(|word| !word.is_empty());
-        return Err(KeyLogError::Words { words: words.count() });
+    let words = || line.split(is_space).filter(|word| !word.is_empty());
+    let mut first = words();
+    let (Some(label), Some(random), Some(value)) = (first.next(), first.next(), first.next()) else {
+        return Err(KeyLogError::Words {
+            words: words().count(),
+        });
     };
     let label = SecretLabel::of(label).ok_or(KeyLogError::Label)?;
     let mut client_random = [0; CLIENT_RANDOM_BYTES];

@@ -7,11 +7,11 @@ const IPV6: u16 = 0x86DD;
 /// IEEE 802.1Q and 802.1ad, and an old number of the latter.
 const VLAN: [u16; 3] = [0x8100, 0x88A8, 0x9100];
 /// Tags of VLANs in one packet.
-const MOST_TAGS: usize = 4;
+const MOST_TAGS: usize = 8;
 
 /// What a packet holds.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Network<'a> {
+pub(crate) enum Network<'a> {
     /// An IP packet; its first digit says which version.
     Ip(&'a [u8]),
     /// Something else.
@@ -23,7 +23,7 @@ pub(super) enum Network<'a> {
 }
 
 /// Finds the IP packet.
-pub(super) fn network(link: LinkType, packet: &[u8]) -> Network<'_> {
+pub(crate) fn network(link: LinkType, packet: &[u8]) -> Network<'_> {
     match link {
         LinkType::ETHERNET => ethernet(packet, 12),
         // The protocol is the last field of the header.

@@ -3,34 +3,43 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The protocol number of TCP.
-pub(super) const TCP: u8 = 6;
+pub(crate) const TCP: u8 = 6;
+/// The protocol number of UDP.
+pub(crate) const UDP: u8 = 17;
 /// Extension headers of IPv6 in one packet.
 const MOST_EXTENSIONS: usize = 8;
 
 /// What an IP packet carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Datagram<'a> {
-    pub(super) source: IpAddr,
-    pub(super) destination: IpAddr,
-    pub(super) protocol: u8,
+pub(crate) struct Datagram<'a> {
+    pub(crate) source: IpAddr,
+    pub(crate) destination: IpAddr,
+    pub(crate) protocol: u8,
     /// The captured bytes behind the header.
-    pub(super) payload: &'a [u8],
+    pub(crate) payload: &'a [u8],
     /// Bytes at the end that were not captured.
-    pub(super) cut: usize,
-    pub(super) fragment: Option<Fragment>,
+    pub(crate) cut: usize,
+    pub(crate) fragment: Option<Fragment>,
 }
 
 /// Which part of a packet it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Fragment {
-    pub(super) identification: u32,
+pub(crate) struct Fragment {
+    pub(crate) identification: u32,
     /// Of its first byte.
-    pub(super) offset: usize,
-    pub(super) has_more: bool,
+    pub(crate) offset: usize,
+    pub(crate) has_more: bool,
+}
+
+impl Fragment {
+    /// Returns false if it is the whole packet.
+    const fn is_part(&self) -> bool {
+        self.has_more || self.offset > 0
+    }
 }
 
 /// Reads the header; `None` if it is none, or not as a whole.
-pub(super) fn datagram(packet: &[u8]) -> Option<Datagram<'_>> {
+pub(crate) fn datagram(packet: &[u8]) -> Option<Datagram<'_>> {
     match packet.first()? >> 4 {
         4 => version_4(packet),
         6 => version_6(packet),
@@ -57,19 +66,18 @@ fn version_4(packet: &[u8]) -> Option<Datagram<'_>> {
     }
     let captured = packet.len().min(total);
     let place = number(6);
-    let has_more = place & 0x2000 != 0;
-    let offset = usize::from(place & 0x1FFF) * 8;
+    let fragment = Fragment {
+        identification: number(4).into(),
+        offset: usize::from(place & 0x1FFF) * 8,
+        has_more: place & 0x2000 != 0,
+    };
     Some(Datagram {
         source: address(12)?,
         destination: address(16)?,
         protocol,
         payload: packet.get(length..captured)?,
         cut: total - captured,
-        fragment: (has_more || offset > 0).then(|| Fragment {
-            identification: number(4).into(),
-            offset,
-            has_more,
-        }),
+        fragment: Some(fragment).filter(Fragment::is_part),
     })
 }
 
@@ -105,12 +113,13 @@ fn version_6(packet: &[u8]) -> Option<Datagram<'_>> {
         };
         payload = payload.get(skipped..)?;
         protocol = next;
-        if fragment.is_some() {
+        // The rest of a fragment is read when it is put together.
+        if fragment.as_ref().is_some_and(Fragment::is_part) {
             break;
         }
     }
     // A fragment that is the whole packet (RFC 8200 §4.5).
-    let fragment = fragment.filter(|fragment| fragment.has_more || fragment.offset > 0);
+    let fragment = fragment.filter(Fragment::is_part);
     Some(Datagram {
         source: Ipv6Addr::from(*header[8..].first_chunk::<16>()?).into(),
         destination: Ipv6Addr::from(*header[24..].first_chunk::<16>()?).into(),

@@ -2,21 +2,23 @@
 
 /// A segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Segment<'a> {
-    pub(super) source: u16,
-    pub(super) destination: u16,
-    pub(super) sequence: u32,
+pub(crate) struct Segment<'a> {
+    pub(crate) source: u16,
+    pub(crate) destination: u16,
+    pub(crate) sequence: u32,
     /// Only with ACK.
-    pub(super) acknowledged: Option<u32>,
-    pub(super) syn: bool,
-    pub(super) fin: bool,
-    pub(super) rst: bool,
-    /// The captured bytes.
-    pub(super) payload: &'a [u8],
+    pub(crate) acknowledged: Option<u32>,
+    pub(crate) syn: bool,
+    pub(crate) fin: bool,
+    pub(crate) rst: bool,
+    /// The header was captured as a whole.
+    pub(crate) is_whole: bool,
+    /// The captured bytes behind the header.
+    pub(crate) payload: &'a [u8],
 }
 
-/// Reads a segment; `None` if its header is not there as a whole.
-pub(super) fn segment(bytes: &[u8]) -> Option<Segment<'_>> {
+/// Reads a segment; `None` if its header is none, or was not captured up to its options.
+pub(crate) fn segment(bytes: &[u8]) -> Option<Segment<'_>> {
     let header = bytes.first_chunk::<20>()?;
     let word = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     let length = usize::from(header[12] >> 4) * 4;
@@ -32,6 +34,7 @@ pub(super) fn segment(bytes: &[u8]) -> Option<Segment<'_>> {
         syn: flags & 0x02 != 0,
         fin: flags & 0x01 != 0,
         rst: flags & 0x04 != 0,
-        payload: bytes.get(length..)?,
+        is_whole: bytes.len() >= length,
+        payload: bytes.get(length..).unwrap_or_default(),
     })
 }
