@@ -461,6 +461,16 @@ fn mysql_is_captured_by_its_symbol() {
     assert_eq!(captured, sent, "{}", finished.stderr);
     assert!(lines.iter().all(|line| line["outcome"] == "unknown"));
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+    let (finished, sent) = database.load(1, 5, true);
+    let lines = finished.json();
+    assert_eq!(lines.len(), sent.len(), "{}", finished.stderr);
+    // Its text is not to be had, which is not the same as an empty one.
+    assert!(lines.iter().all(|line| line["query"]["missing"][0]["at"] == 0));
+    assert!(
+        !finished.stderr.contains("nothing was captured"),
+        "{}",
+        finished.stderr
+    );
 }
 
 #[test]

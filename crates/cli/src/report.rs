@@ -279,8 +279,13 @@ pub(crate) fn secrets(capture: &CaptureHandle) {
 /// Says what may be the reason when a capture saw nothing at all.
 pub(crate) fn nothing_seen(summary: &Summary, capture: &CaptureHandle, modules: Modules) {
     let statistics = &summary.statistics;
-    let of_shells = modules != Modules::TLS && statistics.seen.bytes > 0;
-    if statistics.seen.events > statistics.observed || of_shells || capture.tally().secrets() > 0 {
+    // Facts about processes come from TLS alone; a command or statement may be one without bytes.
+    let of_others = if modules.have(Modules::TLS) {
+        modules != Modules::TLS && statistics.seen.bytes > 0
+    } else {
+        statistics.observed > 0
+    };
+    if statistics.seen.events > statistics.observed || of_others || capture.tally().secrets() > 0 {
         return;
     }
     let others = match capture.counters() {

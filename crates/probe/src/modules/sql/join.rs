@@ -351,7 +351,9 @@ impl Open {
             if end.flags & NO_TEXT == 0 {
                 self.note_missing(end.total);
             }
-            if end.flags & TEXT_CUT != 0 {
+            // What was executed has a text, which a server without the usual symbols does not give.
+            let is_unread = end.flags & NO_TEXT != 0 && request == SqlRequest::Execute;
+            if is_unread || end.flags & TEXT_CUT != 0 {
                 self.missing.push(Missing {
                     at: self.text.len() as u64,
                     bytes: None,
@@ -618,6 +620,19 @@ mod tests {
         assert_eq!(query.request, SqlRequest::Prepare);
         let error = query.outcome.error().unwrap();
         assert_eq!((&*error.code, &error.message[..]), ("1064", &b"no"[..]));
+    }
+
+    #[test]
+    fn a_text_that_the_server_does_not_give_is_missing() {
+        let ended = Header {
+            command: EXECUTE,
+            flags: NO_TEXT,
+            ..end(1, 0)
+        };
+        let (shown, _) = queries(&[(ended, b"")]);
+        let [query] = &shown[..] else { panic!("{shown:?}") };
+        assert_eq!(query.request, SqlRequest::Execute);
+        assert_eq!(query.missing, [Missing { at: 0, bytes: None }]);
     }
 
     #[test]
