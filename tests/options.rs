@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use crate::support::can_capture;
 use crate::support::capture::{HELLO, Scene, curl, exchange, messages, site, with_port};
-use crate::support::program::{Finished, PATIENCE, PROGRAM, Running, ecapture, run};
+use crate::support::program::{Finished, PATIENCE, Running, ecapture, replay_on_a_terminal, run};
 use crate::support::servers::Server;
 
 const RECORDING: &str = concat!(
@@ -307,18 +307,9 @@ fn the_reader_of_the_output_is_not_captured() {
 
 /// Prints the first two lines of a replay on a terminal.
 fn on_a_terminal(flags: &str) -> Vec<String> {
-    let command = format!("{PROGRAM} replay {RECORDING} --quiet --color never {flags}");
-    let output = Command::new("script")
-        .env("TZ", "Europe/Berlin")
-        .args(["--quiet", "--return", "--command", &command, "/dev/null"])
-        .output()
-        .expect("script runs");
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}");
-    text.lines()
-        .take(2)
-        .map(|line| line.trim_end().to_owned())
-        .collect()
+    let mut lines = replay_on_a_terminal(RECORDING, flags);
+    lines.truncate(2);
+    lines
 }
 
 #[test]

@@ -68,6 +68,19 @@ pub(crate) fn run(arguments: &[&str]) -> Finished {
     Running::start(arguments).finish()
 }
 
+/// Replays `file` on a terminal, without colours, in the time of Berlin. Returns the lines.
+pub(crate) fn replay_on_a_terminal(file: &str, flags: &str) -> Vec<String> {
+    let command = format!("{PROGRAM} replay {file} --quiet --color never {flags}");
+    let output = Command::new("script")
+        .env("TZ", "Europe/Berlin")
+        .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+        .output()
+        .expect("script runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    text.lines().map(|line| line.trim_end().to_owned()).collect()
+}
+
 /// A run in progress.
 #[derive(Debug)]
 pub(crate) struct Running {
