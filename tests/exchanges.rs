@@ -511,36 +511,48 @@ const FIXTURES_OF_BOTH_ENDS: [&str; 8] = [
 ];
 
 #[test]
-fn text_of_a_live_run_shows_messages_of_both_ends_once() {
+fn a_live_run_shows_exchanges_of_both_ends_once() {
     let Some(scene) = Scene::nginx(&[]) else { return };
     for version in ["--http1.1", "--http2"] {
-        let arguments = [
-            "tls", "--format", "text", "--ends", "once", "--frames", "messages",
-        ];
-        let finished = scene.capture(&arguments, || {
-            for path in ["/hello.json", "/page.txt", "/hello.json"] {
-                curl(&[version, &scene.server.url(path)]);
-            }
-        });
+        let file = scene.folder.path().join(format!("exchanges{version}"));
+        let lines = format!("exchange:{}", file.display());
+        let finished = scene.capture(
+            &[
+                "tls", "-o", "text", "-o", &lines, "--ends", "once", "--frames", "messages",
+            ],
+            || {
+                for path in ["/hello.json", "/page.txt", "/hello.json"] {
+                    curl(&[version, &scene.server.url(path)]);
+                }
+            },
+        );
+        assert_balanced(&finished);
         let text = finished.text();
         let headings: Vec<_> = text.lines().filter(|line| line.starts_with("PID:")).collect();
-        let of_curl: Vec<_> = headings
-            .iter()
-            .filter(|line| line.contains("Comm:curl, Src"))
-            .collect();
-        assert_eq!(of_curl.len(), 6, "{text}");
-        assert!(
-            of_curl
+        let is_of = |comm: &str| {
+            let own = format!("Comm:{comm}, Src");
+            headings
                 .iter()
-                .all(|line| line.contains(", Comm:nginx, ") && line.ends_with(" ms,")),
-            "{text}"
-        );
-        assert!(
-            !headings.iter().any(|line| line.contains("Comm:nginx, Src")),
-            "{text}"
-        );
+                .filter(move |line| line.contains(&own))
+                .collect::<Vec<_>>()
+        };
+        let of_curl = is_of("curl");
+        assert_eq!((of_curl.len(), is_of("nginx").len()), (6, 0), "{text}");
+        let is_joined = |line: &&&str| line.contains(", Comm:nginx, ") && line.ends_with(" ms,");
+        assert!(of_curl.iter().all(is_joined), "{text}");
         assert_eq!(text.matches("{\"hello\":\"world\"}").count(), 2, "{text}");
-        assert_balanced(&finished);
+        let lines = std::fs::read_to_string(&file).expect("the other output");
+        let lines: Vec<_> = lines
+            .lines()
+            .filter(|line| line.contains(" GET https://"))
+            .collect();
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        assert!(
+            lines
+                .iter()
+                .all(|line| line.contains(" curl[") && line.contains(", nginx[")),
+            "{lines:?}"
+        );
     }
 }
 

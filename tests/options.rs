@@ -317,9 +317,11 @@ fn a_terminal_shows_time_process_direction_and_peer_and_all_else_gets_the_origin
     let original = "PID:32462, Comm:curl, Src:127.0.0.1:37210, Dest:127.0.0.1:39071,";
     let message = "GET /hello.json HTTP/1.1";
     let terminal = "04:20:28.772768 curl[32462] -> 127.0.0.1:39071";
-    assert_eq!(on_a_terminal(""), [terminal, message]);
+    assert_eq!(on_a_terminal("--ends both"), [terminal, message]);
+    let once = format!("{terminal}, python3[32421] (+0.714 ms)");
+    assert_eq!(on_a_terminal(""), [&once, message], "both ends are captured");
     let dated = "2026-11-23T04:20:28.772768+01:00 curl[32462] -> 127.0.0.1:39071";
-    assert_eq!(on_a_terminal("--time"), [dated, message]);
+    assert_eq!(on_a_terminal("--time --ends both"), [dated, message]);
     assert_eq!(on_a_terminal("--format original"), [original, message]);
 
     let piped = |flags: &[&str]| {
