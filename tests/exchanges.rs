@@ -1,8 +1,10 @@
 //! Which response answers which request, at the edges: responses that are early, requests without an
 //! answer, sessions that are used again.
 
+use crate::support::capture::{Scene, curl};
 use crate::support::ends::{Events, client, get, ok, server};
-use crate::support::program::{Finished, run};
+use crate::support::exchanges::assert_balanced;
+use crate::support::program::{Finished, replay_on_a_terminal, run};
 
 fn replay(file: &str, arguments: &[&str]) -> Finished {
     let finished = run(&[&["replay", file, "-q"], arguments].concat());
@@ -355,14 +357,203 @@ fn an_end_that_waits_too_long_is_shown_alone() {
 }
 
 #[test]
-fn text_and_json_show_the_messages_of_each_end() {
+fn text_in_files_and_json_show_the_messages_of_each_end() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut events = Events::default();
     both_ends(&mut events, 5000, 1, "/a");
     let file = events.save(folder.path());
     assert_eq!(replay(&file, &["--format", "jsonl"]).json().len(), 4);
-    let text = replay(&file, &[]).text();
-    assert_eq!(text.matches("GET /a HTTP/1.1").count(), 2, "{text}");
+    for arguments in [
+        &["--format", "text"][..],
+        &["--format", "original"],
+        &["--format", "original", "--ends", "once"],
+        &["--format", "text", "--ends", "both"],
+    ] {
+        let text = replay(&file, arguments).text();
+        assert_eq!(text.matches("GET /a HTTP/1.1").count(), 2, "{text}");
+        assert_eq!(text.matches(" ms,").count(), 0, "{text}");
+    }
+}
+
+/// Replays as text, each message once.
+fn text_once(file: &str, arguments: &[&str]) -> String {
+    let arguments = [&["--format", "text", "--ends", "once"], arguments].concat();
+    replay(file, &arguments).text()
+}
+
+#[test]
+fn text_shows_a_message_of_both_ends_once_if_asked_to() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut events = Events::default();
+    both_ends(&mut events, 5000, 1, "/a");
+    let file = events.save(folder.path());
+    let expected = "\
+        PID:10, Comm:client, Src:127.0.0.1:5000, Dest:127.0.0.1:443, PID:20, Comm:server, +1.000 ms,\n\
+        GET /a HTTP/1.1\nHost: h\n\n\
+        PID:10, Comm:client, Src:127.0.0.1:5000, Dest:127.0.0.1:443, PID:20, Comm:server, -1.000 ms,\n\
+        HTTP/1.1 200 OK\nContent-Length: 3\n\nyes\n";
+    assert_eq!(text_once(&file, &[]).replace("\r\n", "\n"), expected);
+}
+
+#[test]
+fn on_a_terminal_text_shows_a_message_of_both_ends_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut events = Events::default();
+    both_ends(&mut events, 5000, 1, "/a");
+    let file = events.save(folder.path());
+    let shown = |flags: &str| {
+        let lines = replay_on_a_terminal(&file, flags);
+        lines
+            .into_iter()
+            .filter(|line| line.contains("127.0.0.1:"))
+            .collect::<Vec<_>>()
+    };
+    let once = shown("");
+    assert_eq!(once.len(), 2, "{once:?}");
+    assert!(
+        once[0].ends_with(" client[10] -> 127.0.0.1:443, server[20] (+1.000 ms)"),
+        "{once:?}"
+    );
+    assert!(
+        once[1].ends_with(" client[10] <- 127.0.0.1:443, server[20] (-1.000 ms)"),
+        "{once:?}"
+    );
+    for flags in ["--ends both", "--format original"] {
+        let both = shown(flags);
+        assert_eq!(both.len(), 4, "{flags}: {both:?}");
+        assert!(both.iter().all(|line| !line.contains(" ms")), "{both:?}");
+    }
+}
+
+/// Where one end has less than the other, both are shown, each in its order.
+#[test]
+fn text_shows_both_ends_where_they_differ() {
+    let (near, far) = (client(5000), server(5000));
+    let mut events = Events::default();
+    events
+        .write(near, 1, &get("/a"))
+        .read(far, 2, &get("/a"))
+        .write(far, 3, &ok("yes"))
+        .read(near, 4, &ok("yes")[..40])
+        .close(near, 5)
+        .close(far, 6);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = events.save(folder.path());
+    let text = text_once(&file, &[]);
+    assert_eq!(text.matches("GET /a").count(), 1, "{text}");
+    assert_eq!(text.matches("200 OK").count(), 2, "{text}");
+    assert_eq!(text.matches("PID:20").count(), 2, "{text}");
+    assert!(
+        text.contains("[ecapture: body incomplete, 2 of 3 bytes]"),
+        "{text}"
+    );
+}
+
+/// The records of a text: each with its heading, and its own lines.
+fn records(text: &str) -> Vec<(&str, Vec<&str>)> {
+    let mut records: Vec<(&str, Vec<&str>)> = Vec::new();
+    for line in text.lines() {
+        match records.last_mut() {
+            Some((_, lines)) if !line.starts_with("PID:") => lines.push(line),
+            _ => records.push((line, Vec::new())),
+        }
+    }
+    records
+}
+
+/// Recorded at both ends: nothing is shown twice, and everything that the ends show is there.
+#[test]
+fn recorded_ends_are_shown_once_in_text() {
+    for fixture in FIXTURES_OF_BOTH_ENDS {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+        let file = format!("{folder}/{fixture}/events.jsonl");
+        for frames in ["messages", "all"] {
+            let both = replay(&file, &["--format", "text", "--frames", frames]).text();
+            let once = text_once(&file, &["--frames", frames]);
+            let records_once = records(&once);
+            let (joined, alone): (Vec<_>, Vec<_>) =
+                records_once.iter().partition(|record| record.0.ends_with(" ms,"));
+            for (number, one) in alone.iter().enumerate() {
+                let is_again = |other: &&&(&str, Vec<&str>)| other.1 == one.1 && other.0 != one.0;
+                let again = alone[number + 1..].iter().find(is_again);
+                assert!(again.is_none(), "{fixture} {frames}: {one:?} {again:?}");
+            }
+            assert!(
+                joined.len() > 10 * alone.len(),
+                "{fixture} {frames}: {} and {alone:?}",
+                joined.len()
+            );
+            let mut shown: Vec<_> = joined
+                .iter()
+                .flat_map(|record| [&record.1; 2])
+                .chain(alone.iter().map(|record| &record.1))
+                .flatten()
+                .collect();
+            let records_both = records(&both);
+            let mut expected: Vec<_> = records_both.iter().flat_map(|record| &record.1).collect();
+            shown.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(shown, expected, "{fixture} {frames}");
+        }
+    }
+}
+
+/// Fixtures whose client and server are both captured, as a whole.
+const FIXTURES_OF_BOTH_ENDS: [&str; 8] = [
+    "content-codings",
+    "curl-nginx-http1",
+    "curl-nginx-http2",
+    "curl-python",
+    "h2load-nghttpd",
+    "nghttp-padding",
+    "nghttp-push",
+    "nghttp-trailers",
+];
+
+#[test]
+fn a_live_run_shows_exchanges_of_both_ends_once() {
+    let Some(scene) = Scene::nginx(&[]) else { return };
+    for version in ["--http1.1", "--http2"] {
+        let file = scene.folder.path().join(format!("exchanges{version}"));
+        let lines = format!("exchange:{}", file.display());
+        let finished = scene.capture(
+            &[
+                "tls", "-o", "text", "-o", &lines, "--ends", "once", "--frames", "messages",
+            ],
+            || {
+                for path in ["/hello.json", "/page.txt", "/hello.json"] {
+                    curl(&[version, &scene.server.url(path)]);
+                }
+            },
+        );
+        assert_balanced(&finished);
+        let text = finished.text();
+        let headings: Vec<_> = text.lines().filter(|line| line.starts_with("PID:")).collect();
+        let is_of = |comm: &str| {
+            let own = format!("Comm:{comm}, Src");
+            headings
+                .iter()
+                .filter(move |line| line.contains(&own))
+                .collect::<Vec<_>>()
+        };
+        let of_curl = is_of("curl");
+        assert_eq!((of_curl.len(), is_of("nginx").len()), (6, 0), "{text}");
+        let is_joined = |line: &&&str| line.contains(", Comm:nginx, ") && line.ends_with(" ms,");
+        assert!(of_curl.iter().all(is_joined), "{text}");
+        assert_eq!(text.matches("{\"hello\":\"world\"}").count(), 2, "{text}");
+        let lines = std::fs::read_to_string(&file).expect("the other output");
+        let lines: Vec<_> = lines
+            .lines()
+            .filter(|line| line.contains(" GET https://"))
+            .collect();
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        assert!(
+            lines
+                .iter()
+                .all(|line| line.contains(" curl[") && line.contains(", nginx[")),
+            "{lines:?}"
+        );
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use crate::support::can_capture;
 use crate::support::capture::{HELLO, Scene, curl, exchange, messages, site, with_port};
-use crate::support::program::{Finished, PATIENCE, PROGRAM, Running, ecapture, run};
+use crate::support::program::{Finished, PATIENCE, Running, ecapture, replay_on_a_terminal, run};
 use crate::support::servers::Server;
 
 const RECORDING: &str = concat!(
@@ -307,18 +307,9 @@ fn the_reader_of_the_output_is_not_captured() {
 
 /// Prints the first two lines of a replay on a terminal.
 fn on_a_terminal(flags: &str) -> Vec<String> {
-    let command = format!("{PROGRAM} replay {RECORDING} --quiet --color never {flags}");
-    let output = Command::new("script")
-        .env("TZ", "Europe/Berlin")
-        .args(["--quiet", "--return", "--command", &command, "/dev/null"])
-        .output()
-        .expect("script runs");
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}");
-    text.lines()
-        .take(2)
-        .map(|line| line.trim_end().to_owned())
-        .collect()
+    let mut lines = replay_on_a_terminal(RECORDING, flags);
+    lines.truncate(2);
+    lines
 }
 
 #[test]
@@ -326,9 +317,11 @@ fn a_terminal_shows_time_process_direction_and_peer_and_all_else_gets_the_origin
     let original = "PID:32462, Comm:curl, Src:127.0.0.1:37210, Dest:127.0.0.1:39071,";
     let message = "GET /hello.json HTTP/1.1";
     let terminal = "04:20:28.772768 curl[32462] -> 127.0.0.1:39071";
-    assert_eq!(on_a_terminal(""), [terminal, message]);
+    assert_eq!(on_a_terminal("--ends both"), [terminal, message]);
+    let once = format!("{terminal}, python3[32421] (+0.714 ms)");
+    assert_eq!(on_a_terminal(""), [&once, message], "both ends are captured");
     let dated = "2026-11-23T04:20:28.772768+01:00 curl[32462] -> 127.0.0.1:39071";
-    assert_eq!(on_a_terminal("--time"), [dated, message]);
+    assert_eq!(on_a_terminal("--time --ends both"), [dated, message]);
     assert_eq!(on_a_terminal("--format original"), [original, message]);
 
     let piped = |flags: &[&str]| {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::support::ends::{Events, client, get, ok, server};
-use crate::support::program::{Finished, run};
+use crate::support::program::{Finished, on_a_terminal, run};
 
 const FIXTURE: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -43,6 +43,21 @@ fn each_exchange_counts_once_except_for_processes() {
         "--from", FIXTURE, "--by", "host", "--ends", "both", "--format", "jsonl",
     ];
     assert_eq!(stat(&twice).json()[0]["calls"], 40);
+}
+
+/// On a terminal the table takes the place of the one before; a pipe gets the last one only.
+#[test]
+fn a_terminal_shows_one_table_and_a_pipe_gets_one() {
+    const CLEAR: &str = "\x1b[H\x1b[J";
+    let shown = on_a_terminal(&format!("stat -q --from {FIXTURE}"));
+    let (_, last) = shown.rsplit_once(CLEAR).expect("the place is cleared");
+    assert!(
+        last.contains("h2load[23707] ->") && last.contains("nghttpd[23695] <-"),
+        "{shown}"
+    );
+    let piped = stat(&["--from", FIXTURE]).text();
+    assert!(!piped.contains('\x1b'), "{piped}");
+    assert_eq!(piped.matches("h2load[23707] ->").count(), 1, "{piped}");
 }
 
 #[test]

@@ -68,6 +68,25 @@ pub(crate) fn run(arguments: &[&str]) -> Finished {
     Running::start(arguments).finish()
 }
 
+/// Runs the program on a terminal, in the time of Berlin. Returns what it prints.
+pub(crate) fn on_a_terminal(arguments: &str) -> String {
+    let command = format!("{PROGRAM} {arguments}");
+    let output = Command::new("script")
+        .env("TZ", "Europe/Berlin")
+        .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+        .output()
+        .expect("script runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}");
+    text
+}
+
+/// Replays `file` on a terminal, without colours. Returns the lines.
+pub(crate) fn replay_on_a_terminal(file: &str, flags: &str) -> Vec<String> {
+    let text = on_a_terminal(&format!("replay {file} --quiet --color never {flags}"));
+    text.lines().map(|line| line.trim_end().to_owned()).collect()
+}
+
 /// A run in progress.
 #[derive(Debug)]
 pub(crate) struct Running {

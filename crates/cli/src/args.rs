@@ -210,8 +210,9 @@ pub(crate) struct GlobalArgs {
     /// With the exchange format: also print the heads of both messages; twice (-vv): the bodies, too.
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
-    /// With the exchange format: an exchange whose client and server are both captured is one line, the client's
-    /// with the server's process and time [default: once], or a line of each. `once` adds such a line to JSON Lines.
+    /// What is shown of an exchange whose client and server are both captured: `once`, the client's line or messages with
+    /// the server's process and time, or `both`, those of each. The default is `once` for the exchange format and for
+    /// text on a terminal. In files and pipes `once` holds for text, too, and adds a line to JSON Lines.
     #[arg(long, global = true, value_enum, value_name = "WHICH")]
     pub(crate) ends: Option<EndsName>,
     /// How messages are printed [default: text]; short for `-o FORMAT`.

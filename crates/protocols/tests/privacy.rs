@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ecapture_protocols::format::{
-    Ends, ExchangeLines, Heading, JsonLines, Private, Protobuf, Text, WallClock,
+    Ends, ExchangeLines, Har, Heading, JsonLines, Otlp, Private, Protobuf, Text, WallClock,
 };
 use ecapture_protocols::message::{Gap, GapReason};
 use ecapture_protocols::privacy::{Level, Privacy, Secrets};
@@ -20,7 +20,7 @@ const SECRET: &str = "s3cr3tcanary";
 const BODY: &str = "b0dycanary";
 const HEADER: &str = "h34dercanary";
 
-const FORMATS: usize = 4;
+const FORMATS: usize = 6;
 
 fn http1() -> [Vec<u8>; 2] {
     let form = format!("user=me&password={SECRET}&x=1");
@@ -121,6 +121,8 @@ fn formats() -> [Arc<dyn Format>; FORMATS] {
             audit: None,
         }),
         Arc::new(Protobuf::default()),
+        Arc::new(Har::default()),
+        Arc::new(Otlp::new(clock, [0; 16], None)),
     ]
 }
 
@@ -224,6 +226,7 @@ fn check(level: Level, redacts: bool, canaries: &[&str]) -> [String; FORMATS] {
                     View::TextMessages,
                     View::Structured { frames: true },
                     View::Joined,
+                    View::Bodies,
                 ] {
                     let mut messages = Connection::new(view).play(&bytes, from, cut);
                     for message in &mut messages {
@@ -261,12 +264,16 @@ fn view_of(format: &Arc<dyn Format>, privacy: &Arc<Privacy>) -> View {
 
 #[test]
 fn no_secret_is_shown_where_they_are_masked() {
-    let [text, json, exchanges, entries] = check(Level::Full, true, &[SECRET]);
-    for shown in [&text, &json, &exchanges, &entries] {
+    let [text, json, exchanges, entries, har, spans] = check(Level::Full, true, &[SECRET]);
+    for shown in [&text, &json, &exchanges, &entries, &har] {
         for part in [BODY, HEADER, "host.example", "/path/shown", "Bearer ***", "a=***"] {
             assert!(shown.contains(part), "{part}: {shown}");
         }
     }
+    assert!(
+        spans.contains("/path/shown") && spans.contains("host.example"),
+        "{spans}"
+    );
     assert!(text.contains("password=***&x=1"), "{text}");
     assert!(text.contains("Set-Cookie: sid=***; Path=/; HttpOnly"), "{text}");
     assert!(json.contains(r#""path":"/path/shown?token=***""#), "{json}");
@@ -286,12 +293,13 @@ fn no_body_is_shown_with_headers() {
 #[test]
 fn metadata_has_neither_bodies_nor_header_values() {
     for redacts in [false, true] {
-        let [text, json, exchanges, _] = check(Level::Metadata, redacts, &[BODY, SECRET, HEADER]);
-        for shown in [&text, &json, &exchanges] {
+        let [text, json, exchanges, _, har, spans] = check(Level::Metadata, redacts, &[BODY, SECRET, HEADER]);
+        for shown in [&text, &json, &exchanges, &har] {
             for part in ["POST", "host.example", "/path/shown", "200"] {
                 assert!(shown.contains(part), "{part}: {shown}");
             }
         }
+        assert!(spans.contains("/path/shown"), "{spans}");
         assert!(json.contains(r#""X-Odd","***""#), "{json}");
     }
 }

@@ -10,13 +10,14 @@
 //!
 //! There is one for each output. In a capture records are written as they come: in order per Worker, and in no promised order
 //! between Workers. In a replay the records of a round are sorted first. A record that is one end of an exchange
-//! whose other end is captured, too, waits for that, within bounds, and both are written as one. Output is collected
+//! or a message whose other end is captured, too, waits for that, within bounds, and both are written as one. Output is collected
 //! into large writes and flushed whenever the mailbox is empty.
 
 mod buffer;
 mod ends;
 mod failing;
 mod joining;
+mod message_ends;
 mod target;
 mod unwritten;
 
@@ -32,6 +33,7 @@ use tokio::time::Instant;
 
 use buffer::Buffer;
 use ends::Ends;
+use message_ends::MessageEnds;
 pub use target::{ByteStream, Resumption, SinkPolicy, SinkWriter, Taken, Target};
 use unwritten::Counted;
 pub use unwritten::{Unwritten, UnwrittenRecords};
@@ -84,6 +86,8 @@ pub(crate) struct Sink {
     buffer: Buffer,
     /// Records that may be joined with another.
     ends: Ends,
+    /// The same of messages.
+    message_ends: MessageEnds,
     ends_planned: bool,
     /// Replay: batches of the current round.
     round: Vec<RecordBatch>,
@@ -104,6 +108,7 @@ impl Sink {
             pause: None,
             buffer: Buffer::default(),
             ends: Ends::new(&ports.limits),
+            message_ends: MessageEnds::new(&ports.limits),
             ends_planned: false,
             round: Vec::new(),
             flush_planned: false,
@@ -122,7 +127,7 @@ impl Sink {
     /// Takes the records of a capture. When nothing waits before them they are written from where
     /// they are.
     fn take(&mut self, batch: RecordBatch, ctx: &mut Context<Self>) {
-        let has_ends = !batch.records.exchange_ends().is_empty();
+        let has_ends = batch.records.has_ends();
         if self.state == State::Open && self.buffer.is_empty() && !has_ends {
             let (bytes, ends) = batch.records.into_parts();
             self.buffer.fill(bytes, &ends);

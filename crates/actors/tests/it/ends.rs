@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use ecapture_actors::{Clock, Output, PipelineConfig, SinkPolicy, Summary, spawn};
-use ecapture_protocols::format::{Ends, ExchangeLines};
+use ecapture_protocols::format::{Ends, ExchangeLines, Heading, Text};
 use ecapture_protocols::{
-    AddressSource, CapturedEvent, DataEvent, Direction, Options, Process, Side, Socket, Tuple, stream_decoder,
+    AddressSource, CapturedEvent, DataEvent, Direction, Format, Options, Process, Side, Socket, Tuple,
+    stream_decoder,
 };
 
 use crate::support::{Feed, Live, Page, Random, Switch, check, config, plain, replay_as};
@@ -79,9 +80,13 @@ fn lines_once() -> Arc<ExchangeLines> {
 
 /// On a clock that stands still while anything is to be done.
 fn start(config: PipelineConfig) -> Live {
+    start_with(config, lines_once())
+}
+
+fn start_with(config: PipelineConfig, format: Arc<dyn Format>) -> Live {
     let page = Page::default();
     let (feed, source) = Feed::new();
-    let output = Output::records("page", lines_once(), page.clone());
+    let output = Output::records("page", format, page.clone());
     let handle = spawn(config, source, vec![output]);
     Live { feed, page, handle }
 }
@@ -200,6 +205,48 @@ async fn an_end_waits_half_a_second_for_the_other_and_no_longer() {
     let (lines, summary) = live.end().await;
     assert_eq!(lines.len(), 2, "{lines:#?}");
     assert!(lines.iter().all(|line| !line.contains('+')), "{lines:#?}");
+    assert_eq!(summary.statistics.losses, []);
+}
+
+/// The lines above messages in text that shows them once.
+fn headings(lines: &[String]) -> Vec<&str> {
+    let headings = lines.iter().filter_map(|line| line.split_once(' '));
+    headings
+        .map(|(_, heading)| heading)
+        .filter(|heading| heading.contains("] -> ") || heading.contains("] <- "))
+        .collect()
+}
+
+#[actix::test]
+async fn a_message_in_text_waits_half_a_second_for_its_other_end_and_no_longer() {
+    tokio::time::pause();
+    let text = Text {
+        heading: Heading::Terminal,
+        ends: Ends::Once,
+        ..Text::default()
+    };
+    let live = start_with(configure(Clock::Live), Arc::new(text));
+    live.feed.batch(exchange(5000, 1, "/both").to_vec());
+    live.pass(20).await;
+    let joined = [
+        "client[10] -> 127.0.0.1:443, server[20] (+1.000 ms)",
+        "client[10] <- 127.0.0.1:443, server[20] (-1.000 ms)",
+    ];
+    let mut shown = headings(&live.page.lines())
+        .into_iter()
+        .map(str::to_owned)
+        .collect::<Vec<_>>();
+    shown.sort_unstable();
+    assert_eq!(shown, joined);
+    live.feed.batch(client_alone(6000, 100, "/alone"));
+    live.pass(450).await;
+    assert_eq!(headings(&live.page.lines()).len(), 2, "it waits");
+    live.pass(250).await;
+    let lines = live.page.lines();
+    let alone = ["client[10] -> 127.0.0.1:443", "client[10] <- 127.0.0.1:443"];
+    assert_eq!(headings(&lines)[2..], alone, "it has waited long enough");
+    let (lines, summary) = live.end().await;
+    assert_eq!(headings(&lines).len(), 4, "{lines:#?}");
     assert_eq!(summary.statistics.losses, []);
 }
 

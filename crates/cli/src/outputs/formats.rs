@@ -120,12 +120,14 @@ pub(crate) static TEXT: OutputFormat = OutputFormat {
     payload: Payload::Base64,
     target: Target::printed,
     tap: |look| {
+        let (heading, ends) = if look.terminal {
+            (Heading::Terminal, Ends::Once)
+        } else {
+            (Heading::Original, Ends::Both)
+        };
         Tap::Records(Arc::new(Text {
-            heading: if look.terminal {
-                Heading::Terminal
-            } else {
-                Heading::Original
-            },
+            heading,
+            ends: look.ends.unwrap_or(ends),
             ..printed_text(look)
         }))
     },
@@ -416,6 +418,7 @@ fn text(look: &Look) -> Text {
         truncate: look.truncate,
         http2_messages: look.http2_messages,
         facts: look.facts,
+        ends: Ends::Both,
         audit: look.audit.clone(),
         ..Text::default()
     }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use ecapture_actors::Tap;
-use ecapture_protocols::format::ExchangeEnd;
+use ecapture_protocols::format::{ExchangeEnd, MessageEnd};
 use ecapture_protocols::{Filter, Format, Message, Origin, Records, View};
 
 use super::formats::{Look, OutputFormat};
@@ -112,6 +112,10 @@ impl Format for Switched {
 
     fn join_ends(&self, client: (&ExchangeEnd, &[u8]), server: (&ExchangeEnd, &[u8]), out: &mut Vec<u8>) {
         self.0.load().join_ends(client, server, out);
+    }
+
+    fn join_messages(&self, shown: (&MessageEnd, &[u8]), other: &MessageEnd, out: &mut Vec<u8>) {
+        self.0.load().join_messages(shown, other, out);
     }
 
     fn write(&self, origin: &Origin, messages: &[Message], out: &mut Records) {

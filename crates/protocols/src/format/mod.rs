@@ -8,6 +8,7 @@ mod filtered;
 pub mod har;
 mod json_lines;
 pub mod keylog;
+mod message_ends;
 pub mod otlp;
 mod packets;
 mod pcapng;
@@ -25,6 +26,7 @@ pub use har::Har;
 pub use json_lines::JsonLines;
 pub(crate) use json_lines::push_figures;
 pub use keylog::KeyLog;
+pub use message_ends::{MessageEnd, MessagePlace};
 pub use otlp::Otlp;
 pub use packets::Packets;
 pub use pcapng::Pcapng;
@@ -53,6 +55,11 @@ pub trait Format: Send + Sync {
     /// Appends the record of an exchange whose two ends are these, each with its own record.
     fn join_ends(&self, client: (&ExchangeEnd, &[u8]), _server: (&ExchangeEnd, &[u8]), out: &mut Vec<u8>) {
         out.extend_from_slice(client.1);
+    }
+
+    /// Appends the record of a message whose two ends are these: `shown` with its own record.
+    fn join_messages(&self, shown: (&MessageEnd, &[u8]), _other: &MessageEnd, out: &mut Vec<u8>) {
+        out.extend_from_slice(shown.1);
     }
 
     /// Returns the bytes that [`Self::write`] appends.

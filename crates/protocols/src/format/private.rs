@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ExchangeEnd, Format, Records};
+use super::{ExchangeEnd, Format, MessageEnd, Records};
 use crate::decoder::View;
 use crate::event::Origin;
 use crate::message::Message;
@@ -31,6 +31,10 @@ impl Format for Private {
 
     fn join_ends(&self, client: (&ExchangeEnd, &[u8]), server: (&ExchangeEnd, &[u8]), out: &mut Vec<u8>) {
         self.format.join_ends(client, server, out);
+    }
+
+    fn join_messages(&self, shown: (&MessageEnd, &[u8]), other: &MessageEnd, out: &mut Vec<u8>) {
+        self.format.join_messages(shown, other, out);
     }
 
     fn write(&self, origin: &Origin, messages: &[Message], out: &mut Records) {

@@ -1,6 +1,7 @@
 //! Formatted output with the ends of its records.
 
 use super::ends::ExchangeEnd;
+use super::message_ends::MessageEnd;
 
 /// Bytes, and where each record in them ends. A format appends to it; a target takes the bytes as a
 /// stream, or record by record.
@@ -12,6 +13,8 @@ pub struct Records {
     passed_over: u64,
     /// The records that are an end of an exchange, by their place.
     exchange_ends: Vec<(usize, ExchangeEnd)>,
+    /// The same of messages.
+    message_ends: Vec<(usize, MessageEnd)>,
 }
 
 /// The end of a record, as totals over this record and all previous ones.
@@ -32,6 +35,7 @@ impl Records {
             left_out: 0,
             passed_over: 0,
             exchange_ends: Vec::new(),
+            message_ends: Vec::new(),
         }
     }
 
@@ -61,6 +65,20 @@ impl Records {
         }
     }
 
+    /// Ends the current record like [`Self::end`], and says which end of a message it is.
+    pub fn end_message(&mut self, messages: usize, end: Option<MessageEnd>) {
+        let place = self.ends.len();
+        self.end(messages);
+        if self.ends.len() > place {
+            self.message_ends.extend(end.map(|end| (place, end)));
+        }
+    }
+
+    /// Returns true if a record may be joined with another one.
+    pub fn has_ends(&self) -> bool {
+        !(self.exchange_ends.is_empty() && self.message_ends.is_empty())
+    }
+
     /// Returns the records that are ends of exchanges, by their place, in order.
     pub fn exchange_ends(&self) -> &[(usize, ExchangeEnd)] {
         &self.exchange_ends
@@ -73,6 +91,12 @@ impl Records {
             .binary_search_by_key(&place, |end| end.0)
             .ok()?;
         Some(&self.exchange_ends[index].1)
+    }
+
+    /// Returns which end of a message the record at `place` is.
+    pub fn message_end(&self, place: usize) -> Option<&MessageEnd> {
+        let index = self.message_ends.binary_search_by_key(&place, |end| end.0).ok()?;
+        Some(&self.message_ends[index].1)
     }
 
     /// Counts messages that a filter did not select.
@@ -127,6 +151,8 @@ impl Records {
         self.ends.truncate(records);
         let kept = self.exchange_ends.partition_point(|end| end.0 < records);
         self.exchange_ends.truncate(kept);
+        let kept = self.message_ends.partition_point(|end| end.0 < records);
+        self.message_ends.truncate(kept);
         self.bytes.truncate(self.last_end().bytes);
     }
 

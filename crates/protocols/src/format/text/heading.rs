@@ -5,12 +5,15 @@
 //! 2026-11-28T14:20:05.123456+01:00 -> PID:1234, Comm:curl, …             the same with a time
 //! 14:20:05.123456 curl[1234] -> 93.184.216.34:443                        Heading::Terminal
 //! 14:20:05.123456 10.0.0.2:40000 -> 93.184.216.34:443                    the same of packets
+//! 14:20:05.123456 curl[1234] -> 127.0.0.1:443, nginx[812] (+0.210 ms)    the same of both ends
 //! ```
 //!
 //! `->` precedes what the process sent, `<-` what it received.
 
+use std::io::Write as _;
+
 use crate::event::{Direction, Origin, StreamOrigin};
-use crate::format::time;
+use crate::format::{MessageEnd, time};
 use crate::text::printable;
 use crate::write::{push_address, push_hexadecimal, push_number};
 
@@ -77,6 +80,36 @@ pub(in crate::format) fn write_terminal(
         out.push(b' ');
         write_peer(stream, out);
     }
+}
+
+/// Appends the process of the other end to the line above a message of both ends, and how much later, or earlier, its first
+/// byte was there.
+pub(super) fn write_other_end(heading: Heading, shown: &MessageEnd, other: &MessageEnd, out: &mut Vec<u8>) {
+    let process = other.process;
+    match heading {
+        Heading::Original => {
+            out.extend_from_slice(b" PID:");
+            push_number(process.pid.into(), out);
+            out.extend_from_slice(b", Comm:");
+            process.comm.push_shown(out);
+            out.extend_from_slice(b", ");
+        }
+        Heading::Terminal => {
+            out.extend_from_slice(b", ");
+            process.comm.push_shown(out);
+            out.push(b'[');
+            push_number(process.pid.into(), out);
+            out.extend_from_slice(b"] (");
+        }
+    }
+    let sign = if other.first_ns < shown.first_ns { '-' } else { '+' };
+    let microseconds = other.first_ns.abs_diff(shown.first_ns) / 1000;
+    // Writing to a vector cannot fail.
+    let _ = write!(out, "{sign}{}.{:03} ms", microseconds / 1000, microseconds % 1000);
+    out.push(match heading {
+        Heading::Original => b',',
+        Heading::Terminal => b')',
+    });
 }
 
 /// Appends name and number of the process. Packets come from none: then it is the address of its end.

@@ -27,7 +27,7 @@ use crate::decoder::View;
 use crate::event::{Fact, JoinedLate, Origin, ProcessTls, ShellCommand, SqlQuery};
 use crate::exchange::Pairing;
 use crate::format::text::page::Page;
-use crate::format::{Format, Records};
+use crate::format::{Ends, Format, MessageEnd, Records};
 use crate::message::{Content, Gap, GapReason, Message};
 
 pub(super) use heading::write_terminal;
@@ -55,6 +55,8 @@ pub struct Text {
     pub http2_messages: bool,
     /// Also facts about processes.
     pub facts: bool,
+    /// Whether a message whose sender and receiver are both captured is shown once.
+    pub ends: Ends,
     /// The start of the file.
     pub audit: Option<Arc<Audit>>,
 }
@@ -75,8 +77,12 @@ impl Format for Text {
     }
 
     fn write(&self, origin: &Origin, messages: &[Message], out: &mut Records) {
-        for record in Self::records(messages) {
+        let joins = self.ends == Ends::Once && origin.stream.as_ref().is_some_and(|stream| stream.other_end);
+        // Which units share a record depends on the calls of one end.
+        for record in messages.chunk_by(|first, second| !joins && is_streamed(first) && is_streamed(second)) {
             let timestamp_ns = record.first().map_or(0, |message| message.first_ns);
+            let start = out.bytes().len();
+            let mut heading_end = start;
             match fact_of(record) {
                 Some(Fact::Process(tls)) => {
                     self.write_process(origin, tls, out);
@@ -90,11 +96,21 @@ impl Format for Text {
                 Some(Fact::Sql(query)) => {
                     self.write_query_header(origin, query, timestamp_ns, out.bytes());
                 }
-                None => self.write_header(origin, timestamp_ns, out.bytes()),
+                None => heading_end = self.write_header(origin, timestamp_ns, out.bytes()),
             }
             self.write_record(record, out.bytes());
-            out.end(record.len());
+            let end = record.first().filter(|_| joins);
+            let end = end.and_then(|message| MessageEnd::of(origin, message));
+            out.end_message(record.len(), end.map(|end| end.below(heading_end - start)));
         }
+    }
+
+    fn join_messages(&self, shown: (&MessageEnd, &[u8]), other: &MessageEnd, out: &mut Vec<u8>) {
+        let (end, record) = shown;
+        let (heading, text) = record.split_at(end.heading.min(record.len()));
+        out.extend_from_slice(heading);
+        heading::write_other_end(self.heading, end, other, out);
+        out.extend_from_slice(text);
     }
 }
 
@@ -116,7 +132,8 @@ impl Text {
         out.end(1);
     }
 
-    fn write_header(&self, origin: &Origin, timestamp_ns: u64, out: &mut Vec<u8>) {
+    /// Returns where the line above the record ends.
+    fn write_header(&self, origin: &Origin, timestamp_ns: u64, out: &mut Vec<u8>) -> usize {
         self.write_heading(out, |out| match self.heading {
             Heading::Original => {
                 let timed = self.time.then_some((self.clock, timestamp_ns));
@@ -125,7 +142,7 @@ impl Text {
             Heading::Terminal => {
                 heading::write_terminal(origin, self.clock, timestamp_ns, self.time, out);
             }
-        });
+        })
     }
 
     /// Writes the line above a command of a shell.
@@ -170,22 +187,27 @@ impl Text {
                     out.push(b'\n');
                 }
             }
-            Heading::Terminal => self.write_heading(out, |out| {
-                heading::write_terminal(origin, self.clock, timestamp_ns, self.time, out);
-                sql::write_terminal(query, out);
-            }),
+            Heading::Terminal => {
+                self.write_heading(out, |out| {
+                    heading::write_terminal(origin, self.clock, timestamp_ns, self.time, out);
+                    sql::write_terminal(query, out);
+                });
+            }
         }
     }
 
-    fn write_heading(&self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Returns where something can be added to the line.
+    fn write_heading(&self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> usize {
         if self.color {
             out.extend_from_slice(b"\x1b[36m");
         }
         write(out);
+        let end = out.len();
         if self.color {
             out.extend_from_slice(b"\x1b[0m");
         }
         out.push(b'\n');
+        end
     }
 
     /// Appends a record of a stream without its header line.
