@@ -222,7 +222,7 @@ async fn a_message_in_text_waits_half_a_second_for_its_other_end_and_no_longer()
     tokio::time::pause();
     let text = Text {
         heading: Heading::Terminal,
-        ends: Ends::Once,
+        joins: true,
         ..Text::default()
     };
     let live = start_with(configure(Clock::Live), Arc::new(text));

@@ -120,14 +120,14 @@ pub(crate) static TEXT: OutputFormat = OutputFormat {
     payload: Payload::Base64,
     target: Target::printed,
     tap: |look| {
-        let (heading, ends) = if look.terminal {
-            (Heading::Terminal, Ends::Once)
+        let heading = if look.terminal {
+            Heading::Terminal
         } else {
-            (Heading::Original, Ends::Both)
+            Heading::Original
         };
         Tap::Records(Arc::new(Text {
             heading,
-            ends: look.ends.unwrap_or(ends),
+            joins: look.ends.map_or(look.terminal, |ends| ends == Ends::Once),
             ..printed_text(look)
         }))
     },
@@ -418,7 +418,6 @@ fn text(look: &Look) -> Text {
         truncate: look.truncate,
         http2_messages: look.http2_messages,
         facts: look.facts,
-        ends: Ends::Both,
         audit: look.audit.clone(),
         ..Text::default()
     }

@@ -27,7 +27,7 @@ use crate::decoder::View;
 use crate::event::{Fact, JoinedLate, Origin, ProcessTls, ShellCommand, SqlQuery};
 use crate::exchange::Pairing;
 use crate::format::text::page::Page;
-use crate::format::{Ends, Format, MessageEnd, Records};
+use crate::format::{Format, MessageEnd, Records};
 use crate::message::{Content, Gap, GapReason, Message};
 
 pub(super) use heading::write_terminal;
@@ -55,8 +55,8 @@ pub struct Text {
     pub http2_messages: bool,
     /// Also facts about processes.
     pub facts: bool,
-    /// Whether a message whose sender and receiver are both captured is shown once.
-    pub ends: Ends,
+    /// A message whose sender and receiver are both captured is shown once.
+    pub joins: bool,
     /// The start of the file.
     pub audit: Option<Arc<Audit>>,
 }
@@ -77,7 +77,7 @@ impl Format for Text {
     }
 
     fn write(&self, origin: &Origin, messages: &[Message], out: &mut Records) {
-        let joins = self.ends == Ends::Once && origin.stream.as_ref().is_some_and(|stream| stream.other_end);
+        let joins = self.joins && origin.stream.as_ref().is_some_and(|stream| stream.other_end);
         // Which units share a record depends on the calls of one end.
         for record in messages.chunk_by(|first, second| !joins && is_streamed(first) && is_streamed(second)) {
             let timestamp_ns = record.first().map_or(0, |message| message.first_ns);
