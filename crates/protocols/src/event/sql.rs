@@ -17,7 +17,7 @@ pub struct SqlQuery {
     pub text_bytes: u64,
     /// What of the text is missing, in order of its position.
     pub missing: Vec<Missing>,
-    /// The values of the parameters, in order. Those of MariaDB's prepared statements are not known.
+    /// The values of the parameters, in order, when known.
     pub parameters: Vec<SqlParameter>,
     /// The server's number of the connection; a process of PostgreSQL has one connection.
     pub connection: Option<u64>,
