@@ -125,7 +125,15 @@ impl Exchange {
                 self.check_addresses(request, response);
             }
         }
-        assert_eq!(lines.len(), 4 * self.expected.len(), "nothing twice: {lines:#?}");
+        let kinds: Vec<_> = lines
+            .iter()
+            .map(|line| (&line["kind"], &line["direction"], &line["pairing"]))
+            .collect();
+        assert_eq!(
+            lines.len(),
+            4 * self.expected.len(),
+            "nothing twice: {kinds:?} {lines:#?}"
+        );
     }
 
     fn check_addresses(&self, request: &Value, response: &Value) {

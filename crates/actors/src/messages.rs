@@ -109,6 +109,22 @@ pub(crate) struct WorkerBatch {
 #[rtype(result = "()")]
 pub(crate) struct PeerNotices(pub(crate) Vec<SequencedNotice>);
 
+/// Processor → Worker, [`Clock::Live`](crate::Clock::Live) only: the other direction waits for notices; report
+/// that everything before this message has been processed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct CatchUp {
+    pub(crate) question: u16,
+}
+
+/// Processor → Worker, [`Clock::Live`](crate::Clock::Live) only: the other direction has processed everything
+/// that it had when the Worker asked this, and its notices were passed on.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct PeerCaughtUp {
+    pub(crate) question: u16,
+}
+
 /// Processor → Worker, [`Clock::Stream`](crate::Clock::Stream) only: the time is now `now_ns`;
 /// `sequence` is the last event before it.
 #[derive(Message)]
@@ -188,6 +204,11 @@ pub(crate) struct TurnReport {
     pub(crate) idle_after: Option<u64>,
     /// It was retired and waits for the last notices of the other direction.
     pub(crate) holds_on: bool,
+    /// Capture: its decoder has waited long enough for a notice if the other direction has caught up. The
+    /// number of the wait.
+    pub(crate) asks: Option<u16>,
+    /// Capture: this question of the other direction has been reached: see [`CatchUp`].
+    pub(crate) caught_up: Option<u16>,
     /// Replay: the message has been processed, not only a part of it.
     pub(crate) answers: bool,
     /// The next moment at which something expires.

@@ -432,7 +432,7 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
-    use ecapture_protocols::format::Text;
+    use ecapture_protocols::format::{JsonLines, Text};
     use ecapture_protocols::{DataEvent, Direction, Options, Process, stream_decoder};
 
     use super::*;
@@ -440,7 +440,7 @@ mod tests {
     use crate::messages::{
         ConnectionId, EventBatch, StreamRef, TurnReport, WorkerId, WorkerReport, WorkerReports,
     };
-    use crate::processor::Poison;
+    use crate::processor::{Poison, Stall};
 
     #[derive(Clone, Default)]
     struct Page(Arc<Mutex<Vec<u8>>>);
@@ -520,6 +520,49 @@ mod tests {
             assert_eq!(text.matches("GET /half").count(), 10, "{text}");
         }
     }
+    /// The events of both directions were taken, but the notice of the request waits in the Processor's mailbox
+    /// for much longer than a response waits for it.
+    #[actix::test]
+    async fn a_busy_processor_costs_no_response_its_request() {
+        tokio::time::pause();
+        let decoders: DecoderFactory = Arc::new(|_, view| {
+            stream_decoder(Options {
+                view,
+                ..Options::default()
+            })
+        });
+        let mut config = PipelineConfig::new(decoders);
+        config.placement = Placement::Inline;
+        let page = Page::default();
+        let (feed, mut receiver) = mpsc::unbounded_channel();
+        let source = futures_util::stream::poll_fn(move |context| receiver.poll_recv(context));
+        let output = Output::records("page", Arc::new(JsonLines::default()), page.clone());
+        let (handle, processor) = assemble(config, move || source, vec![output]);
+        let request = event(4, "GET / HTTP/1.1\r\nHost: example.org\r\n\r\n");
+        let mut response = event(4, "HTTP/1.1 204 No Content\r\n\r\n");
+        if let CapturedEvent::Data(data) = &mut response {
+            data.direction = Direction::Read;
+        }
+        let events = vec![request, response];
+        handle
+            .ledger
+            .see(2, events.iter().map(CapturedEvent::payload_bytes).sum());
+        let batch = EventBatch {
+            first_sequence: 1,
+            advance_ns: None,
+            events,
+        };
+        processor.try_send(batch).ok().unwrap();
+        processor.try_send(Stall(Duration::from_secs(2))).ok().unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let written = || String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
+        assert!(!written().contains("204"), "not shown without it: {}", written());
+        tokio::time::sleep(Duration::from_millis(1_001)).await;
+        assert!(written().contains(r#""pairing":"certain""#), "{}", written());
+        drop(feed);
+        assert!(handle.finished().await.balanced());
+    }
+
     /// The idle request of a Worker crosses an event on its way to that Worker.
     #[actix::test]
     async fn an_idle_request_that_crosses_an_event_is_refused() {
@@ -552,6 +595,8 @@ mod tests {
             notices: Vec::new(),
             idle_after: Some(1),
             holds_on: false,
+            asks: None,
+            caught_up: None,
             answers: false,
             deadline_ns: None,
         };

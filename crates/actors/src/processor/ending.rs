@@ -1,4 +1,4 @@
-//! Ends streams, and exchanges the last notices between the two directions of a connection.
+//! Ends streams, and lets their Workers stay for the last notices of the other direction.
 //!
 //! A connection ends as a whole: both Workers are retired. One whose decoder still waits for the
 //! other direction reports this and stays. It is retired again once the other Worker has exited and
@@ -12,49 +12,9 @@ use ecapture_protocols::Direction;
 
 use super::routing::{BOTH, measure};
 use super::{Ending, Place, Processor, Stream, Waiting};
-use crate::messages::{
-    ConnectionId, End, PeerNotices, Position, Retire, SequencedNotice, StreamRef, WorkerBatch,
-};
+use crate::messages::{ConnectionId, End, Position, Retire, StreamRef, WorkerBatch};
 
 impl Processor {
-    /// Hands notices to the other direction's Worker, or keeps them for it.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "at most one per report, and reports are bounded"
-    )]
-    pub(super) fn pass_notices(&mut self, from: StreamRef, notices: Vec<SequencedNotice>) {
-        let limits = self.shared().limits;
-        let Some(connection) = self.registry.get_mut(from.connection) else {
-            return;
-        };
-        let Some(epoch) = connection.awake(from.direction).map(|stream| stream.epoch) else {
-            return;
-        };
-        let direction = from.direction.opposite();
-        if connection
-            .asleep(direction)
-            .is_some_and(|asleep| asleep.epoch == epoch)
-        {
-            self.make_room_for(from.connection);
-            self.wake(from.connection, direction);
-        }
-        let Some(connection) = self.registry.get_mut(from.connection) else {
-            return;
-        };
-        if let Some(stream) = connection.awake_mut(direction) {
-            if stream.epoch > epoch {
-                return;
-            }
-            if let (true, Some(addr)) = (stream.epoch == epoch, &stream.addr) {
-                addr.do_send(PeerNotices(notices));
-                return self.rounds.expect_answer(stream);
-            }
-        }
-        // Without a Worker, or with one of an earlier connection.
-        let lost = connection.keep_notices(direction, epoch, notices, (&limits, &self.notice_room));
-        Self::count_unkept(&self.shards[0].ports, connection.awake(from.direction), lost);
-    }
-
     /// Notes that a retired Worker waits for the last notices.
     pub(super) fn note_holding(&mut self, stream: StreamRef) {
         if let Some(ending) = self

@@ -1,8 +1,8 @@
 //! The Processor: routes events to Workers, and spawns, supervises and retires them.
 //!
 //! * receives: `EventBatch`, `SourceEnded` from the `RingReader`; `WorkerReports` from Workers
-//! * sends: `WorkerBatch`, `PeerNotices`, `Advance`, `Retire` to Workers; `RoundEnded`,
-//!   `Finish` to the Sinks
+//! * sends: `WorkerBatch`, `PeerNotices`, `CatchUp`, `PeerCaughtUp`, `Advance`, `Retire` to Workers;
+//!   `RoundEnded`, `Finish` to the Sinks
 //! * bound: `processor_mailbox` batches and the limits on events in flight; what a Worker refuses for too
 //!   long is dropped, and earlier when reading waits for it (`backlog`)
 //! * lost on restart: it is not restarted; the run ends and the Workers show what they hold
@@ -16,6 +16,7 @@ mod asleep;
 mod backlog;
 mod ended;
 mod ending;
+mod notices;
 mod rounds;
 mod routing;
 mod supervision;
@@ -321,8 +322,19 @@ impl Processor {
         }
         if self.is_replay() {
             self.note_report(report);
-        } else if !report.notices.is_empty() && self.registry.served_by(stream).is_some() {
+            return;
+        }
+        if self.registry.served_by(stream).is_none() {
+            return;
+        }
+        if !report.notices.is_empty() {
             self.pass_notices(stream, report.notices);
+        }
+        if let Some(question) = report.asks {
+            self.pass_question(stream, question);
+        }
+        if let Some(question) = report.caught_up {
+            self.pass_answer(stream, question);
         }
     }
 
@@ -419,6 +431,21 @@ impl Handler<WorkerReports> for Processor {
             self.finish_if_drained(ctx);
         }
         self.spend_budget(ctx);
+    }
+}
+
+/// Makes the Processor take no message for a time.
+#[cfg(test)]
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Stall(pub(crate) std::time::Duration);
+
+#[cfg(test)]
+impl Handler<Stall> for Processor {
+    type Result = ();
+
+    fn handle(&mut self, Stall(time): Stall, ctx: &mut Self::Context) {
+        ctx.wait(tokio::time::sleep(time).into_actor(self));
     }
 }
 

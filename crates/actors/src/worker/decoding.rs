@@ -349,18 +349,35 @@ impl Worker {
             if deadline_ns > now_ns {
                 break;
             }
+            if expiry == Expiry::NoticeOverdue && self.ports().clock == Clock::Live {
+                let question = self.timing.ask(now_ns);
+                self.guard.turn().asks = Some(question);
+                continue;
+            }
             self.timing.handled(expiry);
             match (expiry, self.lifecycle) {
-                (Expiry::NoticeOverdue, _) => {
-                    self.decoder().notice_overdue(output);
-                    self.time_parts();
-                }
+                (Expiry::NoticeOverdue, _) => self.end_wait(output),
                 (Expiry::Parts, _) => self.decoder().emit_parts(output),
                 (Expiry::Idle, Lifecycle::Connection) => self.decoder().idle(output),
                 (Expiry::Idle, Lifecycle::Plain) => self.asks_to_end = true,
             }
             self.emit(Cause::Expiry, sequence, deadline_ns, output);
         }
+    }
+
+    /// The other direction has caught up with what was asked: no notice of it will come.
+    pub(super) fn take_answer(&mut self, question: u16, output: &mut Output) {
+        if self.timing.is_answered_by(question) {
+            self.end_wait(output);
+            self.emit(Cause::Expiry, self.guard.position.sequence, self.now_ns(), output);
+        }
+    }
+
+    /// Lets the decoder continue without the notice that it waits for.
+    pub(super) fn end_wait(&mut self, output: &mut Output) {
+        self.timing.handled(Expiry::NoticeOverdue);
+        self.decoder().notice_overdue(output);
+        self.time_parts();
     }
 
     pub(super) fn next_expiry(&self) -> Option<(u64, Expiry)> {

@@ -52,6 +52,9 @@ pub(super) struct Turn {
     pub(super) inbox: VecDeque<StreamEvent>,
     /// Not reported yet.
     pub(super) notices: Vec<SequencedNotice>,
+    /// A question to the other direction, and one of it that has been reached; not reported yet.
+    pub(super) asks: Option<u16>,
+    pub(super) caught_up: Option<u16>,
     /// The Arbiter's records that the Sinks have not received yet, for each output that Workers
     /// format; this Worker's are last.
     pub(super) batches: Vec<RecordBatch>,

@@ -1,6 +1,7 @@
 //! The Worker: decodes and formats one direction of one connection.
 //!
-//! * receives: `WorkerBatch`, `PeerNotices`, `Advance`, `Retire` from the Processor
+//! * receives: `WorkerBatch`, `PeerNotices`, `CatchUp`, `PeerCaughtUp`, `Advance`, `Retire` from the
+//!   Processor
 //! * sends: through the `Outbox` of its Arbiter, records to the Sink and reports and its exit
 //!   notice to the Processor
 //! * bound: `worker_mailbox` batches; while the outbox is full it takes nothing
@@ -45,7 +46,9 @@ use timing::Timing;
 use views::Views;
 
 use crate::ledger::Ledger;
-use crate::messages::{Advance, End, Kept, PeerNotices, Retire, StreamEvent, TurnReport, WorkerBatch};
+use crate::messages::{
+    Advance, CatchUp, End, Kept, PeerCaughtUp, PeerNotices, Retire, StreamEvent, TurnReport, WorkerBatch,
+};
 use crate::registry::Lifecycle;
 use crate::supervision::nanoseconds;
 use crate::{Clock, DecoderFactory, PipelineLimits, Timings};
@@ -274,7 +277,10 @@ impl Worker {
         let notices = self.guard.take_notices();
         let idle_after = std::mem::take(&mut self.asks_to_end).then(|| self.guard.fed());
         let holds_on = std::mem::take(&mut self.holds_on);
-        let has_something = holds_on || idle_after.is_some() || !notices.is_empty();
+        let asks = self.guard.turn().asks.take();
+        let caught_up = self.guard.turn().caught_up.take();
+        let has_something =
+            holds_on || idle_after.is_some() || asks.is_some() || caught_up.is_some() || !notices.is_empty();
         let has_rest = self.has_rest();
         let answers = self.ports().clock == Clock::Stream && !self.has_ended() && !has_rest;
         (has_something || answers).then(|| TurnReport {
@@ -282,6 +288,8 @@ impl Worker {
             notices,
             idle_after,
             holds_on,
+            asks,
+            caught_up,
             answers,
             deadline_ns: self.next_expiry().map(|(deadline_ns, _)| deadline_ns),
         })
@@ -377,6 +385,9 @@ impl Handler<PeerNotices> for Worker {
     fn handle(&mut self, PeerNotices(notices): PeerNotices, ctx: &mut Self::Context) {
         self.take_turn(VecDeque::new(), ctx, |worker, output| {
             worker.take_notices(notices, output);
+            if worker.buffered_bytes() != worker.guard.held() {
+                worker.timing.begin_wait();
+            }
             if worker.ports().clock == Clock::Live && worker.timing.heard() {
                 let gauges = &worker.guard.ports.ledger.gauges;
                 gauges.late_notices.fetch_add(1, Relaxed);
@@ -384,6 +395,27 @@ impl Handler<PeerNotices> for Worker {
             let awaits = worker.awaits_notice();
             worker.timing.awaits(awaits);
             worker.time_parts();
+        });
+    }
+}
+
+impl Handler<CatchUp> for Worker {
+    type Result = ();
+
+    /// A turn's rest is worked off before the mailbox is read again, so nothing is left from before.
+    fn handle(&mut self, CatchUp { question }: CatchUp, ctx: &mut Self::Context) {
+        self.take_turn(VecDeque::new(), ctx, |worker, _| {
+            worker.guard.turn().caught_up = Some(question);
+        });
+    }
+}
+
+impl Handler<PeerCaughtUp> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, PeerCaughtUp { question }: PeerCaughtUp, ctx: &mut Self::Context) {
+        self.take_turn(VecDeque::new(), ctx, |worker, output| {
+            worker.take_answer(question, output);
         });
     }
 }

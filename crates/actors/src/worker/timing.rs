@@ -23,6 +23,9 @@ pub(super) struct Timing {
     awaiting_since: Since,
     parts_since: Since,
     idle_handled: bool,
+    /// The number of this wait for the other direction, and so of the question about it.
+    wait: u16,
+    has_asked: bool,
     /// A wait for the other direction has ended in vain, and it was not heard of since.
     was_overdue: bool,
     /// How often the wait was doubled.
@@ -60,6 +63,8 @@ impl Default for Timing {
             awaiting_since: Since::NEVER,
             parts_since: Since::NEVER,
             idle_handled: false,
+            wait: 0,
+            has_asked: false,
             was_overdue: false,
             patience: 0,
         }
@@ -77,6 +82,31 @@ impl Timing {
     /// Sets whether the decoder waits for a notice; the wait counts from the last events.
     pub(super) fn awaits(&mut self, awaits: bool) {
         self.awaiting_since = self.awaiting_since.update(awaits, self.last_event_ns);
+        if !awaits {
+            self.begin_wait();
+        }
+    }
+
+    /// The decoder has waited long enough if the other direction has processed everything by now: it may lag
+    /// behind because the processors are busy. Returns the number of the question. It is asked again after
+    /// another wait, since the other direction's Worker may fail before it answers.
+    pub(super) fn ask(&mut self, now_ns: u64) -> u16 {
+        self.has_asked = true;
+        self.awaiting_since = Since(now_ns);
+        self.wait
+    }
+
+    /// What was waited for has come; what is waited for now was not asked about.
+    pub(super) fn begin_wait(&mut self) {
+        if std::mem::take(&mut self.has_asked) {
+            self.wait = self.wait.wrapping_add(1);
+        }
+    }
+
+    /// Returns true if the other direction has processed what this wait asked about. Answers to earlier
+    /// waits say nothing.
+    pub(super) fn is_answered_by(&self, question: u16) -> bool {
+        self.has_asked && self.wait == question
     }
 
     /// Notes that the other direction was heard of. Returns true if that was after a wait in vain: it
@@ -101,6 +131,7 @@ impl Timing {
             Expiry::Idle => self.idle_handled = true,
             Expiry::NoticeOverdue => {
                 self.awaiting_since = Since::NEVER;
+                self.begin_wait();
                 self.was_overdue = true;
             }
             Expiry::Parts => self.parts_since = Since::NEVER,
@@ -162,6 +193,21 @@ mod tests {
         );
         timing.awaits(false);
         assert_eq!(timing.next(&timings, false), None);
+    }
+
+    #[test]
+    fn a_question_is_asked_until_an_answer_to_it_comes() {
+        let mut timing = Timing::default();
+        timing.touch(0, true);
+        assert!(!timing.is_answered_by(0), "nothing was asked");
+        let question = timing.ask(100);
+        assert_eq!(timing.ask(200), question, "the same wait");
+        assert!(timing.is_answered_by(question));
+        timing.awaits(false);
+        timing.touch(300, true);
+        assert!(!timing.is_answered_by(question), "an earlier wait's");
+        let next = timing.ask(400);
+        assert!(timing.is_answered_by(next) && !timing.is_answered_by(question));
     }
 
     #[test]
