@@ -94,6 +94,9 @@ pub(super) struct Session {
     /// Position of the next byte, by direction.
     pub offsets: [u64; 2],
     pub sock: u64,
+    /// rustls. Of an object: the name under which its plaintext is reported. Of the memory of a queue: the
+    /// address of the object that had it last.
+    pub link: u64,
     pub local_address: [u8; 16],
     pub remote_address: [u8; 16],
     pub local_port: u16,
@@ -113,6 +116,7 @@ pub(super) struct Session {
 pub(super) static NEW_SESSION: Session = Session {
     offsets: [0; 2],
     sock: 0,
+    link: 0,
     local_address: [0; 16],
     remote_address: [0; 16],
     local_port: 0,

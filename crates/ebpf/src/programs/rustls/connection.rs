@@ -1,16 +1,24 @@
 //! Which connection an object is, which may have moved in memory.
+//!
+//! It moves after the handshake, and a client may send its first request with the end of that: then the object
+//! has plaintext before it moves, and more after. Another connection may be at the old address at once. So what
+//! is reported is a name that no other connection has, and it goes along with the object.
 
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::LruHashMap;
-use ecapture_ebpf::limits;
 use ecapture_ebpf::record::{KIND_CLOSE_SESSION, SOCKET_EXACT, SOCKET_HEURISTIC};
+use ecapture_ebpf::{limits, table};
 
-use crate::programs::call::session_of;
+use crate::programs::call::{known_session, session_of};
 use crate::programs::delivery::close;
+use crate::programs::filter::{may_return, stopped};
 use crate::programs::identity::is_seen;
 use crate::programs::maps::SESSIONS;
 use crate::programs::memory::user;
 use crate::programs::state::{NEW_SESSION, Session, SessionKey};
+use crate::programs::tables::left;
 
 /// The queue of records to send (`sendable_tls`) is at most this many bytes after the beginning of
 /// its `CommonState`, which is larger as a whole.
@@ -64,10 +72,13 @@ extern "C" fn identify_in_own_frame(pid_tgid: u64, connection: u64) -> u64 {
 fn update_session(pid_tgid: u64, connection: u64) -> Option<()> {
     let pid = (pid_tgid >> 32) as u32;
     let session = session_of(pid, connection)?;
+    if session.link == 0 {
+        session.link = new_name();
+    }
     let _full = LAST.insert(pid_tgid, connection, 0);
     // The previous connection here is gone: its memory is used again.
     if session.sock != 0 && !is_seen(session.sock) {
-        renew(pid, connection, session);
+        renew(pid, session);
     }
     let memory = match QUEUES.get_ptr(pid) {
         // SAFETY: the map lookup succeeded; the value is a whole word.
@@ -113,14 +124,8 @@ fn search(pid: u32, object: u64) -> u64 {
 /// Returns what is known about the socket to which records in this memory were sent, if it is still
 /// open.
 #[inline(always)]
-fn known(pid: u32, memory: u64) -> Option<&'static Session> {
-    let key = SessionKey {
-        session: memory,
-        pid,
-        padding: 0,
-    };
-    // SAFETY: the map lookup succeeded; only the thread that has the connection writes there.
-    let known = unsafe { &*SESSIONS.get_ptr(key)? };
+fn known(pid: u32, memory: u64) -> Option<&'static mut Session> {
+    let known = known_session(pid, memory)?;
     let is_socket = known.socket_source == SOCKET_EXACT && known.sock != 0;
     (is_socket && is_seen(known.sock)).then_some(known)
 }
@@ -130,21 +135,69 @@ fn adopt(pid: u32, connection: u64, session: &mut Session, memory: u64) {
     let Some(known) = known(pid, memory) else {
         return;
     };
+    let before = core::mem::replace(&mut known.link, connection);
     if session.sock == known.sock {
         return;
     }
     if session.sock != 0 {
-        renew(pid, connection, session);
+        renew(pid, session);
     }
-    let offsets = session.offsets;
+    let (mut offsets, mut name) = (session.offsets, session.link);
+    if before != connection
+        && let Some(moved) = known_session(pid, before)
+        && moved.sock == known.sock
+    {
+        (offsets, name) = (moved.offsets, moved.link);
+        forget(pid, before);
+    }
     *session = *known;
     session.offsets = offsets;
+    session.link = name;
     session.socket_source = SOCKET_HEURISTIC;
+}
+
+/// The object of a connection is freed.
+#[inline(always)]
+pub(super) fn drop_object(connection: u64) {
+    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    if stopped() || !may_return(pid) {
+        return;
+    }
+    let Some(session) = known_session(pid, connection) else {
+        return;
+    };
+    let name = session.link;
+    if forget(pid, connection) {
+        close(KIND_CLOSE_SESSION, pid, name);
+    }
+}
+
+/// Forgets an object. Returns false if it was not known.
+#[inline(always)]
+fn forget(pid: u32, object: u64) -> bool {
+    let removed = SESSIONS.remove(SessionKey {
+        session: object,
+        pid,
+        padding: 0,
+    });
+    if removed.is_ok() {
+        left(table::SESSIONS);
+    }
+    removed.is_ok()
+}
+
+/// Returns a name that no other connection has: the time, and the processor.
+#[inline(always)]
+fn new_name() -> u64 {
+    // SAFETY: the helpers have no preconditions.
+    let (now_ns, processor) = unsafe { (bpf_ktime_get_ns(), bpf_get_smp_processor_id()) };
+    now_ns << 10 | u64::from(processor) & 0x3ff
 }
 
 /// Notes that from here on another connection is at this address.
 #[inline(always)]
-fn renew(pid: u32, connection: u64, session: &mut Session) {
-    close(KIND_CLOSE_SESSION, pid, connection);
+fn renew(pid: u32, session: &mut Session) {
+    close(KIND_CLOSE_SESSION, pid, session.link);
     *session = NEW_SESSION;
+    session.link = new_name();
 }

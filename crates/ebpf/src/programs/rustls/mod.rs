@@ -21,7 +21,7 @@ use aya_ebpf::programs::ProbeContext;
 use ecapture_ebpf::record::{DIRECTION_READ, DIRECTION_WRITE, SOCKET_EXACT};
 use ecapture_ebpf::{counter, limits};
 
-use super::call::{free, is_followed, pass_by, session_of};
+use super::call::{is_followed, pass_by, session_of};
 use super::counters::{count, count_unmatched};
 use super::filter::{ended, may_return, stopped, wanted};
 use super::identity::bind;
@@ -29,7 +29,7 @@ use super::lateness::judge;
 use super::memory::user;
 use super::pressure::has_share;
 use super::state::{Call, CallKey, CallKind, Thread};
-use connection::{identify, memory_of, note_queue};
+use connection::{drop_object, identify, memory_of, note_queue};
 use parts::{Parts, leave_gap, send_part, send_parts};
 
 /// Most plaintext of one record (RFC 8446 §5.1), in bytes.
@@ -220,7 +220,7 @@ fn rustls_sent(context: ProbeContext) {
 /// `core::ptr::drop_in_place::<CommonState>`
 #[uprobe]
 fn rustls_drop(context: ProbeContext) {
-    free(&context);
+    drop_object(context.arg(0).unwrap_or(0));
 }
 
 /// Returns true if these arguments and this result are plausible for a write.

@@ -130,7 +130,7 @@ pub(super) extern "C" fn send_part(
         DIRECTION_WRITE
     };
     let call = Call {
-        session: connection,
+        session: session.link,
         buffer,
         entered_ns: written_ns,
         direction: u32::from(direction),
