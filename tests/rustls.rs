@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use crate::coverage::{Exchange, capture, open_site};
 use crate::support::can_capture;
-use crate::support::program::run;
-use crate::support::servers::{Certificate, Server};
+use crate::support::capture::with_port;
+use crate::support::program::{Running, run};
+use crate::support::servers::{Certificate, Server, peer};
 
 /// Where `tests/rustls-programs` puts them.
 const PROGRAMS: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/rustls/release");
@@ -58,6 +59,55 @@ fn programs_with_rustls_are_captured_on_both_sides() {
     let captured = capture(&mut exchanges);
     for exchange in exchanges {
         exchange.check(&captured);
+    }
+}
+
+/// Such a request is decrypted during the handshake, after which the object moves. The next connection is at its
+/// old address.
+#[test]
+fn a_request_that_comes_with_the_end_of_the_handshake_is_of_the_same_connection() {
+    let program = program("rustls-tokio");
+    let Some(_alone) = can_capture(&["openssl", "/usr/bin/python3", &program]) else {
+        return;
+    };
+    let folder = open_site();
+    let certificate = Certificate::create(folder.path());
+    let mut serve = Command::new(&program);
+    serve
+        .arg("serve")
+        .args([&certificate.certificate, &certificate.key]);
+    let server = Server::announcing(serve);
+    let mut running = Running::start(&["tls", "--format", "jsonl", "--pid", &server.pid().to_string()]);
+    running.wait_until_capturing();
+    let mut client = Command::new("/usr/bin/python3");
+    client
+        .arg(peer("one_flight.py"))
+        .args([&server.port.to_string(), "5"]);
+    assert!(client.status().expect("Python starts").success());
+    let finished = running.interrupt();
+    let mut seen: Vec<_> = with_port(&finished, server.port)
+        .iter()
+        .map(|line| {
+            let path = line["path"].as_str().or(line["request"]["path"].as_str());
+            let number = path
+                .and_then(|path| path.strip_prefix("/hello.json?"))
+                .unwrap_or("?");
+            let kind = format!("{} {}", line["kind"], line["pairing"]);
+            (number.to_owned(), line["connection"].as_u64(), kind)
+        })
+        .collect();
+    seen.sort();
+    let mut connections: Vec<_> = seen.iter().map(|(_, connection, _)| *connection).collect();
+    connections.dedup();
+    assert_eq!(connections.len(), 5, "{seen:#?}");
+    for (number, messages) in seen.chunks(4).enumerate() {
+        let kinds: Vec<_> = messages.iter().map(|(_, _, kind)| kind.as_str()).collect();
+        let (request, response) = (r#""http1.request" null"#, r#""http1.response" "certain""#);
+        assert_eq!(kinds, [request, request, response, response], "{seen:#?}");
+        assert!(
+            messages.iter().all(|(of, ..)| *of == number.to_string()),
+            "{seen:#?}"
+        );
     }
 }
 
