@@ -59,7 +59,56 @@ fn tagged(mut protocol: u16, mut rest: &[u8]) -> Network<'_> {
         rest = behind;
     }
     match protocol {
-        IPV4 | IPV6 => Network::Ip(rest),
+        IPV4 => Network::Ip(behind_rest_of_tag(4, protocol, rest)),
+        IPV6 => Network::Ip(behind_rest_of_tag(6, protocol, rest)),
         _ => Network::Other,
+    }
+}
+
+/// The IP packet in `rest`. Where an interface has a VLAN in another one, the packets of a cooked capture have the rest
+/// of the inner tag before it: Linux takes off the outer one, and says that IP begins there.
+fn behind_rest_of_tag(version: u8, protocol: u16, rest: &[u8]) -> &[u8] {
+    match rest {
+        &[tag, _, high, low, ref behind @ ..]
+            if tag >> 4 != version
+                && u16::from_be_bytes([high, low]) == protocol
+                && behind.first().is_some_and(|first| first >> 4 == version) =>
+        {
+            behind
+        }
+        _ => rest,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The header of SLL2, and what Linux 6.12 leaves of VLAN 7 in a provider's VLAN before an IPv4 packet.
+    const DOUBLY_TAGGED: [u8; 28] = [
+        8, 0, 0, 0, 0, 0, 0, 3, 0, 1, 0, 6, 0x2E, 0x9B, 0xB2, 0x21, 0xE9, 0x6F, 0, 0, 0, 7, 8, 0, 0x45, 0, 0,
+        60,
+    ];
+
+    #[test]
+    fn the_rest_of_a_tag_in_a_cooked_packet_is_skipped() {
+        let expected = Network::Ip(&DOUBLY_TAGGED[24..]);
+        assert_eq!(network(LinkType::LINUX_SLL2, &DOUBLY_TAGGED), expected);
+        // There libpcap puts the outer tag in again.
+        let older = [&[0; 14][..], &[0x88, 0xA8, 0, 9, 8, 0], &DOUBLY_TAGGED[20..]].concat();
+        assert_eq!(network(LinkType::LINUX_SLL, &older), expected);
+    }
+
+    #[test]
+    fn other_cooked_packets_begin_behind_the_header() {
+        // As long as the number of the protocol.
+        let mut packet = [&DOUBLY_TAGGED[..20], &[0x45, 0, 8, 0, 0x45, 0]].concat();
+        assert_eq!(network(LinkType::LINUX_SLL2, &packet), Network::Ip(&packet[20..]));
+        packet[20] = 0;
+        packet[22] = 9;
+        assert_eq!(network(LinkType::LINUX_SLL2, &packet), Network::Ip(&packet[20..]));
+        for length in 0..DOUBLY_TAGGED.len() {
+            let _no_panic = network(LinkType::LINUX_SLL2, &DOUBLY_TAGGED[..length]);
+        }
     }
 }
