@@ -61,7 +61,7 @@ impl Records {
         }
     }
 
-    /// So many bytes are missing here; all that was added before was taken, but for an unfinished record.
+    /// So many bytes are missing here. Whole records that wait for the other direction are lost with them.
     pub(super) fn gap(&mut self, bytes: u64) {
         if self.state != State::InStep {
             self.held.clear();
@@ -69,9 +69,11 @@ impl Records {
         }
         let missing = match (self.damaged, header(&self.held)) {
             (Some(missing), _) => missing,
-            (None, Some((_, length))) => HEADER + length - self.held.len(),
-            // The next header is among what is missing.
-            (None, None) => return self.lose(),
+            (None, Some((_, length))) if self.held.len() < HEADER + length => {
+                HEADER + length - self.held.len()
+            }
+            // The next header is among what is missing, or behind records that were not taken.
+            (None, _) => return self.lose(),
         };
         match usize::try_from(bytes)
             .ok()

@@ -72,3 +72,17 @@ fn whatever_comes_in_is_bounded_and_named() {
     assert_eq!(session.obstacle(), Some(Obstacle::NoHandshake));
     assert!(out.is_empty());
 }
+
+/// The server's records wait for the client's hello, which is not in the capture.
+#[test]
+fn a_gap_behind_records_that_wait_is_the_end() {
+    let keys = KeyLog::default();
+    let mut out = Vec::new();
+    let mut session = Session::default();
+    let records = b"\x16\x03\x03\x00\x02\x0E\x00\x16\x03\x03\x00\x02\x0E\x00\x16\x03\x03";
+    session.feed(&keys, crate::Direction::Read, records, &mut out);
+    assert_eq!(session.held(), records.len());
+    session.gap(&keys, crate::Direction::Read, 100, &mut out);
+    assert_eq!(session.obstacle(), Some(Obstacle::NoHandshake));
+    assert_eq!((session.held(), out.len()), (0, 0));
+}
