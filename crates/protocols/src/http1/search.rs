@@ -190,7 +190,18 @@ fn line_start(input: &[u8], version: usize) -> Option<usize> {
         .filter(|known| method.ends_with(known))
         .map(|known| known.len())
         .max();
-    let len = if begins_line { Some(run) } else { known };
+    // Nor are there methods with small letters: they are the end of a text whose beginning is missing.
+    let follows_text = known.is_some_and(|known| {
+        let before = &method[..run - known];
+        before
+            .iter()
+            .any(|byte| !matches!(byte, b'A'..=b'Z' | b'-' | b'_'))
+    });
+    let len = if begins_line && !follows_text {
+        Some(run)
+    } else {
+        known
+    };
     len.map(|len| method_end - len)
 }
 
@@ -238,6 +249,18 @@ mod tests {
         assert_eq!(search(text, Side::Requests), (8, true, text.len() - 8));
         let text = "ABCGET / HTTP/1.0\r\n\r\n";
         assert_eq!(search(text, Side::Requests), (3, true, text.len() - 3));
+        for (text, before) in [
+            ("line\nlPOST / HTTP/1.1\r\n\r\n", 6),
+            ("line\n3GET / HTTP/1.1\r\n\r\n", 6),
+            ("line\nM-SEARCH * HTTP/1.1\r\n\r\n", 5),
+            ("line\nBMOVE / HTTP/1.1\r\n\r\n", 5),
+        ] {
+            assert_eq!(
+                search(text, Side::Requests),
+                (before, true, text.len() - before),
+                "{text}"
+            );
+        }
     }
 
     #[test]
