@@ -347,8 +347,53 @@ fn a_missing_packet_costs_what_it_carried_and_no_more() {
             assert!(tally.has_losses(), "packet {missing}: {tally:?}");
             with_gap += usize::from(tally.gaps > 0);
         }
+        for (key, bytes) in found {
+            let is_whole = expected[&key] == bytes;
+            assert!(
+                is_whole != has_mark(&bytes),
+                "packet {missing}: {key:?}: {tally:?}"
+            );
+        }
     }
     assert!(with_gap > 10, "{with_gap}");
+}
+
+/// Returns true if bytes are missing according to their offsets.
+fn has_mark(bytes: &[u8]) -> bool {
+    bytes
+        .windows(2)
+        .any(|pair| pair[0] == b'<' && (pair[1] == b'?' || pair[1].is_ascii_digit()))
+}
+
+/// Times go back where a program captures several interfaces; an answer is not from before its request.
+#[test]
+fn times_do_not_go_back_a_little() {
+    let (mut packets, keys) = contents(SUITES);
+    let times = |packets: &[Owned]| -> Vec<u64> {
+        let file = file(packets, &keys);
+        let (mut capture, mut reader) = (Capture::default(), Reader::default());
+        let (mut at, mut events) = (0, Vec::new());
+        while let Step::Block { length, block } = reader.read(&file[at..]).expect("a capture") {
+            at += length;
+            match block {
+                Block::Packet(packet) => capture.packet(&packet, &mut events),
+                Block::Secrets { secrets, .. } => drop(capture.add_keys(secrets)),
+                _ => {}
+            }
+        }
+        events.iter().map(CapturedEvent::timestamp_ns).collect()
+    };
+    let ordered = times(&packets);
+    for packet in packets.iter_mut().skip(3).step_by(5) {
+        packet.timestamp_ns -= 300_000_000;
+    }
+    let found = times(&packets);
+    assert!(found.is_sorted() && found != ordered, "{found:?}");
+    // One that is long before the others is of another capture, or the clock was set.
+    for packet in packets.iter_mut().rev().take(10) {
+        packet.timestamp_ns -= 5_000_000_000_000;
+    }
+    assert!(!times(&packets).is_sorted());
 }
 
 /// Packets are cut after 1000 bytes: a record with a hole is a gap, and what follows it is there.

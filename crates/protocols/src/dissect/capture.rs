@@ -8,7 +8,7 @@ use super::fragments::Fragments;
 use super::processes::processes;
 use super::tally::Tally;
 use crate::event::{CapturedEvent, Process};
-use crate::limits::{FLOWS, FLOWS_HELD_BYTES};
+use crate::limits::{FLOWS, FLOWS_HELD_BYTES, PACKETS_LATE_NS};
 use crate::packet::{Datagram, Network, Segment, TCP, datagram, network, segment};
 use crate::pcapng::{Packet, option};
 use crate::tls::{Added, KeyLog};
@@ -42,7 +42,7 @@ impl Capture {
     pub fn packet(&mut self, packet: &Packet<'_>, events: &mut Vec<CapturedEvent>) {
         self.tally.packets += 1;
         if let Some(timestamp_ns) = packet.timestamp_ns {
-            self.timestamp_ns = timestamp_ns;
+            self.pass_time(timestamp_ns);
         }
         let found = match network(packet.link_type, packet.data) {
             Network::Ip(found) => found,
@@ -72,6 +72,15 @@ impl Capture {
                     self.segment(&datagram, &whole, processes, events);
                 }
             }
+        }
+    }
+
+    /// Time does not go back for packets that are a little older than others before them: dumpcap writes those of several
+    /// interfaces in turns, and an answer must not be from before its request.
+    const fn pass_time(&mut self, timestamp_ns: u64) {
+        let back = self.timestamp_ns.saturating_sub(timestamp_ns);
+        if back == 0 || back > PACKETS_LATE_NS {
+            self.timestamp_ns = timestamp_ns;
         }
     }
 

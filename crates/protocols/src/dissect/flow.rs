@@ -22,8 +22,8 @@ pub(super) struct Flow {
     content: Content,
     /// The process that the comments of packets name, and which end it is. The client's, if it is among them.
     process: Option<(Process, Side)>,
-    /// Positions in the plaintext of both directions.
-    offsets: [u64; 2],
+    /// Positions in the plaintext of both directions; none before the first event.
+    offsets: [Option<u64>; 2],
     /// The sequence number of the client's SYN, if it was seen.
     pub(super) syn: Option<u32>,
     pub(super) is_closed: bool,
@@ -58,7 +58,7 @@ impl Flow {
             streams: Default::default(),
             content: Content::None,
             process: None,
-            offsets: [0; 2],
+            offsets: [None; 2],
             syn: None,
             is_closed: false,
             has_shown: false,
@@ -235,28 +235,36 @@ impl Flow {
 
     fn show(&mut self, plaintext: Vec<(Direction, Plaintext)>, context: &mut Context<'_>) {
         for (direction, plaintext) in plaintext {
-            let offset = &mut self.offsets[usize::from(direction.data_type())];
             match plaintext {
                 Plaintext::Data(bytes) => self.emit(direction, bytes, context),
                 Plaintext::Gap(missing) => {
                     context.tally.gaps += 1;
-                    let begins = *offset == 0;
-                    // Offsets that begin again say that an unknown number is missing.
-                    let next = missing.map_or(0, |missing| *offset + missing);
-                    // Events without bytes say where it begins and where it goes on, so that the gap is shown
-                    // even if nothing follows.
-                    if begins {
-                        self.emit(direction, Bytes::new(), context);
-                    }
-                    self.offsets[usize::from(direction.data_type())] = next;
-                    self.emit(direction, Bytes::new(), context);
+                    self.show_gap(direction, missing, context);
                 }
             }
         }
     }
 
+    /// Events without bytes say where a gap begins and where it goes on, so that it is shown even if nothing follows.
+    /// Offsets that begin again at 0 say that an unknown number is missing.
+    fn show_gap(&mut self, direction: Direction, missing: Option<u64>, context: &mut Context<'_>) {
+        let place = usize::from(direction.data_type());
+        let begins_at = match (self.offsets[place], missing) {
+            (Some(offset), _) => offset,
+            (None, Some(_)) => 0,
+            // Anywhere but at the place where it begins again.
+            (None, None) => 1,
+        };
+        if self.offsets[place].is_none() {
+            self.offsets[place] = Some(begins_at);
+            self.emit(direction, Bytes::new(), context);
+        }
+        self.offsets[place] = Some(missing.map_or(0, |missing| begins_at + missing));
+        self.emit(direction, Bytes::new(), context);
+    }
+
     fn emit(&mut self, direction: Direction, payload: Bytes, context: &mut Context<'_>) {
-        let offset = &mut self.offsets[usize::from(direction.data_type())];
+        let offset = self.offsets[usize::from(direction.data_type())].get_or_insert(0);
         let stream_offset = Some(*offset);
         *offset += payload.len() as u64;
         let tls_version = match &self.content {
