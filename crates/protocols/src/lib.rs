@@ -21,6 +21,7 @@ pub mod filter;
 pub mod format;
 pub mod grpc;
 mod head;
+mod hello;
 mod http1;
 pub mod http2;
 pub mod limits;

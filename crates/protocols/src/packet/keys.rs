@@ -6,10 +6,9 @@
 //! the random of its ClientHello, for which the first segments of each connection are read.
 
 use super::{Flow, Headers, Recent};
-use crate::event::{CLIENT_RANDOM_BYTES, Secret, SecretLabel};
+use crate::event::{Secret, SecretLabel};
+use crate::hello::{CLIENT_HELLO, ClientHello, Random, SERVER_HELLO, ServerHello, TLS_1_3};
 use crate::limits;
-
-type Random = [u8; CLIENT_RANDOM_BYTES];
 
 /// TLS handshakes among the packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -93,7 +92,8 @@ impl KeyWatch {
         if headers.payload.is_empty() {
             return;
         }
-        if let Some(random) = client_hello(headers.payload) {
+        let hello = handshake(headers.payload, CLIENT_HELLO).and_then(ClientHello::read);
+        if let Some(ClientHello { random, .. }) = hello {
             *self.connections.entry_or(flow, || Connection {
                 random,
                 stage: Stage::ClientHello,
@@ -107,9 +107,11 @@ impl KeyWatch {
             return;
         };
         let encrypted = Stage::Encrypted { since_ns: now_ns };
-        match (connection.stage, server_hello(headers.payload)) {
-            (Stage::ClientHello, Some(hello)) if !hello.asks_again => {
-                connection.stage = if hello.is_1_3 || changes_cipher(headers.payload) {
+        let hello = handshake(headers.payload, SERVER_HELLO).and_then(ServerHello::read);
+        match (connection.stage, hello) {
+            (Stage::ClientHello, Some(hello)) if !hello.asks_again() => {
+                let is_1_3 = hello.choice().is_some_and(|choice| choice.version == TLS_1_3);
+                connection.stage = if is_1_3 || changes_cipher(headers.payload) {
                     encrypted
                 } else {
                     Stage::ServerHello
@@ -152,55 +154,12 @@ impl KeyWatch {
     }
 }
 
-/// The fields of a ServerHello that matter here.
-struct ServerHello {
-    is_1_3: bool,
-    /// It is a HelloRetryRequest (RFC 8446 §4.1.3).
-    asks_again: bool,
-}
-
-/// RFC 8446 §4.1.3: SHA-256 of "HelloRetryRequest".
-const RETRY_RANDOM: Random = [
-    0xCF, 0x21, 0xAD, 0x74, 0xE5, 0x9A, 0x61, 0x11, 0xBE, 0x1D, 0x8C, 0x02, 0x1E, 0x65, 0xB8, 0x91, 0xC2,
-    0xA2, 0x11, 0x16, 0x7A, 0xBB, 0x8C, 0x5E, 0x07, 0x9E, 0x09, 0xE2, 0xC8, 0xA8, 0x33, 0x9C,
-];
-
 /// The body of the handshake message of type `kind` that a segment begins with, as far as it is in the segment.
 fn handshake(payload: &[u8], kind: u8) -> Option<&[u8]> {
     let [22, 3, _, _, _, found, _, _, _, body @ ..] = payload else {
         return None;
     };
     (*found == kind).then_some(body)
-}
-
-fn client_hello(payload: &[u8]) -> Option<Random> {
-    handshake(payload, 1)?.get(2..)?.first_chunk().copied()
-}
-
-fn server_hello(payload: &[u8]) -> Option<ServerHello> {
-    let body = handshake(payload, 2)?;
-    let random: &Random = body.get(2..)?.first_chunk()?;
-    Some(ServerHello {
-        is_1_3: selects_1_3(body).unwrap_or(false),
-        asks_again: *random == RETRY_RANDOM,
-    })
-}
-
-/// Looks for `supported_versions` (43) among the extensions.
-fn selects_1_3(body: &[u8]) -> Option<bool> {
-    let u16_at = |at: usize| Some(u16::from_be_bytes(*body.get(at..)?.first_chunk()?));
-    let session_id = usize::from(*body.get(34)?);
-    // The cipher suite and the compression method are before the length of the extensions.
-    let mut at = 35 + session_id + 3;
-    let end = at + 2 + usize::from(u16_at(at)?);
-    at += 2;
-    while at + 4 <= end.min(body.len()) {
-        if u16_at(at)? == 43 {
-            return Some(u16_at(at + 4)? == 0x0304);
-        }
-        at += 4 + usize::from(u16_at(at + 2)?);
-    }
-    Some(false)
 }
 
 /// Returns true if one of the records in a segment is a ChangeCipherSpec.
@@ -225,6 +184,7 @@ mod tests {
 
     use super::*;
     use crate::event::SecretValue;
+    use crate::hello::RETRY;
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -362,7 +322,7 @@ mod tests {
     fn a_hello_retry_request_is_no_server_hello() {
         let mut watch = KeyWatch::default();
         watch.packet(&packet(&hello(1, [7; 32], &[]), true), 0);
-        watch.packet(&packet(&hello(2, RETRY_RANDOM, &IS_1_3), false), 0);
+        watch.packet(&packet(&hello(2, RETRY, &IS_1_3), false), 0);
         assert!(!watch.waits(flow(), 0));
         watch.packet(&packet(&hello(1, [7; 32], &[]), true), 0);
         watch.packet(&packet(&hello(2, [8; 32], &IS_1_3), false), 0);

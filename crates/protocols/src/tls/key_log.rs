@@ -2,14 +2,12 @@
 
 use std::collections::HashMap;
 
-use crate::event::{CLIENT_RANDOM_BYTES, SecretLabel, SecretValue};
+use crate::event::{SecretLabel, SecretValue};
 use crate::format::keylog::{self, KeyLogError};
+use crate::hello::Random;
 use crate::limits::KEY_LOG_SECRETS;
 
-/// The random of a ClientHello, by which a connection is found in the log.
-pub(super) type Random = [u8; CLIENT_RANDOM_BYTES];
-
-/// The secrets of a key log.
+/// The secrets of a key log, by the random of the ClientHello.
 #[derive(Default)]
 pub struct KeyLog {
     secrets: HashMap<(Random, SecretLabel), SecretValue>,

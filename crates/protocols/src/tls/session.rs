@@ -16,10 +16,11 @@ use super::cipher::{BlockParts, Cipher, block_lengths};
 use super::derive::prf;
 use super::half::{Half, Opened};
 use super::handshake::{Message, ServerHello};
-use super::key_log::{KeyLog, Random};
+use super::key_log::KeyLog;
 use super::record::{Next, kind};
 use super::suite::Suite;
 use crate::event::{Direction, SecretLabel};
+use crate::hello::{Random, TLS_1_3};
 use crate::limits::TLS_WAITING_BYTES;
 
 /// What was in the records of a direction.
@@ -316,7 +317,7 @@ impl Session {
         match hello.version {
             // Its keys come with ChangeCipherSpec.
             0x0303 => {}
-            0x0304 => self.obstacle = self.handshake_keys(keys, suite),
+            TLS_1_3 => self.obstacle = self.handshake_keys(keys, suite),
             other => self.obstacle = Some(Obstacle::Version(other)),
         }
     }
