@@ -313,7 +313,8 @@ fn captures_by_other_programs_are_read_as_tshark_reads_them() {
         return;
     };
     let folder = tempfile::tempdir().expect("a folder");
-    let server = Server::nginx(folder.path());
+    let addresses = loopback_addresses();
+    let server = Server::nginx_at(folder.path(), addresses, "");
     assert!(on_path("tshark"));
     for (number, (program, flags)) in [
         ("tcpdump", &["-i", "lo", "-U", "--nano", "-Z", "root"][..]),
@@ -328,24 +329,13 @@ fn captures_by_other_programs_are_read_as_tshark_reads_them() {
         let keys = folder.path().join(format!("{number}.log"));
         let capture = folder.path().join(format!("{number}.capture"));
         let capture = OtherCapture::start(program, flags, capture, server.port);
-        for options in [
-            &["--http1.1"][..],
-            &["--http2"],
-            &["--http2", "--tls-max", "1.2"],
-            &["-d", "a=b", "--http1.1"],
-        ] {
-            let status = Command::new("curl")
-                .args(["-sk", "-o", "/dev/null"])
-                .args(options)
-                .arg(server.url("/hello.json"))
-                .env("SSLKEYLOGFILE", &keys)
-                .status();
-            assert!(status.expect("curl runs").success());
+        for address in addresses {
+            ask(&format!("https://{address}:{}/hello.json", server.port), &keys);
         }
         let capture = capture.finish();
         let expected = of_tshark(&capture, Some(&keys)).expect("tshark is installed");
         assert!(
-            expected.values().sum::<usize>() >= 8,
+            expected.values().sum::<usize>() >= 8 * addresses.len(),
             "{program} {flags:?}: {expected:?}"
         );
         let finished = replay(&capture, Some(&keys), &["--format", "jsonl", "--fail-on-loss"]);
@@ -355,6 +345,45 @@ fn captures_by_other_programs_are_read_as_tshark_reads_them() {
             "{program} {flags:?}: {}",
             finished.stderr
         );
-        assert_eq!(of_messages(&finished.json()), expected, "{program} {flags:?}");
+        let lines = finished.json();
+        assert_eq!(of_messages(&lines), expected, "{program} {flags:?}");
+        for address in addresses {
+            let server = format!("{address}:{}", server.port);
+            assert!(
+                lines.iter().any(|line| line["dst"] == server.as_str()),
+                "{server}"
+            );
+        }
+    }
+}
+
+/// Addresses of this machine by both versions of IP, as URLs have them.
+fn loopback_addresses() -> &'static [&'static str] {
+    if std::net::UdpSocket::bind("[::1]:0").is_ok() {
+        return &["127.0.0.1", "[::1]"];
+    }
+    assert!(
+        std::env::var_os("ECAPTURE_REQUIRE_PRIVILEGED").is_none(),
+        "this machine has no IPv6"
+    );
+    println!("SKIPPED: IPv6, which this machine does not have");
+    &["127.0.0.1"]
+}
+
+/// curl asks for a URL by each version of HTTP and of TLS, and writes its keys down.
+fn ask(url: &str, keys: &Path) {
+    for options in [
+        &["--http1.1"][..],
+        &["--http2"],
+        &["--http2", "--tls-max", "1.2"],
+        &["-d", "a=b", "--http1.1"],
+    ] {
+        let status = Command::new("curl")
+            .args(["-sk", "-o", "/dev/null"])
+            .args(options)
+            .arg(url)
+            .env("SSLKEYLOGFILE", keys)
+            .status();
+        assert!(status.expect("curl runs").success());
     }
 }

@@ -125,12 +125,17 @@ impl Server {
 
     /// The same with more directives for its server.
     pub(crate) fn nginx_with(folder: &Path, directives: &str) -> Self {
+        Self::nginx_at(folder, &["127.0.0.1"], directives)
+    }
+
+    /// The same at these addresses, with one port.
+    pub(crate) fn nginx_at(folder: &Path, addresses: &[&str], directives: &str) -> Self {
         let certificate = Certificate::create(folder);
         let port = free_port();
         let configuration = folder.join("nginx.conf");
         std::fs::write(
             &configuration,
-            nginx_configuration(folder, &certificate, port, directives),
+            nginx_configuration(folder, &certificate, (addresses, port), directives),
         )
         .expect("a written file");
         let mut command = Command::new("nginx");
@@ -327,8 +332,18 @@ while not answer.endswith(b"\n"):
 print(answer.decode().strip())
 "#;
 
-fn nginx_configuration(folder: &Path, certificate: &Certificate, port: u16, directives: &str) -> String {
+fn nginx_configuration(
+    folder: &Path,
+    certificate: &Certificate,
+    (addresses, port): (&[&str], u16),
+    directives: &str,
+) -> String {
     let folder = folder.display();
+    let listens: Vec<String> = addresses
+        .iter()
+        .map(|address| format!("listen {address}:{port} ssl http2;"))
+        .collect();
+    let listens = listens.join(" ");
     let (key, certificate) = (certificate.key.display(), certificate.certificate.display());
     format!(
         "worker_processes 1;
@@ -342,7 +357,7 @@ http {{
   types {{ text/plain txt; application/json json; }}
   keepalive_requests 1000000;
   server {{
-    listen 127.0.0.1:{port} ssl http2;
+    {listens}
     ssl_certificate {certificate};
     ssl_certificate_key {key};
     root {folder};
