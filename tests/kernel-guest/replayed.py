@@ -89,6 +89,8 @@ class Judge:
                 cells.append("-" if is_known else self.cell(name, network))
             yield f"| {network.name} | " + " | ".join(cells) + " |"
 
+        yield "\nIPv6 has no row with fragments: its routers cut nothing, and Linux's TCP keeps to the MTU of the way.\n"
+
     def tools(self):
         versions = [subprocess.run([tool, "--version"], capture_output=True, text=True) for tool in ["tcpdump", "tshark"]]
         tcpdump, tshark = [re.search(r"\d+\.\d+\.\d+", run.stdout + run.stderr)[0] for run in versions]
@@ -169,7 +171,7 @@ class Judge:
         return Decrypted(xml.fromstring(pdml)).exchanges()
 
     def own_captures(self):
-        yield "\nThe product's own captures on the same networks, with keys that it took from curl and nginx: the TCP packets are"
+        yield "The product's own captures on the same networks, with keys that it took from curl and nginx: the TCP packets are"
         yield "those that tcpdump captured at the same time, byte for byte, and tshark and `replay` decrypt them with the keys in the file.\n"
         yield "| `ecapture tls -m pcap` | packets | requests |"
         yield "|---|---|---|"
