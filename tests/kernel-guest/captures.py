@@ -24,7 +24,7 @@ from peers import PYTHON, Server
 from product import Product, Running, expect, wait_until
 
 HERE = Path(__file__).resolve().parent
-TCPDUMP = ["tcpdump", "-U", "--immediate-mode", "-Z", "root", "-B", "32768"]
+TCPDUMP = ["tcpdump", "-U", "-Z", "root", "-B", "32768"]
 # Sends what its arguments say to the discard port of each address.
 SENTINELS = """
 import socket, sys

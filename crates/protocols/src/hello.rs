@@ -159,7 +159,7 @@ mod tests {
         for end in 0..=whole.len() {
             let found = ServerHello::read(&whole[..end]);
             assert_eq!(found.is_some(), end >= 34, "{end}");
-            let expected = (end >= 39).then(|| Choice {
+            let expected = (end >= 39).then_some(Choice {
                 version: if end == whole.len() { TLS_1_3 } else { 0x0303 },
                 suite: SUITE,
                 encrypt_then_mac: end >= 45,

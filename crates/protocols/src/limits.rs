@@ -41,8 +41,11 @@ pub const TLS_TRIALS: u32 = 8192;
 
 /// Maximum number of TCP connections of a capture that are followed at once.
 pub const FLOWS: usize = 65536;
-/// How much older a packet of a capture may be than one before it and still get that one's time, in nanoseconds.
+/// How much older a packet of a capture may be than one before it and still be put before it, or get its time, in
+/// nanoseconds.
 pub const PACKETS_LATE_NS: u64 = 1_000_000_000;
+/// Maximum number of bytes of packets that wait for older ones.
+pub const PACKETS_HELD_BYTES: usize = 16 * 1024 * 1024;
 /// Maximum number of bytes that all connections of a capture hold.
 pub const FLOWS_HELD_BYTES: usize = 256 * 1024 * 1024;
 /// Maximum number of bytes of one direction held behind a hole.

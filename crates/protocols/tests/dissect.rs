@@ -87,6 +87,7 @@ type Streams = BTreeMap<(String, u8), Vec<u8>>;
 fn streams(packets: &[Owned], keys: &[u8]) -> (Streams, Tally) {
     let file = file(packets, keys);
     let mut capture = Capture::default();
+    capture.put_in_order();
     let mut reader = Reader::default();
     let (mut at, mut events) = (0, Vec::new());
     while let Step::Block { length, block } = reader.read(&file[at..]).expect("a capture") {
@@ -394,6 +395,24 @@ fn times_do_not_go_back_a_little() {
         packet.timestamp_ns -= 5_000_000_000_000;
     }
     assert!(!times(&packets).is_sorted());
+}
+
+/// As dumpcap writes two interfaces in turns, each of which has every other packet.
+#[test]
+fn packets_of_several_interfaces_are_put_in_order() {
+    let (mut packets, keys, expected) = suites();
+    for (number, packet) in (0..).zip(&mut packets) {
+        packet.timestamp_ns = 1_000_000_000_000 + number * 1_000_000;
+    }
+    let in_turns = packets.chunks(200).flat_map(|some| {
+        // What has another link type is of another interface.
+        let first = some.iter().step_by(2).map(as_raw);
+        first.chain(some.iter().skip(1).step_by(2).cloned())
+    });
+    let in_turns: Vec<_> = in_turns.collect();
+    let (found, tally) = streams(&in_turns, &keys);
+    assert!(found == expected, "{tally:?}");
+    assert_eq!(tally.gaps, 0);
 }
 
 /// Packets are cut after 1000 bytes: a record with a hole is a gap, and what follows it is there.

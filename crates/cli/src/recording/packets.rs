@@ -44,6 +44,7 @@ impl Packets {
         if file.input.get_ref().metadata().is_ok_and(|file| file.is_file()) {
             add_secrets(&mut capture, &mut file);
             file = file.again()?;
+            capture.put_in_order();
         }
         Ok(Self {
             file,

@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 
 use super::flow::{Context, Flow};
 use super::fragments::Fragments;
+use super::order::{Held, Order};
 use super::processes::processes;
 use super::tally::Tally;
 use crate::event::{CapturedEvent, Process};
 use crate::limits::{FLOWS, FLOWS_HELD_BYTES, PACKETS_LATE_NS};
 use crate::packet::{Datagram, Network, Segment, TCP, datagram, network, segment};
-use crate::pcapng::{Packet, option};
+use crate::pcapng::{LinkType, Packet, option};
 use crate::tls::{Added, KeyLog};
 
 /// Turns packets into events.
@@ -21,6 +22,8 @@ pub struct Capture {
     /// Pairs, and when they were used last when they came here.
     oldest: VecDeque<(u64, Pair)>,
     fragments: Fragments,
+    /// `None` if packets are taken as they come.
+    order: Option<Order>,
     tally: Tally,
     /// Connections so far.
     numbered: u64,
@@ -38,13 +41,52 @@ impl Capture {
         self.keys.add(lines)
     }
 
+    /// Puts packets of several interfaces in the order of their times, which needs those of another second. A capture
+    /// that is followed live would be shown that much later.
+    pub fn put_in_order(&mut self) {
+        self.order.get_or_insert_default();
+    }
+
     /// Adds a packet; appends what became known to `events`.
     pub fn packet(&mut self, packet: &Packet<'_>, events: &mut Vec<CapturedEvent>) {
-        self.tally.packets += 1;
-        if let Some(timestamp_ns) = packet.timestamp_ns {
-            self.pass_time(timestamp_ns);
+        let comment = packet.options.get(option::COMMENT);
+        let processes = comment.map(processes).unwrap_or_default();
+        if let Some(order) = &mut self.order
+            && order.applies(packet.interface)
+            && let Some(timestamp_ns) = packet.timestamp_ns
+        {
+            order.add(Held {
+                link_type: packet.link_type,
+                timestamp_ns,
+                data: packet.data.into(),
+                processes,
+            });
+            while let Some(held) = self.order.as_mut().and_then(Order::next) {
+                self.held(&held, events);
+            }
+        } else {
+            if let Some(timestamp_ns) = packet.timestamp_ns {
+                self.pass_time(timestamp_ns);
+            }
+            self.read(packet.link_type, packet.data, processes, events);
         }
-        let found = match network(packet.link_type, packet.data) {
+    }
+
+    fn held(&mut self, held: &Held, events: &mut Vec<CapturedEvent>) {
+        self.pass_time(held.timestamp_ns);
+        self.read(held.link_type, &held.data, held.processes, events);
+    }
+
+    /// Reads a packet's headers.
+    fn read(
+        &mut self,
+        link_type: LinkType,
+        data: &[u8],
+        processes: [Option<Process>; 2],
+        events: &mut Vec<CapturedEvent>,
+    ) {
+        self.tally.packets += 1;
+        let found = match network(link_type, data) {
             Network::Ip(found) => found,
             Network::Other => return,
             Network::Cut => {
@@ -63,8 +105,6 @@ impl Capture {
         if datagram.protocol != TCP {
             return;
         }
-        let comment = packet.options.get(option::COMMENT);
-        let processes = comment.map(processes).unwrap_or_default();
         match datagram.fragment {
             None => self.segment(&datagram, datagram.payload, processes, events),
             Some(fragment) => {
@@ -86,6 +126,9 @@ impl Capture {
 
     /// Ends all connections; nothing follows. Returns the figures.
     pub fn finish(&mut self, events: &mut Vec<CapturedEvent>) -> Tally {
+        while let Some(held) = self.order.as_mut().and_then(Order::take) {
+            self.held(&held, events);
+        }
         let mut flows: Vec<Flow> = std::mem::take(&mut self.flows).into_values().collect();
         flows.sort_by_key(Flow::number);
         for mut flow in flows {

@@ -9,6 +9,7 @@
 mod capture;
 mod flow;
 mod fragments;
+mod order;
 mod processes;
 mod stream;
 mod tally;
