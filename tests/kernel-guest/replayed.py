@@ -234,7 +234,7 @@ def add(found, request, response):
     whole &= not any([None, None] in part["headers"] for part in (request, response) if part)
     sent, received = (part["body"].get("text") if part else None for part in (request, response))
     host = request and (request.get("authority") or dict(map(tuple, request["headers"])).get("Host"))
-    status = response and response["status"]
+    status = response and response.get("status")
     found[int(server.rsplit(":", 1)[1])][path] = Exchange(method, host, path, sent, status, received, whole)
 
 

@@ -397,7 +397,7 @@ fn times_do_not_go_back_a_little() {
     assert!(!times(&packets).is_sorted());
 }
 
-/// As dumpcap writes two interfaces in turns, each of which has every other packet.
+/// As dumpcap writes two interfaces in turns, if every other packet is of the first one.
 #[test]
 fn packets_of_several_interfaces_are_put_in_order() {
     let (mut packets, keys, expected) = suites();
