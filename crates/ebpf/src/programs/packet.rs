@@ -10,6 +10,7 @@ use aya_ebpf::programs::TcContext;
 use ecapture_ebpf::limits::PACKET_PAYLOADS;
 use ecapture_ebpf::packet::{EGRESS, INGRESS, InterfaceCounters, KIND_PACKET, PacketHeader};
 
+use super::expression::rejects;
 use super::filter::ended;
 use super::maps::{INTERFACES, PACKETS, config};
 
@@ -60,6 +61,7 @@ fn capture(context: &TcContext, direction: u32) {
             kind: KIND_PACKET,
             interface,
             timestamp_ns: bpf_ktime_get_ns(),
+            // This also numbers the socket, so its owner is reported even if the packet is rejected.
             cookie: if direction == EGRESS {
                 bpf_get_socket_cookie(packet.cast())
             } else {
@@ -72,6 +74,10 @@ fn capture(context: &TcContext, direction: u32) {
             direction,
         }
     };
+    if rejects(packet, &header, counters) {
+        counters.rejected += 1;
+        return;
+    }
     send_sized(context, &header, counters);
 }
 
