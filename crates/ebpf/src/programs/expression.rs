@@ -229,16 +229,13 @@ fn read<const SIZE: usize>(packet: *mut __sk_buff, machine: &Machine, mut at: u6
             return Err(Verdict::Open);
         }
     }
-    let mut bytes = [0u8; SIZE];
+    let mut word = 0u32;
     // SAFETY: the kernel passes a valid packet; the helper writes as many bytes as it is given.
-    let failed =
-        unsafe { bpf_skb_load_bytes(packet.cast(), at as u32, bytes.as_mut_ptr().cast(), SIZE as u32) };
+    let failed = unsafe { bpf_skb_load_bytes(packet.cast(), at as u32, (&raw mut word).cast(), SIZE as u32) };
     if failed != 0 {
         return Err(Verdict::Open);
     }
-    Ok(bytes
-        .iter()
-        .fold(0, |number, &byte| number << 8 | u32::from(byte)))
+    Ok(u32::from_be(word) >> (32 - 8 * SIZE as u32))
 }
 
 #[inline(always)]

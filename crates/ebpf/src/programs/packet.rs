@@ -55,12 +55,12 @@ fn capture(context: &TcContext, direction: u32) {
         counters.snap_length
     };
     // SAFETY: as above; the helpers have no preconditions.
-    let header = unsafe {
+    let mut header = unsafe {
         let is_tagged = (*packet).vlan_present != 0;
         PacketHeader {
             kind: KIND_PACKET,
             interface,
-            timestamp_ns: bpf_ktime_get_ns(),
+            timestamp_ns: 0,
             // This also numbers the socket, so its owner is reported even if the packet is rejected.
             cookie: if direction == EGRESS {
                 bpf_get_socket_cookie(packet.cast())
@@ -78,6 +78,8 @@ fn capture(context: &TcContext, direction: u32) {
         counters.rejected += 1;
         return;
     }
+    // SAFETY: the helper has no preconditions.
+    header.timestamp_ns = unsafe { bpf_ktime_get_ns() };
     send_sized(context, &header, counters);
 }
 
