@@ -88,9 +88,11 @@ impl Kernel {
     fn install(&mut self, filter: &Filter, snap_length: u32) {
         assert!(filter.instructions().len() < ROOM as usize);
         for (index, one) in (0..).zip(filter.instructions()) {
-            let [a, b] = one.code.to_ne_bytes();
-            let [c, d, e, f] = one.operand.to_ne_bytes();
-            let value = u64::from_ne_bytes([a, b, one.if_true, one.if_false, c, d, e, f]);
+            let mut bytes = [0; 8];
+            bytes[..2].copy_from_slice(&one.code.to_ne_bytes());
+            bytes[2..4].copy_from_slice(&[one.if_true, one.if_false]);
+            bytes[4..].copy_from_slice(&one.operand.to_ne_bytes());
+            let value = u64::from_ne_bytes(bytes);
             self.programs.set(index, value, 0).unwrap();
         }
         for interface in self.interfaces {
