@@ -116,8 +116,8 @@ pub const ADDRESS_BYTES: u32 = 12;
 /// Bytes of a VLAN tag: protocol and tag control information.
 pub const TAG_BYTES: u32 = 4;
 
-/// One instruction of classic BPF, an entry of `EXPRESSIONS`. Only user space writes there, and only programs of which
-/// it has checked that every jump ends within the program.
+/// One instruction of classic BPF, an entry of `EXPRESSIONS`. Only user space writes there, and only programs whose
+/// jumps all end within the program.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExpressionInstruction {

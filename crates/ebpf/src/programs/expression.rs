@@ -2,7 +2,7 @@
 //! BPF, as user space has it (`ecapture_protocols::packet::Filter`).
 //!
 //! User space runs the expression again over all packets that it gets. So only what is rejected here has to be certain,
-//! and whatever is not is passed on: more steps than are allowed, a word of which only a part is in the VLAN tag, bytes
+//! and whatever is not is passed on: more steps than are allowed, words that begin or end within the VLAN tag, bytes
 //! that cannot be read.
 
 use core::ffi::c_void;
@@ -17,38 +17,7 @@ use ecapture_ebpf::packet::{
 };
 
 use super::maps::{EXPRESSIONS, MACHINES, config};
-
-const MEMORY_WORDS: usize = 16;
-
-/// What is known of a packet.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-enum Verdict {
-    /// User space decides.
-    Open,
-    /// User space would reject it.
-    Rejected,
-}
-
-/// The state of a run. It is in a map because the verifier does not follow what is there: to it all instructions lead to
-/// the same state.
-#[repr(C)]
-pub(super) struct Machine {
-    /// Not 0 during a run: a kernel whose softirqs can be preempted may begin another one on the same processor.
-    busy: u32,
-    /// The next instruction.
-    at: u32,
-    verdict: Verdict,
-    accumulator: u32,
-    index: u32,
-    /// Bytes of the packet, and of its part that is captured, both with the tag.
-    length: u32,
-    captured: u32,
-    /// The VLAN tag, if it is to be put back.
-    tag: u32,
-    has_tag: u32,
-    memory: [u32; MEMORY_WORDS],
-}
+use super::state::{MEMORY_WORDS, Machine, Verdict};
 
 /// What a callback of `bpf_loop` needs.
 struct Run {

@@ -8,8 +8,7 @@ use ecapture_ebpf::limits;
 use ecapture_ebpf::packet::{ExpressionInstruction, InterfaceCounters, Owner};
 use ecapture_ebpf::share::Share;
 
-use super::expression::Machine;
-use super::state::{Call, CallKey, Session, SessionKey, Shell, SocketState, Thread};
+use super::state::{Call, CallKey, Machine, Session, SessionKey, Shell, SocketState, Thread};
 
 /// Written by user space before loading; the verifier sees constants.
 #[unsafe(no_mangle)]

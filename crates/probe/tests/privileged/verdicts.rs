@@ -345,6 +345,6 @@ fn any_program_sees_the_tag_beside_a_packet() {
         total.left += shares.left;
     }
     println!("{} rejected, {} left to user space", total.rejected, total.left);
-    // Words of which a part is in the tag.
+    // Words that are only partly in the tag.
     assert!(total.left > 0 && total.left * 20 < total.rejected);
 }

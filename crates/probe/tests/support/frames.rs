@@ -101,7 +101,7 @@ fn udp(ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
     datagram
 }
 
-/// Frames of which each expression chooses some.
+/// Frames for the expressions: each chooses some and leaves some.
 pub(crate) fn frames() -> Vec<Vec<u8>> {
     let hello = [22, 3, 1, 0, 200].into_iter().chain([7; 200]).collect::<Vec<_>>();
     let mut frames = vec![
