@@ -307,6 +307,11 @@ fn packets_are_those_that_tcpdump_sees_with_the_same_times() {
     end_tcpdump(tcpdump);
     let expected = packets(&theirs);
     assert!(expected.len() > 50, "{}", expected.len());
+    let sorted = |mut packets: Vec<String>| {
+        packets.sort_unstable();
+        packets
+    };
+    assert_eq!(sorted(packets(&ours)), sorted(expected.clone()));
     // Both ends may send at the same time, on two processors: then each capture has an order of its own.
     assert_eq!(by_sender(packets(&ours)), by_sender(expected));
     let times = |file: &Path| -> Vec<f64> {
