@@ -475,11 +475,12 @@ def type_into(*words):
 def module_sets(scene):
     """The kernel takes the programs of each kind of capture, and of all together, and runs to a regular end."""
     packets = scene.folder / "packets.pcapng"
+    # Packets with a filter expression: the programs that run it are the larger ones.
     sets = {
         "the programs of mysqld": ["mysqld"],
         "the programs of postgres": ["postgres"],
         "the programs of key logs": ["tls", "-m", "keylog", "-k", scene.folder / "keys"],
-        "the programs of packets": ["tls", "-m", "pcap", "-i", "lo", "-w", packets],
+        "the programs of packets": ["tls", "-m", "pcap", "-i", "lo", "-w", packets, "tcp port 1"],
         "watch tls bash zsh": ["watch", "tls", "bash", "zsh"],
         "watch tls bash zsh mysqld postgres": ["watch", "tls", "bash", "zsh", "mysqld", "postgres"],
     }

@@ -28,6 +28,8 @@ pub const ONLY_SECRETS: u32 = 1 << 7;
 pub const SHELLS: u32 = 1 << 4;
 /// [`Config::features`]: packets are captured, see [`crate::packet`].
 pub const PACKETS: u32 = 1 << 5;
+/// [`Config::features`]: packets are selected by a filter expression.
+pub const EXPRESSION: u32 = 1 << 8;
 
 /// [`Control::end`]: calls that begin now are not captured; those in progress are when they return.
 pub const STOPPED: u32 = 1;

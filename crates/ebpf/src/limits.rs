@@ -70,5 +70,12 @@ pub const SNAP_LENGTH: u32 = 256 * 1024;
 pub const OWNERS: u32 = 64 * 1024;
 /// Interfaces whose packets are captured at once.
 pub const INTERFACES: u32 = 4096;
+/// Instructions of filter expressions that the kernel runs, of all link types together; an expression that finds no room
+/// runs in user space alone.
+pub const EXPRESSIONS: u32 = 4096;
+/// Instructions that the kernel runs for one packet. A packet that needs more is left to user space.
+pub const EXPRESSION_STEPS: u32 = 512;
+/// The same on kernels without `bpf_loop` (before 5.17), whose verifier checks every iteration.
+pub const EXPRESSION_STEPS_UNROLLED: u32 = 32;
 /// Size of the ring buffer unless user space sets another.
 pub const RING_BYTES: u32 = 16 * 1024 * 1024;

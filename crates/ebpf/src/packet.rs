@@ -97,10 +97,38 @@ pub struct InterfaceCounters {
     pub dropped: u64,
     /// Of those, the ones lost because their bytes could not be read.
     pub unreadable: u64,
+    /// Of those, the ones that the filter expression rejected in the kernel.
+    pub rejected: u64,
     /// Bytes of a packet that are captured at most. Written by user space.
     pub snap_length: u32,
+    /// Where the filter expression begins in `EXPRESSIONS`, and 1 more; 0: user space decides on all packets. Written by
+    /// user space.
+    pub expression: u32,
+    /// Not 0: a VLAN tag that the kernel keeps beside a packet is put back into it, behind the addresses of Ethernet.
+    /// Written by user space.
+    pub puts_tags_back: u32,
     /// Always 0.
     pub padding: u32,
+}
+
+/// Bytes of Ethernet's addresses, behind which a VLAN tag is.
+pub const ADDRESS_BYTES: u32 = 12;
+/// Bytes of a VLAN tag: protocol and tag control information.
+pub const TAG_BYTES: u32 = 4;
+
+/// One instruction of classic BPF, an entry of `EXPRESSIONS`. Only user space writes there, and only programs whose
+/// jumps all end within the program.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpressionInstruction {
+    /// Operation and addressing mode.
+    pub code: u16,
+    /// Instructions to skip if the comparison holds.
+    pub if_true: u8,
+    /// Instructions to skip if it does not.
+    pub if_false: u8,
+    /// Operand.
+    pub operand: u32,
 }
 
 /// Bytes of a [`PacketHeader`].
@@ -113,7 +141,8 @@ const _: () = assert!(offset_of!(PacketHeader, vlan_tci) == 32);
 const _: () = assert!(OWNER_RECORD_BYTES == 88);
 const _: () = assert!(offset_of!(OwnerRecord, wanted) == 80);
 const _: () = assert!(size_of::<Owner>() == 16);
-const _: () = assert!(size_of::<InterfaceCounters>() == 32);
+const _: () = assert!(size_of::<InterfaceCounters>() == 48);
+const _: () = assert!(size_of::<ExpressionInstruction>() == 8);
 
 /// One decoded record of `PACKETS`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -35,7 +35,7 @@ use crate::ring::excluded::Excluded;
 use crate::{Error, Events, NoData, host};
 
 /// Maps that user space opens.
-const MAPS: [&str; 15] = [
+const MAPS: [&str; 16] = [
     "EVENTS",
     "CONTROL",
     "PIDS",
@@ -51,6 +51,7 @@ const MAPS: [&str; 15] = [
     "PACKETS",
     "OWNERS",
     "INTERFACES",
+    "EXPRESSIONS",
 ];
 
 /// Everything that the loader expects in the kernel object, by kind. For the object's tests.

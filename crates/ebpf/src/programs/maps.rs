@@ -5,10 +5,10 @@ use aya_ebpf::maps::{Array, CgroupArray, HashMap, LruHashMap, PerCpuArray, PerCp
 use ecapture_ebpf::config::{Config, Control, Filters, KernelOffsets, PLACES};
 use ecapture_ebpf::discovery::FileKey;
 use ecapture_ebpf::limits;
-use ecapture_ebpf::packet::{InterfaceCounters, Owner};
+use ecapture_ebpf::packet::{ExpressionInstruction, InterfaceCounters, Owner};
 use ecapture_ebpf::share::Share;
 
-use super::state::{Call, CallKey, Session, SessionKey, Shell, SocketState, Thread};
+use super::state::{Call, CallKey, Machine, Session, SessionKey, Shell, SocketState, Thread};
 
 /// Written by user space before loading; the verifier sees constants.
 #[unsafe(no_mangle)]
@@ -139,6 +139,13 @@ pub(super) static OWNERS: LruHashMap<u64, Owner> = LruHashMap::with_max_entries(
 #[map]
 pub(super) static INTERFACES: PerCpuHashMap<u32, InterfaceCounters> =
     PerCpuHashMap::with_max_entries(limits::INTERFACES, 0);
+
+/// Filter expressions of libpcap, one behind the other. Only user space writes here.
+#[map]
+pub(super) static EXPRESSIONS: Array<ExpressionInstruction> = Array::with_max_entries(limits::EXPRESSIONS, 0);
+
+#[map]
+pub(super) static MACHINES: PerCpuArray<Machine> = PerCpuArray::with_max_entries(1, 0);
 
 /// Reads a field of the configuration so that the compiler cannot assume its initial value.
 macro_rules! config {

@@ -13,12 +13,14 @@
 //!         secrets ───────────────► EVENTS: with the sessions of calls in progress
 //!  syscall, process ─► discovery ──► FILES (ring buffer) ─► user space
 //!  packet, owner ─► PACKETS (ring buffer) ─► user space
+//!       └ expression: packets that nobody wants
 //! ```
 
 mod call;
 mod counters;
 mod delivery;
 mod discovery;
+mod expression;
 mod filter;
 mod gnutls;
 mod go;

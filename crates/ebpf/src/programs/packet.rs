@@ -10,6 +10,7 @@ use aya_ebpf::programs::TcContext;
 use ecapture_ebpf::limits::PACKET_PAYLOADS;
 use ecapture_ebpf::packet::{EGRESS, INGRESS, InterfaceCounters, KIND_PACKET, PacketHeader};
 
+use super::expression::rejects;
 use super::filter::ended;
 use super::maps::{INTERFACES, PACKETS, config};
 
@@ -54,12 +55,13 @@ fn capture(context: &TcContext, direction: u32) {
         counters.snap_length
     };
     // SAFETY: as above; the helpers have no preconditions.
-    let header = unsafe {
+    let mut header = unsafe {
         let is_tagged = (*packet).vlan_present != 0;
         PacketHeader {
             kind: KIND_PACKET,
             interface,
-            timestamp_ns: bpf_ktime_get_ns(),
+            timestamp_ns: 0,
+            // This also numbers the socket, so its owner is reported even if the packet is rejected.
             cookie: if direction == EGRESS {
                 bpf_get_socket_cookie(packet.cast())
             } else {
@@ -72,6 +74,12 @@ fn capture(context: &TcContext, direction: u32) {
             direction,
         }
     };
+    if rejects(packet, &header, counters) {
+        counters.rejected += 1;
+        return;
+    }
+    // SAFETY: the helper has no preconditions.
+    header.timestamp_ns = unsafe { bpf_ktime_get_ns() };
     send_sized(context, &header, counters);
 }
 

@@ -192,3 +192,36 @@ pub(super) enum ShellPhase {
     /// It runs a command.
     Runs = 2,
 }
+
+/// What is known of a packet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum Verdict {
+    /// User space decides.
+    Open,
+    /// User space would reject it.
+    Rejected,
+}
+
+/// Words of memory of a [`Machine`].
+pub(super) const MEMORY_WORDS: usize = 16;
+
+/// The state of a run of a filter expression. It is in a map because the verifier does not follow what is there: to it
+/// all instructions lead to the same state.
+#[repr(C)]
+pub(super) struct Machine {
+    /// Not 0 during a run: a kernel whose softirqs can be preempted may begin another one on the same processor.
+    pub busy: u32,
+    /// The next instruction.
+    pub at: u32,
+    pub verdict: Verdict,
+    pub accumulator: u32,
+    pub index: u32,
+    /// Bytes of the packet, and of its part that is captured, both with the tag.
+    pub length: u32,
+    pub captured: u32,
+    /// The VLAN tag, if it is to be put back.
+    pub tag: u32,
+    pub has_tag: u32,
+    pub memory: [u32; MEMORY_WORDS],
+}

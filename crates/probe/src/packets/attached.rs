@@ -12,9 +12,10 @@ use ecapture_protocols::event::{Interface, InterfaceFigures, PacketFact};
 use ecapture_protocols::pcapng::LinkType;
 use ecapture_protocols::{CapturedEvent, Fact, Observed, Process};
 
+use super::PacketError;
 use super::clsact::{self, ClassicFilter};
+use super::filters::Filters;
 use super::interfaces::{self, Changes, HostInterface};
-use super::{Filters, PacketError};
 use crate::config::{Interfaces, PacketConfig};
 use crate::host::clock::monotonic_ns;
 use crate::kernel::loading::{Attachment, PacketPrograms};
@@ -187,7 +188,7 @@ impl AttachedInterfaces {
         let link_type = interface
             .link_type()
             .ok_or_else(|| PacketError::UnknownKind { name: name.clone() })?;
-        filters.of(link_type)?;
+        let expression = filters.of(link_type)?;
         let attach_error = |source: io::Error| PacketError::Attach {
             name: name.clone(),
             source,
@@ -195,7 +196,13 @@ impl AttachedInterfaces {
         if self.captured.len() >= limits::CAPTURED_INTERFACES {
             return Err(attach_error(io::Error::other("too many interfaces")));
         }
-        self.count_packets_of(*index).map_err(attach_error)?;
+        let settings = InterfaceCounters {
+            snap_length: self.config.snap_length,
+            expression,
+            puts_tags_back: u32::from(link_type == LinkType::ETHERNET),
+            ..InterfaceCounters::default()
+        };
+        self.count_packets_of(*index, settings).map_err(attach_error)?;
         let number = u32::try_from(self.captured.len()).unwrap_or(u32::MAX);
         let start_ns = monotonic_ns();
         self.fresh.push(observed(
@@ -205,7 +212,7 @@ impl AttachedInterfaces {
                 name: name.as_str().into(),
                 link_type,
                 snap_length: self.config.snap_length,
-                filter: filters.expression.clone(),
+                filter: filters.expression().cloned(),
             }),
         ));
         self.numbers.insert(*index, number);
@@ -245,12 +252,8 @@ impl AttachedInterfaces {
     }
 
     /// The kernel counts packets of interfaces that it finds in the map, and captures only those.
-    fn count_packets_of(&mut self, index: u32) -> io::Result<()> {
-        let value = CountersValue(InterfaceCounters {
-            snap_length: self.config.snap_length,
-            ..InterfaceCounters::default()
-        });
-        let values = vec![value; aya::util::nr_cpus().map_err(|(_, error)| error)?];
+    fn count_packets_of(&mut self, index: u32, settings: InterfaceCounters) -> io::Result<()> {
+        let values = vec![CountersValue(settings); aya::util::nr_cpus().map_err(|(_, error)| error)?];
         let values = PerCpuValues::try_from(values)?;
         self.counters.insert(index, values, 0).map_err(io::Error::other)
     }
@@ -278,9 +281,7 @@ impl AttachedInterfaces {
         let mut total = InterfaceCounters::default();
         if let Ok(values) = self.counters.get(&index, 0) {
             for CountersValue(one) in values.iter() {
-                total.received += one.received;
-                total.dropped += one.dropped;
-                total.unreadable += one.unreadable;
+                add(&mut total, one);
             }
         }
         total
@@ -294,16 +295,13 @@ impl AttachedInterfaces {
         }
     }
 
-    /// Packets received, dropped and unreadable, of all interfaces.
-    pub(super) fn totals(&self) -> (u64, u64, u64) {
-        let counted = self.captured.iter().map(|one| self.counted(one));
-        counted.fold((0, 0, 0), |total, one| {
-            (
-                total.0 + one.received,
-                total.1 + one.dropped,
-                total.2 + one.unreadable,
-            )
-        })
+    /// The packets of all interfaces.
+    pub(super) fn total(&self) -> InterfaceCounters {
+        let mut total = InterfaceCounters::default();
+        for one in &self.captured {
+            add(&mut total, &self.counted(one));
+        }
+        total
     }
 
     /// Captures nothing more.
@@ -332,6 +330,13 @@ impl AttachedInterfaces {
         });
         figures.collect()
     }
+}
+
+fn add(total: &mut InterfaceCounters, one: &InterfaceCounters) {
+    total.received += one.received;
+    total.dropped += one.dropped;
+    total.unreadable += one.unreadable;
+    total.rejected += one.rejected;
 }
 
 fn observed(timestamp_ns: u64, fact: PacketFact) -> CapturedEvent {

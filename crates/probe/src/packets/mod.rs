@@ -1,9 +1,10 @@
 //! Packets of the host's interfaces, with the processes that own their sockets.
 //!
 //! ```text
-//! traffic control ─► PACKETS (ring) ─► filter expression ─► Queue ─► events
-//! sockets in use ──┘   owners ──────────────────────────────┘ ▲
-//!                      secrets among the other events ────────┘
+//! traffic control ─► filter expression, as far as the kernel can decide
+//!                     └► PACKETS (ring) ─► filter expression ─► Queue ─► events
+//! sockets in use ────────┘   owners ──────────────────────────────┘ ▲
+//!                            secrets among the other events ────────┘
 //! ```
 //!
 //! A packet waits in the [`queue`] until its owner is known, and until the keys that decrypt it are among the events
@@ -11,16 +12,15 @@
 
 mod attached;
 mod clsact;
+mod filters;
 mod interfaces;
 mod libpcap;
 mod owners;
 mod queue;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -41,6 +41,7 @@ use crate::ring::buffer::Ring;
 use crate::ring::events::Beside;
 use crate::tally::PacketFigures;
 use attached::AttachedInterfaces;
+use filters::Filters;
 use owners::Owners;
 use queue::{Queue, Waiting};
 
@@ -142,30 +143,6 @@ pub(crate) struct Packets {
     has_ended: bool,
 }
 
-/// The filter expression, compiled for each link type.
-struct Filters {
-    expression: Option<Arc<str>>,
-    snap_length: u32,
-    compiled: HashMap<LinkType, Filter>,
-}
-
-impl Filters {
-    fn of(&mut self, link_type: LinkType) -> Result<(), PacketError> {
-        if let Some(expression) = &self.expression
-            && !self.compiled.contains_key(&link_type)
-        {
-            let filter = libpcap::compile(expression, link_type, self.snap_length)?;
-            self.compiled.insert(link_type, filter);
-        }
-        Ok(())
-    }
-
-    fn accept(&self, link_type: LinkType, packet: &[u8], length: u32) -> bool {
-        let filter = self.compiled.get(&link_type);
-        filter.is_none_or(|filter| filter.accepts(packet, length))
-    }
-}
-
 impl Packets {
     /// Attaches to the interfaces. Packets are captured from now on.
     pub(crate) fn start(
@@ -174,11 +151,7 @@ impl Packets {
         config: &PacketConfig,
     ) -> Result<Self, Error> {
         let ring = take_map(ebpf, "PACKETS", RingBuf::try_from)?;
-        let mut filters = Filters {
-            expression: config.filter.as_deref().map(Arc::from),
-            snap_length: config.snap_length,
-            compiled: HashMap::new(),
-        };
+        let mut filters = Filters::new(ebpf, config)?;
         // A wrong expression is an error before anything is attached.
         filters.of(LinkType::ETHERNET)?;
         let mut attached = AttachedInterfaces::new(ebpf, probes, config)?;
@@ -285,11 +258,12 @@ impl Beside for Packets {
     }
 
     fn figures(&self) -> PacketFigures {
-        let (received, dropped, unreadable) = self.attached.totals();
+        let total = self.attached.total();
         PacketFigures {
-            received,
-            dropped,
-            unreadable,
+            received: total.received,
+            dropped: total.dropped,
+            unreadable: total.unreadable,
+            not_matching: total.rejected + self.figures.not_matching,
             of_others: self.queue.of_others,
             of_unknown: self.queue.of_unknown,
             handshakes: self.queue.keys.handshakes(),

@@ -4,10 +4,15 @@
 
 mod bulk;
 mod filters;
+#[path = "../support/frames.rs"]
+mod frames;
 mod go;
 mod identity;
 mod left;
 mod packets;
+#[path = "../support/random.rs"]
+mod random;
 mod requests;
 mod support;
+mod verdicts;
 mod verifier;

@@ -163,8 +163,8 @@ fn packets_of_other_processes_never_appear() {
     assert!(payload(&ours, port) > 5000);
 }
 
-/// Two interfaces that are gone when it is dropped.
-struct Pair;
+/// Two interfaces, `ecap-a` and `ecap-b`, that are gone when it is dropped.
+pub(crate) struct Pair;
 
 impl Drop for Pair {
     fn drop(&mut self) {
@@ -251,4 +251,49 @@ fn a_full_ring_is_counted_and_filters_select() {
         "{total:?}"
     );
     assert_eq!(total.captured, all.len() as u64);
+}
+
+/// The kernel rejects the packets that open a connection, and those to the server. They are not seen, but whose the
+/// others are is known, and which socket answers.
+#[test]
+fn packets_that_a_filter_rejects_are_counted_and_cost_no_owners() {
+    let Some(peers) = peers(&["python3", "openssl", "curl"]) else {
+        return;
+    };
+    let mut server = peers.server("https_server.py", &["127.0.0.1"]);
+    let port: u16 = server.line().parse().unwrap();
+    let server_pid = server.pid();
+    for processes in [Processes::All, Processes::One(server_pid)] {
+        let mut config = packets_of(processes, "lo");
+        let settings = config.packets.as_mut().unwrap();
+        settings.filter = Some(format!("tcp src port {port} and tcp[tcpflags] & tcp-syn == 0"));
+        let captured = capture(&config, move |handle| {
+            let mut pids = Vec::new();
+            for _ in 0..5 {
+                let mut client = curl(&[&format!("https://127.0.0.1:{port}/")]).spawn().unwrap();
+                pids.push(client.id());
+                assert!(client.wait().unwrap().success());
+            }
+            (pids, handle.clone())
+        });
+        let (pids, handle) = &captured.result;
+        let all = packets(&captured);
+        let ours = with_port(&all, port);
+        assert_eq!(ours.len(), all.len());
+        assert!(payload(&ours, port) > 5000);
+        for (headers, packet) in &ours {
+            assert!(!headers.opens && headers.flow.source.port() == port);
+            assert_eq!(packet.sender.map(|process| process.pid), Some(server_pid));
+            assert!(packet.receiver.is_some_and(|process| pids.contains(&process.pid)));
+        }
+        let [of_interface] = figures(&captured)[..] else {
+            panic!("one interface has one set of figures");
+        };
+        let total: PacketFigures = handle.tally().packets().unwrap();
+        assert!(total.not_matching > 5 * 5, "{total:?}");
+        assert_eq!(total.dropped, 0);
+        assert_eq!(total.received, total.not_matching + total.captured, "{total:?}");
+        assert_eq!(of_interface.received, total.received);
+        assert_eq!(of_interface.accepted, total.captured);
+    }
 }

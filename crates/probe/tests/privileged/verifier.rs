@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use ecapture_probe::{Capture, CaptureConfig, Hooks, Processes};
+use ecapture_probe::{Capture, CaptureConfig, Hooks, Interfaces, PacketConfig, Processes};
 
 use crate::support::{config, peers};
 
@@ -29,6 +29,15 @@ fn no_program_takes_the_verifier_long() {
     let _without = Capture::load(&config(Processes::All)).unwrap();
     let _with_live_filters = Capture::load(&CaptureConfig {
         live: true,
+        ..config(Processes::All)
+    })
+    .unwrap();
+    let _with_packets = Capture::load(&CaptureConfig {
+        packets: Some(PacketConfig {
+            interfaces: Interfaces::Named(vec!["lo".to_owned()]),
+            filter: Some("tcp port 1".to_owned()),
+            ..PacketConfig::default()
+        }),
         ..config(Processes::All)
     })
     .unwrap();

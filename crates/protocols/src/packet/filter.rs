@@ -72,6 +72,11 @@ impl Filter {
         Ok(Self(instructions))
     }
 
+    /// The program.
+    pub fn instructions(&self) -> &[Instruction] {
+        &self.0
+    }
+
     /// Returns true if it lets a packet of `length` bytes through, whose first bytes were captured.
     pub fn accepts(&self, captured: &[u8], length: u32) -> bool {
         Machine {

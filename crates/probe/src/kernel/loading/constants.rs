@@ -2,8 +2,8 @@
 
 use aya::{Btf, Ebpf, EbpfLoader};
 use ecapture_ebpf::config::{
-    Config, DISCOVER, FILTER_CGROUP, FILTER_PID, FILTER_PID_SET, FILTER_UID, FOLLOW_CHILDREN, HAS_COOKIE,
-    HAS_LOOP, KernelOffsets, LIVE_FILTERS, PACKETS,
+    Config, DISCOVER, EXPRESSION, FILTER_CGROUP, FILTER_PID, FILTER_PID_SET, FILTER_UID, FOLLOW_CHILDREN,
+    HAS_COOKIE, HAS_LOOP, KernelOffsets, LIVE_FILTERS, PACKETS,
 };
 
 use crate::Error;
@@ -41,6 +41,13 @@ pub(super) fn make_maps(
         .map_max_entries("PACKETS", packet_ring_bytes(config));
     if config.packets.is_none() {
         loader.map_max_entries("OWNERS", 1);
+    }
+    if config
+        .packets
+        .as_ref()
+        .is_none_or(|packets| packets.filter.is_none())
+    {
+        loader.map_max_entries("EXPRESSIONS", 1);
     }
     // The tables of other modules are in the object, too.
     for table in Modules::ALL.tables() {
@@ -90,8 +97,11 @@ fn constants(config: &CaptureConfig, offsets: KernelOffsets) -> Config {
     if kernel::has_cookie() {
         features |= HAS_COOKIE;
     }
-    if config.packets.is_some() {
+    if let Some(packets) = &config.packets {
         features |= PACKETS;
+        if packets.filter.is_some() {
+            features |= EXPRESSION;
+        }
     }
     Config {
         filters,

@@ -69,8 +69,8 @@ mod tests {
         let found = function_addresses(&object).unwrap();
         assert_eq!(
             found.len(),
-            16,
-            "one for each program with a loop, one for rustls's parts, and those of shells and of statements"
+            18,
+            "one for each program with a loop, one for rustls's parts, and those of shells, statements and packets"
         );
         assert_eq!(remove_function_addresses(&mut object), Some(found.len()));
         for position in found {

@@ -132,9 +132,14 @@ pub(crate) const PACKET_PROGRAMS: [&str; 2] = ["packet_ingress", "packet_egress"
 /// Loads the programs of `modules` as a capture of everything that they can would, and discards them. Those for
 /// packets are among them if all modules are. Takes some 0.1 s.
 pub fn check_programs(modules: Modules) -> Result<Vec<ProgramCheck>, Error> {
+    let packets = PacketConfig {
+        // Any: it is not compiled here.
+        filter: Some(String::new()),
+        ..PacketConfig::default()
+    };
     let config = CaptureConfig {
         modules,
-        packets: (modules == Modules::ALL).then(PacketConfig::default),
+        packets: (modules == Modules::ALL).then_some(packets),
         discovery: Discovery::Kinds(Vec::new()),
         ..CaptureConfig::default()
     };
