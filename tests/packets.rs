@@ -53,10 +53,14 @@ fn packets(file: &Path) -> Vec<String> {
         .collect()
 }
 
-/// The packets of each port, in their order.
-fn by_sender(mut packets: Vec<String>) -> Vec<String> {
-    packets.sort_by_key(|packet| packet.split('\t').nth(2).map(str::to_owned));
-    packets
+/// Packets and their times, in an order that says nothing of the times: both ends may send at once, on two
+/// processors, and each capture has an order of its own.
+fn packets_and_times(file: &Path) -> Vec<(String, f64)> {
+    let lines = read_with("tshark", file, &["-T", "fields", "-e", "frame.time_epoch"]);
+    let times = lines.lines().map(|time| time.parse().expect("a time"));
+    let mut found: Vec<(String, f64)> = packets(file).into_iter().zip(times).collect();
+    found.sort_by(|one, other| one.0.cmp(&other.0).then(one.1.total_cmp(&other.1)));
+    found
 }
 
 fn comments(file: &Path) -> Vec<String> {
@@ -305,21 +309,13 @@ fn packets_are_those_that_tcpdump_sees_with_the_same_times() {
     });
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
     end_tcpdump(tcpdump);
-    let expected = packets(&theirs);
-    assert!(expected.len() > 50, "{}", expected.len());
-    let sorted = |mut packets: Vec<String>| {
-        packets.sort_unstable();
-        packets
-    };
-    assert_eq!(sorted(packets(&ours)), sorted(expected.clone()));
-    // Both ends may send at the same time, on two processors: then each capture has an order of its own.
-    assert_eq!(by_sender(packets(&ours)), by_sender(expected));
-    let times = |file: &Path| -> Vec<f64> {
-        let lines = read_with("tshark", file, &["-T", "fields", "-e", "frame.time_epoch"]);
-        lines.lines().map(|time| time.parse().expect("a time")).collect()
-    };
-    for (ours, theirs) in times(&ours).into_iter().zip(times(&theirs)) {
-        assert!((ours - theirs).abs() < 0.05, "{ours} {theirs}");
+    let [ours_timed, theirs_timed] = [&ours, &theirs].map(|file| packets_and_times(file));
+    assert!(theirs_timed.len() > 50, "{}", theirs_timed.len());
+    let content =
+        |timed: &[(String, f64)]| -> Vec<String> { timed.iter().map(|(packet, _)| packet.clone()).collect() };
+    assert_eq!(content(&ours_timed), content(&theirs_timed));
+    for ((packet, ours), (_, theirs)) in ours_timed.iter().zip(&theirs_timed) {
+        assert!((ours - theirs).abs() < 0.05, "{packet}: {ours} {theirs}");
     }
     let description = read_with("capinfos", &ours, &[]);
     for part in [
