@@ -5,10 +5,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::support::capture::Scene;
-use crate::support::program::{Finished, run};
+use crate::support::program::{Finished, Running, run};
 use crate::support::servers::{Certificate, Server, free_port};
 use crate::support::{bun, can_capture};
 
@@ -241,4 +241,54 @@ fn openssl_1_0_2_has_the_key_log_of_its_peer() {
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
     assert_eq!(lines(&ours), lines(&peer), "{}", finished.stderr);
     assert_eq!(lines(&ours).len(), 2, "two handshakes, the second one resumed");
+}
+
+/// The same for servers, with the key logs of `openssl s_client`.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn servers_with_rustls_have_the_key_log_of_their_clients() {
+    let programs = ["rustls-blocking", "rustls-tokio"]
+        .map(|name| format!(concat!(env!("CARGO_TARGET_TMPDIR"), "/rustls/release/{}"), name));
+    let Some(_alone) = can_capture(&[&programs[0], &programs[1], "openssl", "strip"]) else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let stripped = folder.path().join("stripped");
+    run_to_end(Command::new("strip").args(["-o", path(&stripped), &programs[1]]));
+    let Certificate { key, certificate } = Certificate::create(folder.path());
+    for program in [&programs[0], &programs[1], path(&stripped)] {
+        let mut serve = Command::new(program);
+        serve.arg("serve").args([&certificate, &key]);
+        let server = Server::announcing(serve);
+        let [peer, ours] = ["peer", "ours"].map(|name| folder.path().join(name));
+        for file in [&peer, &ours] {
+            fs::write(file, "").expect("a written file");
+        }
+        let pid = server.pid().to_string();
+        let mut running = Running::start(&["tls", "-m", "keylog", "-k", path(&ours), "--pid", &pid]);
+        running.wait_until_capturing();
+        for version in ["-tls1_2", "-tls1_3"] {
+            let mut client = Command::new("openssl");
+            client.args([
+                "s_client",
+                "-connect",
+                &format!("127.0.0.1:{}", server.port),
+                version,
+            ]);
+            client.args(["-keylogfile", path(&peer)]).stdin(Stdio::null());
+            run_to_end(&mut client);
+        }
+        let finished = running.interrupt();
+        assert_eq!(lines(&ours), lines(&peer), "{program}: {}", finished.stderr);
+        assert_eq!(lines(&ours).len(), 1 + 5, "{program}");
+    }
+}
+
+fn run_to_end(command: &mut Command) {
+    let output = command.output().expect("it starts");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
