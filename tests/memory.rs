@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use crate::support::can_capture;
+use crate::support::otlp::{Collector, all_spans};
 use crate::support::program::{PATIENCE, Running};
 use crate::support::servers::Server;
 
@@ -135,6 +136,11 @@ fn captured(server: &Server, flags: &[&str]) -> [BTreeSet<String>; 2] {
     for format in ["text", "jsonl", "exchange", "har", "protobuf"] {
         arguments.extend(["-o".to_owned(), format!("{format}:{}", path(format).display())]);
     }
+    let collector = Collector::start("http", &[]);
+    arguments.extend([
+        "-o".to_owned(),
+        format!("otlp:http://127.0.0.1:{}", collector.port),
+    ]);
     let arguments: Vec<&str> = arguments
         .iter()
         .map(String::as_str)
@@ -149,6 +155,14 @@ fn captured(server: &Server, flags: &[&str]) -> [BTreeSet<String>; 2] {
     let finished = running.interrupt();
     assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
     let mut written = canaries(finished.stderr.as_bytes());
+    let spans = collector.requests();
+    assert!(all_spans(&spans).len() >= 6, "{spans:?}");
+    let mut sent: BTreeSet<String> = spans
+        .iter()
+        .flat_map(|request| canaries(request.to_string().as_bytes()))
+        .collect();
+    assert_eq!(sent.is_empty(), flags.contains(&"metadata"), "{sent:?}");
+    written.append(&mut sent);
     for file in fs::read_dir(folder.path()).expect("a folder") {
         let file = file.expect("a file").path();
         written.append(&mut canaries(&fs::read(file).expect("a readable file")));
