@@ -97,7 +97,7 @@ pub struct InterfaceCounters {
     pub dropped: u64,
     /// Of those, the ones lost because their bytes could not be read.
     pub unreadable: u64,
-    /// Of those, the ones that the filter expression rejected in the kernel.
+    /// Received packets that the filter expression rejected in the kernel.
     pub rejected: u64,
     /// Bytes of a packet that are captured at most. Written by user space.
     pub snap_length: u32,

@@ -288,17 +288,23 @@ pub(super) fn end_session(session: u64) {
     if stopped() || !may_return(pid) {
         return;
     }
-    if SESSIONS
-        .remove(SessionKey {
-            session,
-            pid,
-            padding: 0,
-        })
-        .is_ok()
-    {
-        left(table::SESSIONS);
+    if forget_session(pid, session) {
         close(KIND_CLOSE_SESSION, pid, session);
     }
+}
+
+/// Forgets a session. Returns false if it was not known.
+#[inline(always)]
+pub(super) fn forget_session(pid: u32, session: u64) -> bool {
+    let removed = SESSIONS.remove(SessionKey {
+        session,
+        pid,
+        padding: 0,
+    });
+    if removed.is_ok() {
+        left(table::SESSIONS);
+    }
+    removed.is_ok()
 }
 
 /// Returns the session's entry, which is created if it is new.

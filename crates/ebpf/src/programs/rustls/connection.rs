@@ -8,17 +8,15 @@ use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::LruHashMap;
+use ecapture_ebpf::limits;
 use ecapture_ebpf::record::{KIND_CLOSE_SESSION, SOCKET_EXACT, SOCKET_HEURISTIC};
-use ecapture_ebpf::{limits, table};
 
-use crate::programs::call::{known_session, session_of};
+use crate::programs::call::{forget_session, known_session, session_of};
 use crate::programs::delivery::close;
 use crate::programs::filter::{may_return, stopped};
 use crate::programs::identity::is_seen;
-use crate::programs::maps::SESSIONS;
 use crate::programs::memory::user;
-use crate::programs::state::{NEW_SESSION, Session, SessionKey};
-use crate::programs::tables::left;
+use crate::programs::state::{NEW_SESSION, Session};
 
 /// The queue of records to send (`sendable_tls`) is at most this many bytes after the beginning of
 /// its `CommonState`, which is larger as a whole.
@@ -148,7 +146,7 @@ fn adopt(pid: u32, connection: u64, session: &mut Session, memory: u64) {
         && moved.sock == known.sock
     {
         (offsets, name) = (moved.offsets, moved.link);
-        forget(pid, before);
+        let _known = forget_session(pid, before);
     }
     *session = *known;
     session.offsets = offsets;
@@ -167,23 +165,9 @@ pub(super) fn drop_object(connection: u64) {
         return;
     };
     let name = session.link;
-    if forget(pid, connection) {
+    if forget_session(pid, connection) {
         close(KIND_CLOSE_SESSION, pid, name);
     }
-}
-
-/// Forgets an object. Returns false if it was not known.
-#[inline(always)]
-fn forget(pid: u32, object: u64) -> bool {
-    let removed = SESSIONS.remove(SessionKey {
-        session: object,
-        pid,
-        padding: 0,
-    });
-    if removed.is_ok() {
-        left(table::SESSIONS);
-    }
-    removed.is_ok()
 }
 
 /// Returns a name that no other connection has: the time, and the processor.
