@@ -520,6 +520,7 @@ mod tests {
             assert_eq!(text.matches("GET /half").count(), 10, "{text}");
         }
     }
+
     /// The events of both directions were taken, but the notice of the request waits in the Processor's mailbox
     /// for much longer than a response waits for it.
     #[actix::test]

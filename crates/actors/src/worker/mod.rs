@@ -385,7 +385,9 @@ impl Handler<PeerNotices> for Worker {
     fn handle(&mut self, PeerNotices(notices): PeerNotices, ctx: &mut Self::Context) {
         self.take_turn(VecDeque::new(), ctx, |worker, output| {
             worker.take_notices(notices, output);
-            if worker.buffered_bytes() != worker.guard.held() {
+            // Something was released: what is waited for now was not asked about. Notices that only come to what is
+            // held must not put off the end of a wait for one that is missing.
+            if worker.buffered_bytes() < worker.guard.held() {
                 worker.timing.begin_wait();
             }
             if worker.ports().clock == Clock::Live && worker.timing.heard() {
