@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use aya::Ebpf;
 use aya::maps::RingBuf;
-use ecapture_ebpf::packet::{EGRESS, PacketHeader, PacketRecord};
+use ecapture_ebpf::packet::{ADDRESS_BYTES, EGRESS, PacketHeader, PacketRecord, TAG_BYTES};
 use ecapture_protocols::packet::{Filter, Headers};
 use ecapture_protocols::pcapng::LinkType;
 use ecapture_protocols::{CapturedEvent, Fact};
@@ -326,16 +326,15 @@ impl Beside for Packets {
 
 /// The packet as it is on the wire, with the VLAN tag that the kernel keeps beside it, and its length.
 fn with_tag<'a>(header: &PacketHeader, packet: &'a [u8], link_type: LinkType) -> (Cow<'a, [u8]>, u32) {
-    /// Both addresses of Ethernet.
-    const ADDRESSES: usize = 12;
+    const ADDRESSES: usize = ADDRESS_BYTES as usize;
     if header.vlan_protocol == 0 || link_type != LinkType::ETHERNET || packet.len() < ADDRESSES {
         return (Cow::Borrowed(packet), header.length);
     }
     let (addresses, rest) = packet.split_at(ADDRESSES);
-    let mut tagged = Vec::with_capacity(packet.len() + 4);
+    let mut tagged = Vec::with_capacity(packet.len() + TAG_BYTES as usize);
     tagged.extend_from_slice(addresses);
     tagged.extend_from_slice(&header.vlan_protocol.to_ne_bytes());
     tagged.extend_from_slice(&header.vlan_tci.to_be_bytes());
     tagged.extend_from_slice(rest);
-    (Cow::Owned(tagged), header.length.saturating_add(4))
+    (Cow::Owned(tagged), header.length.saturating_add(TAG_BYTES))
 }
