@@ -78,7 +78,7 @@ class Judge:
         yield f"{total} requests on each network, over TLS 1.2 and 1.3, HTTP/1.1 and HTTP/2; {self.tools()}"
         yield "captured them, and curl wrote the key log. A cell says how many of them `ecapture replay` shows as a whole, with"
         yield "the method, host, path, status and both bodies that were sent; tshark decrypts the same of the same file, unless"
-        yield "the cell says otherwise. Where packets are missing, `replay` shows the rest, and says that something is missing.\n"
+        yield "the cell says otherwise. Where packets are missing, `replay` shows the rest, and says that something is missing unless all requests are shown.\n"
         yield "| network | " + " | ".join(columns) + " |"
         yield "|---|" + "---|" * len(columns)
         for network in NETWORKS:
@@ -171,8 +171,9 @@ class Judge:
         return Decrypted(xml.fromstring(pdml)).exchanges()
 
     def own_captures(self):
-        yield "The product's own captures on the same networks, with keys that it took from curl and nginx: the TCP packets are"
-        yield "those that tcpdump captured at the same time, byte for byte, and tshark and `replay` decrypt them with the keys in the file.\n"
+        yield "The product's own captures on the same networks, with keys that it took from curl and nginx: the same ranges of"
+        yield "each TCP stream as tcpdump captured at the same time, in fewer packets where the kernel cuts them into segments after we"
+        yield "have seen them; tshark and `replay` decrypt all requests with the keys in the file.\n"
         yield "| `ecapture tls -m pcap` | packets | requests |"
         yield "|---|---|---|"
         rows = {
