@@ -38,11 +38,7 @@ impl Exchange {
         program: impl Fn() -> Command,
         certificate: &Certificate,
     ) -> Self {
-        let mut serve = program();
-        serve
-            .arg("serve")
-            .args([&certificate.certificate, &certificate.key]);
-        let server = Server::announcing(serve);
+        let server = Server::serving(program(), certificate);
         let mut client = program();
         client.args(["get", &server.port.to_string(), "/hello.json"]);
         Self::new((server, comm), (client, comm))

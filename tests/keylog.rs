@@ -255,11 +255,9 @@ fn servers_with_rustls_have_the_key_log_of_their_clients() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let stripped = folder.path().join("stripped");
     run_to_end(Command::new("strip").args(["-o", path(&stripped), &programs[1]]));
-    let Certificate { key, certificate } = Certificate::create(folder.path());
+    let certificate = Certificate::create(folder.path());
     for program in [&programs[0], &programs[1], path(&stripped)] {
-        let mut serve = Command::new(program);
-        serve.arg("serve").args([&certificate, &key]);
-        let server = Server::announcing(serve);
+        let server = Server::serving(Command::new(program), &certificate);
         let [peer, ours] = ["peer", "ours"].map(|name| folder.path().join(name));
         for file in [&peer, &ours] {
             fs::write(file, "").expect("a written file");

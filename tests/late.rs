@@ -237,10 +237,8 @@ fn a_connection_with_rustls_is_marked_once_its_socket_is_known() {
         return;
     };
     let folder = site();
-    let Certificate { key, certificate } = Certificate::create(folder.path());
-    let mut serve = Command::new(program);
-    serve.arg("serve").args([&certificate, &key]);
-    let server = Server::announcing(serve);
+    let certificate = Certificate::create(folder.path());
+    let server = Server::serving(Command::new(program), &certificate);
     let mut client = Client::start(&server, None);
     client.tell("open");
     client.tell("get /1");
@@ -378,12 +376,10 @@ fn a_static_program_that_was_too_short_is_named_and_captured_the_next_time() {
         return;
     };
     let folder = site();
-    let Certificate { key, certificate } = Certificate::create(folder.path());
+    let certificate = Certificate::create(folder.path());
     let server = folder.path().join("server");
     compile_exchange(&server, &["-lssl", "-lcrypto"]);
-    let mut serve = Command::new(server);
-    serve.arg("serve").args([&certificate, &key]);
-    let server = Server::announcing(serve);
+    let server = Server::serving(Command::new(server), &certificate);
     let program = static_openssl(folder.path(), &[]);
     let run = |path: &str| {
         let mut client = Command::new(&program);

@@ -72,11 +72,7 @@ fn a_request_that_comes_with_the_end_of_the_handshake_is_of_the_same_connection(
     };
     let folder = open_site();
     let certificate = Certificate::create(folder.path());
-    let mut serve = Command::new(&program);
-    serve
-        .arg("serve")
-        .args([&certificate.certificate, &certificate.key]);
-    let server = Server::announcing(serve);
+    let server = Server::serving(Command::new(&program), &certificate);
     let mut running = Running::start(&["tls", "--format", "jsonl", "--pid", &server.pid().to_string()]);
     running.wait_until_capturing();
     let mut client = Command::new("/usr/bin/python3");
@@ -123,11 +119,7 @@ fn a_stripped_program_with_rustls_is_named_with_the_reason() {
     fs::copy(&original, &stripped).expect("a copy");
     let status = Command::new("strip").arg(&stripped).status();
     assert!(status.expect("strip starts").success());
-    let mut serve = Command::new(&stripped);
-    serve
-        .arg("serve")
-        .args([&certificate.certificate, &certificate.key]);
-    let server = Server::announcing(serve);
+    let server = Server::serving(Command::new(&stripped), &certificate);
     let line = diagnosis(&server);
     assert_eq!(
         (&line["tls"], &line["version"]),

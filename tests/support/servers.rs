@@ -105,6 +105,13 @@ impl Server {
         Self { child, port }
     }
 
+    /// A program that is run with `serve CERTIFICATE KEY`, and prints its port.
+    pub(crate) fn serving(mut program: Command, certificate: &Certificate) -> Self {
+        let files = [&certificate.certificate, &certificate.key];
+        program.arg("serve").args(files);
+        Self::announcing(program)
+    }
+
     /// A program started to listen on `port`.
     pub(crate) fn listening(mut command: Command, port: u16) -> Self {
         let child = command
