@@ -598,6 +598,8 @@ pub struct WebSocketMessage {
     pub frames: u32,
     /// Length on the wire over all its frames, frame headers included.
     pub wire_len: u64,
+    /// Length of the payloads of its frames, as they were sent.
+    pub payload_len: u64,
     /// True if the final fragment was seen.
     pub complete: bool,
     /// HTTP/2 stream, for extended CONNECT (RFC 8441).

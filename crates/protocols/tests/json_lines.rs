@@ -126,6 +126,7 @@ fn web_socket(opcode: u8, data: &'static [u8]) -> WebSocketMessage {
         compressed: false,
         frames: 1,
         wire_len: data.len() as u64 + 2,
+        payload_len: data.len() as u64,
         complete: true,
         stream: None,
         error: None,

@@ -50,6 +50,7 @@ impl Steering {
             view,
             parts: self.flags & 16 != 0,
             conceals: false,
+            without_content: self.flags & 64 != 0,
         }
     }
 

@@ -1,6 +1,8 @@
 //! Builds a [`Body`] from wire bytes as they arrive: undoes content codings, counts, and stops at
 //! the limits.
 //!
+//! Where content is not inspected, it only counts.
+//!
 //! One builder serves one message of any protocol. Bytes of an uncoded body that arrive in one
 //! piece are shared with the captured event, not copied. Memory: at most [`Limits::body_bytes`];
 //! for a coded body as much again of the bytes received, in case it turns out to be something else,
@@ -9,6 +11,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::content_coding::{Chain, Plan, Sink};
+use crate::decoder::Options;
 use crate::expansion::Expansion;
 use crate::limits::Limits;
 use crate::message::{Body, BodyError};
@@ -30,6 +33,8 @@ pub struct BodyBuilder {
     error: Option<BodyError>,
     content_type: Option<Bytes>,
     coded: Option<Box<Coded>>,
+    /// Set if bytes are only counted: their number since the last part was taken.
+    counted: Option<u64>,
 }
 
 /// Decoded bytes that wait to be taken: a slice of a captured event while that is enough.
@@ -80,6 +85,31 @@ impl BodyBuilder {
             error,
             content_type,
             coded,
+            counted: None,
+        }
+    }
+
+    /// Creates a builder that only counts: it keeps no byte and undoes no coding, so that a body of zeros has the same
+    /// result. Every byte is in [`Body::wire_len`], whatever the limits are.
+    pub fn counting(content_type: Option<Bytes>, expected: Option<u64>) -> Self {
+        Self {
+            counted: Some(0),
+            ..Self::new(None, content_type, expected, &Limits::default())
+        }
+    }
+
+    /// Creates the builder for a message: as [`Self::new`], or one that only counts
+    /// ([`Options::without_content`]).
+    pub(crate) fn of_message(
+        encoding: Option<&[u8]>,
+        content_type: Option<Bytes>,
+        expected: Option<u64>,
+        options: &Options,
+    ) -> Self {
+        if options.without_content {
+            Self::counting(content_type, expected)
+        } else {
+            Self::new(encoding, content_type, expected, &options.limits)
         }
     }
 
@@ -96,6 +126,11 @@ impl BodyBuilder {
             return;
         }
         self.wire_len += wire.len() as u64;
+        if let Some(counted) = &mut self.counted {
+            *counted += wire.len() as u64;
+            self.len += wire.len() as u64;
+            return;
+        }
         match &self.coded {
             None => self.keep(wire),
             Some(coded) if coded.chain.is_some() => self.decode(wire),
@@ -145,6 +180,11 @@ impl BodyBuilder {
     /// Returns true if nothing is held.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Returns true if a part has something to add to the parts before it.
+    pub fn has_part(&self) -> bool {
+        !self.is_empty() || self.counted.is_some_and(|bytes| bytes > 0)
     }
 
     /// Takes the number of wire bytes, since the last call, that will be in no body.
@@ -204,6 +244,7 @@ impl BodyBuilder {
 
     fn part(&mut self, content_type: Option<Bytes>, complete: bool) -> Body {
         let data = self.held.take();
+        self.counted = self.counted.map(|_| 0);
         Body {
             truncated_at: self.truncated.then_some(data.len() as u64),
             data,

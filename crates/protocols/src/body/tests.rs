@@ -326,3 +326,47 @@ fn a_body_beyond_the_limit_is_cut_at_the_limit() {
         assert_eq!(builder.take_skipped(), wire.len() as u64 - 1000);
     }
 }
+
+#[test]
+fn a_body_that_is_only_counted_keeps_nothing() {
+    let options = Options {
+        limits: small(),
+        without_content: true,
+        ..Options::default()
+    };
+    let text = text();
+    for wire in [gzip(&text), text, vec![0; 5000]] {
+        for encoding in [None, Some(&b"gzip"[..]), Some(b"unknown")] {
+            let mut builder = BodyBuilder::of_message(encoding, Some(Bytes::from("a/b")), Some(7), &options);
+            assert!(!builder.has_part());
+            builder.push(&Bytes::copy_from_slice(&wire));
+            assert!(builder.has_part());
+            assert_eq!((builder.held(), builder.held_bytes()), (&b""[..], 0));
+            let part = builder.take_so_far();
+            assert_eq!((part.wire_len, part.complete), (wire.len() as u64, false));
+            assert!(!builder.has_part(), "all of it is in a part");
+            builder.push(&Bytes::from_static(b"rest"));
+            let expected = Body {
+                wire_len: wire.len() as u64 + 4,
+                len: wire.len() as u64 + 4,
+                expected: Some(7),
+                content_type: Some(Bytes::from("a/b")),
+                complete: true,
+                ..Body::default()
+            };
+            assert_eq!(builder.finish(true), expected, "{encoding:?}");
+            assert_eq!(builder.take_skipped(), 0);
+        }
+    }
+}
+
+#[test]
+fn a_gap_in_a_body_that_is_only_counted_is_marked() {
+    let mut builder = BodyBuilder::counting(None, None);
+    builder.push(&Bytes::from_static(b"abc"));
+    builder.gap(Some(10));
+    builder.push(&Bytes::from_static(b"d"));
+    let body = builder.finish(true);
+    assert_eq!((body.wire_len, body.len, body.complete), (14, 4, false));
+    assert_eq!(body.error, Some(BodyError::Gap));
+}

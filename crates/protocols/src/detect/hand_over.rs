@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Backlog, Detecting, HandOver, State, prepend};
+use super::{Backlog, Detecting, HandOver, State, Unknown, prepend};
 use crate::decoder::{Output, PeerNotice};
 use crate::exchange::{Asked, Exchange, Pairing};
 
@@ -16,7 +16,7 @@ impl Detecting {
         };
         self.exchanges = decoder.exchanges().or(self.exchanges);
         prepend(rest, backlog);
-        self.state = State::Unknown(Box::default());
+        self.state = State::Unknown(Box::new(Unknown::new(&self.options)));
         if let Some(protocol) = next {
             self.start(protocol, &[], backlog, output);
         }

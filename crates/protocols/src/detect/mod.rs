@@ -73,8 +73,8 @@ type Backlog = VecDeque<(Bytes, u64)>;
 impl Detecting {
     pub(crate) fn new(options: Arc<Options>) -> Self {
         Self {
+            state: State::Unknown(Box::new(Unknown::new(&options))),
             options,
-            state: State::Unknown(Box::default()),
             has_reported_no_requests: false,
             begins_late: false,
             exchanges: Some(0),

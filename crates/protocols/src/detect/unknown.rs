@@ -4,16 +4,18 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::decoder::{Detection, Output, PeerNotice};
+use crate::decoder::{Detection, Options, Output, PeerNotice};
 use crate::detect::protocol::{Place, Protocol, gap_message};
 use crate::detect::table::PROTOCOLS;
 use crate::limits::Limits;
 use crate::message::Gap;
-use crate::raw::RawWriter;
+use crate::raw::{self, RawWriter};
 
 /// Bytes whose protocol is not known yet.
 #[derive(Default)]
 pub(super) struct Unknown {
+    /// What is in raw bytes decides nothing ([`Options::without_content`]).
+    without_content: bool,
     pub(super) held: BytesMut,
     /// Length and time of each event in `held`.
     pub(super) events: VecDeque<(usize, u64)>,
@@ -35,6 +37,13 @@ pub(super) enum Verdict {
 }
 
 impl Unknown {
+    pub(super) fn new(options: &Options) -> Self {
+        Self {
+            without_content: options.without_content,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn hold(&mut self, payload: &Bytes, timestamp_ns: u64) {
         if !payload.is_empty() {
             if self.held.is_empty() {
@@ -60,6 +69,10 @@ impl Unknown {
     pub(super) fn write_raw(&mut self, data: &Bytes, timestamp_ns: u64, output: &mut Output) {
         if let Some((gap, timestamp_ns)) = self.middle.take() {
             output.messages.push(gap_message(gap, timestamp_ns));
+        }
+        if self.without_content {
+            self.place.mid_line = true;
+            return raw::emit(data.clone(), timestamp_ns, timestamp_ns, output);
         }
         self.place.mid_line = data.last().is_some_and(|&last| last != b'\n');
         self.raw.write(data, timestamp_ns, output);

@@ -88,6 +88,10 @@ impl Test {
         self.any_field(|field| !field.is_of_connection(), true)
     }
 
+    pub(super) fn reads_content(&self) -> bool {
+        self.any_field(Field::is_of_content, true)
+    }
+
     /// Returns true if `is_it` is true of a field, or there is a text that is searched for and `anywhere` is true.
     pub(super) fn any_field(&self, is_it: fn(&Field) -> bool, anywhere: bool) -> bool {
         match self {

@@ -69,6 +69,10 @@ impl Field {
     pub(super) const fn is_of_response(&self) -> bool {
         self.entry.of_response
     }
+
+    pub(super) const fn is_of_content(&self) -> bool {
+        self.entry.of_content
+    }
 }
 
 /// Returns the field whose name is most like `text`, for a message.

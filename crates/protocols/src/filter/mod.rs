@@ -91,6 +91,13 @@ impl Filter {
         self.test.needs_response()
     }
 
+    /// Returns true if it asks for what is in bodies and payloads, also for its decoded length or for a text anywhere
+    /// in a message. Such an expression has no answer where content is left out
+    /// ([`Options::without_content`](crate::Options::without_content)).
+    pub fn reads_content(&self) -> bool {
+        self.test.reads_content()
+    }
+
     /// Returns true if it selects requests and responses, so that text shows them instead of frames.
     pub fn needs_exchange(&self) -> bool {
         self.test.needs_exchange()

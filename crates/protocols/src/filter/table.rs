@@ -79,6 +79,8 @@ pub(super) struct Entry {
     pub(super) kind: Kind,
     /// Only the response has it.
     pub(super) of_response: bool,
+    /// Its values are, or depend on, what is in bodies and payloads, not their lengths alone.
+    pub(super) of_content: bool,
     /// The header that it is, in lower case.
     pub(super) header: &'static str,
 }
@@ -89,6 +91,7 @@ const fn entry(text: &'static str, name: FieldName, kind: Kind) -> Entry {
         name,
         kind,
         of_response: false,
+        of_content: false,
         header: "",
     }
 }
@@ -96,6 +99,13 @@ const fn entry(text: &'static str, name: FieldName, kind: Kind) -> Entry {
 const fn of_response(text: &'static str, name: FieldName, kind: Kind) -> Entry {
     Entry {
         of_response: true,
+        ..entry(text, name, kind)
+    }
+}
+
+const fn of_content(text: &'static str, name: FieldName, kind: Kind) -> Entry {
+    Entry {
+        of_content: true,
         ..entry(text, name, kind)
     }
 }
@@ -134,7 +144,8 @@ pub(super) static FIELDS: &[Entry] = &[
     entry("tcp.stream", FieldName::TcpStream, Kind::Number),
     entry("http", FieldName::Http, Kind::Presence),
     entry("http2", FieldName::Http2, Kind::Presence),
-    entry("grpc", FieldName::Grpc, Kind::Presence),
+    // Only who reads content finds gRPC messages in it.
+    of_content("grpc", FieldName::Grpc, Kind::Presence),
     entry("websocket", FieldName::WebSocket, Kind::Presence),
     entry("http.request", FieldName::IsRequest, Kind::Flag),
     entry("http.request.method", FieldName::Method, Kind::Text),
@@ -148,7 +159,7 @@ pub(super) static FIELDS: &[Entry] = &[
     entry("http.response.phrase", FieldName::Phrase, Kind::Text),
     entry("http.response.version", FieldName::ResponseVersion, Kind::Text),
     of_response("http.time", FieldName::Time, Kind::Seconds),
-    entry("http.file_data", FieldName::FileData, Kind::Text),
+    of_content("http.file_data", FieldName::FileData, Kind::Text),
     entry("http.header", FieldName::Header, Kind::Text),
     header("http.accept", "accept"),
     header("http.accept_encoding", "accept-encoding"),
@@ -178,7 +189,7 @@ pub(super) static FIELDS: &[Entry] = &[
     header("http.www_authenticate", "www-authenticate"),
     header("http.x_forwarded_for", "x-forwarded-for"),
     entry("http2.streamid", FieldName::Stream, Kind::Number),
-    entry("http2.data.data", FieldName::Http2Data, Kind::Text),
+    of_content("http2.data.data", FieldName::Http2Data, Kind::Text),
     entry("http2.header.name", FieldName::Http2HeaderName, Kind::Text),
     entry("http2.header.value", FieldName::Http2HeaderValue, Kind::Text),
     http2("http2.headers.accept", "accept", Kind::Text),
@@ -196,16 +207,16 @@ pub(super) static FIELDS: &[Entry] = &[
     http2("http2.headers.set_cookie", "set-cookie", Kind::Text),
     http2("http2.headers.status", ":status", Kind::Number),
     http2("http2.headers.user_agent", "user-agent", Kind::Text),
-    entry("grpc.compressed_flag", FieldName::Compressed, Kind::Flag),
-    entry("grpc.message_data", FieldName::GrpcData, Kind::Text),
+    of_content("grpc.compressed_flag", FieldName::Compressed, Kind::Flag),
+    of_content("grpc.message_data", FieldName::GrpcData, Kind::Text),
     entry("websocket.opcode", FieldName::Opcode, Kind::Number),
     entry(
         "websocket.payload.close.status_code",
         FieldName::CloseStatus,
         Kind::Number,
     ),
-    entry("websocket.payload.text", FieldName::WebSocketText, Kind::Text),
-    entry("body", FieldName::Body, Kind::Text),
+    of_content("websocket.payload.text", FieldName::WebSocketText, Kind::Text),
+    of_content("body", FieldName::Body, Kind::Text),
     entry("connection", FieldName::Connection, Kind::Number),
     entry("exchange", FieldName::Exchange, Kind::Number),
     of_response("exchange.pairing", FieldName::Pairing, Kind::Text),

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::table::FIELDS;
 use super::*;
 use crate::exchange::{Asked, Exchange, Pairing};
 use crate::message::{Body, Http1Kind, Http1Message, Part};
@@ -271,6 +272,51 @@ fn only_what_concerns_the_response_makes_a_request_wait() {
     assert!(needs("http.response.code == 1"));
     assert!(needs("proc.pid == 1 and not (http or http.time > 1)"));
     assert!(!needs("http.host == \"a\" and body contains \"b\""));
+}
+
+#[test]
+fn what_asks_for_content_is_known() {
+    let reads = |text: &str| Filter::parse(text).expect(text).reads_content();
+    for text in [
+        "body contains \"a\"",
+        "len(body) > 10",
+        "lower(body)[0:1] == \"a\"",
+        "http.file_data == \"a\"",
+        "http2.data.data == \"a\"",
+        "grpc",
+        "grpc.message_data contains \"a\"",
+        "grpc.compressed_flag == 1",
+        "websocket.payload.text contains \"a\"",
+        "not body",
+        "http.host == \"a\" or (http and not (tcp xor all body != \"a\"))",
+        "frame contains \"a\"",
+        "\"a\"",
+    ] {
+        assert!(reads(text), "{text}");
+    }
+    for text in [
+        "http.request.method == \"POST\" and http.content_length > 5",
+        "frame.len > 100",
+        "websocket.opcode == 8 and websocket.payload.close.status_code == 1001",
+        "http2.headers.content_type contains \"grpc\"",
+        "http.response.code >= 500 and http.time > 1",
+        "proc.pid == 5",
+    ] {
+        assert!(!reads(text), "{text}");
+    }
+    let of_content = FIELDS.iter().filter(|entry| entry.of_content);
+    assert_eq!(
+        of_content.map(|entry| entry.text).collect::<Vec<_>>(),
+        [
+            "grpc",
+            "http.file_data",
+            "http2.data.data",
+            "grpc.compressed_flag",
+            "grpc.message_data",
+            "websocket.payload.text",
+            "body",
+        ]
+    );
 }
 
 /// Expressions that other engines take exponential time or endless memory for.

@@ -92,7 +92,7 @@ impl Http1Decoder {
         }
     }
 
-    /// Returns the body in the usual case that it needs no decoding and was received with the head.
+    /// Returns the body in the usual case that it is not decoded and was received with the head.
     pub(super) fn whole_body(&self, head: &mut Head, method: MethodClass, input: &mut Bytes) -> Option<Body> {
         let length = match framing::of(head, self.side, method) {
             Framing::None => {
@@ -105,11 +105,16 @@ impl Http1Decoder {
             Framing::Chunked | Framing::Tunnel | Framing::Unframed | Framing::UntilClose => return None,
         };
         let most = input.len().min(self.options.limits.body_bytes) as u64;
-        if length > most || head.content_encoding.is_some() || head.is_event_stream {
+        let is_plain = head.content_encoding.is_none() && !head.is_event_stream;
+        if length > most || !is_plain && !self.options.without_content {
             return None;
         }
+        let mut data = input.split_to(usize::try_from(length).ok()?);
+        if self.options.without_content {
+            data = Bytes::new();
+        }
         Some(Body {
-            data: input.split_to(usize::try_from(length).ok()?),
+            data,
             wire_len: length,
             len: length,
             expected: Some(length),
@@ -128,13 +133,7 @@ impl Http1Decoder {
     }
 
     pub(super) fn open(&mut self, head: &mut Head, bytes: Bytes) -> Open {
-        Open::new(
-            head,
-            bytes,
-            self.start_ns,
-            &self.options.limits,
-            &mut self.expansion,
-        )
+        Open::new(head, bytes, self.start_ns, &self.options, &mut self.expansion)
     }
 
     /// Continues after a head whose message is framed as an answer to `method`.
@@ -169,7 +168,7 @@ impl Http1Decoder {
                 return self.begin_search(false, output);
             }
             Framing::Chunked | Framing::Sized(_) | Framing::UntilClose => {
-                if head.is_event_stream {
+                if head.is_event_stream && !self.options.without_content {
                     open.watch_events(&self.options, output);
                 }
                 if open.read(input, &self.options.limits) == Reached::End {

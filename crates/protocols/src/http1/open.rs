@@ -112,7 +112,7 @@ impl Open {
         head: &mut Head,
         bytes: Bytes,
         start_ns: u64,
-        limits: &Limits,
+        options: &Options,
         expansion: &mut Expansion,
     ) -> Self {
         let expected = match (&head.transfer, head.length) {
@@ -120,8 +120,8 @@ impl Open {
             _ => None,
         };
         let content_type = head.content_type.take();
-        let mut body = BodyBuilder::new(head.codings().as_deref(), content_type, expected, limits);
-        body.share_expansion(expansion, limits);
+        let mut body = BodyBuilder::of_message(head.codings().as_deref(), content_type, expected, options);
+        body.share_expansion(expansion, &options.limits);
         Self {
             kind: head.kind,
             head: bytes,
@@ -250,7 +250,7 @@ impl Open {
 
     /// Emits the bytes received since the last part, and the head with the first part.
     pub(super) fn emit_part(&mut self, last_ns: u64, output: &mut Output) {
-        if self.begun && self.body.is_empty() {
+        if self.begun && !self.body.has_part() {
             return;
         }
         let part = if self.begun {
@@ -266,7 +266,7 @@ impl Open {
     /// Returns true if [`emit_received`](Self::emit_received) has something to emit. For an event
     /// stream this is only the head, because its events are emitted anyway.
     pub(super) fn has_part(&self, view: View) -> bool {
-        !self.begun || !self.body.is_empty() && !self.keeps_body(view)
+        !self.begun || self.body.has_part() && !self.keeps_body(view)
     }
 
     /// Emits the head, if it was not emitted yet, and the part of the body received so far.

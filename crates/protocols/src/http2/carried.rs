@@ -112,7 +112,8 @@ pub(super) enum Carried {
 
 impl Carried {
     /// Returns what the field section that opens a stream says about its content. Only the request
-    /// of a WebSocket says so (RFC 8441 §5), so a notice is sent to the other direction.
+    /// of a WebSocket says so (RFC 8441 §5), so a notice is sent to the other direction. Without content
+    /// every stream has a body: what is in DATA may be zeros, frames of a WebSocket included.
     pub(super) fn announced(
         section: &Section,
         kind: Http2Kind,
@@ -120,6 +121,9 @@ impl Carried {
         tunnels: &mut Tunnels,
         output: &mut Output,
     ) -> Option<Self> {
+        if options.without_content {
+            return None;
+        }
         let stream = section.head.stream;
         let protocol = section.value(b":protocol");
         let requests = protocol.is_some_and(|protocol| protocol == "websocket");

@@ -82,6 +82,7 @@ impl FrameView {
         let kind = kind_of(&section.fields).unwrap_or(Http2Kind::Response);
         let followed = match Carried::announced(section, kind, &self.options, &mut self.tunnels, output) {
             Some(carried) => Followed::Carried(carried),
+            None if self.options.without_content => return,
             None => match joined(section, b"content-encoding") {
                 Some(coding) if !coding.eq_ignore_ascii_case(b"identity") => {
                     let limits = &self.options.limits;

@@ -138,7 +138,8 @@ impl MessageView {
             let encoding = joined(section, b"content-encoding");
             let content_type = section.value(b"content-type").cloned();
             let expected = content_length(section).filter(|_| !section.head.ends_stream());
-            let mut body = BodyBuilder::new(encoding.as_deref(), content_type, expected, limits);
+            let mut body =
+                BodyBuilder::of_message(encoding.as_deref(), content_type, expected, &self.options);
             body.share_expansion(&mut self.expansion, limits);
             ExchangeContent::Body(body)
         };
@@ -146,14 +147,14 @@ impl MessageView {
         let mut exchange = Exchange::new(kind, pushed, content, span.first_ns);
         // In text, the body is shown as it arrives, which includes the events.
         exchange.events = Events::announced(section, &self.options.limits)
-            .filter(|_| !self.options.view.is_text())
+            .filter(|_| !self.options.view.is_text() && !self.options.without_content)
             .map(Box::new);
         exchange
     }
 
     /// Opens a stream whose field section was lost, so that only its content is seen.
     fn open_headless(&self, id: u32, span: Span, output: &mut Output) -> Exchange {
-        let mut body = BodyBuilder::new(None, None, None, &self.options.limits);
+        let mut body = BodyBuilder::of_message(None, None, None, &self.options);
         if !self.complete {
             body.gap(None);
         }

@@ -217,7 +217,7 @@ fn mask_protobuf(privacy: &Privacy, fields: &mut [ProtobufField]) {
 fn web_socket(privacy: &Privacy, message: &mut WebSocketMessage) {
     if privacy.level < Level::Full {
         let kept = if message.opcode == CLOSE { CLOSE_CODE } else { 0 };
-        if message.data.len() > kept {
+        if message.payload_len > kept as u64 {
             message.error = Some(BodyError::LeftOut {
                 bytes: message.wire_len,
             });

@@ -18,6 +18,9 @@ pub(super) struct Assembly {
     last_ns: u64,
     frames: u32,
     wire_len: u64,
+    payload_len: u64,
+    /// Payload is only counted, except for this many of its first bytes.
+    only: Option<usize>,
     data: Vec<u8>,
     /// Payload before inflating, shown if it turns out not to be valid.
     received: Vec<u8>,
@@ -82,15 +85,18 @@ impl Window {
 }
 
 impl Assembly {
-    /// Starts a message with its first frame.
-    pub(super) fn new(header: &FrameHeader) -> Self {
+    /// Starts a message with its first frame. `without_content`: see
+    /// [`Options`](crate::Options::without_content).
+    pub(super) fn new(header: &FrameHeader, without_content: bool) -> Self {
         Self {
+            only: without_content.then(|| header.kept_without_content()),
             opcode: header.opcode,
             compressed: header.compressed && matches!(header.opcode, 1 | 2),
             first_ns: 0,
             last_ns: 0,
             frames: 0,
             wire_len: 0,
+            payload_len: 0,
             data: Vec::new(),
             received: Vec::new(),
             as_received: false,
@@ -115,6 +121,12 @@ impl Assembly {
             timestamp_ns,
         } = payload;
         self.add_wire(payload.len(), timestamp_ns);
+        self.payload_len += payload.len() as u64;
+        if let Some(only) = self.only {
+            let kept = only.saturating_sub(self.data.len()).min(payload.len());
+            self.add_plain(&payload[..kept], mask, offset, only);
+            return 0;
+        }
         if self.stopped || self.lost {
             return payload.len();
         }
@@ -171,6 +183,7 @@ impl Assembly {
     /// Ends the message after its last fragment.
     pub(super) fn finish(mut self, window: &mut Window, limit: usize) -> Option<Message> {
         if self.compressed
+            && self.only.is_none()
             && !self.stopped
             && !self.as_received
             && !self.lost
@@ -190,6 +203,8 @@ impl Assembly {
             last_ns: self.last_ns,
             frames: 0,
             wire_len: 0,
+            payload_len: 0,
+            only: self.only.map(|_| 0),
             data: Vec::new(),
             received: Vec::new(),
             as_received: self.as_received,
@@ -201,11 +216,11 @@ impl Assembly {
     }
 
     /// Notes that bytes of the message were lost, and emits the part before them. The part after
-    /// them can be shown unless it is compressed.
+    /// them can be shown unless it is compressed, and counted in any case.
     pub(super) fn emit_before_gap(&mut self, window: &mut Window) -> Option<Message> {
         self.error = self.error.or(Some(BodyError::Gap));
         let before = self.emit_part(window);
-        if self.compressed {
+        if self.compressed && self.only.is_none() {
             self.lost = true;
             window.lose();
         }
@@ -275,6 +290,7 @@ impl Assembly {
                 compressed: self.compressed,
                 frames: self.frames,
                 wire_len: self.wire_len,
+                payload_len: self.payload_len,
                 complete,
                 stream: None,
                 error: self.error,

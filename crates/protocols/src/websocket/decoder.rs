@@ -26,7 +26,8 @@ use partial::PartialHeader;
 ///
 /// Every byte fed is in some message's [`wire_len`](WebSocketMessage::wire_len), raw, or in
 /// [`SkipReason::Resync`]. Payload that is counted in `wire_len` but not kept is also counted as
-/// [`SkipReason::BodyLimit`].
+/// [`SkipReason::BodyLimit`], unless content is not inspected ([`Options::without_content`]): then nothing is kept but
+/// the status code of a Close frame, and whatever was counted is left out on purpose.
 ///
 /// Holds at most one message ([`Limits::websocket_message_bytes`](crate::Limits), twice that when it is
 /// compressed and three times while the deflate window is unknown), one control frame, and
@@ -81,7 +82,7 @@ impl WebSocketDecoder {
     /// Creates a decoder for a direction that is joined in the middle: it looks for a frame first.
     pub fn attached(options: impl Into<Arc<Options>>) -> Self {
         let mut decoder = Self::new(options);
-        decoder.phase = Phase::Searching(Search::default());
+        decoder.phase = decoder.begin_search();
         decoder.window.lose();
         decoder
     }
@@ -146,10 +147,16 @@ impl WebSocketDecoder {
             return 0;
         }
         self.masked = Some(header.mask.is_some());
+        let shown = if self.options.without_content {
+            length.min(header.kept_without_content())
+        } else {
+            length
+        };
+        let payload = header.size..header.size + shown;
         let data = match header.mask {
-            None => rest.slice(header.size..end),
+            None => rest.slice(payload),
             Some(key) => {
-                let mut data = rest[header.size..end].to_vec();
+                let mut data = rest[payload].to_vec();
                 unmask(&mut data, key, 0);
                 data.into()
             }
@@ -164,6 +171,7 @@ impl WebSocketDecoder {
                 compressed: false,
                 frames: 1,
                 wire_len: end as u64,
+                payload_len: header.length,
                 complete: true,
                 stream: self.stream,
                 error: None,
@@ -192,12 +200,13 @@ impl WebSocketDecoder {
         if self.after_loss {
             if !header.is_possible() || self.masked.is_some_and(|known| known != masked) {
                 skip(output, SkipReason::Resync, bytes.len() as u64);
-                return self.lose_framing(Phase::Searching(Search::default()), output);
+                return self.lose_framing(self.begin_search(), output);
             }
         } else if faults > 1 {
             return self.lose_framing(Phase::Over(vec![(bytes, first_ns)]), output);
         }
         self.masked.get_or_insert(masked);
+        let without_content = self.options.without_content;
         let mut frame = Frame {
             header,
             done: 0,
@@ -205,7 +214,7 @@ impl WebSocketDecoder {
             discard: false,
         };
         if frame.stands_alone() {
-            let own = frame.own.insert(Assembly::new(&header));
+            let own = frame.own.insert(Assembly::new(&header, without_content));
             own.add_header(&header, first_ns);
             if let Some(fault) = fault {
                 own.mark(fault);
@@ -215,7 +224,9 @@ impl WebSocketDecoder {
                 self.emit_data_part(output);
                 self.data = None;
             }
-            let data = self.data.get_or_insert_with(|| Assembly::new(&header));
+            let data = self
+                .data
+                .get_or_insert_with(|| Assembly::new(&header, without_content));
             data.add_header(&header, first_ns);
             if let Some(fault) = fault {
                 data.mark(fault);
@@ -289,6 +300,10 @@ impl WebSocketDecoder {
         let limit = self.options.limits.websocket_message_bytes;
         let message = ended.and_then(|message| message.finish(&mut self.window, limit));
         self.emit(message, output);
+    }
+
+    fn begin_search(&self) -> Phase {
+        Phase::Searching(Search::new(self.options.without_content))
     }
 
     fn search(&mut self, rest: &Bytes, is_event_start: bool, timestamp_ns: u64, output: &mut Output) {
@@ -395,7 +410,7 @@ impl WebSocketDecoder {
     /// Emits the beginning of everything that is unfinished, and forgets the framing.
     fn abandon(&mut self, lost: bool, output: &mut Output) {
         self.emit_over(output);
-        let next = Phase::Searching(Search::default());
+        let next = self.begin_search();
         let mut own = None;
         match std::mem::replace(&mut self.phase, next) {
             Phase::Header(partial) if lost => skip(output, SkipReason::Resync, partial.length as u64),

@@ -19,6 +19,9 @@ pub(super) const PING: u8 = 9;
 /// Pong.
 pub(super) const PONG: u8 = 10;
 
+/// Length of the status code that the payload of a Close frame begins with (§5.5.1).
+pub(super) const CLOSE_CODE: usize = 2;
+
 /// A parsed frame header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FrameHeader {
@@ -80,6 +83,12 @@ impl FrameHeader {
     /// Returns true for opcodes 8 to 15.
     pub(super) fn is_control(&self) -> bool {
         self.opcode & 0x08 != 0
+    }
+
+    /// Returns how many of the first bytes of the payload are kept where content is not inspected: those of the
+    /// status code of a Close frame.
+    pub(super) fn kept_without_content(&self) -> usize {
+        if self.opcode == CLOSE { CLOSE_CODE } else { 0 }
     }
 
     /// Returns false if this cannot be a frame header, so that the stream is out of step.

@@ -76,7 +76,7 @@ pub fn detect(bytes: &[u8]) -> Detection {
         let Some((payload, after)) = rest[header.size..].split_at_checked(length.into()) else {
             return Detection::NeedMore;
         };
-        if !resync::is_payload_plausible(&header, payload, &mut { usize::MAX }) {
+        if !resync::Examined::new(usize::MAX, false).are_plausible(&header, payload) {
             return Detection::No;
         }
         bits += evidence(&header, payload.len());

@@ -24,6 +24,8 @@ pub(super) struct Search {
     starts: Vec<Start>,
     /// Time of the newest byte.
     last_ns: u64,
+    /// What is in payloads decides nothing.
+    without_content: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +48,14 @@ pub(super) struct Found {
 }
 
 impl Search {
+    /// Begins a search. `without_content`: see [`Options`](crate::Options::without_content).
+    pub(super) fn new(without_content: bool) -> Self {
+        Self {
+            without_content,
+            ..Self::default()
+        }
+    }
+
     /// Examines the next event. Holds at most `limits.detect_bytes` afterwards; bytes that are
     /// finally skipped are appended to `skipped`.
     pub(super) fn push(
@@ -67,6 +77,7 @@ impl Search {
         self.buffer.extend_from_slice(event);
         self.last_ns = timestamp_ns;
         let mut found = None;
+        let mut unlimited = Examined::new(usize::MAX, self.without_content);
         let buffer = &self.buffer;
         self.starts.retain_mut(|start| {
             if found.is_some() {
@@ -75,7 +86,6 @@ impl Search {
             if buffer.len() < start.needs {
                 return true;
             }
-            let mut unlimited = usize::MAX;
             let bytes = &buffer[start.offset..];
             match examine(bytes, FRAMES_AT_EVENT_START, masked, limits, &mut unlimited) {
                 Verdict::Yes => found = Some((start.offset, start.timestamp_ns)),
@@ -113,10 +123,11 @@ impl Search {
     }
 
     fn scan(&self, masked: Option<bool>, limits: &Limits) -> Option<usize> {
-        let mut left = self.buffer.len().saturating_mul(CHECKED_PER_BYTE);
+        let left = self.buffer.len().saturating_mul(CHECKED_PER_BYTE);
+        let mut payloads = Examined::new(left, self.without_content);
         let anywhere = |&start: &usize| {
             let bytes = &self.buffer[start..];
-            examine(bytes, FRAMES_ANYWHERE, masked, limits, &mut left) == Verdict::Yes
+            examine(bytes, FRAMES_ANYWHERE, masked, limits, &mut payloads) == Verdict::Yes
         };
         (0..self.buffer.len()).find(anywhere)
     }
@@ -153,8 +164,14 @@ enum Verdict {
 }
 
 /// Checks whether `bytes` begin with `frames` plausible frames, or with fewer that end with the
-/// bytes. `left` is the number of payload bytes that may still be examined, and is reduced.
-fn examine(bytes: &[u8], frames: u32, masked: Option<bool>, limits: &Limits, left: &mut usize) -> Verdict {
+/// bytes.
+fn examine(
+    bytes: &[u8],
+    frames: u32,
+    masked: Option<bool>,
+    limits: &Limits,
+    payloads: &mut Examined,
+) -> Verdict {
     let mut rest = bytes;
     for seen in 0..frames {
         if seen > 0 && seen + 1 >= frames && rest.is_empty() {
@@ -177,7 +194,7 @@ fn examine(bytes: &[u8], frames: u32, masked: Option<bool>, limits: &Limits, lef
             let missing = usize::from(length) - (rest.len() - header.size);
             return Verdict::Needs(bytes.len() + missing);
         };
-        if !is_payload_plausible(&header, payload, left) {
+        if !payloads.are_plausible(&header, payload) {
             return Verdict::No;
         }
         rest = after;
@@ -193,36 +210,59 @@ fn mask_of(bytes: &[u8]) -> Option<bool> {
     bytes.get(1).map(|second| second & 0x80 != 0)
 }
 
-pub(super) fn is_payload_plausible(header: &FrameHeader, payload: &[u8], left: &mut usize) -> bool {
-    let is_text = header.opcode == frame::TEXT && !header.compressed;
-    if !is_text && header.opcode != frame::CLOSE {
-        return true;
+/// How much of payloads is examined.
+pub(super) struct Examined {
+    /// The number of bytes that may still be.
+    left: usize,
+    /// Only the status codes of Close frames are.
+    without_content: bool,
+}
+
+impl Examined {
+    pub(super) const fn new(left: usize, without_content: bool) -> Self {
+        Self {
+            left,
+            without_content,
+        }
     }
-    let Some(then_left) = left.checked_sub(payload.len()) else {
-        return false;
-    };
-    *left = then_left;
-    let payload = match header.mask {
-        None => Cow::Borrowed(payload),
-        Some(key) => {
-            let mut payload = payload.to_vec();
-            unmask(&mut payload, key, 0);
-            Cow::Owned(payload)
+
+    /// Returns true if real senders send such a payload.
+    pub(super) fn are_plausible(&mut self, header: &FrameHeader, payload: &[u8]) -> bool {
+        let payload = if self.without_content {
+            &payload[..payload.len().min(header.kept_without_content())]
+        } else {
+            payload
+        };
+        let is_text = header.opcode == frame::TEXT && !header.compressed;
+        if !is_text && header.opcode != frame::CLOSE {
+            return true;
         }
-    };
-    let text = match payload.as_ref() {
-        [high, low, reason @ ..] if header.opcode == frame::CLOSE => {
-            if !(1000..5000).contains(&u16::from_be_bytes([*high, *low])) {
-                return false;
+        let Some(then_left) = self.left.checked_sub(payload.len()) else {
+            return false;
+        };
+        self.left = then_left;
+        let payload = match header.mask {
+            None => Cow::Borrowed(payload),
+            Some(key) => {
+                let mut payload = payload.to_vec();
+                unmask(&mut payload, key, 0);
+                Cow::Owned(payload)
             }
-            reason
+        };
+        let text = match payload.as_ref() {
+            [high, low, reason @ ..] if header.opcode == frame::CLOSE => {
+                if !(1000..5000).contains(&u16::from_be_bytes([*high, *low])) {
+                    return false;
+                }
+                reason
+            }
+            [_] if header.opcode == frame::CLOSE => return false,
+            text => text,
+        };
+        match std::str::from_utf8(text) {
+            Ok(_) => true,
+            // A fragment may end inside a character.
+            Err(error) => !header.fin && error.error_len().is_none(),
         }
-        [_] if header.opcode == frame::CLOSE => return false,
-        text => text,
-    };
-    match std::str::from_utf8(text) {
-        Ok(_) => true,
-        // A fragment may end inside a character.
-        Err(error) => !header.fin && error.error_len().is_none(),
     }
 }

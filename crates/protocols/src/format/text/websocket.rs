@@ -83,6 +83,7 @@ mod tests {
             compressed: false,
             frames: 1,
             wire_len: 0,
+            payload_len: data.len() as u64,
             complete: true,
             stream: None,
             error: None,

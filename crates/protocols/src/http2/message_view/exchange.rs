@@ -77,7 +77,7 @@ impl Exchange {
 
     pub(super) fn has_part(&self) -> bool {
         let has_body = match &self.content {
-            ExchangeContent::Body(body) => self.events.is_none() && !body.is_empty(),
+            ExchangeContent::Body(body) => self.events.is_none() && body.has_part(),
             ExchangeContent::Carried { .. } => false,
         };
         self.headed && !self.begun || has_body
