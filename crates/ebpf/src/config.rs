@@ -28,6 +28,9 @@ pub const ONLY_SECRETS: u32 = 1 << 7;
 pub const SHELLS: u32 = 1 << 4;
 /// [`Config::features`]: packets are captured, see [`crate::packet`].
 pub const PACKETS: u32 = 1 << 5;
+/// [`Config::features`]: only what frames messages, and their heads, is wanted; content is left out (see
+/// [`crate::framing`]). Needs [`HAS_LOOP`].
+pub const WITHOUT_CONTENT: u32 = 1 << 9;
 /// [`Config::features`]: packets are selected by a filter expression.
 pub const EXPRESSION: u32 = 1 << 8;
 

@@ -60,5 +60,7 @@ pub const SECRETS_LOST: u32 = 26;
 /// Secrets that were derived outside of the calls that are followed, or in a library that keeps the client's random
 /// at an unknown place.
 pub const SECRETS_WITHOUT_RANDOM: u32 = 27;
+/// Those of [`DATA_BYTES`] that were left out because only heads are wanted: user space knows their number.
+pub const LEFT_OUT_BYTES: u32 = 28;
 /// Number of counters.
-pub const COUNT: u32 = 28;
+pub const COUNT: u32 = 29;

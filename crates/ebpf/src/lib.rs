@@ -5,6 +5,7 @@
 pub mod config;
 pub mod counter;
 pub mod discovery;
+pub mod framing;
 pub mod limits;
 pub mod packet;
 pub mod record;

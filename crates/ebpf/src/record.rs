@@ -99,8 +99,10 @@ pub struct DataHeader {
     pub socket_source: u8,
     /// [`NOT_JOINED_LATE`], [`OPEN_BEFORE_CAPTURE`] or [`BEFORE_PROBES`].
     pub joined_late: u8,
-    /// Always 0.
-    pub padding: [u8; 4],
+    /// Bytes of content that the record stands for and does not have; see
+    /// [`crate::config::WITHOUT_CONTENT`]. The payload is empty if it is not 0. At most
+    /// [`crate::limits::CHUNK_PAYLOAD`].
+    pub left_out: u32,
 }
 
 /// The end of something that user space may be following.
@@ -212,7 +214,7 @@ const _: () = assert!(DATA_HEADER_BYTES == 120);
 const _: () = assert!(offset_of!(DataHeader, comm) == 32);
 const _: () = assert!(offset_of!(DataHeader, sock) == 64);
 const _: () = assert!(offset_of!(DataHeader, local_port) == 104);
-const _: () = assert!(offset_of!(DataHeader, padding) == 116);
+const _: () = assert!(offset_of!(DataHeader, left_out) == 116);
 const _: () = assert!(CLOSE_RECORD_BYTES == 24);
 
 /// One decoded record.
@@ -297,7 +299,7 @@ impl<'ring> Record<'ring> {
             role: fields.u8(),
             socket_source: fields.u8(),
             joined_late: fields.u8(),
-            padding: [0; 4],
+            left_out: fields.u32(),
         };
         let expected = DATA_HEADER_BYTES.saturating_add(header.payload_length as usize);
         match bytes.get(DATA_HEADER_BYTES..expected) {

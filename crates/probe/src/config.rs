@@ -58,6 +58,10 @@ pub struct CaptureConfig {
     /// The filters may change: [`CaptureHandle::change_filters`](crate::CaptureHandle::change_filters). Then the
     /// probes are attached for all processes, and each call asks the filters in a map.
     pub live: bool,
+    /// Only what frames messages, and their heads, is captured of TLS: the kernel leaves their content out
+    /// (bodies, payloads of WebSocket frames, whatever no known protocol frames), and events have zeros instead.
+    /// Before Linux 5.17 this has no effect: see [`can_leave_content_out`](crate::can_leave_content_out).
+    pub without_content: bool,
     /// How long calls that write and are in progress at the stop are waited for; what they move is captured
     /// when they return by then. All calls have 10 ms.
     pub drain: Duration,
@@ -142,6 +146,7 @@ impl Default for CaptureConfig {
             uid: None,
             cgroup: None,
             live: false,
+            without_content: false,
             drain: DRAIN,
             options: ModuleOptions::default(),
             facts: false,

@@ -50,6 +50,7 @@ pub use find::programs::{ProgramFinding, ProgramObstacle, programs};
 pub use find::{survey, target};
 pub use handle::{CaptureHandle, RingUser};
 pub use host::cgroup::CgroupError;
+pub use host::kernel::can_leave_content_out;
 pub use host::{descriptors, local_time, socket};
 pub use kernel::attach::{AttachError, AttachPoint, AttachReport};
 pub use kernel::detach::leave_links;

@@ -5,19 +5,20 @@ use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::uretprobe;
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
-use ecapture_ebpf::config::ONLY_SECRETS;
+use ecapture_ebpf::config::{ONLY_SECRETS, WITHOUT_CONTENT};
 use ecapture_ebpf::counter;
 use ecapture_ebpf::limits::CALL_CHUNKS_UNROLLED;
 use ecapture_ebpf::record::{DIRECTION_READ, DIRECTION_WRITE, KIND_CLOSE_SESSION, SOCKET_EXACT};
 use ecapture_ebpf::table;
 
 use super::counters::{count, count_unmatched};
-use super::delivery::{close, deliver, pass_over};
+use super::delivery::{deliver, pass_over};
 use super::filter::{ended, is_live, may_return, stopped, wanted};
 use super::identity::bind;
 use super::lateness::judge;
-use super::maps::{PROCESSES, SESSIONS, config};
+use super::maps::{FRAMING, PROCESSES, SESSIONS, config};
 use super::memory::user;
+use super::record::close;
 use super::secrets::note_place;
 use super::state::{Call, CallKey, CallKind, NEW_SESSION, Session, SessionKey, Thread};
 use super::tables::{entered, left};
@@ -296,11 +297,15 @@ pub(super) fn end_session(session: u64) {
 /// Forgets a session. Returns false if it was not known.
 #[inline(always)]
 pub(super) fn forget_session(pid: u32, session: u64) -> bool {
-    let removed = SESSIONS.remove(SessionKey {
+    let key = SessionKey {
         session,
         pid,
         padding: 0,
-    });
+    };
+    let removed = SESSIONS.remove(key);
+    if config!(features) & WITHOUT_CONTENT != 0 {
+        let _unknown = FRAMING.remove(key);
+    }
     if removed.is_ok() {
         left(table::SESSIONS);
     }

@@ -1,28 +1,21 @@
-//! Puts records into the ring buffer, and counts the data that does not fit.
+//! Sends the bytes of calls, in as many records as they need.
 
-use core::arch::asm;
 use core::ffi::c_void;
 
-use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::bpf_get_current_uid_gid;
-use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_ktime_get_ns, bpf_loop, bpf_probe_read_user};
-use ecapture_ebpf::config::HAS_LOOP;
+use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_ktime_get_ns, bpf_loop};
+use ecapture_ebpf::config::{HAS_LOOP, WITHOUT_CONTENT};
 use ecapture_ebpf::counter;
 use ecapture_ebpf::limits::{CALL_CHUNKS, CHUNK_PAYLOAD, LEAST_PAYLOAD};
-use ecapture_ebpf::record::{CloseRecord, DIRECTION_READ, DataHeader, KIND_DATA};
+use ecapture_ebpf::record::{DIRECTION_READ, DataHeader, KIND_DATA};
 
+use super::content;
 use super::counters::count;
-use super::maps::{CONTROL, EVENTS, config};
+use super::maps::config;
 use super::memory::user;
 use super::pressure::{count_refused, has_share, may_go_on};
+use super::record::{Parts, send, send_tail};
 use super::state::{Call, CallKind, Session};
-
-/// A record as reserved in the ring.
-#[repr(C)]
-struct Slot<const PAYLOAD: usize> {
-    header: DataHeader,
-    payload: [u8; PAYLOAD],
-}
 
 /// Sends `length` bytes that a call moved, unless the process has used up its share of the ring.
 #[inline(always)]
@@ -51,6 +44,10 @@ pub(super) fn send_all<const UNROLLED: u32>(call: &Call, session: &mut Session, 
         source: call.buffer,
     };
     add_name(&mut parts.header);
+    if config!(features) & WITHOUT_CONTENT != 0 {
+        content::send(&mut parts, length, session.joined_late);
+        return;
+    }
     send_chunks::<UNROLLED>(&mut parts, length / CHUNK_PAYLOAD as u64);
     send_tail(&parts, (length % CHUNK_PAYLOAD as u64) as u32);
 }
@@ -70,12 +67,6 @@ pub(super) fn pass_over(call: &Call, session: &mut Session, pid_tgid: u64, lengt
     *offset += length;
     header.stream_offset = *offset;
     send::<LEAST_PAYLOAD>(&header, call.session, 0);
-}
-
-/// The part of a call that is still to be sent.
-struct Parts {
-    header: DataHeader,
-    source: u64,
 }
 
 impl Parts {
@@ -134,98 +125,6 @@ extern "C" fn send_chunk(_index: u64, parts: *mut c_void) -> u64 {
     0
 }
 
-#[inline(always)]
-fn send_tail(parts: &Parts, length: u32) {
-    let Parts { header, source } = parts;
-    let source = *source;
-    if length == 0 {
-        return;
-    }
-    // The verifier must know the size of each record.
-    if length <= LEAST_PAYLOAD as u32 {
-        send::<LEAST_PAYLOAD>(header, source, length);
-    } else if length <= 512 {
-        send::<512>(header, source, length);
-    } else if length <= 1024 {
-        send::<1024>(header, source, length);
-    } else if length <= 2048 {
-        send::<2048>(header, source, length);
-    } else if length <= 4096 {
-        send::<4096>(header, source, length);
-    } else if length <= 8192 {
-        send::<8192>(header, source, length);
-    } else {
-        send::<CHUNK_PAYLOAD>(header, source, length);
-    }
-}
-
-#[inline(always)]
-fn send<const PAYLOAD: usize>(header: &DataHeader, source: u64, length: u32) {
-    let length = bounded(length, PAYLOAD as u32);
-    let Some(mut slot) = EVENTS.reserve::<Slot<PAYLOAD>>(0) else {
-        count(counter::RING_FULL_RECORDS, 1);
-        count(counter::RING_FULL_BYTES, u64::from(length));
-        return;
-    };
-    let record = slot.as_mut_ptr();
-    // SAFETY: the slot is ours until it is submitted; the helper checks the source.
-    let failed =
-        unsafe { bpf_probe_read_user((&raw mut (*record).payload).cast(), length, source as *const _) };
-    if failed != 0 {
-        slot.discard(u64::from(BPF_RB_NO_WAKEUP));
-        count(counter::FAULT_RECORDS, 1);
-        count(counter::FAULT_BYTES, u64::from(length));
-        return;
-    }
-    // Submitting waits for all stores, so the payload is written first, and the header while these
-    // stores complete.
-    // SAFETY: as above.
-    unsafe {
-        (&raw mut (*record).header).write(*header);
-        (*record).header.payload_length = length;
-    }
-    count(counter::DATA_RECORDS, 1);
-    count(counter::DATA_BYTES, u64::from(length));
-    slot.submit(wake_flag(size_of::<Slot<PAYLOAD>>() as u64));
-}
-
-/// Repeats, hidden from the compiler, which knows it already, the comparison of `length` with
-/// `most`, because the verifier needs to see it.
-#[inline(always)]
-pub(super) fn bounded(length: u32, most: u32) -> u32 {
-    let mut hidden = u64::from(length);
-    // SAFETY: changes nothing.
-    unsafe { asm!("{0} = {0}", inout(reg) hidden) };
-    if hidden > u64::from(most) {
-        most
-    } else {
-        hidden as u32
-    }
-}
-
-/// Decides whether to wake the reader. A wake-up costs more than a record, so it happens only if
-/// the reader sleeps, or if this record of `size` bytes makes the pending bytes reach the
-/// configured amount.
-#[inline(always)]
-pub(super) fn wake_flag(size: u64) -> u64 {
-    if let Some(control) = CONTROL.get_ptr_mut(0) {
-        // SAFETY: the map lookup succeeded; a lost race wakes the reader twice.
-        unsafe {
-            if core::ptr::read_volatile(&raw const (*control).reader_waits) != 0 {
-                core::ptr::write_volatile(&raw mut (*control).reader_waits, 0);
-                return u64::from(BPF_RB_FORCE_WAKEUP);
-            }
-        }
-    }
-    let wake_bytes = u64::from(config!(wake_bytes));
-    let waiting = EVENTS.query(0);
-    if waiting >= wake_bytes && waiting < wake_bytes + 2 * size {
-        u64::from(BPF_RB_FORCE_WAKEUP)
-    } else {
-        u64::from(BPF_RB_NO_WAKEUP)
-    }
-}
-
 /// Writes the name of the current thread directly into the header, because the stack is small.
 #[inline(always)]
 fn add_name(header: &mut DataHeader) {
@@ -265,7 +164,7 @@ fn header_of(call: &Call, session: &Session, pid_tgid: u64, stream_offset: u64) 
         role: session.role,
         socket_source: session.socket_source,
         joined_late: session.joined_late,
-        padding: [0; 4],
+        left_out: 0,
     }
 }
 
@@ -277,23 +176,4 @@ fn tls_version(session: u64) -> u16 {
         Some(version @ (0x0300..=0x0304 | 0xFEFD | 0xFEFF)) => version as u16,
         _ => 0,
     }
-}
-
-/// Sends a close record. `pid` and `object` are described in [`CloseRecord`].
-#[inline(always)]
-pub(super) fn close(kind: u32, pid: u32, object: u64) {
-    let Some(mut slot) = EVENTS.reserve::<CloseRecord>(0) else {
-        count(counter::CLOSE_LOST, 1);
-        return;
-    };
-    // SAFETY: the helper has no preconditions.
-    let timestamp_ns = unsafe { bpf_ktime_get_ns() };
-    slot.write(CloseRecord {
-        kind,
-        pid,
-        timestamp_ns,
-        object,
-    });
-    slot.submit(wake_flag(size_of::<CloseRecord>() as u64));
-    count(counter::CLOSE_RECORDS, 1);
 }

@@ -4,6 +4,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, CgroupArray, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use ecapture_ebpf::config::{Config, Control, Filters, KernelOffsets, PLACES};
 use ecapture_ebpf::discovery::FileKey;
+use ecapture_ebpf::framing::Framing;
 use ecapture_ebpf::limits;
 use ecapture_ebpf::packet::{ExpressionInstruction, InterfaceCounters, Owner};
 use ecapture_ebpf::share::Share;
@@ -113,6 +114,11 @@ pub(super) static THREADS: LruHashMap<u64, Thread> = LruHashMap::with_max_entrie
 
 #[map]
 pub(super) static SESSIONS: LruHashMap<SessionKey, Session> =
+    LruHashMap::with_max_entries(limits::SESSIONS, 0);
+
+/// Heads and content of the sessions, with [`WITHOUT_CONTENT`](ecapture_ebpf::config::WITHOUT_CONTENT).
+#[map]
+pub(super) static FRAMING: LruHashMap<SessionKey, Framing> =
     LruHashMap::with_max_entries(limits::SESSIONS, 0);
 
 /// NSS's tables of TLS methods, by address and process.

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! openssl, gnutls, nss,
-//! rustls_ffi, rustls ───► call ─► delivery ─► EVENTS (ring buffer) ─► user space
+//! rustls_ffi, rustls ───► call ─► delivery ─► record ─► EVENTS (ring buffer) ─► user space
 //!                          ▲   ▲      ▲
 //!        syscall ─► thread ┘   │      │
 //!                              │      │
 //!   identity (fd → socket) ────┴─ go ─┘
 //!          socket, process ─────────► close records
 //!                       shell ──────► EVENTS
+//!                    delivery ─► content ─► record: heads alone, where content is not wanted
 //!          pressure: who may put how much into the ring
 //!         secrets ───────────────► EVENTS: with the sessions of calls in progress
 //!  syscall, process ─► discovery ──► FILES (ring buffer) ─► user space
@@ -17,6 +18,7 @@
 //! ```
 
 mod call;
+mod content;
 mod counters;
 mod delivery;
 mod discovery;
@@ -34,6 +36,7 @@ mod owner;
 mod packet;
 mod pressure;
 mod process;
+mod record;
 mod rustls;
 mod rustls_ffi;
 mod secrets;

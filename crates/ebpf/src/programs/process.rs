@@ -6,11 +6,11 @@ use aya_ebpf::programs::BtfTracePointContext;
 use ecapture_ebpf::config::FOLLOW_CHILDREN;
 use ecapture_ebpf::record::KIND_CLOSE_PROCESS;
 
-use super::delivery::close;
 use super::discovery::executed;
 use super::filter::{InForce, stopped};
 use super::maps::{PIDS, PROCESSES, config};
 use super::memory::kernel;
+use super::record::close;
 use super::shell;
 use super::sql;
 use super::state::Thread;

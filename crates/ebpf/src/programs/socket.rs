@@ -7,10 +7,10 @@ use aya_ebpf::programs::BtfTracePointContext;
 use ecapture_ebpf::record::{KIND_CLOSE_SOCKET, ROLE_ACCEPTOR, ROLE_CONNECTOR};
 use ecapture_ebpf::table;
 
-use super::delivery::close;
 use super::filter::stopped;
 use super::maps::{CONNECTED, SOCKETS};
 use super::owner;
+use super::record::close;
 use super::state::SocketState;
 use super::tables::{entered, left};
 

@@ -80,6 +80,11 @@ pub(crate) fn has_loop() -> bool {
     *HAS_LOOP
 }
 
+/// Whether the programs can tell heads and content apart on this kernel: that takes `bpf_loop` (Linux 5.17).
+pub fn can_leave_content_out() -> bool {
+    has_loop()
+}
+
 /// The helper `bpf_get_attach_cookie` (Linux 5.15).
 pub(crate) fn has_cookie() -> bool {
     static HAS_COOKIE: LazyLock<bool> = LazyLock::new(|| has_helper(BpfHelper::BPF_FUNC_get_attach_cookie));

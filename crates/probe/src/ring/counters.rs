@@ -11,6 +11,9 @@ pub struct KernelCounters {
     pub data_records: u64,
     /// Payload bytes handed to user space.
     pub data_bytes: u64,
+    /// Those of `data_bytes` whose number alone was handed over, because content is not wanted
+    /// ([`CaptureConfig::without_content`](crate::CaptureConfig::without_content)).
+    pub left_out_bytes: u64,
     /// Library calls that a filter kept out.
     pub filtered_calls: u64,
     /// Payload records lost because the ring was full.
@@ -106,6 +109,7 @@ impl KernelCounters {
         Ok(Self {
             data_records: total(counter::DATA_RECORDS)?,
             data_bytes: total(counter::DATA_BYTES)?,
+            left_out_bytes: total(counter::LEFT_OUT_BYTES)?,
             filtered_calls: total(counter::FILTERED_CALLS)?,
             ring_full_records: total(counter::RING_FULL_RECORDS)?,
             ring_full_bytes: total(counter::RING_FULL_BYTES)?,

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bulk;
+mod content;
 mod filters;
 #[path = "../support/frames.rs"]
 mod frames;

@@ -12,10 +12,10 @@ use ecapture_ebpf::limits;
 use ecapture_ebpf::record::{KIND_CLOSE_SESSION, SOCKET_EXACT, SOCKET_HEURISTIC};
 
 use crate::programs::call::{forget_session, known_session, session_of};
-use crate::programs::delivery::close;
 use crate::programs::filter::{may_return, stopped};
 use crate::programs::identity::is_seen;
 use crate::programs::memory::user;
+use crate::programs::record::close;
 use crate::programs::state::{NEW_SESSION, Session};
 
 /// The queue of records to send (`sendable_tls`) is at most this many bytes after the beginning of

@@ -27,10 +27,10 @@ use ecapture_ebpf::secret::{
 };
 
 use super::counters::count;
-use super::delivery::{bounded, wake_flag};
 use super::filter::{ended, stopped, wanted};
 use super::maps::{EVENTS, config};
 use super::memory::user;
+use super::record::{bounded, wake_flag};
 use super::state::{CallKey, Thread};
 
 /// Derivations in progress, by `pid_tgid`. User space makes room for as many as there are threads.

@@ -13,9 +13,9 @@ use ecapture_ebpf::limits::{SHELL_CHUNK, SHELL_CHUNKS, SHELL_CHUNKS_UNROLLED};
 use ecapture_ebpf::record::{SHELL_CUT, SHELL_MORE, SHELL_STATUS, STEP_ENDED, ShellHeader};
 
 use crate::programs::counters::count;
-use crate::programs::delivery::wake_flag;
 use crate::programs::maps::{EVENTS, config};
 use crate::programs::pressure::{count_refused, has_share};
+use crate::programs::record::wake_flag;
 
 /// A record as reserved in the ring.
 #[repr(C)]

@@ -12,9 +12,9 @@ use ecapture_ebpf::limits::{
 use ecapture_ebpf::sql::{Header, NAME_BYTES};
 
 use super::super::counters::count;
-use super::super::delivery::{bounded, wake_flag};
 use super::super::maps::{EVENTS, config};
 use super::super::pressure::{count_refused, has_share, may_go_on};
+use super::super::record::{bounded, wake_flag};
 
 /// A record as reserved in the ring.
 #[repr(C)]

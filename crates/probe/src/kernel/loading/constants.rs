@@ -3,7 +3,7 @@
 use aya::{Btf, Ebpf, EbpfLoader};
 use ecapture_ebpf::config::{
     Config, DISCOVER, EXPRESSION, FILTER_CGROUP, FILTER_PID, FILTER_PID_SET, FILTER_UID, FOLLOW_CHILDREN,
-    HAS_COOKIE, HAS_LOOP, KernelOffsets, LIVE_FILTERS, PACKETS,
+    HAS_COOKIE, HAS_LOOP, KernelOffsets, LIVE_FILTERS, PACKETS, WITHOUT_CONTENT,
 };
 
 use crate::Error;
@@ -48,6 +48,9 @@ pub(super) fn make_maps(
         .is_none_or(|packets| packets.filter.is_none())
     {
         loader.map_max_entries("EXPRESSIONS", 1);
+    }
+    if !leaves_content_out(config) {
+        loader.map_max_entries("FRAMING", 1);
     }
     // The tables of other modules are in the object, too.
     for table in Modules::ALL.tables() {
@@ -94,6 +97,9 @@ fn constants(config: &CaptureConfig, offsets: KernelOffsets) -> Config {
     if config.discovery != Discovery::Off {
         features |= DISCOVER;
     }
+    if leaves_content_out(config) {
+        features |= WITHOUT_CONTENT;
+    }
     if kernel::has_cookie() {
         features |= HAS_COOKIE;
     }
@@ -113,6 +119,11 @@ fn constants(config: &CaptureConfig, offsets: KernelOffsets) -> Config {
         packet_wake_bytes: packet_ring_bytes(config) / 8,
         offsets,
     }
+}
+
+/// Whether the programs leave content out: if it is not wanted, and this kernel can.
+pub(super) fn leaves_content_out(config: &CaptureConfig) -> bool {
+    config.without_content && kernel::can_leave_content_out()
 }
 
 /// A power of two of at least a page.

@@ -104,7 +104,7 @@ impl Loading {
         let offsets = btf::kernel_offsets(&types)?;
         let btf = Btf::parse(&bytes, aya::Endianness::default())
             .map_err(|error| Error::Load(Box::new(error.into())))?;
-        let object = object_for_this_kernel()?;
+        let object = object_for(config)?;
         let ebpf = constants::make_maps(config, offsets, &btf, &object)?;
         let plan = Plan {
             multi: kernel::has_multi(),
@@ -158,16 +158,19 @@ pub fn check_programs(modules: Modules) -> Result<Vec<ProgramCheck>, Error> {
     Ok(checks)
 }
 
-/// The object's bytes as this kernel can take them.
-fn object_for_this_kernel() -> Result<Cow<'static, [u8]>, Error> {
+/// The object's bytes as this kernel can take them, without the functions that nothing uses.
+fn object_for(config: &CaptureConfig) -> Result<Cow<'static, [u8]>, Error> {
     let mut object = object::bytes()?;
-    if !kernel::has_loop() {
-        let removed = loops::remove_function_addresses(object.to_mut());
-        tracing::debug!(
-            ?removed,
-            "addresses of functions are left out: this kernel has no bpf_loop"
-        );
-    }
+    let unused = if constants::leaves_content_out(config) {
+        loops::SEND_WHOLE
+    } else {
+        loops::FOLLOW_CONTENT
+    };
+    let has_loop = kernel::has_loop();
+    let removed = loops::remove_function_addresses(object.to_mut(), |function| {
+        !has_loop || function.ends_with(unused.as_bytes())
+    });
+    tracing::debug!(?removed, has_loop, "addresses of functions are left out");
     Ok(object)
 }
 

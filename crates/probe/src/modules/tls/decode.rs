@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bytes::Bytes;
+use ecapture_ebpf::limits::CHUNK_PAYLOAD;
 use ecapture_ebpf::record::{
     BEFORE_PROBES, DIRECTION_WRITE, DataHeader, DecodeError, FAMILY_V4, FAMILY_V6, NO_OFFSET,
     OPEN_BEFORE_CAPTURE, ROLE_ACCEPTOR, Record, SOCKET_HEURISTIC,
@@ -42,7 +43,16 @@ fn data(header: &DataHeader, payload: &[u8]) -> DataEvent {
         tls_version: (header.tls_version != 0).then_some(TlsVersion(header.tls_version)),
         stream_offset: (header.stream_offset != NO_OFFSET).then_some(header.stream_offset),
         joined_late: joined_late(header.joined_late),
-        payload: Bytes::copy_from_slice(payload),
+        payload: payload_of(header, payload),
+    }
+}
+
+/// What was left out is zeros, so that everything behind it has the same positions and lengths.
+fn payload_of(header: &DataHeader, payload: &[u8]) -> Bytes {
+    static ZEROS: [u8; CHUNK_PAYLOAD] = [0; CHUNK_PAYLOAD];
+    match header.left_out {
+        0 => Bytes::copy_from_slice(payload),
+        length => Bytes::from_static(&ZEROS[..(length as usize).min(CHUNK_PAYLOAD)]),
     }
 }
 
@@ -134,7 +144,7 @@ mod tests {
             role: ROLE_ACCEPTOR,
             socket_source: SOCKET_EXACT,
             joined_late: OPEN_BEFORE_CAPTURE,
-            padding: [0; 4],
+            left_out: 0,
         }
     }
 
@@ -171,6 +181,21 @@ mod tests {
         };
         let socket = socket(&header).unwrap();
         assert_eq!(socket.tuple.to_string(), "[::1]:40000-127.0.0.1:443");
+    }
+
+    #[test]
+    fn what_was_left_out_is_zeros() {
+        let header = DataHeader {
+            payload_length: 0,
+            left_out: 3,
+            ..header()
+        };
+        assert_eq!(&data(&header, b"").payload[..], [0; 3]);
+        let beyond = DataHeader {
+            left_out: u32::MAX,
+            ..header
+        };
+        assert_eq!(data(&beyond, b"").payload.len(), CHUNK_PAYLOAD);
     }
 
     #[test]

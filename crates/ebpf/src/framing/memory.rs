@@ -1,0 +1,57 @@
+//! Calls whose bytes are in memory: for tests of what the kernel hands over.
+
+use super::{Call, Framing, WINDOW_BYTES, step};
+
+/// The bytes of a call. Content becomes zeros as it is handed over.
+struct Bytes<'call> {
+    bytes: &'call mut [u8],
+    /// Only bytes before this position can be read.
+    readable: usize,
+}
+
+impl Framing {
+    /// Replaces the content in a call's bytes, at `position` of a stream, by zeros, which user space has instead of it.
+    /// Bytes from `readable` on cannot be read.
+    pub fn leave_out(
+        &mut self,
+        direction: usize,
+        position: u64,
+        bytes: &mut [u8],
+        readable: usize,
+        joined_late: bool,
+    ) {
+        self.begin_call(direction, position, bytes.len() as u64, joined_late);
+        let [first, second] = &mut self.streams;
+        let (stream, other) = if direction & 1 == 0 {
+            (first, &*second)
+        } else {
+            (second, &*first)
+        };
+        let mut call = Bytes { bytes, readable };
+        while !step(stream, other, &mut call) {}
+    }
+}
+
+impl Call for Bytes<'_> {
+    fn read(&mut self, at: u64, window: &mut [u64; WINDOW_BYTES / 8], length: u32) -> bool {
+        let (at, length) = (at as usize, length as usize);
+        let Some(bytes) = self.bytes.get(at..at + length) else {
+            return false;
+        };
+        if at + length > self.readable {
+            return false;
+        }
+        for (word, bytes) in window.iter_mut().zip(bytes.chunks(8)) {
+            let mut all = [0; 8];
+            all[..bytes.len()].copy_from_slice(bytes);
+            *word = u64::from_ne_bytes(all);
+        }
+        true
+    }
+
+    fn send(&mut self, is_content: bool, from: u64, to: u64) {
+        if is_content {
+            self.bytes[from as usize..to as usize].fill(0);
+        }
+    }
+}
