@@ -29,6 +29,10 @@ pub(crate) struct PrivacyArgs {
     pub(crate) redact_file: Option<PathBuf>,
     /// How much of each message is shown: everything, no bodies, or metadata (process, addresses, method, host,
     /// path without its query, status, media type, sizes and times; of other header fields the names).
+    ///
+    /// With `metadata` the kernel leaves bodies out, so that they never enter the memory of ecapture (Linux 5.17 or
+    /// newer), unless --filter asks for what is in them. Only their sizes are known then, and those of the bodies that
+    /// gRPC messages and server-sent events are in.
     #[arg(long, global = true, value_enum, value_name = "LEVEL", default_value_t = PrivacyLevel::Full)]
     pub(crate) privacy: PrivacyLevel,
 }

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, anyhow, bail};
 use ecapture_probe::target::Target;
 use ecapture_probe::{
-    Capture, CaptureConfig, Discovery, Kind, Library, ModuleOptions, Modules, Pipe, Processes, descriptors,
-    host, local_time, target,
+    Capture, CaptureConfig, Discovery, Kind, Library, ModuleOptions, Modules, Pipe, Processes,
+    can_leave_content_out, descriptors, host, local_time, target,
 };
 use ecapture_protocols::format::WallClock;
+use ecapture_protocols::printable;
+use ecapture_protocols::privacy::Level;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::held::HeldCommand;
@@ -33,6 +35,7 @@ impl Prepared {
     pub(crate) fn new(settings: &CaptureSettings, output: &OutputSettings) -> Result<Self> {
         host::check()?;
         check_process_numbers(settings)?;
+        report_content(settings, output);
         let named = NamedProcesses::find(settings)?;
         let limit = descriptors::raise();
         let mut capture = Capture::load(&CaptureConfig {
@@ -53,6 +56,7 @@ impl Prepared {
             ring_bytes: settings.ring_bytes,
             facts: output.takes_facts(),
             live: output.listen.is_some(),
+            without_content: output.leaves_content_out(),
             packets: settings.packets.clone(),
             ..CaptureConfig::default()
         })?;
@@ -166,6 +170,24 @@ fn check_process_numbers(settings: &CaptureSettings) -> Result<()> {
         Ok(()) => {}
     }
     Ok(())
+}
+
+/// Says why content is read although no output may show it, if it is.
+fn report_content(settings: &CaptureSettings, output: &OutputSettings) {
+    if output.privacy.level != Level::Metadata || !settings.modules().have(Modules::TLS) {
+        return;
+    }
+    if let Some(filter) = output.filter_of_content() {
+        tracing::warn!(
+            "--privacy metadata: bodies are read, counted and overwritten, because the filter `{}` asks for content",
+            printable(filter.as_str())
+        );
+    } else if !can_leave_content_out() {
+        tracing::warn!(
+            "--privacy metadata: bodies are read, counted and overwritten, because the kernel cannot leave them out \
+             before Linux 5.17"
+        );
+    }
 }
 
 fn processes(settings: &CaptureSettings, output: &OutputSettings) -> Processes {

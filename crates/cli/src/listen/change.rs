@@ -39,6 +39,7 @@ pub(crate) struct Live {
     /// The original's name of the module.
     module: &'static str,
     runs_command: bool,
+    leaves_content_out: bool,
     attached: Attached,
     state: Mutex<State>,
 }
@@ -90,6 +91,7 @@ impl Live {
                 _ => "openssl",
             },
             runs_command: !settings.command.is_empty(),
+            leaves_content_out: output.leaves_content_out(),
             attached,
             state: Mutex::new(State {
                 hex: output.hex,
@@ -155,6 +157,7 @@ impl Live {
     }
 
     fn check(&self, request: &Request, next: &State) -> Result<(), String> {
+        request.check_content(self.leaves_content_out)?;
         if next.hex && !self.looks.have_text() {
             return Err("hex: no output has the text or protobuf format".to_owned());
         }

@@ -132,6 +132,19 @@ impl Request {
         Ok(request)
     }
 
+    /// Refuses a filter that asks for content, if the run leaves content out.
+    pub(super) fn check_content(&self, leaves_content_out: bool) -> Result<(), String> {
+        let filter = self.filter.as_ref().and_then(Setting::as_ref);
+        if leaves_content_out && filter.is_some_and(|filter| filter.0.reads_content()) {
+            return Err(
+                "filter: it asks for content, which this run leaves out (--privacy metadata); start ecapture with \
+                 this --filter"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+
     fn take(&mut self, key: &str, value: &Value) -> Result<(), String> {
         match key {
             "pid" => self.pids = Some(pids(value)?),
@@ -276,6 +289,25 @@ mod tests {
         for body in ["0", "\"\"", "[]", "[0]"] {
             let request = read(&format!("{{\"pid\":{body}}}")).expect("all");
             assert_eq!(request.pids, Some(vec![]), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_filter_that_asks_for_content_is_refused_where_content_is_left_out() {
+        let body = read(r#"{"filter":"http.request and body contains \"x\""}"#).expect("a filter");
+        let error = body.check_content(true).expect_err("content is left out");
+        assert!(
+            error.contains("asks for content") && error.contains("--filter"),
+            "{error}"
+        );
+        assert_eq!(body.check_content(false), Ok(()));
+        for other in [
+            r#"{"filter":"http.response.code == 200"}"#,
+            r#"{"filter":""}"#,
+            "{}",
+        ] {
+            let request = read(other).expect("a request");
+            assert_eq!(request.check_content(true), Ok(()), "{other}");
         }
     }
 

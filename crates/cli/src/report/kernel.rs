@@ -86,6 +86,11 @@ fn kernel_rows(counters: &KernelCounters, undecodable: u64, excluded: (u64, u64)
             intended: true,
             ..row("filtered", counters.filtered_calls, 0)
         },
+        // Their number is known, and is in the lengths that messages have.
+        LossRow {
+            intended: true,
+            ..row("content", 0, counters.left_out_bytes)
+        },
     ]
 }
 
@@ -132,4 +137,32 @@ fn late_rows(capture: &CaptureHandle) -> [LossRow; 9] {
             ..row("text_limit", tally.beyond_limits().0, true)
         },
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::meaning;
+
+    #[test]
+    fn content_that_was_left_out_is_shown_and_is_not_a_loss() {
+        let counters = KernelCounters {
+            left_out_bytes: 5,
+            ..KernelCounters::default()
+        };
+        let rows = kernel_rows(&counters, 0, (0, 0));
+        let shown: Vec<_> = rows.into_iter().filter(|row| row.bytes > 0).collect();
+        assert_eq!(
+            shown,
+            [LossRow {
+                stage: Stage::Kernel,
+                reason: "content",
+                events: 0,
+                bytes: 5,
+                intended: true,
+            }]
+        );
+        let meaning = meaning::of(Stage::Kernel, "content");
+        assert_eq!(meaning, "content left out in the kernel (--privacy metadata)");
+    }
 }

@@ -6,6 +6,7 @@ use ecapture_actors::Stage;
 pub(super) fn of(stage: Stage, reason: &str) -> &'static str {
     match (stage, reason) {
         (Stage::Kernel, "filtered") => "calls by processes that are not captured",
+        (Stage::Kernel, "content") => "content left out in the kernel (--privacy metadata)",
         (Stage::Kernel, "excluded") => "data of processes that --not-pid names, or that read this output",
         (Stage::Kernel, "text_limit") => {
             "parts of statements and commands beyond the limits; each is marked in its event"

@@ -281,11 +281,24 @@ impl OutputSettings {
         self.listen.is_some() || self.outputs.iter().any(|output| output.filter.is_some())
     }
 
+    /// Returns true if no output may show content and no filter asks for it. Then the kernel leaves it out if it can,
+    /// and nothing that is printed depends on it.
+    pub(crate) fn leaves_content_out(&self) -> bool {
+        self.privacy.level == Level::Metadata && self.filter_of_content().is_none()
+    }
+
+    /// The filter of an output that asks for content, if there is one.
+    pub(crate) fn filter_of_content(&self) -> Option<&Filter> {
+        let mut filters = self.outputs.iter().filter_map(|output| output.filter.as_deref());
+        filters.find(|filter| filter.reads_content())
+    }
+
     /// How the decoders of one view are set up.
     pub(crate) fn decoder_options(&self, view: View) -> Options {
         Options {
             view,
             conceals: self.privacy.level == Level::Metadata && !self.reads_values(),
+            without_content: self.leaves_content_out(),
             parts: !self.whole && !view.joins() && !self.privacy.needs_whole(&self.outputs),
             ..Options::default()
         }
@@ -416,12 +429,56 @@ fn use_color(when: When, terminal: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::args::Cli;
 
     fn parse(value: &str) -> Result<(String, SinkPolicy), String> {
         OutputTarget::parse(value, SinkPolicy::Stop)
             .map(|output| (output.name(), output.policy))
             .map_err(|error| error.to_string())
+    }
+
+    fn settings(words: &[&str]) -> OutputSettings {
+        let words = [&["ecapture", "tls"], words].concat();
+        OutputSettings::resolve(&Cli::try_parse_from(words).unwrap().global).unwrap()
+    }
+
+    #[test]
+    fn content_is_left_out_at_metadata_unless_a_filter_asks_for_it() {
+        for (words, expected) in [
+            (&["--privacy", "metadata"][..], true),
+            (&["--privacy", "metadata", "--listen", "127.0.0.1:0"], true),
+            (&["--privacy", "metadata", "--filter", "http.host == \"a\""], true),
+            (
+                &["--privacy", "metadata", "--filter", "body contains \"a\""],
+                false,
+            ),
+            (
+                &[
+                    "--privacy",
+                    "metadata",
+                    "-o",
+                    "text",
+                    "-o",
+                    "jsonl:f,filter=len(body) > 3",
+                ],
+                false,
+            ),
+            (&["--privacy", "headers"], false),
+            (&[], false),
+        ] {
+            let settings = settings(words);
+            assert_eq!(settings.leaves_content_out(), expected, "{words:?}");
+            for view in [View::Text, View::TextMessages, View::Joined] {
+                let options = settings.decoder_options(view);
+                assert_eq!(options.without_content, expected, "{words:?}");
+            }
+        }
+        let filter = "http and body contains \"a\"";
+        let settings = settings(&["--privacy", "metadata", "--filter", filter]);
+        assert_eq!(settings.filter_of_content().map(Filter::as_str), Some(filter));
     }
 
     #[test]
