@@ -130,6 +130,7 @@ impl Exchange {
             4 * self.expected.len(),
             "nothing twice: {kinds:?} {lines:#?}"
         );
+        captured.check_heads(self, &lines);
     }
 
     fn check_addresses(&self, request: &Value, response: &Value) {
@@ -158,37 +159,91 @@ fn exchanged<'a>(request: &'a Value, response: &Value) -> (&'a str, String) {
 /// The output of a capture of the whole host.
 pub(crate) struct Captured {
     messages: Vec<u8>,
+    /// The same of a capture at `--privacy metadata` beside it, for which the kernel leaves bodies out.
+    heads: Vec<u8>,
     log: String,
+}
+
+/// What of a message is shown without its body: the query of its path is not.
+fn head(message: &Value) -> Vec<String> {
+    let path = message["path"].as_str().unwrap_or_default();
+    let body = &message["body"];
+    [
+        "kind",
+        "comm",
+        "direction",
+        "src",
+        "dst",
+        "method",
+        "status",
+        "pairing",
+    ]
+    .iter()
+    .map(|field| &message[*field])
+    .chain([&body["wire_len"], &body["complete"]])
+    .map(Value::to_string)
+    .chain(path.split('?').next().map(str::to_owned))
+    .collect()
 }
 
 impl Captured {
     /// Messages over connections with the exchange's server.
     pub(crate) fn lines_of(&self, exchange: &Exchange) -> Vec<Value> {
-        let whole = self.messages.iter().rposition(|&byte| byte == b'\n').unwrap_or(0);
-        let lines = self.messages[..whole].split(|&byte| byte == b'\n');
-        let end = format!(":{}", exchange.server.port);
-        let of_server = |line: &Value| {
-            [&line["src"], &line["dst"]]
-                .iter()
-                .any(|side| side.as_str().is_some_and(|side| side.ends_with(&end)))
-        };
-        lines
-            .filter(|line| !line.is_empty())
-            .map(|line| serde_json::from_slice(line).expect("a JSON line"))
-            .filter(of_server)
-            .collect()
+        lines_of(exchange, &self.messages)
     }
+
+    /// Without bodies the messages are the same, and complete.
+    fn check_heads(&self, exchange: &Exchange, lines: &[Value]) {
+        let heads = lines_of(exchange, &self.heads);
+        let [mut expected, mut observed] =
+            [lines, &heads].map(|lines| lines.iter().map(head).collect::<Vec<_>>());
+        expected.sort();
+        observed.sort();
+        assert_eq!(observed, expected, "{}: {heads:#?}", self.log);
+        for message in &heads {
+            let text = message["body"]["text"].as_str();
+            assert_eq!(text.unwrap_or_default(), "", "{message}");
+        }
+    }
+}
+
+/// The messages over connections with the exchange's server, of JSON Lines that may still be written.
+fn lines_of(exchange: &Exchange, messages: &[u8]) -> Vec<Value> {
+    let whole = messages.iter().rposition(|&byte| byte == b'\n').unwrap_or(0);
+    let lines = messages[..whole].split(|&byte| byte == b'\n');
+    let end = format!(":{}", exchange.server.port);
+    let of_server = |line: &Value| {
+        [&line["src"], &line["dst"]]
+            .iter()
+            .any(|side| side.as_str().is_some_and(|side| side.ends_with(&end)))
+    };
+    lines
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).expect("a JSON line"))
+        .filter(of_server)
+        .collect()
 }
 
 /// Captures the whole host while each client runs once.
 pub(crate) fn capture(exchanges: &mut [Exchange]) -> Captured {
-    let file = tempfile::NamedTempFile::new().expect("a temporary file");
-    let path = file.path().to_str().expect("a plain path");
-    let mut running = Running::start(&["tls", "--format", "jsonl", "--whole", "--eventaddr", path]);
-    running.wait_until_capturing();
-    let captured = |log| Captured {
-        messages: fs::read(file.path()).expect("a readable file"),
-        log,
+    let folder = tempfile::tempdir().expect("a folder");
+    let paths = ["messages", "heads"].map(|name| folder.path().join(name).display().to_string());
+    let runs = paths.each_ref().map(|path| {
+        let level = if path.ends_with("heads") {
+            "metadata"
+        } else {
+            "full"
+        };
+        let flags = ["--format", "jsonl", "--whole", "--privacy", level];
+        let mut running = Running::start(&[&["tls", "--eventaddr", path], &flags[..]].concat());
+        running.wait_until_capturing();
+        running
+    });
+    let captured = |log| {
+        let [messages, heads] = paths
+            .each_ref()
+            .map(|path| fs::read(path).expect("a readable file"));
+        Captured { messages, heads, log }
     };
     for exchange in exchanges {
         exchange.run();
@@ -200,8 +255,8 @@ pub(crate) fn capture(exchanges: &mut [Exchange]) -> Captured {
             std::thread::yield_now();
         }
     }
-    let log = running.interrupt().stderr;
-    captured(log)
+    let logs = runs.map(|running| running.interrupt().stderr);
+    captured(logs.concat())
 }
 
 /// A site that servers without any rights can read.

@@ -536,6 +536,39 @@ fn filters_and_formats_change_while_the_capture_runs() {
 }
 
 #[test]
+fn a_filter_that_asks_for_content_is_refused_where_content_is_left_out() {
+    let Some(scene) = Scene::nginx(&[]) else {
+        return;
+    };
+    let pid = scene.server.worker_pid().to_string();
+    let mut running = Running::start(&[
+        "tls",
+        "-p",
+        &pid,
+        "--listen",
+        "127.0.0.1:0",
+        "-o",
+        "jsonl",
+        "--privacy",
+        "metadata",
+    ]);
+    let api = Api::of(&mut running);
+    running.wait_until_capturing();
+    let message = api.refusal("/tls", "{\"filter\":\"body contains \\\"a\\\"\"}", 5);
+    assert!(message.contains("asks for content"), "{message}");
+    api.change("{\"filter\":\"http.request.uri contains \\\"hello\\\"\"}");
+    curl(&["--http1.1", &scene.server.url("/hello.json")]);
+    api.wait_until_written(2);
+    let finished = running.interrupt();
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("nothing was lost"),
+        "{}",
+        finished.stderr
+    );
+}
+
+#[test]
 fn a_filter_of_outputs_is_in_force_from_the_next_message_on() {
     let Some(scene) = Scene::nginx(&[]) else {
         return;

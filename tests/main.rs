@@ -45,6 +45,7 @@
 //! - `shells`: commands that are typed into bash and zsh.
 //! - `packets`: packets of interfaces, read by tshark.
 //! - `combined`: one run with several outputs that say the same.
+//! - `content`: recordings without what the kernel leaves out at `--privacy metadata`.
 //! - `captures`: captures of packets, decrypted, beside tshark.
 //! - `plaintext_packets`: plaintext as packets, read by tshark.
 //! - `audit`: what every file begins with.
@@ -60,6 +61,7 @@ mod captures;
 mod chain;
 mod cli;
 mod combined;
+mod content;
 mod coverage;
 mod databases;
 mod discovery;

@@ -56,11 +56,22 @@ fn mappings(pid: u32) -> Vec<Mapping> {
 
 /// The secrets in the memory of a process that a core dump has.
 fn canaries_in_memory(pid: u32) -> BTreeSet<String> {
+    canaries_in(pid, |mapping| !mapping.is_left_out)
+}
+
+/// The secrets of bodies anywhere in the memory of a process, the kernel's rings among it.
+fn bodies_in_memory(pid: u32) -> BTreeSet<String> {
+    let mut found = canaries_in(pid, |_| true);
+    found.retain(|canary| canary.starts_with("canary-body") || canary.starts_with("canary-form"));
+    found
+}
+
+fn canaries_in(pid: u32, is_meant: impl Fn(&Mapping) -> bool) -> BTreeSet<String> {
     let memory = File::open(format!("/proc/{pid}/mem")).expect("the memory of a process of ours");
     let mut found = BTreeSet::new();
-    let is_dumped = |mapping: &Mapping| mapping.is_readable && !mapping.is_left_out;
-    let dumped = mappings(pid).into_iter().filter(is_dumped);
-    for Mapping { start, end, .. } in dumped {
+    let is_searched = |mapping: &Mapping| mapping.is_readable && is_meant(mapping);
+    let searched = mappings(pid).into_iter().filter(is_searched);
+    for Mapping { start, end, .. } in searched {
         let mut bytes = vec![0; usize::try_from(end - start).expect("a part of memory")];
         // It may have been unmapped since.
         if memory.read_exact_at(&mut bytes, start).is_ok() {
@@ -114,7 +125,7 @@ impl Drop for Exchanges {
 }
 
 /// Waits until the file of JSON Lines has all responses that are complete: of the client and the server.
-fn wait_for_responses(file: &Path) {
+fn wait_for_responses(file: &Path, mut waiting: impl FnMut()) {
     let started = SystemTime::now();
     loop {
         let text = fs::read_to_string(file).unwrap_or_default();
@@ -123,12 +134,13 @@ fn wait_for_responses(file: &Path) {
             return;
         }
         assert!(started.elapsed().unwrap_or_default() < PATIENCE, "{text}");
-        std::thread::yield_now();
+        waiting();
     }
 }
 
-/// The secrets in memory during a capture with these flags, and in its outputs and logs afterwards.
-fn captured(server: &Server, flags: &[&str]) -> [BTreeSet<String>; 2] {
+/// The secrets in memory during a capture with these flags when its messages are done, in its outputs and logs
+/// afterwards, and those of bodies that were in all of its memory at any time.
+fn captured(server: &Server, flags: &[&str]) -> [BTreeSet<String>; 3] {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
     let log = path("log").display().to_string();
@@ -149,7 +161,17 @@ fn captured(server: &Server, flags: &[&str]) -> [BTreeSet<String>; 2] {
     let mut running = Running::start(&arguments);
     running.wait_until_capturing();
     let exchanges = Exchanges::make(server);
-    wait_for_responses(&path("jsonl"));
+    let mut bodies = BTreeSet::new();
+    wait_for_responses(&path("jsonl"), || {
+        bodies.append(&mut bodies_in_memory(running.pid()))
+    });
+    // What the kernel's ring had is still there: nothing else has overwritten it.
+    bodies.append(&mut bodies_in_memory(running.pid()));
+    let in_ring = canaries_in(running.pid(), |mapping| mapping.is_left_out);
+    assert!(
+        in_ring.contains("canary-cookie1"),
+        "a head is found there: {in_ring:?}"
+    );
     let in_memory = last_canaries_in_memory(running.pid());
     drop(exchanges);
     let finished = running.interrupt();
@@ -167,7 +189,7 @@ fn captured(server: &Server, flags: &[&str]) -> [BTreeSet<String>; 2] {
         let file = file.expect("a file").path();
         written.append(&mut canaries(&fs::read(file).expect("a readable file")));
     }
-    [in_memory, written]
+    [in_memory, written, bodies]
 }
 
 #[test]
@@ -178,8 +200,10 @@ fn at_metadata_neither_outputs_nor_a_core_dump_have_secrets_of_messages_that_are
     let folder = crate::support::capture::site();
     let server = Server::nginx_with(folder.path(), DIRECTIVES);
     // All of them are in both without it: they are found where they are.
-    let [in_memory, written] = captured(&server, &["--no-redact"]);
+    let [in_memory, written, bodies] = captured(&server, &["--no-redact"]);
     assert!(in_memory.len() > 10, "{in_memory:?}");
+    let all = ["canary-body1", "canary-body2", "canary-form1", "canary-form2"];
+    assert!(all.iter().all(|body| bodies.contains(*body)), "{bodies:?}");
     let places = [
         "authorization",
         "body",
@@ -198,7 +222,9 @@ fn at_metadata_neither_outputs_nor_a_core_dump_have_secrets_of_messages_that_are
             );
         }
     }
-    let [in_memory, written] = captured(&server, &["--privacy", "metadata", "--no-redact"]);
+    let [in_memory, written, bodies] = captured(&server, &["--privacy", "metadata", "--no-redact"]);
+    // The kernel leaves them out, so they are not even in what it shares with us.
+    assert!(bodies.is_empty(), "{bodies:?}");
     assert!(in_memory.is_empty(), "{in_memory:?}");
     assert!(written.is_empty(), "{written:?}");
 }

@@ -74,6 +74,28 @@ fn bodies_and_header_values_are_left_out() {
 }
 
 #[test]
+fn at_metadata_content_is_inspected_only_for_a_filter_that_asks_for_it() {
+    let recording = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/grpc-node/events.jsonl"
+    );
+    let lines = |flags: &[&str]| {
+        let finished = run(&[&["replay", recording, "--format", "jsonl"], flags].concat());
+        assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
+        finished.text()
+    };
+    let of_grpc = |text: &str| text.matches(r#""kind":"grpc.message""#).count();
+    let metadata = ["--privacy", "metadata"];
+    assert!(of_grpc(&lines(&["--privacy", "headers"])) > 0);
+    let without = lines(&metadata);
+    assert_eq!(of_grpc(&without), 0);
+    assert!(without.contains(r#"["grpc-status","0"]"#), "{without}");
+    let filtered = lines(&[&metadata[..], &["--filter", "grpc"]].concat());
+    assert!(of_grpc(&filtered) > 0, "{filtered}");
+    assert!(filtered.contains("left out for privacy"), "{filtered}");
+}
+
+#[test]
 fn wrong_flags_name_the_right_ones() {
     let folder = tempfile::tempdir().expect("a folder");
     let wrong = file(folder.path(), "wrong", "header X-A\ncookie a\n");
