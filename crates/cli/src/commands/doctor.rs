@@ -24,7 +24,7 @@ pub(crate) fn run(settings: &OutputSettings, pids: &[u32]) -> Result<Exit> {
     // What is missing on the host would be the reason once more.
     let programs = host
         .is_ok()
-        .then(|| ecapture_probe::check_programs(Modules::TLS))
+        .then(|| ecapture_probe::check_programs(Modules::TLS, false))
         .transpose();
     let report = Report {
         checks: host::checks(),

@@ -1,6 +1,6 @@
 //! Header sections (RFC 9112 §5), and where the content behind them ends (RFC 9112 §6.3).
 
-use super::{REQUESTS, State, Stream, UNTIL_CLOSE, Verdict, text};
+use super::{REQUESTS, State, Stream, UNTIL_CLOSE, Verdict, is, text};
 
 /// Most bytes of a header section.
 const LONGEST_HEAD: u32 = 1024 * 1024;
@@ -123,16 +123,16 @@ impl Stream {
     #[inline(always)]
     fn end_name(&mut self) {
         let (name, length) = (self.last, self.line - 1);
-        self.field = if length == 14 && name == CONTENT_LENGTH {
+        self.field = if length == 14 && is(name, CONTENT_LENGTH) {
             Field::ContentLength
-        } else if length == 17 && name == TRANSFER_ENCODING {
+        } else if length == 17 && is(name, TRANSFER_ENCODING) {
             Field::TransferEncoding
-        } else if length == 7 && name == UPGRADE {
+        } else if length == 7 && is(name, UPGRADE) {
             Field::Upgrade
         } else {
             Field::Other
         };
-        self.last = [0; 3];
+        self.forget_last();
         self.number = NO_NUMBER;
     }
 
@@ -178,13 +178,14 @@ impl Stream {
 
     #[inline(always)]
     fn end_token(&mut self) {
-        let token = core::mem::take(&mut self.last);
-        if token == [0; 3] {
+        let token = self.last;
+        self.forget_last();
+        if is(token, [0; 3]) {
             return;
         }
         if self.field == Field::Upgrade {
             if self.upgrade == Upgrade::None {
-                self.upgrade = if token == WEB_SOCKET {
+                self.upgrade = if is(token, WEB_SOCKET) {
                     Upgrade::WebSocket
                 } else {
                     Upgrade::Other
@@ -193,13 +194,13 @@ impl Stream {
             return;
         }
         self.transfer = match self.transfer {
-            Transfer::Absent | Transfer::Unchunked if token == CHUNKED => Transfer::Chunked,
+            Transfer::Absent | Transfer::Unchunked if is(token, CHUNKED) => Transfer::Chunked,
             Transfer::Absent | Transfer::Unchunked
-                if token == GZIP || token == X_GZIP || token == DEFLATE =>
+                if is(token, GZIP) || is(token, X_GZIP) || is(token, DEFLATE) =>
             {
                 Transfer::Unchunked
             }
-            Transfer::Absent if token == IDENTITY => Transfer::Absent,
+            Transfer::Absent if is(token, IDENTITY) => Transfer::Absent,
             _ => Transfer::Bad,
         };
     }

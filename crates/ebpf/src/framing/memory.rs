@@ -3,8 +3,10 @@
 use super::{Call, Framing, WINDOW_BYTES, step};
 
 /// The bytes of a call. Content becomes zeros as it is handed over.
-struct Bytes<'call> {
+struct InMemory<'call> {
     bytes: &'call mut [u8],
+    /// Those handed over.
+    sent: usize,
     /// Only bytes before this position can be read.
     readable: usize,
 }
@@ -27,14 +29,18 @@ impl Framing {
         } else {
             (second, &*first)
         };
-        let mut call = Bytes { bytes, readable };
+        let mut call = InMemory {
+            bytes,
+            sent: 0,
+            readable,
+        };
         while !step(stream, other, &mut call) {}
     }
 }
 
-impl Call for Bytes<'_> {
-    fn read(&mut self, at: u64, window: &mut [u64; WINDOW_BYTES / 8], length: u32) -> bool {
-        let (at, length) = (at as usize, length as usize);
+impl Call for InMemory<'_> {
+    fn read(&mut self, ahead: u64, window: &mut [u64; WINDOW_BYTES / 8], length: u32) -> bool {
+        let (at, length) = (self.sent + ahead as usize, length as usize);
         let Some(bytes) = self.bytes.get(at..at + length) else {
             return false;
         };
@@ -49,9 +55,11 @@ impl Call for Bytes<'_> {
         true
     }
 
-    fn send(&mut self, is_content: bool, from: u64, to: u64) {
+    fn send(&mut self, is_content: bool, length: u64) {
+        let to = self.sent + length as usize;
         if is_content {
-            self.bytes[from as usize..to as usize].fill(0);
+            self.bytes[self.sent..to].fill(0);
         }
+        self.sent = to;
     }
 }

@@ -52,6 +52,8 @@ pub struct Framing {
     pub streams: [Stream; 2],
 }
 
+const _: () = assert!(core::mem::offset_of!(Framing, streams) == 0);
+
 /// A session before its first bytes.
 pub const NEW_FRAMING: Framing = Framing {
     streams: [Stream::NEW; 2],
@@ -220,7 +222,24 @@ impl Stream {
     fn begin(&mut self, state: State) {
         self.state = state;
         self.line = 0;
-        self.last = [0; 3];
+        self.forget_last();
+    }
+
+    #[inline(always)]
+    fn forget_last(&mut self) {
+        self.set_last([0; 3]);
+    }
+
+    /// Volatile, so that no function is called to clear or to copy them, which takes stack.
+    #[inline(always)]
+    fn set_last(&mut self, words: [u64; 3]) {
+        let [first, second, third] = &mut self.last;
+        // SAFETY: words of ours.
+        unsafe {
+            core::ptr::write_volatile(first, words[0]);
+            core::ptr::write_volatile(second, words[1]);
+            core::ptr::write_volatile(third, words[2]);
+        }
     }
 
     /// Begins `length` bytes of payload, with `state` behind them.
@@ -234,11 +253,11 @@ impl Stream {
     #[inline(always)]
     fn push(&mut self, byte: u8) {
         let [first, second, third] = self.last;
-        self.last = [
+        self.set_last([
             first << 8 | second >> 56,
             second << 8 | third >> 56,
             third << 8 | u64::from(byte),
-        ];
+        ]);
     }
 
     /// Everything from here on is content.
@@ -259,6 +278,13 @@ impl Stream {
         self.give_up();
         Verdict::Keep
     }
+}
+
+/// Whether the last bytes are those of [`text`]. Word by word: a comparison of arrays is a function of its own, and takes
+/// stack.
+#[inline(always)]
+fn is(last: [u64; 3], text: [u64; 3]) -> bool {
+    last[0] == text[0] && last[1] == text[1] && last[2] == text[2]
 }
 
 /// The last 24 bytes of a stream that ends in `text`, for comparisons with [`Stream::last`].

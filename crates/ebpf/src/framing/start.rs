@@ -1,7 +1,7 @@
 //! Start lines (RFC 9112 §3, §4), and the preface of HTTP/2 (RFC 9113 §3.4).
 
 use super::fields::Upgrade;
-use super::{State, Stream, Verdict, text};
+use super::{State, Stream, Verdict, is, text};
 
 /// Longer than any registered method.
 const LONGEST_METHOD: u32 = 32;
@@ -60,9 +60,6 @@ impl Stream {
                 self.first = 0;
                 self.part = Part::First;
                 self.is_odd = false;
-                self.is_response = false;
-                self.is_head = false;
-                self.is_connect = false;
                 self.start_line(byte)
             }
         }
@@ -124,8 +121,8 @@ impl Stream {
         self.is_odd = false;
         self.number = 0;
         self.is_response = self.line == VERSION_BYTES + 1 && is_version(self.first);
-        self.is_head = self.last == HEAD;
-        self.is_connect = self.last == CONNECT;
+        self.is_head = is(self.last, HEAD);
+        self.is_connect = is(self.last, CONNECT);
         self.part = if self.is_response {
             Part::Status
         } else {
@@ -146,6 +143,9 @@ impl Stream {
 
     #[inline(always)]
     fn end_start_line(&mut self) -> Verdict {
+        if self.part == Part::First {
+            return self.reject();
+        }
         if self.is_response {
             if self.line < STATUS_END {
                 return self.reject();
@@ -154,7 +154,7 @@ impl Stream {
             self.begin_fields();
             return Verdict::Keep;
         }
-        if self.last == PREFACE_LINE {
+        if is(self.last, PREFACE_LINE) {
             self.begin(State::Preface);
             return Verdict::Keep;
         }
@@ -177,7 +177,7 @@ impl Stream {
         self.push(byte);
         self.line += 1;
         if self.line == PREFACE_REST_BYTES {
-            if self.last != PREFACE_REST {
+            if !is(self.last, PREFACE_REST) {
                 return self.keep_last();
             }
             self.begin(State::FrameHeader);

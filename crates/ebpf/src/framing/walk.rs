@@ -7,14 +7,14 @@ use crate::limits::CHUNK_PAYLOAD;
 pub const WINDOW_BYTES: usize = 64;
 const WORD_BYTES: u64 = 8;
 
-/// Access to the call whose bytes are followed. Positions are in it.
+/// Access to the bytes of a call that have not been handed over.
 pub trait Call {
-    /// Reads `length` bytes from `at` on, at most [`WINDOW_BYTES`]. Returns false if they cannot be read.
-    fn read(&mut self, at: u64, window: &mut [u64; WINDOW_BYTES / 8], length: u32) -> bool;
+    /// Reads `length` bytes, at most [`WINDOW_BYTES`], behind the next `ahead` ones. Returns false if they cannot be
+    /// read.
+    fn read(&mut self, ahead: u64, window: &mut [u64; WINDOW_BYTES / 8], length: u32) -> bool;
 
-    /// Hands over the bytes from `from` up to `to`, at most [`CHUNK_PAYLOAD`]: themselves, or if they are content,
-    /// their number.
-    fn send(&mut self, is_content: bool, from: u64, to: u64);
+    /// Hands over the next `length` bytes, at most [`CHUNK_PAYLOAD`]: themselves, or if they are content, their number.
+    fn send(&mut self, is_content: bool, length: u64);
 }
 
 /// How far a call has been followed.
@@ -204,7 +204,7 @@ impl Stream {
         let left = self.walk.end - self.walk.at;
         self.walk.window_at = self.walk.at;
         let length = left.min(WINDOW_BYTES as u64) as u32;
-        call.read(self.walk.at, &mut self.walk.window, length)
+        call.read(self.walk.at - self.walk.from, &mut self.walk.window, length)
     }
 
     /// Ends a start line that is none if it does not end in this call.
@@ -238,7 +238,7 @@ pub fn step<C: Call>(stream: &mut Stream, other: &Stream, call: &mut C) -> bool 
     let is_end = at >= stream.walk.end;
     if stream.walk.is_due {
         let Walk { from, until, .. } = stream.walk;
-        call.send(stream.walk.is_content, from, until);
+        call.send(stream.walk.is_content, until - from);
         stream.walk.from = until;
         stream.walk.is_content = stream.walk.goes_on_as_content;
         stream.walk.is_due = false;

@@ -23,78 +23,71 @@ static FRESH: Framing = NEW_FRAMING;
 
 /// What a callback of `bpf_loop` needs.
 struct Followed<'call> {
+    /// What has not been handed over.
     parts: &'call mut Parts,
-    /// Position of the call's first byte in the stream, and its address.
-    position: u64,
-    buffer: u64,
-    stream: *mut Stream,
-    other: *const Stream,
+    framing: *mut Framing,
 }
 
 /// Sends `length` bytes of a call. `joined_late` is that of the session.
 #[inline(always)]
 pub(super) fn send(parts: &mut Parts, length: u64, joined_late: u8) {
-    let header = &parts.header;
-    let direction = usize::from(header.direction & 1);
-    let Some(framing) = framing_of(header.pid, header.session) else {
+    let direction = usize::from(parts.header.direction & 1);
+    let Some(framing) = framing_of(parts.header.pid, parts.header.session) else {
         count(counter::CUT_BYTES, length);
         return;
     };
     // SAFETY: the map lookup succeeded; the library forbids concurrent use of one direction of a session, and what is
     // read of the other one are whole words.
-    let (stream, other) = unsafe {
-        (*framing).begin_call(direction, header.stream_offset, length, joined_late != 0);
-        let streams = (&raw mut (*framing).streams).cast::<Stream>();
-        (streams.add(direction), streams.add(direction ^ 1))
-    };
-    let mut followed = Followed {
-        position: parts.header.stream_offset,
-        buffer: parts.source,
-        parts,
-        stream,
-        other,
-    };
+    unsafe { (*framing).begin_call(direction, parts.header.stream_offset, length, joined_late != 0) };
+    let mut followed = Followed { parts, framing };
     // SAFETY: the callback gets the context that it expects, alive until the helper returns.
-    unsafe {
-        bpf_loop(STEPS, follow as *mut c_void, (&raw mut followed).cast(), 0);
-        let rest = (*stream).rest();
-        if rest != 0 {
-            count(counter::CUT_BYTES, rest);
-            (*stream).resume();
-        }
+    unsafe { bpf_loop(STEPS, follow as *mut c_void, (&raw mut followed).cast(), 0) };
+    // SAFETY: as above.
+    let stream = unsafe { &mut *stream(framing, direction) };
+    let rest = stream.rest();
+    if rest != 0 {
+        count(counter::CUT_BYTES, rest);
+        stream.resume();
     }
 }
 
 extern "C" fn follow(_index: u64, followed: *mut c_void) -> u64 {
-    // SAFETY: `send` passes its own, with valid streams.
+    // SAFETY: `send` passes its own, with a valid framing.
     unsafe {
         let followed = &mut *followed.cast::<Followed<'_>>();
-        let (stream, other) = (followed.stream, followed.other);
+        let direction = usize::from(followed.parts.header.direction & 1);
+        let other = stream(followed.framing, direction ^ 1);
+        let stream = stream(followed.framing, direction);
         u64::from(step(&mut *stream, &*other, followed))
     }
 }
 
+/// One direction, 0 or 1.
+#[inline(always)]
+fn stream(framing: *mut Framing, direction: usize) -> *mut Stream {
+    framing.cast::<Stream>().wrapping_add(direction & 1)
+}
+
 impl Call for Followed<'_> {
     #[inline(always)]
-    fn read(&mut self, at: u64, window: &mut [u64; WINDOW_BYTES / 8], length: u32) -> bool {
+    fn read(&mut self, ahead: u64, window: &mut [u64; WINDOW_BYTES / 8], length: u32) -> bool {
         let length = bounded(length, WINDOW_BYTES as u32);
+        let source = self.parts.source + ahead;
         // SAFETY: the helper writes as many bytes as it is given, which the window has, and checks the source.
-        unsafe {
-            bpf_probe_read_user(window.as_mut_ptr().cast(), length, (self.buffer + at) as *const _) == 0
-        }
+        unsafe { bpf_probe_read_user(window.as_mut_ptr().cast(), length, source as *const _) == 0 }
     }
 
     #[inline(always)]
-    fn send(&mut self, is_content: bool, from: u64, to: u64) {
-        self.parts.header.stream_offset = self.position + from;
-        self.parts.source = self.buffer + from;
+    fn send(&mut self, is_content: bool, length: u64) {
         if !may_go_on() {
-            count_refused(1, to - from);
+            count_refused(1, length);
         } else if is_content {
-            send_content_length(&self.parts.header, to - from);
+            send_content_length(&self.parts.header, length);
         } else {
-            send_tail(self.parts, (to - from) as u32);
+            send_tail(self.parts, length as u32);
         }
+        self.parts.header.stream_offset += length;
+        self.parts.source += length;
     }
 }
 

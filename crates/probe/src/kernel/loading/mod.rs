@@ -130,8 +130,8 @@ pub struct ProgramCheck {
 pub(crate) const PACKET_PROGRAMS: [&str; 2] = ["packet_ingress", "packet_egress"];
 
 /// Loads the programs of `modules` as a capture of everything that they can would, and discards them. Those for
-/// packets are among them if all modules are. Takes some 0.1 s.
-pub fn check_programs(modules: Modules) -> Result<Vec<ProgramCheck>, Error> {
+/// packets are among them if all modules are. `without_content`: as [`CaptureConfig::without_content`]. Takes some 0.1 s.
+pub fn check_programs(modules: Modules, without_content: bool) -> Result<Vec<ProgramCheck>, Error> {
     let packets = PacketConfig {
         // Any: it is not compiled here.
         filter: Some(String::new()),
@@ -141,6 +141,7 @@ pub fn check_programs(modules: Modules) -> Result<Vec<ProgramCheck>, Error> {
         modules,
         packets: (modules == Modules::ALL).then_some(packets),
         discovery: Discovery::Kinds(Vec::new()),
+        without_content,
         ..CaptureConfig::default()
     };
     let Loading { probes, .. } = Loading::new(&config, true)?;
