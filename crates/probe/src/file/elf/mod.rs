@@ -174,6 +174,10 @@ impl Image {
     }
 
     /// Where the code refers to the labels of key logs. The file is searched for them once.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "stripped programs are searched on x86-64 only")
+    )]
     pub(crate) fn labels(&self) -> &Labels {
         // What cannot be read has none.
         self.labels

@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 #[cfg(target_arch = "aarch64")]
-use super::{Accessor, Field, Getter, LogFunction};
+use super::{Accessor, Field, Getter, LogFunction, RustlsSecrets};
 use super::{Callee, Code, Refusal};
 #[cfg(target_arch = "aarch64")]
 use crate::file::elf::Image;
@@ -269,11 +269,11 @@ pub(super) fn loads_from_second_parameter(code: &Code, offsets: &[u64]) -> Resul
             missing.retain(|&wanted| !(0..words).any(|index| wanted == offset + 8 * index));
         }
         // mov, as `orr Xd, xzr, Xm`
-        let copies = word & 0xFFE0_FFE0 == 0xAA00_03E0 && holders.contains(&field(word, 5, 16));
+        let copies = word & 0xFFE0_FFE0 == 0xAA00_03E0 && holders.contains(&bits(word, 5, 16));
         let written = written(word);
         holders.retain(|holder| !written.contains(holder));
         if copies {
-            holders.push(field(word, 5, 0));
+            holders.push(bits(word, 5, 0));
         }
     }
     Ok(missing.is_empty())
@@ -282,11 +282,11 @@ pub(super) fn loads_from_second_parameter(code: &Code, offsets: &[u64]) -> Resul
 /// Register with the address, offset from there in bytes, and number of the words of eight bytes that an
 /// instruction loads into general registers.
 fn load(word: u32) -> Option<(u32, u64, u64)> {
-    let base = field(word, 5, 5);
+    let base = bits(word, 5, 5);
     let at = |offset: i64, words| u64::try_from(offset).ok().map(|offset| (base, offset, words));
     match word & 0xFFC0_0000 {
         // ldr Xt, [Xn, #offset]
-        0xF940_0000 => at(i64::from(field(word, 12, 10)) * 8, 1),
+        0xF940_0000 => at(i64::from(bits(word, 12, 10)) * 8, 1),
         // ldp Xt, Xt, [Xn, #offset]
         0xA940_0000 => at(signed(word, 7, 15) * 8, 2),
         // ldur Xt, [Xn, #offset]
@@ -297,7 +297,7 @@ fn load(word: u32) -> Option<(u32, u64, u64)> {
 
 /// General registers that an instruction may write: all that it does, and some that it does not.
 fn written(word: u32) -> [u32; 4] {
-    let [first, base, second, third] = [0, 5, 10, 16].map(|at| field(word, 5, at));
+    let [first, base, second, third] = [0, 5, 10, 16].map(|at| bits(word, 5, at));
     let has = |bits: u32| word & bits != 0;
     let is_branch = word >> 26 & 0b111 == 0b101 && word >> 24 != 0xD5;
     if is_branch {
@@ -440,14 +440,14 @@ impl Walk<'_> {
 }
 
 /// A part of a word: `width` bits from bit `at` on.
-fn field(word: u32, width: u32, at: u32) -> u32 {
+fn bits(word: u32, width: u32, at: u32) -> u32 {
     word >> at & ((1 << width) - 1)
 }
 
 /// The same, as a number with a sign.
 fn signed(word: u32, width: u32, at: u32) -> i64 {
     let unused = u32::BITS - width;
-    i64::from((field(word, width, at) << unused).cast_signed() >> unused)
+    i64::from((bits(word, width, at) << unused).cast_signed() >> unused)
 }
 
 #[cfg(test)]
