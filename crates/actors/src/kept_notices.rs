@@ -28,9 +28,53 @@ impl NoticeRoom {
     }
 }
 
+/// The notices of all connections under one key, those that began first in front.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog(Vec<KeptNotices>);
+
+impl Backlog {
+    /// Keeps notices for a direction of the connection `epoch`. Returns the bytes of requests for which there is no
+    /// room.
+    pub(crate) fn keep(
+        &mut self,
+        (direction, epoch): (Direction, u32),
+        notices: Vec<SequencedNotice>,
+        (limits, room): (&PipelineLimits, &NoticeRoom),
+    ) -> u64 {
+        let known = self.0.iter_mut().find(|kept| kept.are_for(direction, epoch));
+        if let Some(kept) = known {
+            return kept.keep(notices, limits);
+        }
+        let mut lost = 0;
+        if self.0.len() == PipelineLimits::NOTICE_BACKLOGS {
+            lost = self.0.remove(0).lose();
+        }
+        let mut kept = KeptNotices::new(direction, epoch, room.clone());
+        lost += kept.keep(notices, limits);
+        self.0.push(kept);
+        lost
+    }
+
+    /// Returns true if there are requests among those for a direction of the connection `epoch`.
+    pub(crate) fn has_requests(&self, (direction, epoch): (Direction, u32)) -> bool {
+        let mut all = self.0.iter();
+        all.any(|kept| kept.are_for(direction, epoch) && kept.have_requests())
+    }
+
+    /// Takes those for a direction of the connection `epoch`.
+    pub(crate) fn take(&mut self, (direction, epoch): (Direction, u32)) -> Vec<SequencedNotice> {
+        let found = self.0.iter().position(|kept| kept.are_for(direction, epoch));
+        found.map_or_else(Vec::new, |found| self.0.remove(found).take())
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// The notices for one direction of a connection.
 #[derive(Debug)]
-pub(crate) struct KeptNotices {
+struct KeptNotices {
     direction: Direction,
     epoch: u32,
     notices: VecDeque<SequencedNotice>,
@@ -41,7 +85,7 @@ pub(crate) struct KeptNotices {
 }
 
 impl KeptNotices {
-    pub(crate) fn new(direction: Direction, epoch: u32, room: NoticeRoom) -> Self {
+    fn new(direction: Direction, epoch: u32, room: NoticeRoom) -> Self {
         Self {
             direction,
             epoch,
@@ -53,13 +97,13 @@ impl KeptNotices {
     }
 
     /// Returns true if they are for `direction` of the connection `epoch`.
-    pub(crate) fn are_for(&self, direction: Direction, epoch: u32) -> bool {
+    fn are_for(&self, direction: Direction, epoch: u32) -> bool {
         (self.direction, self.epoch) == (direction, epoch)
     }
 
     /// Keeps `notices`; of more than [`PipelineLimits::notice_backlog`] the newest. A request for which there is no
     /// room goes on by its target alone, or by its number. Returns the bytes of such requests.
-    pub(crate) fn keep(&mut self, notices: Vec<SequencedNotice>, limits: &PipelineLimits) -> u64 {
+    fn keep(&mut self, notices: Vec<SequencedNotice>, limits: &PipelineLimits) -> u64 {
         let mut lost = 0;
         for mut notice in notices {
             if !self.takes(&notice.notice, limits) {
@@ -92,7 +136,7 @@ impl KeptNotices {
     }
 
     /// Returns true if there are requests among them.
-    pub(crate) fn have_requests(&self) -> bool {
+    fn have_requests(&self) -> bool {
         self.notices.iter().any(|kept| match &kept.notice {
             PeerNotice::Asked(_) => true,
             PeerNotice::RequestEnd(end) => end.message.is_some(),
@@ -100,8 +144,16 @@ impl KeptNotices {
         })
     }
 
+    /// Gives them up. Returns the bytes of the requests among them.
+    fn lose(mut self) -> u64 {
+        self.notices
+            .iter_mut()
+            .map(|kept| kept.notice.drop_message())
+            .sum()
+    }
+
     /// Takes all of them.
-    pub(crate) fn take(&mut self) -> Vec<SequencedNotice> {
+    fn take(&mut self) -> Vec<SequencedNotice> {
         std::mem::take(&mut self.notices).into()
     }
 }

@@ -78,6 +78,8 @@ impl PipelineLimits {
     /// without the bytes that it holds (measured by the example `many_connections`, with 100,000 connections
     /// that are all live).
     pub const WORKER_BYTES: usize = 1984;
+    /// Connections under one key for which notices are kept: so many may wait until an earlier one has ended.
+    pub const NOTICE_BACKLOGS: usize = 64;
     /// Bytes of the notices kept for a direction without a Worker, for which it needs no room that others share:
     /// see [`Self::notice_bytes`].
     pub const NOTICE_BACKLOG_BYTES: usize = 4096;

@@ -9,7 +9,7 @@ use ecapture_protocols::{AddressSource, Close, Comm, DataEvent, Direction, Socke
 use foldhash::HashMap;
 
 use crate::PipelineLimits;
-use crate::kept_notices::{KeptNotices, NoticeRoom};
+use crate::kept_notices::{Backlog, NoticeRoom};
 use crate::messages::{ConnectionId, SequencedNotice};
 use crate::other_ends::{ByAddresses, are_ends};
 use crate::supervision::FailureWindow;
@@ -80,8 +80,9 @@ pub(crate) struct Connection<S> {
     /// The number shown for the connection of this epoch, 0 before its first event.
     number: u64,
     streams: [Option<S>; 2],
-    /// Notices for a direction without a Worker yet.
-    backlog: Option<Box<KeptNotices>>,
+    /// Notices for directions without a Worker yet. Of several connections if events of theirs wait for a place that
+    /// an earlier one still has.
+    backlog: Option<Box<Backlog>>,
     other_end: OtherEnd,
 }
 
@@ -162,22 +163,24 @@ impl<S> Connection<S> {
         if notices.is_empty() {
             return 0;
         }
-        let is_other = |kept: &mut Box<KeptNotices>| !kept.are_for(direction, epoch);
-        drop(self.backlog.take_if(is_other));
-        let empty = || Box::new(KeptNotices::new(direction, epoch, room.clone()));
-        self.backlog.get_or_insert_with(empty).keep(notices, limits)
+        let backlog = self.backlog.get_or_insert_default();
+        backlog.keep((direction, epoch), notices, (limits, room))
     }
 
     /// Returns true if requests of `epoch` are kept for `direction`, which had no Worker to answer them.
     pub(crate) fn keeps_requests(&self, direction: Direction, epoch: u32) -> bool {
-        let kept = self.backlog.as_ref();
-        kept.is_some_and(|kept| kept.are_for(direction, epoch) && kept.have_requests())
+        let backlog = self.backlog.as_ref();
+        backlog.is_some_and(|backlog| backlog.has_requests((direction, epoch)))
     }
 
     /// The notices kept for `direction`, if they are of `epoch`.
     pub(crate) fn take_notices(&mut self, direction: Direction, epoch: u32) -> Vec<SequencedNotice> {
-        let kept = self.backlog.take_if(|kept| kept.are_for(direction, epoch));
-        kept.map_or_else(Vec::new, |mut kept| kept.take())
+        let Some(backlog) = &mut self.backlog else {
+            return Vec::new();
+        };
+        let notices = backlog.take((direction, epoch));
+        self.backlog.take_if(|backlog| backlog.is_empty());
+        notices
     }
 }
 
@@ -635,5 +638,30 @@ mod tests {
             [notice(7), notice(8), notice(9)]
         );
         assert_eq!(connection.take_notices(Direction::Read, 1), []);
+    }
+
+    #[test]
+    fn notices_of_connections_under_one_key_do_not_displace_each_other() {
+        let mut registry: Registry<()> = Registry::default();
+        let (id, _) = registry.admit(&event(1, 1));
+        let connection = registry.get_mut(id).unwrap();
+        let (limits, room) = (PipelineLimits::default(), NoticeRoom::default());
+        let notice = |epoch: u32| SequencedNotice {
+            sequence: epoch.into(),
+            notice: PeerNotice::NoRequests,
+        };
+        let most = u32::try_from(PipelineLimits::NOTICE_BACKLOGS).unwrap();
+        for epoch in 0..=most {
+            connection.keep_notices(Direction::Write, epoch, vec![notice(epoch)], (&limits, &room));
+        }
+        assert_eq!(
+            connection.take_notices(Direction::Write, 0),
+            [],
+            "the oldest is given up"
+        );
+        for epoch in 1..=most {
+            assert_eq!(connection.take_notices(Direction::Write, epoch), [notice(epoch)]);
+        }
+        assert!(connection.backlog.is_none());
     }
 }
