@@ -163,7 +163,7 @@ fn captured(server: &Server, flags: &[&str]) -> [BTreeSet<String>; 3] {
     let exchanges = Exchanges::make(server);
     let mut bodies = BTreeSet::new();
     wait_for_responses(&path("jsonl"), || {
-        bodies.append(&mut bodies_in_memory(running.pid()))
+        bodies.append(&mut bodies_in_memory(running.pid()));
     });
     // What the kernel's ring had is still there: nothing else has overwritten it.
     bodies.append(&mut bodies_in_memory(running.pid()));
