@@ -28,7 +28,8 @@ impl NoticeRoom {
     }
 }
 
-/// The notices of all connections under one key, those that began first in front.
+/// The notices of all connections under one key, those that began first in front: together at most
+/// [`PipelineLimits::notice_backlog`]. The first one has a little room of its own.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog(Vec<KeptNotices>);
 
@@ -45,13 +46,15 @@ impl Backlog {
         if let Some(kept) = known {
             return kept.keep(notices, limits);
         }
-        let mut lost = 0;
-        if self.0.len() == PipelineLimits::NOTICE_BACKLOGS {
-            lost = self.0.remove(0).lose();
-        }
         let mut kept = KeptNotices::new(direction, epoch, room.clone());
-        lost += kept.keep(notices, limits);
+        if !self.0.is_empty() {
+            kept.own = PipelineLimits::NOTICE_BACKLOG_BYTES;
+        }
+        let mut lost = kept.keep(notices, limits);
         self.0.push(kept);
+        while self.0.len() > 1 && self.len() > limits.notice_backlog {
+            lost += self.0.remove(0).lose();
+        }
         lost
     }
 
@@ -65,6 +68,11 @@ impl Backlog {
     pub(crate) fn take(&mut self, (direction, epoch): (Direction, u32)) -> Vec<SequencedNotice> {
         let found = self.0.iter().position(|kept| kept.are_for(direction, epoch));
         found.map_or_else(Vec::new, |found| self.0.remove(found).take())
+    }
+
+    /// Number of notices.
+    fn len(&self) -> usize {
+        self.0.iter().map(|kept| kept.notices.len()).sum()
     }
 
     pub(crate) const fn is_empty(&self) -> bool {

@@ -33,7 +33,7 @@ pub struct PipelineLimits {
     pub budget: u32,
     /// Bytes the Sink collects before it writes.
     pub write_chunk: usize,
-    /// Notices kept for a direction of a connection that has not been seen yet. Clients send about 100 requests at
+    /// Notices kept for directions, of connections under one key, that have not been seen yet. Clients send about 100 requests at
     /// once over HTTP/2, and each has two notices.
     pub notice_backlog: usize,
     /// Failures of one connection's Workers within [`Timings::failure_window`] that put it in
@@ -78,8 +78,6 @@ impl PipelineLimits {
     /// without the bytes that it holds (measured by the example `many_connections`, with 100,000 connections
     /// that are all live).
     pub const WORKER_BYTES: usize = 1984;
-    /// Connections under one key for which notices are kept: so many may wait until an earlier one has ended.
-    pub const NOTICE_BACKLOGS: usize = 64;
     /// Bytes of the notices kept for a direction without a Worker, for which it needs no room that others share:
     /// see [`Self::notice_bytes`].
     pub const NOTICE_BACKLOG_BYTES: usize = 4096;

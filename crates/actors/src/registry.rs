@@ -650,7 +650,7 @@ mod tests {
             sequence: epoch.into(),
             notice: PeerNotice::NoRequests,
         };
-        let most = u32::try_from(PipelineLimits::NOTICE_BACKLOGS).unwrap();
+        let most = u32::try_from(limits.notice_backlog).unwrap();
         for epoch in 0..=most {
             connection.keep_notices(Direction::Write, epoch, vec![notice(epoch)], (&limits, &room));
         }

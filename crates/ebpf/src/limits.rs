@@ -30,6 +30,20 @@ pub const CALLS: u32 = 16 * 1024;
 pub const THREADS: u32 = 16 * 1024;
 /// Library sessions tracked at once; the least recently used is forgotten first.
 pub const SESSIONS: u32 = 64 * 1024;
+/// Calls in which content is searched for at once: at most a few for each processor.
+pub const FOLLOWED: u32 = 4096;
+/// Steps of the search for content in one call: fewer than it has bytes and ranges together. What is
+/// left is counted as cut.
+pub const FRAMING_STEPS: u32 = 2 * 1024 * 1024;
+/// Bytes of a start line. A longer one is content, as all that follows; less than [`CHUNK_PAYLOAD`], because it is
+/// handed over when it is complete.
+pub const START_LINE: u32 = 15 * 1024;
+/// Bytes of a header section. What is behind them is content, as all that follows.
+pub const HEAD: u32 = 1024 * 1024;
+/// Bytes of a trailer section, in the same way.
+pub const TRAILER: u32 = 1024 * 1024;
+/// Bytes of a line with the size of a chunk, in the same way.
+pub const CHUNK_SIZE_LINE: u32 = 16 * 1024;
 /// Sockets tracked at once; the least recently used is forgotten first.
 pub const SOCKETS: u32 = 64 * 1024;
 /// Threads of database servers whose statements are tracked at once: each connection in progress, and each

@@ -228,7 +228,6 @@ pub struct Options {
     /// Content is not inspected: it may be zeros, as a kernel that leaves it out delivers it, and what is emitted is the
     /// same whether it is. Bodies are counted and not kept, without undoing their codings. gRPC messages, server-sent
     /// events and WebSockets in HTTP/2 are bodies; of the payloads of WebSocket frames only close codes are kept.
-    /// [`View::Text`], which shows frames as they are, is for runs without it.
     pub without_content: bool,
 }
 

@@ -2,11 +2,8 @@
 
 use super::fields::{Field, NO_NUMBER};
 use super::{State, Stream, Verdict};
+use crate::limits::{CHUNK_SIZE_LINE, TRAILER};
 
-/// Most bytes of a line with the size of a chunk.
-const LONGEST_SIZE_LINE: u32 = 16 * 1024;
-/// Most bytes of a trailer section.
-const LONGEST_TRAILER: u32 = 1024 * 1024;
 /// The largest number to which a hexadecimal digit may be added.
 const MOST_SIZE: u64 = u64::MAX >> 5;
 
@@ -43,7 +40,7 @@ impl Stream {
         let before = if self.number == NO_NUMBER { 0 } else { self.number };
         if is_digit && before <= MOST_SIZE {
             self.number = before << 4 | u64::from(digit);
-        } else if is_digit || self.number == NO_NUMBER || self.line > LONGEST_SIZE_LINE {
+        } else if is_digit || self.number == NO_NUMBER || self.line > CHUNK_SIZE_LINE {
             return self.reject_last();
         } else {
             self.last[0] = 1;
@@ -64,7 +61,7 @@ impl Stream {
     #[inline(always)]
     pub(super) fn trailer(&mut self, byte: u8) -> Verdict {
         self.head += 1;
-        if self.head > LONGEST_TRAILER {
+        if self.head > TRAILER {
             return self.keep_last();
         }
         match byte {

@@ -1,9 +1,7 @@
 //! Header sections (RFC 9112 §5), and where the content behind them ends (RFC 9112 §6.3).
 
 use super::{REQUESTS, State, Stream, UNTIL_CLOSE, Verdict, is, text};
-
-/// Most bytes of a header section.
-const LONGEST_HEAD: u32 = 1024 * 1024;
+use crate::limits::{HEAD, TRAILER};
 
 const CONTENT_LENGTH: [u64; 3] = text(b"content-length");
 const TRANSFER_ENCODING: [u64; 3] = text(b"transfer-encoding");
@@ -57,6 +55,17 @@ pub(super) enum Upgrade {
     Other,
 }
 
+/// The methods on which the framing of a response depends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Method {
+    Other,
+    Head,
+    Connect,
+    /// Too many requests precede it, or the requests are not understood.
+    Unknowable,
+}
+
 impl Stream {
     /// Begins the header section behind a start line.
     #[inline(always)]
@@ -67,6 +76,7 @@ impl Stream {
         self.length = Length::Absent;
         self.transfer = Transfer::Absent;
         self.upgrade = Upgrade::None;
+        self.is_framed = false;
     }
 
     /// Whether the next bytes mean nothing up to a line end.
@@ -75,6 +85,7 @@ impl Stream {
         matches!(self.state, State::Field | State::Trailer)
             && matches!(self.field, Field::Other)
             && self.line != 0
+            && self.head < HEAD.min(TRAILER)
     }
 
     /// Takes so many bytes for which [`Self::is_in_other_value`] is true.
@@ -86,43 +97,84 @@ impl Stream {
     #[inline(always)]
     pub(super) fn field(&mut self, byte: u8, other: &Self) -> Verdict {
         self.head += 1;
-        if self.head > LONGEST_HEAD {
+        if self.head > HEAD {
             return self.keep_last();
         }
         if byte == b'\n' {
             if self.line == 0 {
                 return self.end_fields(other);
             }
+            if self.resumes && self.field == Field::Name {
+                self.line += 1;
+                return self.reject_line();
+            }
             self.end_value();
             self.begin(State::Field);
             self.field = Field::Name;
-        } else if byte != b'\r' {
+        } else if byte != b'\r' || self.line != 0 {
+            if self.resumes && self.field == Field::Name && !self.may_be_of_name(byte) {
+                self.line += 1;
+                return self.reject_line();
+            }
             self.in_field(byte);
         }
         Verdict::Keep
     }
 
+    /// Whether a byte may be in the name of a field, or in the white space or the colon behind it.
+    #[inline(always)]
+    const fn may_be_of_name(&self, byte: u8) -> bool {
+        let is_space = matches!(byte, b' ' | b'\t' | b'\r');
+        is_space || byte == b':' || byte.is_ascii_graphic() && !self.is_spaced
+    }
+
+    /// Behind missing bytes content may have looked like a start line: what is no field ends the head.
+    #[inline(always)]
+    fn reject_line(&mut self) -> Verdict {
+        self.reject_last_bytes(u64::from(self.line))
+    }
+
     #[inline(always)]
     fn in_field(&mut self, byte: u8) {
-        let is_space = byte == b' ' || byte == b'\t';
-        if self.line == 0 && is_space {
-            // A folded line, which goes on with a value that no sender of a length folds.
-            self.field = Field::Other;
+        let is_space = matches!(byte, b' ' | b'\t' | b'\r');
+        if self.line == 0 {
+            self.begin_line(is_space);
         }
-        self.line += u32::from(!is_space || self.line == 0);
+        self.line += 1;
         match self.field {
             Field::Other => {}
             Field::Name if byte == b':' => self.end_name(),
             Field::ContentLength => self.in_length(byte, is_space),
-            _ if is_space => {}
+            _ if is_space => self.is_spaced = !is(self.last, [0; 3]),
             Field::TransferEncoding | Field::Upgrade if byte == b',' => self.end_token(),
-            _ => self.push(byte.to_ascii_lowercase()),
+            // Something behind a space within a name or a token: no recipient reads it as one.
+            Field::Name if self.is_spaced => self.field = Field::Other,
+            _ if self.is_spaced => self.transfer = Transfer::Bad,
+            _ => {
+                self.name += 1;
+                self.push(byte.to_ascii_lowercase());
+            }
         }
+    }
+
+    /// Begins a line of the header section. One that begins with a space goes on with the value before, which recipients
+    /// read differently: not as a length.
+    #[inline(always)]
+    fn begin_line(&mut self, is_space: bool) {
+        if is_space {
+            self.field = Field::Other;
+            if self.is_framed {
+                self.transfer = Transfer::Bad;
+            }
+        }
+        self.is_framed = false;
+        self.is_spaced = false;
+        self.name = 0;
     }
 
     #[inline(always)]
     fn end_name(&mut self) {
-        let (name, length) = (self.last, self.line - 1);
+        let (name, length) = (self.last, self.name);
         self.field = if length == 14 && is(name, CONTENT_LENGTH) {
             Field::ContentLength
         } else if length == 17 && is(name, TRANSFER_ENCODING) {
@@ -132,6 +184,8 @@ impl Stream {
         } else {
             Field::Other
         };
+        self.is_framed = matches!(self.field, Field::ContentLength | Field::TransferEncoding);
+        self.is_spaced = false;
         self.forget_last();
         self.number = NO_NUMBER;
     }
@@ -171,6 +225,9 @@ impl Stream {
     fn end_value(&mut self) {
         match self.field {
             Field::ContentLength => self.end_number(),
+            Field::TransferEncoding if is(self.last, [0; 3]) && self.transfer == Transfer::Absent => {
+                self.transfer = Transfer::Bad;
+            }
             Field::TransferEncoding | Field::Upgrade => self.end_token(),
             Field::Name | Field::Other => {}
         }
@@ -180,6 +237,7 @@ impl Stream {
     fn end_token(&mut self) {
         let token = self.last;
         self.forget_last();
+        self.is_spaced = false;
         if is(token, [0; 3]) {
             return;
         }
@@ -233,31 +291,48 @@ impl Stream {
     #[inline(always)]
     fn end_response(&mut self, other: &Self) -> Verdict {
         let status = self.status;
-        if status == 101 {
-            self.switched = true;
-            self.begin(State::Start);
-            return Verdict::Keep;
-        }
-        if status < 200 {
-            self.begin(State::Start);
-            return Verdict::Keep;
-        }
-        let waiting = other.requests.wrapping_sub(self.responses);
-        let (mut is_head, mut is_connect) = (false, false);
-        if waiting != 0 && waiting <= REQUESTS {
-            let bit = self.responses % REQUESTS;
-            is_head = other.heads >> bit & 1 != 0;
-            is_connect = other.connects >> bit & 1 != 0;
-            self.responses = self.responses.wrapping_add(1);
-        } else if waiting != 0 && waiting < u32::MAX / 2 {
+        if status < 100 {
             return self.keep_last();
         }
-        let is_tunnel = is_connect && status < 300;
-        if is_head || is_tunnel || status == 204 || status == 304 {
+        if status < 200 && status != 101 {
+            self.begin(State::Start);
+            return Verdict::Keep;
+        }
+        let method = self.answered(other);
+        if method == Method::Unknowable {
+            return self.keep_last();
+        }
+        self.switched |= status == 101;
+        let is_tunnel = status == 101 || method == Method::Connect && status < 300;
+        if method == Method::Head || is_tunnel || status == 204 || status == 304 {
             self.begin(State::Start);
             return Verdict::Keep;
         }
         self.begin_content(true)
+    }
+
+    /// The method of the request that a final response answers.
+    #[inline(always)]
+    fn answered(&mut self, other: &Self) -> Method {
+        let waiting = other.requests.wrapping_sub(self.responses).cast_signed();
+        let lacks_bytes = self.resumes || other.resumes;
+        if waiting > REQUESTS.cast_signed() || other.state == State::Opaque && !lacks_bytes {
+            return Method::Unknowable;
+        }
+        let bit = self.responses % REQUESTS;
+        if waiting > 0 || !lacks_bytes {
+            self.responses = self.responses.wrapping_add(1);
+        }
+        if waiting <= 0 {
+            // The request has not been seen: a response may be read before the call that sent it has returned.
+            Method::Other
+        } else if other.heads >> bit & 1 != 0 {
+            Method::Head
+        } else if other.connects >> bit & 1 != 0 {
+            Method::Connect
+        } else {
+            Method::Other
+        }
     }
 
     #[inline(always)]
@@ -270,7 +345,7 @@ impl Stream {
             (Transfer::Absent, Length::Is) => (self.content_length, State::Start),
             (Transfer::Absent, Length::Absent) if !until_close => (0, State::Start),
             (Transfer::Absent, Length::Bad) => return self.keep_last(),
-            _ if until_close => (UNTIL_CLOSE, State::Opaque),
+            _ if until_close => (UNTIL_CLOSE, State::Start),
             _ => return self.keep_last(),
         };
         self.pass(length, false, state);

@@ -1,6 +1,6 @@
 //! Calls whose bytes are in memory: for tests of what the kernel hands over.
 
-use super::{Call, Framing, WINDOW_BYTES, step};
+use super::{Beginning, Call, Framing, WINDOW_BYTES, step};
 
 /// The bytes of a call. Content becomes zeros as it is handed over.
 struct InMemory<'call> {
@@ -12,17 +12,10 @@ struct InMemory<'call> {
 }
 
 impl Framing {
-    /// Replaces the content in a call's bytes, at `position` of a stream, by zeros, which user space has instead of it.
-    /// Bytes from `readable` on cannot be read.
-    pub fn leave_out(
-        &mut self,
-        direction: usize,
-        position: u64,
-        bytes: &mut [u8],
-        readable: usize,
-        joined_late: bool,
-    ) {
-        self.begin_call(direction, position, bytes.len() as u64, joined_late);
+    /// Replaces the content in the bytes of a call by zeros, which user space has instead of it. Those from `readable` on
+    /// cannot be read.
+    pub fn leave_out(&mut self, direction: usize, call: &Beginning, bytes: &mut [u8], readable: usize) {
+        self.begin_call(direction, call);
         let [first, second] = &mut self.streams;
         let (stream, other) = if direction & 1 == 0 {
             (first, &*second)

@@ -34,7 +34,7 @@ mod tests;
 mod walk;
 mod websocket;
 
-pub use walk::{Call, WINDOW_BYTES, Walk, step};
+pub use walk::{Beginning, Call, WINDOW_BYTES, Walk, step};
 
 use fields::{Field, Length, Transfer, Upgrade};
 use start::Part;
@@ -50,6 +50,8 @@ const REQUESTS: u32 = 64;
 pub struct Framing {
     /// By direction, as [`crate::record::DataHeader::direction`].
     pub streams: [Stream; 2],
+    /// The connection's socket, 0 where it is not certain.
+    sock: u64,
 }
 
 const _: () = assert!(core::mem::offset_of!(Framing, streams) == 0);
@@ -57,6 +59,7 @@ const _: () = assert!(core::mem::offset_of!(Framing, streams) == 0);
 /// A session before its first bytes.
 pub const NEW_FRAMING: Framing = Framing {
     streams: [Stream::NEW; 2],
+    sock: 0,
 };
 
 /// What the next byte of a stream is.
@@ -124,8 +127,10 @@ pub struct Stream {
     requests: u32,
     /// Number of responses to them.
     responses: u32,
-    /// Bytes of the current line, name or frame header.
+    /// Bytes of the current line, or frame header.
     line: u32,
+    /// Bytes of the current name, or token.
+    name: u32,
     /// Bytes of the current head.
     head: u32,
     status: u16,
@@ -142,6 +147,10 @@ pub struct Stream {
     part: Part,
     /// The start line is none if it does not end in this call.
     is_odd: bool,
+    /// There was white space behind a part of the name or the token.
+    is_spaced: bool,
+    /// The current field, or the one before, says how long content is.
+    is_framed: bool,
     /// Bytes of a WebSocket frame's header, and of the length in it.
     header_bytes: u8,
     length_bytes: u8,
@@ -149,7 +158,7 @@ pub struct Stream {
     switched: bool,
     /// Bytes are missing before: what is opaque may end at the beginning of a call.
     resumes: bool,
-    padding: [u8; 5],
+    padding: [u8; 7],
     /// The call in progress.
     walk: Walk,
 }
@@ -167,6 +176,7 @@ impl Stream {
         requests: 0,
         responses: 0,
         line: 0,
+        name: 0,
         head: 0,
         status: 0,
         state: State::Start,
@@ -180,11 +190,13 @@ impl Stream {
         is_connect: false,
         part: Part::First,
         is_odd: false,
+        is_spaced: false,
+        is_framed: false,
         header_bytes: 0,
         length_bytes: 0,
         switched: false,
         resumes: false,
-        padding: [0; 5],
+        padding: [0; 7],
         walk: Walk::NEW,
     };
 

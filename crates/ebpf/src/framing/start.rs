@@ -2,6 +2,7 @@
 
 use super::fields::Upgrade;
 use super::{State, Stream, Verdict, is, text};
+use crate::limits::START_LINE;
 
 /// Longer than any registered method.
 const LONGEST_METHOD: u32 = 32;
@@ -12,8 +13,6 @@ const VERSION_BYTES: u32 = 8;
 const VERSION: u64 = u64::from_be_bytes(*b"\0HTTP/1.");
 /// Bytes of a status line up to its status.
 const STATUS_END: u32 = VERSION_BYTES + 4;
-/// Most bytes of a start line.
-const LONGEST_LINE: u32 = 64 * 1024;
 
 const CONNECT: [u64; 3] = text(b"CONNECT");
 const HEAD: [u64; 3] = text(b"HEAD");
@@ -90,7 +89,7 @@ impl Stream {
             Part::Rest => true,
         };
         self.push(byte);
-        if fits && self.line <= LONGEST_LINE {
+        if fits && self.line <= START_LINE {
             Verdict::Keep
         } else {
             self.reject()
@@ -178,7 +177,7 @@ impl Stream {
         self.line += 1;
         if self.line == PREFACE_REST_BYTES {
             if !is(self.last, PREFACE_REST) {
-                return self.keep_last();
+                return self.reject_last_bytes(u64::from(PREFACE_REST_BYTES));
             }
             self.begin(State::FrameHeader);
         }

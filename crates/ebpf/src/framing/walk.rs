@@ -67,31 +67,39 @@ impl Walk {
 /// [`Walk::window_at`] without a window: no call has so many bytes.
 const NO_WINDOW: u64 = 1 << 63;
 
+/// A call that begins to be followed.
+#[derive(Debug, Clone, Copy)]
+pub struct Beginning {
+    /// Position of its first byte in the stream.
+    pub position: u64,
+    /// Bytes that it moved.
+    pub length: u64,
+    /// Bytes of the connection may be missing before the first one that was seen.
+    pub may_lack_bytes: bool,
+    /// The connection's socket, 0 where it is not certain.
+    pub sock: u64,
+}
+
 impl Framing {
-    /// Begins with a call that moved `length` bytes at `position` of the stream. `joined_late`: the connection was open
-    /// before the capture.
+    /// Begins with a call of a direction, 0 or 1.
     #[inline(always)]
-    pub fn begin_call(&mut self, direction: usize, position: u64, length: u64, joined_late: bool) {
-        let known = self.streams[direction & 1].position;
-        if known != position {
-            if position == 0 {
+    pub fn begin_call(&mut self, direction: usize, call: &Beginning) {
+        if call.sock != 0 {
+            if self.sock != 0 && self.sock != call.sock {
+                // The session object has another connection now.
                 self.streams[0].forget();
                 self.streams[1].forget();
-            } else {
-                self.streams[direction & 1].miss(position.wrapping_sub(known));
             }
-        } else if position == 0 && joined_late {
-            self.streams[direction & 1].resumes = true;
+            self.sock = call.sock;
         }
-        self.streams[direction & 1].begin_call(position, length);
+        self.streams[direction & 1].begin_call(call);
     }
 }
 
 impl Stream {
-    /// Begins another session. What its first bytes follow is not known.
+    /// Begins another connection. What its first bytes follow is not known.
     #[inline(always)]
     fn forget(&mut self) {
-        self.position = 0;
         self.requests = 0;
         self.responses = 0;
         self.switched = false;
@@ -101,10 +109,10 @@ impl Stream {
     /// Follows `bytes` that were in no call: from a file, or lost.
     #[inline(always)]
     fn miss(&mut self, bytes: u64) {
-        if self.run == UNTIL_CLOSE {
+        if self.run == UNTIL_CLOSE && !matches!(self.state, State::Opaque) {
             return;
         }
-        if self.run >= bytes {
+        if self.run != UNTIL_CLOSE && self.run >= bytes {
             self.run -= bytes;
         } else {
             self.resume();
@@ -112,13 +120,17 @@ impl Stream {
     }
 
     #[inline(always)]
-    fn begin_call(&mut self, position: u64, length: u64) {
+    fn begin_call(&mut self, call: &Beginning) {
+        if self.position != call.position {
+            self.miss(call.position.wrapping_sub(self.position));
+        }
+        self.resumes |= call.may_lack_bytes;
         if matches!(self.state, State::Opaque) && self.resumes {
             self.pass(0, false, State::Start);
         }
-        self.position = position.wrapping_add(length);
+        self.position = call.position.wrapping_add(call.length);
         self.walk.at = 0;
-        self.walk.end = length;
+        self.walk.end = call.length;
         self.walk.from = 0;
         self.walk.line = 0;
         self.walk.window_at = NO_WINDOW;
@@ -246,10 +258,12 @@ pub fn step<C: Call>(stream: &mut Stream, other: &Stream, call: &mut C) -> bool 
     }
     let is_full = at - stream.walk.from >= CHUNK_PAYLOAD as u64;
     let piece = if is_full {
+        // A start line is handed over when it is complete.
+        let is_in_line = matches!(stream.state, State::StartLine) && stream.walk.line > stream.walk.from;
         Piece {
             bytes: 0,
             is_content: stream.walk.is_content,
-            since: at,
+            since: if is_in_line { stream.walk.line } else { at },
         }
     } else if is_end {
         stream.end_call()

@@ -5,18 +5,19 @@ use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::uretprobe;
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
-use ecapture_ebpf::config::{ONLY_SECRETS, WITHOUT_CONTENT};
+use ecapture_ebpf::config::ONLY_SECRETS;
 use ecapture_ebpf::counter;
 use ecapture_ebpf::limits::CALL_CHUNKS_UNROLLED;
 use ecapture_ebpf::record::{DIRECTION_READ, DIRECTION_WRITE, KIND_CLOSE_SESSION, SOCKET_EXACT};
 use ecapture_ebpf::table;
 
+use super::content;
 use super::counters::{count, count_unmatched};
 use super::delivery::{deliver, pass_over};
 use super::filter::{ended, is_live, may_return, stopped, wanted};
 use super::identity::bind;
 use super::lateness::judge;
-use super::maps::{FRAMING, PROCESSES, SESSIONS, config};
+use super::maps::{PROCESSES, SESSIONS, config};
 use super::memory::user;
 use super::record::close;
 use super::secrets::note_place;
@@ -290,6 +291,7 @@ pub(super) fn end_session(session: u64) {
         return;
     }
     if forget_session(pid, session) {
+        content::forget(pid, session);
         close(KIND_CLOSE_SESSION, pid, session);
     }
 }
@@ -303,9 +305,6 @@ pub(super) fn forget_session(pid: u32, session: u64) -> bool {
         padding: 0,
     };
     let removed = SESSIONS.remove(key);
-    if config!(features) & WITHOUT_CONTENT != 0 {
-        let _unknown = FRAMING.remove(key);
-    }
     if removed.is_ok() {
         left(table::SESSIONS);
     }
@@ -324,6 +323,8 @@ pub(super) fn session_of(pid: u32, session: u64) -> Option<&'static mut Session>
         if SESSIONS.insert(key, &NEW_SESSION, 0).is_ok() {
             entered(table::SESSIONS);
         }
+        // The end of the one at this address before may have been missed.
+        content::forget(pid, session);
         let _full = PROCESSES.insert(pid, 1, 0);
     }
     known_session(pid, session)

@@ -4,19 +4,19 @@
 
 use core::ffi::c_void;
 
+use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_user};
+use ecapture_ebpf::config::WITHOUT_CONTENT;
 use ecapture_ebpf::counter;
-use ecapture_ebpf::framing::{Call, Framing, NEW_FRAMING, Stream, WINDOW_BYTES, step};
+use ecapture_ebpf::framing::{Beginning, Call, Framing, NEW_FRAMING, Stream, WINDOW_BYTES, step};
+use ecapture_ebpf::limits::FRAMING_STEPS;
+use ecapture_ebpf::record::SOCKET_EXACT;
 
 use super::counters::count;
-use super::maps::FRAMING;
+use super::maps::{FOLLOWED, FRAMING, config};
 use super::pressure::{count_refused, may_go_on};
 use super::record::{Parts, bounded, send_content_length, send_tail};
-use super::state::SessionKey;
-
-/// Most steps of one call, which are fewer than its bytes and its ranges together: as many as the kernel allows
-/// (`BPF_MAX_LOOPS`).
-const STEPS: u32 = 8 * 1024 * 1024;
+use super::state::{Direction, SessionKey};
 
 /// The initial state of a session. A static, so that it takes no stack.
 static FRESH: Framing = NEW_FRAMING;
@@ -31,23 +31,67 @@ struct Followed<'call> {
 /// Sends `length` bytes of a call. `joined_late` is that of the session.
 #[inline(always)]
 pub(super) fn send(parts: &mut Parts, length: u64, joined_late: u8) {
+    let key = Direction {
+        session: parts.header.session,
+        pid: parts.header.pid,
+        direction: u32::from(parts.header.direction & 1),
+    };
+    // Another call that is being followed in this direction has changed the framing; the next one will find that bytes
+    // are missing.
+    if FOLLOWED.insert(key, &1, BPF_NOEXIST.into()).is_err() {
+        count(counter::CUT_BYTES, length);
+        return;
+    }
+    send_alone(parts, length, joined_late);
+    let _known = FOLLOWED.remove(key);
+}
+
+#[inline(always)]
+fn send_alone(parts: &mut Parts, length: u64, joined_late: u8) {
     let direction = usize::from(parts.header.direction & 1);
     let Some(framing) = framing_of(parts.header.pid, parts.header.session) else {
         count(counter::CUT_BYTES, length);
         return;
     };
-    // SAFETY: the map lookup succeeded; the library forbids concurrent use of one direction of a session, and what is
-    // read of the other one are whole words.
-    unsafe { (*framing).begin_call(direction, parts.header.stream_offset, length, joined_late != 0) };
+    let is_exact = parts.header.socket_source == SOCKET_EXACT;
+    let beginning = Beginning {
+        position: parts.header.stream_offset,
+        length,
+        // Where the socket is not certain, it is not known either whether the connection was joined late.
+        may_lack_bytes: joined_late != 0 || !is_exact,
+        sock: if is_exact { parts.header.sock } else { 0 },
+    };
+    // SAFETY: the map lookup succeeded; no other call of this direction is being followed, and what is read of the
+    // other direction are whole words.
+    unsafe { (*framing).begin_call(direction, &beginning) };
     let mut followed = Followed { parts, framing };
     // SAFETY: the callback gets the context that it expects, alive until the helper returns.
-    unsafe { bpf_loop(STEPS, follow as *mut c_void, (&raw mut followed).cast(), 0) };
+    unsafe {
+        bpf_loop(
+            FRAMING_STEPS,
+            follow as *mut c_void,
+            (&raw mut followed).cast(),
+            0,
+        );
+    }
     // SAFETY: as above.
     let stream = unsafe { &mut *stream(framing, direction) };
     let rest = stream.rest();
     if rest != 0 {
         count(counter::CUT_BYTES, rest);
         stream.resume();
+    }
+}
+
+/// Forgets what a session has framed: it has ended.
+#[inline(always)]
+pub(super) fn forget(pid: u32, session: u64) {
+    if config!(features) & WITHOUT_CONTENT != 0 {
+        let _unknown = FRAMING.remove(SessionKey {
+            session,
+            pid,
+            padding: 0,
+        });
     }
 }
 

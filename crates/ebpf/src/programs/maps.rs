@@ -9,7 +9,7 @@ use ecapture_ebpf::limits;
 use ecapture_ebpf::packet::{ExpressionInstruction, InterfaceCounters, Owner};
 use ecapture_ebpf::share::Share;
 
-use super::state::{Call, CallKey, Machine, Session, SessionKey, Shell, SocketState, Thread};
+use super::state::{Call, CallKey, Direction, Machine, Session, SessionKey, Shell, SocketState, Thread};
 
 /// Written by user space before loading; the verifier sees constants.
 #[unsafe(no_mangle)]
@@ -120,6 +120,10 @@ pub(super) static SESSIONS: LruHashMap<SessionKey, Session> =
 #[map]
 pub(super) static FRAMING: LruHashMap<SessionKey, Framing> =
     LruHashMap::with_max_entries(limits::SESSIONS, 0);
+
+/// Directions of sessions in which a call is being followed: some libraries allow several at once.
+#[map]
+pub(super) static FOLLOWED: HashMap<Direction, u32> = HashMap::with_max_entries(limits::FOLLOWED, 0);
 
 /// NSS's tables of TLS methods, by address and process.
 #[map]

@@ -7,7 +7,7 @@
 //! rate. So a flood hurts the process that causes it first.
 
 use aya_ebpf::helpers::generated::bpf_get_current_comm;
-use ecapture_ebpf::config::FILTER_PID;
+use ecapture_ebpf::config::{FILTER_PID, WITHOUT_CONTENT};
 use ecapture_ebpf::counter;
 use ecapture_ebpf::limits::{CHUNK_PAYLOAD, LEAST_PAYLOAD};
 use ecapture_ebpf::share::Share;
@@ -23,10 +23,15 @@ const CONSUMED: u64 = 2;
 const SHARE_OF_FREE: u64 = 2;
 
 /// Returns true if the process `pid`, which is the current one, may put the `length` bytes of a
-/// call into the ring. Counts them if it may not.
+/// call into the ring. Counts them if it may not. Where content is left out a call takes little, however long it is.
 #[inline(always)]
 pub(super) fn has_share(pid: u32, length: u64) -> bool {
-    is_alone() || ring_share(u64::from(pid), length) != 0
+    let most = if config!(features) & WITHOUT_CONTENT != 0 {
+        CHUNK_PAYLOAD as u64
+    } else {
+        length
+    };
+    is_alone() || ring_share(u64::from(pid), length, length.min(most)) != 0
 }
 
 /// As [`has_share`]; returns 1, or 0 if the share of the process is used up.
@@ -35,11 +40,11 @@ pub(super) fn has_share(pid: u32, length: u64) -> bool {
 /// once, not again on each of the many paths that lead here.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn ring_share(pid: u64, length: u64) -> u64 {
+extern "C" fn ring_share(pid: u64, length: u64, taken: u64) -> u64 {
     if EVENTS.query(WAITING) < sixteenth() * 2 {
         return 1;
     }
-    let has_room = claim(pid as u32, length);
+    let has_room = claim(pid as u32, length, taken);
     if !has_room {
         count_refused(length / CHUNK_PAYLOAD as u64 + 1, length);
     }
@@ -96,10 +101,10 @@ static NO_SHARE: Share = Share {
     comm: [0; 16],
 };
 
-/// Takes the bytes that the records of a call need from the share of the process, unless it is used
-/// up.
+/// Takes what the records of a call with `length` bytes need, `taken` bytes of payload, from the share of the process,
+/// unless it is used up.
 #[inline(always)]
-fn claim(pid: u32, length: u64) -> bool {
+fn claim(pid: u32, length: u64, taken: u64) -> bool {
     if SHARES.get_ptr(pid).is_none() {
         let _full = SHARES.insert(pid, &NO_SHARE, 0);
     }
@@ -126,7 +131,7 @@ fn claim(pid: u32, length: u64) -> bool {
             (*share).refused_bytes += length;
             return false;
         }
-        let room = room_of(length);
+        let room = room_of(taken);
         (*share).bytes = bytes + room;
         (*share).consumed = consumed;
         (*share).position = consumed + waiting + room;

@@ -88,6 +88,15 @@ pub(super) struct SessionKey {
     pub padding: u32,
 }
 
+/// One direction of a session.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Direction {
+    pub session: u64,
+    pub pid: u32,
+    pub direction: u32,
+}
+
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(super) struct Session {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
-use ecapture_ebpf::framing::{Framing, NEW_FRAMING};
+use ecapture_ebpf::framing::{Beginning, Framing, NEW_FRAMING};
 use ecapture_probe::{CaptureConfig, Processes};
-use ecapture_protocols::{CapturedEvent, DataEvent, Direction};
+use ecapture_protocols::{AddressSource, CapturedEvent, DataEvent, Direction, Socket};
 
 use crate::support::{Captured, Peer, capture, config, curl, output, peers, python};
 
@@ -52,9 +52,15 @@ fn without_content<T>(captured: &Captured<T>) -> Streams {
         let (pid, session, writes) = key(&call);
         let framing = framings.entry((pid, session)).or_insert(NEW_FRAMING);
         let mut bytes = call.payload.to_vec();
-        let position = call.stream_offset.unwrap();
-        let joined_late = call.joined_late.is_some();
-        framing.leave_out(usize::from(writes), position, &mut bytes, usize::MAX, joined_late);
+        let exact = |socket: &Socket| socket.address_source == AddressSource::Exact;
+        let socket = call.socket.filter(exact);
+        let beginning = Beginning {
+            position: call.stream_offset.unwrap(),
+            length: bytes.len() as u64,
+            may_lack_bytes: call.joined_late.is_some() || socket.is_none(),
+            sock: socket.map_or(0, |socket| socket.sock),
+        };
+        framing.leave_out(usize::from(writes), &beginning, &mut bytes, usize::MAX);
         streams.entry(key(&call)).or_default().append(&mut bytes);
     }
     streams

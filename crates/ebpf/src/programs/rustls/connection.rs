@@ -12,6 +12,7 @@ use ecapture_ebpf::limits;
 use ecapture_ebpf::record::{KIND_CLOSE_SESSION, SOCKET_EXACT, SOCKET_HEURISTIC};
 
 use crate::programs::call::{forget_session, known_session, session_of};
+use crate::programs::content;
 use crate::programs::filter::{may_return, stopped};
 use crate::programs::identity::is_seen;
 use crate::programs::memory::user;
@@ -166,6 +167,7 @@ pub(super) fn drop_object(connection: u64) {
     };
     let name = session.link;
     if forget_session(pid, connection) {
+        content::forget(pid, name);
         close(KIND_CLOSE_SESSION, pid, name);
     }
 }
@@ -181,6 +183,7 @@ fn new_name() -> u64 {
 /// Notes that from here on another connection is at this address.
 #[inline(always)]
 fn renew(pid: u32, session: &mut Session) {
+    content::forget(pid, session.link);
     close(KIND_CLOSE_SESSION, pid, session.link);
     *session = NEW_SESSION;
     session.link = new_name();

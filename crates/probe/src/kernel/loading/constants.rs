@@ -50,7 +50,9 @@ pub(super) fn make_maps(
         loader.map_max_entries("EXPRESSIONS", 1);
     }
     if !leaves_content_out(config) {
-        loader.map_max_entries("FRAMING", 1);
+        loader
+            .map_max_entries("FRAMING", 1)
+            .map_max_entries("FOLLOWED", 1);
     }
     // The tables of other modules are in the object, too.
     for table in Modules::ALL.tables() {

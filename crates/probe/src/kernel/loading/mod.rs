@@ -167,11 +167,9 @@ fn object_for(config: &CaptureConfig) -> Result<Cow<'static, [u8]>, Error> {
     } else {
         loops::FOLLOW_CONTENT
     };
-    let has_loop = kernel::has_loop();
-    let removed = loops::remove_function_addresses(object.to_mut(), |function| {
-        !has_loop || function.ends_with(unused.as_bytes())
-    });
-    tracing::debug!(?removed, has_loop, "addresses of functions are left out");
+    let is_unused = |function: &[u8]| !kernel::has_loop() || function.ends_with(unused.as_bytes());
+    let removed = loops::remove_function_addresses(object.to_mut(), is_unused);
+    tracing::debug!(?removed, "addresses of functions are left out");
     Ok(object)
 }
 
