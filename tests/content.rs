@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use ecapture_ebpf::framing::{Framing, NEW_FRAMING};
+use ecapture_ebpf::framing::{Beginning, Framing, NEW_FRAMING};
 use ecapture_protocols::recording::line;
 use ecapture_protocols::{CapturedEvent, Direction};
 use serde_json::Value;
@@ -57,13 +57,13 @@ fn without_content(recording: &str) -> (String, usize) {
         let direction = usize::from(data.direction == Direction::Write);
         let position = data.stream_offset.unwrap_or(positions[direction]);
         let mut bytes = data.payload.to_vec();
-        framing.leave_out(
-            direction,
+        let beginning = Beginning {
             position,
-            &mut bytes,
-            usize::MAX,
-            data.joined_late.is_some(),
-        );
+            length: bytes.len() as u64,
+            may_lack_bytes: data.joined_late.is_some(),
+            sock: 0,
+        };
+        framing.leave_out(direction, &beginning, &mut bytes, usize::MAX);
         positions[direction] = position + bytes.len() as u64;
         left_out += bytes
             .iter()

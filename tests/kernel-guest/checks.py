@@ -9,6 +9,7 @@ from pathlib import Path
 
 import kernel
 import messages
+from content import content
 from messages import expect_exchange, with_port
 from peers import CHECKOUT, CURL, PYTHON, Client, curl, gnutls_client, private_openssl, run
 from product import ATTACHED, LOSS, expect, wait_until, wait_until_detached
@@ -504,6 +505,7 @@ GROUPS = {
     "full-ring": full_ring,
     "shells": shells,
     "module-sets": module_sets,
+    "content": content,
     "refused": refused,
 }
 

@@ -13,6 +13,8 @@ HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
 PYTHON = "/usr/bin/python3"
 HELLO = '{"hello":"world"}\n'
+# The body of the response to every POST.
+TAKEN = "taken, canary\n" * 10
 # What is served has this age everywhere, as it is in the responses.
 MODIFIED = 1_700_000_000
 
@@ -129,6 +131,7 @@ class Peers:
         port = free_port()
         file = self.folder / f"nginx-{port}.conf"
         certificate, key = self.keys
+        answer = TAKEN.replace("\n", "\\n")
         temporary = "".join(
             f"{kind}_temp_path {self.folder}/{kind}; "
             for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -148,8 +151,12 @@ http {{
     ssl_certificate {certificate};
     ssl_certificate_key {key};
     root {self.folder};
+    client_body_buffer_size 1m;
+    # `return` answers before it has read the request's body; a proxy in front of it reads that first.
+    location /posted/ {{ proxy_pass http://unix:{self.folder}/answer-{port}:; }}
     gzip on; gzip_min_length 1000; gzip_types text/plain;
   }}
+  server {{ listen unix:{self.folder}/answer-{port}; default_type text/plain; return 200 "{answer}"; }}
 }}
 """
         )

@@ -4,8 +4,9 @@
 Usage: run.py --ecapture PROGRAM --prepared FOLDER --results FOLDER [--long] [--checks GROUP,…]
 
 RESULTS gets `rows.jsonl` (a line for each row of the table), `kernel` (its release), `programs.json` (what `doctor`
-says of each kernel program), `same` (the lines to compare with other kernels) and, last, `ended`. It exits with 0
-whatever the rows say: what they should say is tests/kernel-guest/table.py's.
+says of each kernel program), `content-programs.json` (the verifier's instructions of those that leave content out),
+`same` (the lines to compare with other kernels) and, last, `ended`. It exits with 0 whatever the rows say: what they
+should say is tests/kernel-guest/table.py's.
 """
 
 import argparse

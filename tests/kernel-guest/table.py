@@ -40,6 +40,11 @@ CANNOT = {
         "opened their connection",
         "unknown func bpf_get_socket_cookie",
     ),
+    ("5.10", "--privacy metadata: no content leaves the kernel"): (
+        "no bpf_loop before Linux 5.17; bodies are read, counted and overwritten, as the log says at its beginning",
+        "nothing was left out: bodies are read, counted and overwritten, because the kernel cannot leave them out before "
+        "Linux 5.17",
+    ),
     ("host", NO_FAULT): ("not looked at: a machine in use has other faults in it", "no: not run"),
 }
 
@@ -53,6 +58,8 @@ class Kernel:
         rows = [json.loads(line) for line in read(folder / "rows.jsonl").splitlines()]
         self.rows = {row["row"]: row["result"] for row in rows}
         self.programs = {program["name"]: program for program in json.loads(read(folder / "programs.json") or "[]")}
+        # How many the verifier processed of each program that leaves content out, in ascending order.
+        self.instructions = json.loads(read(folder / "content-programs.json") or "[]")
         self.same = read(folder / "same")
         self.ended = (folder / "ended").exists()
         if (folder / "dmesg").exists():
@@ -137,11 +144,15 @@ def program_table(kernels, head, line):
         return
     yield "\n## What the verifier makes of each program\n"
     yield "Instructions it processed (a kernel refuses a program at 1,000,000), and where the kernel says so, bytes of stack"
-    yield "(at 512). `refused` costs what needs that program; `-` is not used on that kernel.\n"
+    yield "(at 512). `refused` costs what needs that program; of what is only `loaded`, `doctor` has no figures; `-` is not used"
+    yield "on that kernel.\n"
     yield head
     yield line
     for name in names:
         yield f"| `{name}` | " + " | ".join(verified(kernel.programs.get(name)) for kernel in kernels) + " |"
+    if any(kernel.instructions for kernel in kernels):
+        largest = [f"{kernel.instructions[-1]:,}" if kernel.instructions else "-" for kernel in kernels]
+        yield "| the largest at `--privacy metadata` | " + " | ".join(largest) + " |"
 
 
 def verified(program):
