@@ -14,7 +14,9 @@ pub const RING_FULL_BYTES: u32 = 4;
 pub const FAULT_RECORDS: u32 = 5;
 /// Payload bytes lost because the process's memory could not be read.
 pub const FAULT_BYTES: u32 = 6;
-/// Payload bytes lost because one call had more than [`crate::limits::CALL_CHUNKS`] records.
+/// Payload bytes lost because one call had more than [`crate::limits::CALL_CHUNKS`] records; with
+/// [`crate::config::WITHOUT_CONTENT`], because it took more than [`crate::limits::FRAMING_STEPS`], or another call of the
+/// same direction was being followed.
 pub const CUT_BYTES: u32 = 7;
 /// Calls lost because they could not be remembered until they returned.
 pub const CALLS_FULL: u32 = 8;
