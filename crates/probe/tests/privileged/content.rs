@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::Command;
 
 use ecapture_ebpf::framing::{Beginning, Framing, NEW_FRAMING};
 use ecapture_probe::{CaptureConfig, Processes};
@@ -142,23 +141,13 @@ fn what_the_kernel_leaves_out_is_the_content() {
     fs::write(peers.directory().join("page"), &page).unwrap();
     fs::write(peers.directory().join("short"), "canary-short").unwrap();
     let port = "18445";
-    let configuration = format!(
-        "daemon off; master_process off; pid {directory}/pid; error_log stderr error;
-         events {{}}
-         http {{ access_log off; client_max_body_size 10m;
-           server {{ listen 127.0.0.1:{port} ssl http2; root {directory};
-             ssl_certificate {}; ssl_certificate_key {};
-             location /gzip/ {{ alias {directory}/; gzip on; gzip_types *; }}
-             location /form {{ proxy_pass http://unix:{directory}/form; }} }}
-           server {{ listen unix:{directory}/form; location / {{ return 200 canary-answer; }} }} }}",
-        peers.certificate().display(),
-        peers.key().display(),
+    let locations = format!(
+        "location /gzip/ {{ alias {directory}/; gzip on; gzip_types *; }}
+         location /form {{ proxy_pass http://unix:{directory}/form; }}"
     );
-    fs::write(peers.directory().join("nginx.conf"), configuration).unwrap();
-    let mut command = Command::new("nginx");
-    command.arg("-c").arg(peers.directory().join("nginx.conf"));
-    let mut server = Peer::start(command);
-    server.wait_for(port.parse().unwrap());
+    let answering =
+        format!("server {{ listen unix:{directory}/form; location / {{ return 200 canary-answer; }} }}");
+    let _server = peers.nginx(port, "http2", &locations, &answering);
     let [everything, heads] = beside(move || exchange(&directory, port));
     let (whole, observed) = (streams(&everything), streams(&heads));
     let expected = without_content(&everything);

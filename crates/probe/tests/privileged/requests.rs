@@ -97,23 +97,9 @@ fn curl_and_nginx() {
     let Some(peers) = peers(&["curl", "nginx", "openssl"]) else {
         return;
     };
-    let directory = peers.directory().display().to_string();
     fs::write(peers.directory().join("index.html"), "from nginx\n").unwrap();
-    // nginx cannot be asked for a free port; this one is not ephemeral.
     let port = "18443";
-    let configuration = format!(
-        "daemon off; master_process off; pid {directory}/pid; error_log stderr error;
-         events {{}}
-         http {{ access_log off; server {{ listen 127.0.0.1:{port} ssl; root {directory}; ssl_protocols TLSv1.3;
-           ssl_certificate {}; ssl_certificate_key {}; }} }}",
-        peers.certificate().display(),
-        peers.key().display(),
-    );
-    fs::write(peers.directory().join("nginx.conf"), configuration).unwrap();
-    let mut command = Command::new("nginx");
-    command.arg("-c").arg(peers.directory().join("nginx.conf"));
-    let mut server = Peer::start(command);
-    server.wait_for(port.parse().unwrap());
+    let server = peers.nginx(port, "", "ssl_protocols TLSv1.3;", "");
     let url = format!("https://127.0.0.1:{port}/");
     let captured = capture(&config(Processes::All), move |_| {
         output(&mut curl(&["-A", "test", &url, &url]))

@@ -96,6 +96,31 @@ impl Peers {
     }
 }
 
+impl Peers {
+    /// Starts an nginx that listens on `port`, with more `parameters` of `listen`, and serves our directory. `directives`
+    /// are those of its server, `servers` further ones. nginx cannot be asked for a free port, so it must not be
+    /// ephemeral.
+    pub(crate) fn nginx(&self, port: &str, parameters: &str, directives: &str, servers: &str) -> Peer {
+        let directory = self.directory().display();
+        let configuration = format!(
+            "daemon off; master_process off; pid {directory}/pid; error_log stderr error;
+             events {{}}
+             http {{ access_log off; client_max_body_size 10m;
+               server {{ listen 127.0.0.1:{port} ssl {parameters}; root {directory};
+                 ssl_certificate {}; ssl_certificate_key {}; {directives} }} {servers} }}",
+            self.certificate().display(),
+            self.key().display(),
+        );
+        let file = self.directory().join("nginx.conf");
+        std::fs::write(&file, configuration).unwrap();
+        let mut command = Command::new("nginx");
+        command.arg("-c").arg(file);
+        let mut server = Peer::start(command);
+        server.wait_for(port.parse().unwrap());
+        server
+    }
+}
+
 /// A command that runs a script of `tests/peers`.
 pub(crate) fn python(script: &str) -> Command {
     let mut command = Command::new("python3");
