@@ -219,7 +219,7 @@ fn web_socket(privacy: &Privacy, message: &mut WebSocketMessage) {
         let kept = if message.opcode == CLOSE { CLOSE_CODE } else { 0 };
         if message.payload_len > kept as u64 {
             message.error = Some(BodyError::LeftOut {
-                bytes: message.wire_len,
+                bytes: message.payload_len,
             });
         }
         message.data.truncate(kept);
