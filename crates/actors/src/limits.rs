@@ -33,8 +33,8 @@ pub struct PipelineLimits {
     pub budget: u32,
     /// Bytes the Sink collects before it writes.
     pub write_chunk: usize,
-    /// Notices kept for directions, of connections under one key, that have not been seen yet. Clients send about 100 requests at
-    /// once over HTTP/2, and each has two notices.
+    /// Notices kept for directions that have not been seen yet, of all connections under one key. Clients send about
+    /// 100 requests at once over HTTP/2, and each has two notices.
     pub notice_backlog: usize,
     /// Failures of one connection's Workers within [`Timings::failure_window`] that put it in
     /// quarantine.

@@ -37,7 +37,7 @@ fn of_kernel(reason: &str) -> &'static str {
             "secrets of TLS 1.3 (or of QUIC) whose handshake is unknown, because this version of the library keeps the client's random at an unknown place"
         }
         "memory_fault" => "the program's memory could not be read",
-        "call_too_long" => "one call moved more bytes than are captured per call",
+        "call_too_long" => "a call was too long, or (--privacy metadata) beside another one",
         "sent_from_file" => "the kernel sent them from files; they were never in a program's memory",
         "calls_map_full" => "more library calls at once than are tracked",
         "calls_forgotten" => {

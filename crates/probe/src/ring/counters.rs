@@ -29,7 +29,7 @@ pub struct KernelCounters {
     /// Payload bytes lost because the process's memory could not be read.
     pub fault_bytes: u64,
     /// Payload bytes lost because one call moved more than 2 GiB (before Linux 5.17,
-    /// 1 MiB).
+    /// 1 MiB); where content is left out, also because several calls of one direction moved data at once.
     pub cut_bytes: u64,
     /// Payload bytes that the kernel sent from files (`SSL_sendfile`): no program had them in its memory.
     pub file_bytes: u64,
