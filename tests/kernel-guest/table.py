@@ -17,6 +17,8 @@ OK = "ok"
 SAME = "the same lines as on other kernels"
 NO_FAULT = "no fault in the kernel's own log"
 FAULT = re.compile(r"BUG:|Oops|WARNING:|general protection|Call Trace|blocked for more than")
+# How many lines are shown of a machine that did not reach the end.
+LAST_LINES = 40
 
 # Rows that a kernel series cannot have: what it lacks, and what the row must say instead. Everything else must be ok.
 CANNOT = {
@@ -61,14 +63,22 @@ class Kernel:
         # How many the verifier processed of each program that leaves content out, in ascending order.
         self.instructions = json.loads(read(folder / "content-programs.json") or "[]")
         self.same = read(folder / "same")
+        self.folder = folder
         self.ended = (folder / "ended").exists()
         if (folder / "dmesg").exists():
             faults = [line for line in read(folder / "dmesg").splitlines() if FAULT.search(line)]
             self.rows[NO_FAULT] = f"no: {faults[0]}" if faults else OK
 
 
+    def last_words(self):
+        """The ends of what the checks and the machine itself printed: why a machine stopped is nowhere else."""
+        for name in ["log", "console"]:
+            for line in read(self.folder / name).splitlines()[-LAST_LINES:]:
+                yield f"{self.name}: {name}: {line}"
+
+
 def read(file):
-    return file.read_text() if file.exists() else ""
+    return file.read_text(errors="replace") if file.exists() else ""
 
 
 def main():
@@ -103,7 +113,10 @@ def compare_lines(kernels):
 
 def problems_of(kernel, names):
     if not kernel.ended:
-        yield f"{kernel.name}: the checks did not reach their end"
+        missing = [name for name in names if name not in kernel.rows]
+        yield f"{kernel.name}: the checks did not reach their end; not run: {'; '.join(missing)}"
+        yield from kernel.last_words()
+        names = [name for name in names if name in kernel.rows]
     for name in names:
         result = kernel.rows.get(name, "no: not run")
         _, instead = CANNOT.get((kernel.name, name), (None, OK))
