@@ -79,7 +79,7 @@ impl Stream {
         self.is_framed = false;
     }
 
-    /// Whether the next bytes mean nothing up to a line end.
+    /// Whether the next bytes mean nothing up to a line feed.
     #[inline(always)]
     pub(super) fn is_in_other_value(&self) -> bool {
         matches!(self.state, State::Field | State::Trailer)
@@ -143,12 +143,17 @@ impl Stream {
         self.line += 1;
         match self.field {
             Field::Other => {}
+            // Behind missing bytes it matters whether it is a name at all.
+            Field::Name if self.line == 1 && !self.resumes && !begins_framing_name(byte) => {
+                self.field = Field::Other;
+            }
             Field::Name if byte == b':' => self.end_name(),
             Field::ContentLength => self.in_length(byte, is_space),
             _ if is_space => self.is_spaced = !is(self.last, [0; 3]),
             Field::TransferEncoding | Field::Upgrade if byte == b',' => self.end_token(),
             // Something behind a space within a name or a token: no recipient reads it as one.
             Field::Name if self.is_spaced => self.field = Field::Other,
+            Field::Upgrade if self.is_spaced => self.end_upgrade(false),
             _ if self.is_spaced => self.transfer = Transfer::Bad,
             _ => {
                 self.name += 1;
@@ -242,14 +247,7 @@ impl Stream {
             return;
         }
         if self.field == Field::Upgrade {
-            if self.upgrade == Upgrade::None {
-                self.upgrade = if is(token, WEB_SOCKET) {
-                    Upgrade::WebSocket
-                } else {
-                    Upgrade::Other
-                };
-            }
-            return;
+            return self.end_upgrade(is(token, WEB_SOCKET));
         }
         self.transfer = match self.transfer {
             Transfer::Absent | Transfer::Unchunked if is(token, CHUNKED) => Transfer::Chunked,
@@ -261,6 +259,19 @@ impl Stream {
             Transfer::Absent if is(token, IDENTITY) => Transfer::Absent,
             _ => Transfer::Bad,
         };
+    }
+
+    /// Ends the first value of `Upgrade`; what follows it in the line means nothing.
+    #[inline(always)]
+    fn end_upgrade(&mut self, is_web_socket: bool) {
+        if self.upgrade == Upgrade::None {
+            self.upgrade = if is_web_socket {
+                Upgrade::WebSocket
+            } else {
+                Upgrade::Other
+            };
+        }
+        self.field = Field::Other;
     }
 
     /// Takes the empty line behind a header section.
@@ -351,6 +362,12 @@ impl Stream {
         self.pass(length, false, state);
         Verdict::Keep
     }
+}
+
+/// Whether a name that begins with this byte may be one of the fields that say how long content is, or of `Upgrade`.
+#[inline(always)]
+const fn begins_framing_name(byte: u8) -> bool {
+    matches!(byte.to_ascii_lowercase(), b'c' | b't' | b'u')
 }
 
 /// [`Stream::number`] before its first digit.

@@ -37,6 +37,12 @@ struct Header {
 }
 
 impl Stream {
+    /// Whether the next byte is the first of a frame's header, of which eight are taken like one.
+    #[inline(always)]
+    pub(super) fn is_before_frame_header(&self) -> bool {
+        matches!(self.state, State::FrameHeader) && self.line == 0
+    }
+
     #[inline(always)]
     pub(super) fn frame_header(&mut self, byte: u8) -> Verdict {
         self.push(byte);

@@ -272,6 +272,14 @@ impl Stream {
         ]);
     }
 
+    /// Pushes the bytes of a word, the lowest bits first, which are as many of the current line.
+    #[inline(always)]
+    fn push_word(&mut self, word: u64) {
+        let [_, second, third] = self.last;
+        self.set_last([second, third, word.swap_bytes()]);
+        self.line += 8;
+    }
+
     /// Everything from here on is content.
     #[inline(always)]
     fn give_up(&mut self) {

@@ -96,6 +96,14 @@ impl Stream {
         }
     }
 
+    /// Whether the next eight bytes are of a target or a reason phrase, if no line ends in them. Only the last ones matter.
+    #[inline(always)]
+    pub(super) fn is_in_target(&self) -> bool {
+        matches!(self.state, State::StartLine)
+            && matches!(self.part, Part::Rest)
+            && self.line + 8 <= START_LINE
+    }
+
     /// Takes a byte of a method or a version.
     #[inline(always)]
     fn in_first(&mut self, byte: u8) -> bool {

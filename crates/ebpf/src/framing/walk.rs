@@ -173,7 +173,7 @@ impl Stream {
                 since: at,
             };
         }
-        if at.wrapping_sub(self.walk.window_at) >= WINDOW_BYTES as u64 && !self.read(call) {
+        if self.lacks_window() && !self.read(call) {
             self.resume();
             return Piece {
                 bytes: 0,
@@ -185,20 +185,17 @@ impl Stream {
             self.walk.line = at;
         }
         let place = at.wrapping_sub(self.walk.window_at);
-        let word = self.walk.window[(place / WORD_BYTES) as usize % (WINDOW_BYTES / 8)];
-        if place.is_multiple_of(WORD_BYTES)
-            && left >= WORD_BYTES
-            && self.is_in_other_value()
-            && !has_line_end(word)
-        {
-            self.skim(WORD_BYTES as u32);
+        let word = u64::from_le(self.walk.window[(place / WORD_BYTES) as usize % (WINDOW_BYTES / 8)]);
+        let in_word = place % WORD_BYTES;
+        let passed = self.pass_together(word, in_word, left);
+        if passed != 0 {
             return Piece {
-                bytes: WORD_BYTES,
+                bytes: passed,
                 is_content: false,
                 since: at,
             };
         }
-        let byte = (u64::from_le(word) >> (place % WORD_BYTES * 8)) as u8;
+        let byte = (word >> (in_word * 8)) as u8;
         let verdict = self.take(byte, other);
         Piece {
             bytes: 1,
@@ -209,6 +206,32 @@ impl Stream {
                 at
             },
         }
+    }
+
+    /// Passes the next bytes of `word`, of which `in_word` have passed, if they need not be looked at one by one. Returns
+    /// how many, at most `left`.
+    #[inline(always)]
+    fn pass_together(&mut self, word: u64, in_word: u64, left: u64) -> u64 {
+        if self.is_in_other_value() {
+            let bytes = bytes_before(word >> (in_word * 8), b'\n')
+                .min(WORD_BYTES - in_word)
+                .min(left);
+            self.skim(bytes as u32);
+            return bytes;
+        }
+        let is_whole = in_word == 0 && left >= WORD_BYTES;
+        if is_whole && (self.is_before_frame_header() || self.is_in_target() && !ends_line(word)) {
+            self.push_word(word);
+            return WORD_BYTES;
+        }
+        0
+    }
+
+    /// Whether the next bytes must be read: the window ends, or a frame's header is not at a word's first byte.
+    #[inline(always)]
+    fn lacks_window(&self) -> bool {
+        let place = self.walk.at.wrapping_sub(self.walk.window_at);
+        place >= WINDOW_BYTES as u64 || !place.is_multiple_of(WORD_BYTES) && self.is_before_frame_header()
     }
 
     #[inline(always)]
@@ -282,11 +305,21 @@ pub fn step<C: Call>(stream: &mut Stream, other: &Stream, call: &mut C) -> bool 
     is_end && stream.walk.from == at
 }
 
-/// Whether one of a word's bytes is a line feed.
+/// Whether one of a word's bytes is of a line end.
 #[inline(always)]
-fn has_line_end(word: u64) -> bool {
+fn ends_line(word: u64) -> bool {
+    bytes_before(word, b'\n').min(bytes_before(word, b'\r')) < WORD_BYTES
+}
+
+/// How many of a word's bytes precede the first one with a value. The lowest bits are its first byte.
+#[inline(always)]
+fn bytes_before(word: u64, value: u8) -> u64 {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
-    let differs = word ^ (ONES * u64::from(b'\n'));
-    differs.wrapping_sub(ONES) & !differs & HIGH != 0
+    let differs = word ^ (ONES * u64::from(value));
+    // The lowest bit that is set is the highest bit of the first byte that does not differ.
+    let equal = differs.wrapping_sub(ONES) & !differs & HIGH;
+    let below = equal.wrapping_sub(1) & !equal;
+    // One bit of each byte before it, added up in the highest byte.
+    (below >> 7 & ONES).wrapping_mul(ONES) >> 56
 }

@@ -13,6 +13,51 @@ fn a_request_with_a_length() {
 }
 
 #[test]
+fn lines_of_every_length() {
+    for length in 0..40 {
+        let text = "a/b".repeat(14);
+        let text = &text[..length];
+        check_split(
+            &[],
+            CLIENT,
+            &format!(
+                "POST /{text} HTTP/1.1\r\nX-{text}: {text}\r\nC{text}:{text}\nContent-Length: 2\r\nETag:{text}\r\n\r\n__\
+                 {GET}"
+            ),
+        );
+        check_split(
+            &[(CLIENT, GET)],
+            SERVER,
+            &format!("HTTP/1.1 200 {text}\nE: {text}\nContent-Length: 2\n\n__HTTP/1.1 204 No\r\n\r\n"),
+        );
+    }
+}
+
+#[test]
+fn an_upgrade_that_is_no_token_frames_nothing() {
+    for value in ["a b", "websocket b", "a b, websocket", "websocket b,websocket"] {
+        check_split(
+            &[],
+            CLIENT,
+            &format!("POST / HTTP/1.1\r\nUpgrade: {value}\r\nContent-Length: 2\r\n\r\n__{GET}"),
+        );
+    }
+    let mut session = Session::new();
+    check(
+        &mut session,
+        CLIENT,
+        "GET / HTTP/1.1\r\nUpgrade: websocket b\r\n\r\n",
+    );
+    check(
+        &mut session,
+        SERVER,
+        "HTTP/1.1 101 S\r\nUpgrade: websocket b\r\n\r\n",
+    );
+    // A header of a WebSocket frame would be handed over.
+    assert_eq!(session.shown(SERVER, b"\x82\x05hello"), "_______");
+}
+
+#[test]
 fn chunks_and_trailers() {
     check_split(
         &[(CLIENT, GET)],
