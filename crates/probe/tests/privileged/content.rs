@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use aya::maps::{HashMap, Map, MapData, loaded_maps};
 use ecapture_ebpf::framing::{Beginning, Framing, NEW_FRAMING};
 use ecapture_probe::{CaptureConfig, Processes};
 use ecapture_protocols::{AddressSource, CapturedEvent, DataEvent, Direction, Socket};
@@ -190,4 +191,74 @@ fn bytes_of_no_known_protocol_are_left_out_whole() {
         assert!(observed[key].iter().all(|&byte| byte == 0), "{key:?}");
     }
     assert_eq!(heads.counters.left_out_bytes, heads.counters.data_bytes);
+}
+
+/// A direction of a session as the programs name it: the session's address, process and direction.
+type DirectionKey = [u8; 16];
+
+fn direction_key(session: u64, pid: u32, direction: u32) -> DirectionKey {
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&session.to_ne_bytes());
+    key[8..12].copy_from_slice(&pid.to_ne_bytes());
+    key[12..].copy_from_slice(&direction.to_ne_bytes());
+    key
+}
+
+/// The capture's map with this name.
+fn map(name: &str) -> Map {
+    let infos = loaded_maps().map(|info| info.unwrap());
+    let found = infos.filter(|info| info.name_as_str() == Some(name)).last();
+    Map::from_map_data(MapData::from_id(found.unwrap().id()).unwrap()).unwrap()
+}
+
+/// The only session of a process whose content is left out.
+fn session_of(pid: u32) -> u64 {
+    let framings: HashMap<_, DirectionKey, [u8; size_of::<Framing>()]> = map("FRAMING").try_into().unwrap();
+    let keys = framings.keys().map(|key| key.unwrap());
+    let mut sessions = keys.filter(|key| key[8..12] == pid.to_ne_bytes());
+    u64::from_ne_bytes(sessions.next().unwrap()[..8].try_into().unwrap())
+}
+
+/// Asks for three paths on a connection. While it asks for the second one, the programs are made to believe that another
+/// call in its direction is being followed.
+fn ask_beside_another_call(client: &mut Peer) {
+    for line in ["open", "get /first"] {
+        client.tell(line);
+        assert_eq!(client.line(), "done");
+    }
+    let key = direction_key(session_of(client.pid()), client.pid(), 1);
+    let mut followed: HashMap<_, DirectionKey, u32> = map("FOLLOWED").try_into().unwrap();
+    followed.insert(key, 1, 0).unwrap();
+    client.tell("get /second");
+    assert_eq!(client.line(), "done");
+    followed.remove(&key).unwrap();
+    client.tell("get /third");
+    assert_eq!(client.line(), "done");
+}
+
+#[test]
+fn a_call_beside_another_one_of_its_direction_is_counted_and_framing_goes_on() {
+    let Some(peers) = peers(&["python3", "openssl"]) else {
+        return;
+    };
+    let mut server = peers.server("https_server.py", &["127.0.0.1"]);
+    let mut command = python("../../../../tests/kernel-guest/told_client.py");
+    command.arg(server.line());
+    let mut client = Peer::start(command);
+    assert_eq!(client.line(), "done");
+    let pid = client.pid();
+    let heads = CaptureConfig {
+        without_content: true,
+        ..config(Processes::All)
+    };
+    let captured = capture(&heads, move |_| ask_beside_another_call(&mut client));
+    let sent = captured.text(pid, Direction::Write);
+    assert!(sent.starts_with("GET /first HTTP/1.1\r\n"), "{sent}");
+    assert!(sent.contains("\r\n\r\nGET /third HTTP/1.1\r\n"), "{sent}");
+    assert!(!sent.contains("second"), "{sent}");
+    let last = captured.data(pid, Direction::Write).pop().unwrap();
+    let behind = last.stream_offset.unwrap() + last.payload.len() as u64;
+    assert_eq!(captured.counters.cut_bytes, behind - sent.len() as u64);
+    let answers = captured.text(pid, Direction::Read);
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), 3, "{answers}");
 }
