@@ -160,10 +160,11 @@ impl Stream {
     #[inline(always)]
     fn next<C: Call>(&mut self, other: &Self, call: &mut C) -> Piece {
         let at = self.walk.at;
-        let left = self.walk.end - at;
+        // No more than is handed over at once.
+        let room = CHUNK_PAYLOAD as u64 - (at - self.walk.from);
+        let left = room.min(self.walk.end - at);
         if self.run != 0 {
-            let room = CHUNK_PAYLOAD as u64 - (at - self.walk.from);
-            let bytes = self.run.min(left).min(room);
+            let bytes = self.run.min(left);
             if self.run != UNTIL_CLOSE {
                 self.run -= bytes;
             }

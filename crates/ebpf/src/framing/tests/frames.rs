@@ -18,6 +18,19 @@ fn frames_of_http_2() {
 }
 
 #[test]
+fn frames_of_several_records() {
+    for length in 0..13 {
+        let mut session = Session::new();
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        bytes.extend(frame(1, 4, 1, &vec![b'h'; length]));
+        for _ in 0..4_000 {
+            bytes.extend(frame(8, 0, 0, &[0, 0, 0, 1]));
+        }
+        assert_eq!(session.call(CLIENT, &bytes), bytes, "{length}");
+    }
+}
+
+#[test]
 fn web_sockets() {
     let upgrade = "GET /chat HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
     let switched = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n";

@@ -246,7 +246,13 @@ fn content_of_many_records() {
     let mut session = Session::new();
     let bytes = head.to_owned() + &"_".repeat(100_000) + GET;
     check(&mut session, CLIENT, &bytes);
-    // A head of several records.
-    let bytes = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(40_000));
-    check(&mut session, CLIENT, &bytes);
+    // Heads of several records, wherever they begin in a word.
+    for length in 0..9 {
+        let value = "y".repeat(40_000);
+        let bytes = format!(
+            "PUT / HTTP/1.1\r\nContent-Length: {length}\r\n\r\n{}GET / HTTP/1.1\r\nX: {value}\r\n\r\n",
+            "_".repeat(length),
+        );
+        check(&mut session, CLIENT, &bytes);
+    }
 }
