@@ -208,6 +208,11 @@ fn damaged_streams_are_followed_to_their_end() {
         };
         for _ in 0..=numbers.below(12) {
             let mut bytes = streams[numbers.below(streams.len())].clone();
+            if numbers.below(200) == 0 {
+                // More than is handed over at once.
+                let repeated = bytes.repeat(3 * CHUNK_PAYLOAD / bytes.len());
+                bytes = [&streams[numbers.below(streams.len())][..], &repeated].concat();
+            }
             for _ in 0..numbers.below(3) {
                 let at = numbers.below(bytes.len());
                 bytes[at] = numbers.below(256) as u8;
