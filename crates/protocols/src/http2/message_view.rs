@@ -101,22 +101,34 @@ impl MessageView {
         let may_open = self.complete || !reads_as_trailers(&section);
         let opens = kind_of(&section.fields).is_some() || headed.is_none() && may_open;
         if headed.is_none() || opens && headed == Some(true) {
-            // Trailers alone: the rest of the message was lost.
-            let exchange = if opens {
-                self.open(&section, span, output)
-            } else {
-                self.open_headless(id, span, output)
-            };
-            // A second opening section without an end in between: the end was lost.
-            if let Some(earlier) = self.streams.insert(id, exchange) {
-                earlier.finish(id, End::Lost, span, output);
-            }
+            self.begin(section, opens, span, output);
+        } else {
+            let limit = self.options.limits.hpack_list_bytes;
+            self.streams
+                .with(id, |exchange| exchange.add(section, opens, limit));
         }
-        let limit = self.options.limits.hpack_list_bytes;
-        self.streams
-            .with(id, |exchange| exchange.add(section, opens, limit));
         self.list(id);
         self.evict(span, output);
+    }
+
+    /// Begins the message of a section, or without `opens`, one whose own section was lost.
+    fn begin(&mut self, section: Section, opens: bool, span: Span, output: &mut Output) {
+        let FrameHead { stream: id, .. } = section.head;
+        let ends = section.head.ends_stream();
+        let mut exchange = if opens {
+            self.open(&section, span, output)
+        } else {
+            // Trailers alone: the rest of the message was lost.
+            self.open_headless(id, span, output)
+        };
+        exchange.add(section, opens, self.options.limits.hpack_list_bytes);
+        // A second opening section without an end in between: the end was lost.
+        if ends {
+            self.end(id, End::Lost, span, output);
+            exchange.finish(id, End::Complete, span, output);
+        } else if let Some(earlier) = self.streams.insert(id, exchange) {
+            earlier.finish(id, End::Lost, span, output);
+        }
     }
 
     fn open(&mut self, section: &Section, span: Span, output: &mut Output) -> Exchange {

@@ -112,10 +112,12 @@ pub(super) fn write_message(message: &Http2Message, page: &mut Page<'_>) {
         Part::Continued { .. } => ", continued",
         Part::Whole | Part::First => "",
     };
-    page.text(format_args!(
-        "\nHTTP/2 {pushed}{kind}, stream {}{goes_on}\n",
-        message.stream
-    ));
+    for text in ["\nHTTP/2 ", pushed, kind, ", stream "] {
+        page.bytes(text.as_bytes());
+    }
+    page.number(message.stream);
+    page.bytes(goes_on.as_bytes());
+    page.bytes(b"\n");
     write_fields(&message.fields, message.error, page);
     if !message.body.data.is_empty() {
         page.bytes(b"\n");
