@@ -37,7 +37,7 @@ struct Header {
 }
 
 impl Stream {
-    /// Whether the next byte is the first of a frame's header, of which eight are taken like one.
+    /// Whether the next byte is the first of a frame's header. Eight of its nine are taken together.
     #[inline(always)]
     pub(super) fn is_before_frame_header(&self) -> bool {
         matches!(self.state, State::FrameHeader) && self.line == 0

@@ -209,7 +209,7 @@ impl Stream {
         }
     }
 
-    /// Passes the next bytes of `word`, of which `in_word` have passed, if they need not be looked at one by one. Returns
+    /// Passes the next bytes of `word`, behind its first `in_word` ones, if they need not be looked at one by one. Returns
     /// how many, at most `left`.
     #[inline(always)]
     fn pass_together(&mut self, word: u64, in_word: u64, left: u64) -> u64 {
