@@ -113,8 +113,7 @@ impl MessageView {
 
     /// Begins the message of a section, or without `opens`, one whose own section was lost.
     fn begin(&mut self, section: Section, opens: bool, span: Span, output: &mut Output) {
-        let FrameHead { stream: id, .. } = section.head;
-        let ends = section.head.ends_stream();
+        let (id, ends) = (section.head.stream, section.head.ends_stream());
         let mut exchange = if opens {
             self.open(&section, span, output)
         } else {
@@ -122,8 +121,9 @@ impl MessageView {
             self.open_headless(id, span, output)
         };
         exchange.add(section, opens, self.options.limits.hpack_list_bytes);
-        // A second opening section without an end in between: the end was lost.
+        // If there is an earlier one, a second opening section came without an end in between: the end was lost.
         if ends {
+            // The section is all of it, so it is not kept.
             self.end(id, End::Lost, span, output);
             exchange.finish(id, End::Complete, span, output);
         } else if let Some(earlier) = self.streams.insert(id, exchange) {
