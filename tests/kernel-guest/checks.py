@@ -11,7 +11,7 @@ import kernel
 import messages
 from content import content
 from messages import expect_exchange, with_port
-from peers import CHECKOUT, CURL, PYTHON, Client, curl, gnutls_client, private_openssl, run
+from peers import CHECKOUT, CURL, PYTHON, SCRIPTS, Client, curl, gnutls_client, private_openssl, run
 from product import ATTACHED, LOSS, expect, wait_until, wait_until_detached
 from recording import Recording, payload_of
 from same import normalised
@@ -379,7 +379,7 @@ class Transfer:
 
     def __init__(self, scene, connections, size, write=0):
         server = scene.peers.script("bulk_server.py", connections)
-        script = CHECKOUT / "crates/probe/tests/peers/bulk_client.py"
+        script = SCRIPTS / "bulk_client.py"
         command = [PYTHON, script, server.port, connections, size, write]
         client = subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, text=True)
         self.sent = sorted(client.communicate()[0].split())
@@ -404,7 +404,7 @@ def full_ring(scene):
         running = scene.product.capture("record", file, "--mapsize", 1, "--pid", server.pid)
         # Nobody reads the ring until all has been sent.
         running.child.send_signal(signal.SIGSTOP)
-        run(PYTHON, CHECKOUT / "crates/probe/tests/peers/bulk_client.py", server.port, 1, total, 10_000)
+        run(PYTHON, SCRIPTS / "bulk_client.py", server.port, 1, total, 10_000)
         server.child.wait()
         running.child.send_signal(signal.SIGCONT)
         finished = running.interrupt()

@@ -11,6 +11,8 @@ from product import Failure, expect, wait_until
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
+# What the probe's own tests run.
+SCRIPTS = CHECKOUT / "crates/probe/tests/peers"
 PYTHON = "/usr/bin/python3"
 HELLO = '{"hello":"world"}\n'
 # The body of the response to every POST.
@@ -175,8 +177,7 @@ http {{
 
     def script(self, name, *arguments):
         """A server among the scripts of the probe's tests; its first line is its port."""
-        script = CHECKOUT / "crates/probe/tests/peers" / name
-        return self._keep(Server.announcing(PYTHON, script, *self.keys, *arguments))
+        return self._keep(Server.announcing(PYTHON, SCRIPTS / name, *self.keys, *arguments))
 
 
 def gnutls_client(port, text):
@@ -196,7 +197,7 @@ class Client:
 
     def __init__(self, port, environment=None):
         self.child = subprocess.Popen(
-            [PYTHON, str(HERE / "told_client.py"), str(port)],
+            [PYTHON, str(SCRIPTS / "told_client.py"), str(port)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **(environment or {})},

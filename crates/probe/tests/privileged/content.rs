@@ -193,10 +193,10 @@ fn bytes_of_no_known_protocol_are_left_out_whole() {
     assert_eq!(heads.counters.left_out_bytes, heads.counters.data_bytes);
 }
 
-/// A direction of a session as the programs name it: the session's address, process and direction.
-type DirectionKey = [u8; 16];
+/// A session, or a direction of it, as the programs name it: its address, its process, and the direction or 0.
+type Key = [u8; 16];
 
-fn direction_key(session: u64, pid: u32, direction: u32) -> DirectionKey {
+fn key_of(session: u64, pid: u32, direction: u32) -> Key {
     let mut key = [0; 16];
     key[..8].copy_from_slice(&session.to_ne_bytes());
     key[8..12].copy_from_slice(&pid.to_ne_bytes());
@@ -213,7 +213,7 @@ fn map(name: &str) -> Map {
 
 /// The only session of a process whose content is left out.
 fn session_of(pid: u32) -> u64 {
-    let framings: HashMap<_, DirectionKey, [u8; size_of::<Framing>()]> = map("FRAMING").try_into().unwrap();
+    let framings: HashMap<_, Key, [u8; size_of::<Framing>()]> = map("FRAMING").try_into().unwrap();
     let keys = framings.keys().map(|key| key.unwrap());
     let mut sessions = keys.filter(|key| key[8..12] == pid.to_ne_bytes());
     u64::from_ne_bytes(sessions.next().unwrap()[..8].try_into().unwrap())
@@ -226,8 +226,8 @@ fn ask_beside_another_call(client: &mut Peer) {
         client.tell(line);
         assert_eq!(client.line(), "done");
     }
-    let key = direction_key(session_of(client.pid()), client.pid(), 1);
-    let mut followed: HashMap<_, DirectionKey, u32> = map("FOLLOWED").try_into().unwrap();
+    let key = key_of(session_of(client.pid()), client.pid(), 1);
+    let mut followed: HashMap<_, Key, u32> = map("FOLLOWED").try_into().unwrap();
     followed.insert(key, 1, 0).unwrap();
     client.tell("get /second");
     assert_eq!(client.line(), "done");
@@ -242,7 +242,7 @@ fn a_call_beside_another_one_of_its_direction_is_counted_and_framing_goes_on() {
         return;
     };
     let mut server = peers.server("https_server.py", &["127.0.0.1"]);
-    let mut command = python("../../../../tests/kernel-guest/told_client.py");
+    let mut command = python("told_client.py");
     command.arg(server.line());
     let mut client = Peer::start(command);
     assert_eq!(client.line(), "done");
