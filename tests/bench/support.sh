@@ -75,3 +75,8 @@ lost() {
     rows=$(sed -nE 's/.*lost: (.*)/\1/p' "$folder/log.txt" | paste -sd';')
     echo "${rows:-nothing}"
 }
+
+# The median of a column of numbers.
+median() { # FILE COLUMN
+    awk -v column="$2" '{ print $column }' "$1" | sort -g | awk '{ all[NR] = $1 } END { print all[int((NR + 1) / 2)] }'
+}
