@@ -91,9 +91,8 @@ boot() {
     local share=security_model=none,multidevs=remap
     # Software emulation everywhere, so that it is the same everywhere. What the emulator only loses time with is off:
     # a fifth level of page tables, checks of each access to memory (SMAP, SMEP, keys), memory zeroed before it is used.
-    # One thread takes turns at the machine's processors. With a thread for each, one of them may translate an instruction
-    # while another is just overwriting it, and go on executing what was there: where the kernel switches a tracepoint on
-    # or off that is an `int3` of which nobody knows any more, and it panics.
+    # One thread takes turns at the machine's processors. With a thread for each, the kernel of a guest panicked now and
+    # then where it had just switched a tracepoint off: a processor still executed the `int3` that stands there meanwhile.
     timeout "$patience" nice -n 5 qemu-system-x86_64 -accel tcg,thread=single -cpu max,la57=off,smap=off,smep=off,pku=off -smp 2 -m 2G -nographic -no-reboot -nic none \
         -kernel "$(find "$tree" -name 'vmlinuz*')" -initrd "$results/initrd" -append "console=ttyS0 quiet panic=-1 init_on_alloc=0" \
         -fsdev local,id=root,path=/,readonly=on,$share -device virtio-9p-pci,fsdev=root,mount_tag=root \

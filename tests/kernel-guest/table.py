@@ -69,7 +69,6 @@ class Kernel:
             faults = [line for line in read(folder / "dmesg").splitlines() if FAULT.search(line)]
             self.rows[NO_FAULT] = f"no: {faults[0]}" if faults else OK
 
-
     def last_words(self):
         """The ends of what the checks and the machine itself printed: why a machine stopped is nowhere else."""
         for name in ["log", "console"]:
